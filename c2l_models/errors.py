@@ -1,0 +1,32 @@
+"""What can go wrong, as a small family: catch `C2LError` for all of it.
+
+Every message says what was found, what was wanted, and what to do next.
+"""
+
+
+class C2LError(Exception):
+    """Anything that this package refuses to do."""
+
+
+class RadiographError(C2LError):
+    """A file that cannot be read as a radiograph; the message names the file and what is wrong with it."""
+
+
+class WeightsNotFound(C2LError):
+    """No such release, file or architecture."""
+
+
+class WeightsCorrupted(C2LError):
+    """Bytes that are not the weights they should be: wrong hash, format, keys or shapes."""
+
+
+class DatasetError(C2LError):
+    """A data set or an image store that is not laid out as its distribution, or `c2l prepare`, lays it out."""
+
+
+class RecipeError(C2LError):
+    """A pretraining recipe with an unknown key, or a value outside what it may be."""
+
+
+class RunError(C2LError):
+    """A run folder that may not be written, or a checkpoint that may not be resumed."""

@@ -1,0 +1,150 @@
+"""What a probe reaches without pretraining: pixels and random networks. A figure alone proves nothing."""
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import nn
+
+from c2l_models.hub import write_atomically
+
+from ..image_store import ImageStore
+from ..networks import recalibrate_batch_norm
+from . import linear
+from .features import clean_batches, extract_features
+from .tasks import Task
+
+SEEDS = (0, 1, 2, 3, 4)
+PIXELS = 16
+"""Side of the mean-pooled image that is the features of the pixel floor."""
+CALIBRATION_IMAGES = 2048
+"""Training images that batch norm is recalibrated on, evenly spaced over the training part."""
+MEAN, STD = 0.5, 0.25
+VERSION = 1
+"""Goes up when the code computes other floors from the same constants: cached ones are then made anew."""
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FloorSpec:
+    """One floor: pixels where `architecture` is empty, else that network at random."""
+
+    name: str
+    architecture: str = ""
+    zero_init_last: bool | None = None
+    """Whether residual branches start at zero; None: the architecture has no such choice."""
+    recalibrated: bool = False
+    seeds: tuple[int, ...] = SEEDS
+
+
+def floor_specs(architecture: str) -> list[FloorSpec]:
+    """Pixels, and the architecture at random: as timm makes it, with and without recalibrated batch norm.
+
+    Where the architecture can start its residual branches at zero (`zero_init_last`), both ways.
+    """
+    specs = [FloorSpec(f"pixels {PIXELS}×{PIXELS}", seeds=SEEDS[:1])]
+    residual = isinstance(timm.create_model(architecture), timm.models.ResNet)
+    for zero in (False, True) if residual else (None,):
+        name = f"random {architecture}" + (", zero init" if zero else "")
+        specs.append(FloorSpec(name, architecture, zero, recalibrated=False))
+        specs.append(FloorSpec(f"{name}, BN recalibrated", architecture, zero, recalibrated=True))
+    return specs
+
+
+def floor_scores(
+    spec: FloorSpec,
+    store: ImageStore,
+    task: Task,
+    size: int,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    progress: bool = True,
+) -> Scores:
+    """A floor's probe scores on the test rows of a task, float32 [seeds, M, L].
+
+    They are kept in the store's folder `floors` and computed once; what they depend on is in the file's name.
+
+    Args:
+        size: input side of a network; pixels are pooled from the stored image.
+        seed: of the probe's tuning split; the networks have seeds of their own.
+    """
+    file = store.path / "floors" / f"{_key(spec, store, task, size, seed)}.npz"
+    if file.is_file():
+        with np.load(file) as cached:
+            scores: Scores = cached["scores"]
+        return scores
+    seeds = track(spec.seeds, description=f"floor: {spec.name}", transient=True, disable=not progress)
+    scores = np.stack([_scores(spec, one, store, task, size, device, seed) for one in seeds])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, scores=scores)
+    file.parent.mkdir(exist_ok=True)
+    write_atomically(file, buffer.getvalue())
+    return scores
+
+
+def random_network(architecture: str, seed: int, zero_init_last: bool | None = None) -> nn.Module:
+    """timm's network at random, [B, 1, S, S] -> [B, F]; the global random state is left alone.
+
+    `zero_init_last` None: as timm does by itself.
+    """
+    options: dict[str, Any] = {} if zero_init_last is None else {"zero_init_last": zero_init_last}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: nn.Module = timm.create_model(architecture, in_chans=1, num_classes=0, **options)
+    return network
+
+
+def recalibrate(
+    network: nn.Module,
+    store: ImageStore,
+    rows: NDArray[np.int64],
+    size: int,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Batch-norm statistics of clean training images in place of their untouched 0 and 1."""
+    some = rows[np.linspace(0, len(rows) - 1, min(CALIBRATION_IMAGES, len(rows))).astype(int)]
+    recalibrate_batch_norm(network, clean_batches(store, some, size, MEAN, STD, device))
+
+
+def _scores(
+    spec: FloorSpec,
+    network_seed: int,
+    store: ImageStore,
+    task: Task,
+    size: int,
+    device: str | torch.device,
+    seed: int,
+) -> Scores:
+    train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
+    if spec.architecture:
+        network = random_network(spec.architecture, network_seed, spec.zero_init_last).to(device)
+    else:
+        network, size = nn.Sequential(nn.AdaptiveAvgPool2d(PIXELS), nn.Flatten()), store.size
+    if spec.recalibrated:
+        recalibrate(network, store, train, size, device)
+    known, asked = (extract_features(network, store, rows, size, MEAN, STD, device) for rows in (train, test))
+    return linear.linear_probe(known, labels[train], store.patients[train], asked, seed).scores
+
+
+def _key(spec: FloorSpec, store: ImageStore, task: Task, size: int, seed: int) -> str:
+    """A file name that changes with whatever the scores depend on."""
+    depends = {
+        "spec": asdict(spec),
+        "store": (store.sha256, store.size),
+        "task": (asdict(task), task.label_names(store)),
+        "size": size if spec.architecture else store.size,
+        "seed": seed,
+        "probe": (linear.C_GRID, linear.HELD_OUT, linear.TOLERANCE, linear.MAX_ITERATIONS),
+        "floor": (PIXELS, CALIBRATION_IMAGES, MEAN, STD, VERSION),
+    }
+    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+    words = "".join(letter if letter.isalnum() else "-" for letter in f"{task.name} {depends['size']} {spec.name}")
+    return f"{words}-{digest[:16]}"

@@ -1,0 +1,57 @@
+"""Are the features getting better? A k-NN vote while pretraining goes on: a falling loss alone proves nothing."""
+
+import copy
+
+import numpy as np
+from torch import nn
+
+from ..image_store import ImageStore, split_patients
+from ..networks import recalibrate_batch_norm
+from ..recipe import Recipe
+from .features import clean_batches, extract_features
+from .knn import knn_scores
+from .metrics import auroc
+from .tasks import load_tasks
+
+BANK, QUERIES = 4000, 1000
+HELD_OUT = 0.2
+
+
+class KnnMonitor:
+    """Mean k-NN AUROC on training patients held out from the bank; test rows are never looked at.
+
+    The network under training is not changed, nor is any random state.
+    """
+
+    def __init__(self, recipe: Recipe, store: ImageStore, rows: np.ndarray) -> None:
+        """`rows`: the rows that are trained on; tasks without a label among them are left out."""
+        self.recipe, self.store = recipe, store
+        self.calibration = spread_over(rows, BANK)
+        self.tasks = {}
+        held_out = split_patients(store.patients, HELD_OUT, seed=0)
+        for task in load_tasks(store):
+            labels = task.labels(store)
+            labelled = rows[np.isfinite(labels[rows]).any(axis=1)]
+            bank = spread_over(labelled[~held_out[labelled]], BANK)
+            queries = spread_over(labelled[held_out[labelled]], QUERIES)
+            if len(bank) and len(queries):
+                self.tasks[task.name] = (bank, queries, labels)
+
+    def __call__(self, backbone: nn.Module) -> dict[str, float]:
+        """Mean AUROC of each task for a one-channel backbone."""
+        network = copy.deepcopy(backbone)
+        size, mean, std = self.recipe.size, self.recipe.mean, self.recipe.std
+        device = next(network.parameters()).device
+        recalibrate_batch_norm(network, clean_batches(self.store, self.calibration, size, mean, std, device))
+        result = {}
+        for name, (bank, queries, labels) in self.tasks.items():
+            known, asked = (
+                extract_features(network, self.store, rows, size, mean, std, device) for rows in (bank, queries)
+            )
+            result[name] = auroc(knn_scores(known, labels[bank], asked), labels[queries], bootstrap=0).mean
+        return result
+
+
+def spread_over(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the rows, evenly spaced: the same ones each time."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)] if len(rows) else rows

@@ -1,0 +1,99 @@
+"""Probe tasks: which rows of a store are trained and tested on, and what is asked of them."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from c2l_models.errors import DatasetError
+
+from ..datasets import label_names
+from ..image_store import ImageStore
+from .metrics import Mask
+
+TASKS = Path(__file__).with_name("tasks.toml")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Binary questions about one data set's images; see `tasks.toml` for the fields."""
+
+    name: str
+    dataset: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+
+    def label_names(self, store: ImageStore) -> tuple[str, ...]:
+        """The labels asked about, as a table names them: 'kl_grade ≥ 2' for a grade."""
+        grades = {name: f"{name} ≥ {grade:g}" for name, grade in self.at_least.items()}
+        return tuple(grades.get(name, name) for name in self._findings(store)[0])
+
+    def labels(self, store: ImageStore) -> NDArray[np.float32]:
+        """Labels of every row of the store, float32 [N, L], 0 or 1; NaN: unknown, or not this data set."""
+        return self._findings(store)[1]
+
+    def train_rows(self, store: ImageStore) -> NDArray[np.int64]:
+        """Rows that a probe learns from. Raises DatasetError if there are none."""
+        return self._rows(store, self.train)
+
+    def test_rows(self, store: ImageStore) -> NDArray[np.int64]:
+        """Rows that a figure is computed on. Raises DatasetError if there are none."""
+        return self._rows(store, self.test)
+
+    def _findings(self, store: ImageStore) -> tuple[list[str], NDArray[np.float32]]:
+        """Names and values [N, L] of the labels that are 0 or 1 wherever they are known, grades compared."""
+        own = store.select(dataset=self.dataset)
+        names = list(label_names(self.dataset)) or _labels_in(store, own)
+        values = np.full((len(store), len(names)), np.nan, np.float32)
+        values[own] = store.labels(names)[own]
+        for name, grade in self.at_least.items():
+            column = values[:, names.index(name)]
+            column[:] = np.where(np.isnan(column), np.nan, column >= grade)
+        unknown = np.isnan(values)
+        binary: Mask = np.all(unknown | np.isin(values, (0, 1)), axis=0) & ~np.all(unknown, axis=0)
+        return [name for name, kept in zip(names, binary, strict=True) if kept], values[:, binary]
+
+    def _rows(self, store: ImageStore, splits: tuple[str, ...]) -> NDArray[np.int64]:
+        rows = store.select(dataset=self.dataset, split=splits)
+        if not len(rows):
+            raise DatasetError(
+                f"task {self.name} wants images of {self.dataset} in split {' or '.join(splits)}, the store "
+                f"holds none: prepare it with `c2l prepare --source {self.dataset}=DIR …`"
+            )
+        return rows
+
+
+def load_task(name: str) -> Task:
+    """The task of this name in `tasks.toml`. Raises DatasetError for an unknown one."""
+    tables = _tables()
+    if name not in tables:
+        raise DatasetError(f"no task is called {name!r}; there are: {', '.join(tables)}")
+    table: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in tables[name].items()
+    }
+    return Task(name=name, **table)
+
+
+def load_tasks(store: ImageStore) -> list[Task]:
+    """The tasks about data sets that the store holds images of, with at least one label to ask about."""
+    tasks = map(load_task, _tables())
+    return [task for task in tasks if len(store.select(dataset=task.dataset)) and task.label_names(store)]
+
+
+@cache
+def _tables() -> dict[str, dict[str, Any]]:
+    with TASKS.open("rb") as file:
+        return tomllib.load(file)
+
+
+def _labels_in(store: ImageStore, rows: NDArray[np.int64]) -> list[str]:
+    """Every label name that occurs in these rows, sorted."""
+    labels = store.index["labels"].take(rows).to_pylist()
+    return sorted({name for row in labels for name, _ in row})

@@ -1,0 +1,92 @@
+"""A run's network as a weight file that anyone loads in one line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import timm
+from torch import nn
+
+from c2l_models.weights import save_weights
+
+from . import checkpoint
+from .evaluation.features import clean_batches
+from .evaluation.monitor import spread_over
+from .image_store import ImageStore
+from .networks import recalibrate_batch_norm
+from .pretrain import training_rows
+from .recipe import Recipe, from_dict
+
+CALIBRATION_IMAGES = 4096
+
+
+def load_run_backbone(
+    run_folder: Path, store: ImageStore | None = None, teacher: bool = False, size: int | None = None
+) -> tuple[nn.Module, Recipe]:
+    """The backbone of a run's checkpoint, one channel in, [B, 1, S, S] -> [B, F], in eval mode.
+
+    Its batch-norm statistics are recalibrated on clean training images at `size` pixels (the recipe's by default).
+
+    Args:
+        run_folder: a folder that `pretrain` wrote, finished or not.
+        store: the images it trained on; by default the store that the run names.
+        teacher: take the teacher's weights; the paper takes the student's.
+        size: side of the images that the network will see.
+
+    Raises:
+        RunError: no readable checkpoint.
+        DatasetError: the store is not where the run found it.
+    """
+    state = checkpoint.load(run_folder)
+    recipe = from_dict(state["recipe"])
+    prefix = ("teacher" if teacher else "student") + ".backbone."
+    backbone = timm.create_model(recipe.architecture, pretrained=False, in_chans=1, num_classes=0)
+    own = {key.removeprefix(prefix): value for key, value in state["c2l"].items() if key.startswith(prefix)}
+    backbone.load_state_dict(own)
+    store = store or ImageStore.open(Path(json.loads((run_folder / "run.json").read_text())["store"]))
+    rows = spread_over(training_rows(recipe, store), CALIBRATION_IMAGES)
+    recalibrate_batch_norm(backbone, clean_batches(store, rows, size or recipe.size, recipe.mean, recipe.std))
+    return backbone.eval(), recipe
+
+
+def export_run(
+    run_folder: Path,
+    path: Path,
+    store: ImageStore | None = None,
+    teacher: bool = False,
+    tag: str = "custom",
+    size: int | None = None,
+    license: str = "unknown",
+) -> Path:
+    """Write a run's backbone as safetensors with its own configuration; arguments as in `load_run_backbone`.
+
+    The file loads with `c2l_models.resnet18(weights=path)` and says how images are to be prepared for it.
+    """
+    backbone, recipe = load_run_backbone(run_folder, store, teacher, size)
+    store = store or ImageStore.open(Path(json.loads((run_folder / "run.json").read_text())["store"]))
+    side = size or recipe.size
+    config = {
+        "architecture": recipe.architecture,
+        "tag": tag,
+        "mean": [recipe.mean] * 3,
+        "std": [recipe.std] * 3,
+        "input_size": [3, side, side],
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "trained_on": describe_rows(store, training_rows(recipe, store)),
+        "recipe": recipe.name,
+        "license": license,
+    }
+    save_weights(path, backbone.state_dict(), config)
+    return path
+
+
+def describe_rows(store: ImageStore, rows: np.ndarray) -> list[str]:
+    """What a run saw, a line a data set and split: name, images, patients."""
+    datasets, splits = (store.index[column].to_numpy(zero_copy_only=False)[rows] for column in ("dataset", "split"))
+    lines = []
+    for dataset, split in sorted(set(zip(datasets, splits, strict=True))):
+        chosen = rows[(datasets == dataset) & (splits == split)]
+        patients = len(set(store.patients[chosen]))
+        lines.append(f"{dataset} {split}: {len(chosen)} images, {patients} patients")
+    return lines

@@ -1,0 +1,71 @@
+"""Student and teacher: a timm backbone, a projection, a momentum update, and batch norm that cannot cheat."""
+
+from collections.abc import Iterable
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class Encoder(nn.Module):
+    """A one-channel backbone and one linear projection.
+
+    Attributes:
+        backbone: timm network, [B, 1, S, S] -> [B, F].
+        projection: linear, [B, F] -> [B, D], not normalised (feature mixup mixes before the L2 norm).
+    """
+
+    def __init__(self, architecture: str, feature_dim: int) -> None:
+        super().__init__()
+        self.backbone = timm.create_model(architecture, pretrained=False, in_chans=1, num_classes=0)
+        self.projection = nn.Linear(self.backbone.num_features, feature_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.projection(self.backbone(x))
+
+
+def in_groups(network: nn.Module, x: Tensor, group: int) -> Tensor:
+    """Run a batch [B, …] through the network in groups of `group` rows, each with batch statistics of its own."""
+    return torch.cat([network(rows) for rows in x.split(group)])
+
+
+def in_shuffled_groups(network: nn.Module, x: Tensor, group: int, generator: torch.Generator) -> Tensor:
+    """ShuffleBN: `in_groups` after a shuffle that is undone in the output.
+
+    A key is normalised with other images than its query is, so that batch statistics do not tell which key belongs
+    to which query.
+    """
+    shuffle = torch.randperm(len(x), generator=generator).to(x.device)
+    return in_groups(network, x[shuffle], group)[shuffle.argsort()]
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """net_t = θ net_t + (1 - θ) net_s (equation 2), on parameters only.
+
+    Buffers are the teacher's own: batch norm's running statistics come from its own forward passes.
+    """
+    move = get_ema_multi_avg_fn(momentum)
+    move(list(teacher.parameters()), list(student.parameters()), None)
+
+
+@torch.no_grad()
+def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set batch norm's running statistics to the plain average over normalised float batches [B, 1, S, S].
+
+    Training leaves a blend of augmented and mixed batches in them; a probe, an export and a user see clean films.
+    The network's mode, momentum and parameters are as before.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    training = network.training
+    network.train()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch: a cumulative average
+    for batch in batches:
+        network(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(training)
