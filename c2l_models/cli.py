@@ -70,7 +70,7 @@ def embed(
 
     embeddings = embedding.embed(image_files(folder), model=model, device=device, progress=True)
     embeddings.save(out)
-    for path, reason in embeddings.errors:
+    for path, reason in embeddings.errors.items():
         print(f"left out {path}: {reason}", file=sys.stderr)
     print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}")
 
@@ -174,7 +174,64 @@ def probe(
     from c2l_models.training.evaluation.probe import probe
     from c2l_models.training.image_store import ImageStore
 
-    probe(target, ImageStore.open(store), task, out=out, size=size, floors=floors)
+    report = probe(target, ImageStore.open(store), task, out=out, size=size, floors=floors)
+    report.show()
+    print(f"table, CSV, JSON and picture: {out}")
+
+
+def release(
+    run: Positional[Path], tag: str, out: Path, size: int | None = None, default: bool = False
+) -> None:
+    """Make a run a release: export it, probe it beside the floors, write file, provenance and registry entry.
+
+    Args:
+        run: run folder.
+        tag: the release is called ARCHITECTURE.TAG.
+        out: folder for the probes' tables and pictures.
+        size: side of the images that the release is for; the recipe's by default.
+        default: let `pretrained=True` mean this release.
+    """
+    from c2l_models.training.release import release_run
+
+    print(release_run(run, tag, out, size, default))
+
+
+def benchmark(
+    what: Positional[Literal["step"]],
+    recipe: str = "open15k-resnet18",
+    batch_size: int = 64,
+    size: int = 128,
+    precision: Literal["float32", "bfloat16"] | None = None,
+    repeats: int = 7,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    out: Path | None = None,
+) -> None:
+    """What a pretraining step costs beside its bare networks: ratios from one run.
+
+    Args:
+        what: step, a whole pretraining step.
+        recipe: a recipe's name or .toml file.
+        batch_size: in place of the recipe's.
+        size: in place of the recipe's, pixels.
+        precision: in place of the recipe's.
+        repeats: rounds; the figures are medians.
+        device: auto takes CUDA where there is one.
+        out: a .json file for every round's figures.
+    """
+    import dataclasses
+
+    from rich.console import Console
+
+    from c2l_models.training import benchmark
+    from c2l_models.training.recipe import load_recipe
+
+    chosen = load_recipe(recipe)
+    if precision:
+        chosen = dataclasses.replace(chosen, precision=precision)
+    result = benchmark.step(chosen, batch_size, size, repeats, device)
+    Console().print(result)
+    if out:
+        result.save(out)
 
 
 def demo(out: Path = Path("demo_output"), images: Path | None = None, seconds: float = 60, seed: int = 0) -> None:
@@ -193,6 +250,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "pretrain": pretrain,
     "export": export,
     "probe": probe,
+    "release": release,
+    "benchmark": benchmark,
     "demo": demo,
 }
 

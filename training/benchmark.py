@@ -10,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch.nn import functional
@@ -25,8 +23,8 @@ from .augment import two_views
 from .image_store import ImageStore
 from .networks import in_groups, in_shuffled_groups, update_teacher
 from .objectives.c2l import C2L, c2l_loss, contrast_top1
-from .pretrain import pick_device
-from .recipe import Recipe, load_recipe
+from .pretrain import figures, pick_device, train_step
+from .recipe import Recipe
 
 STORE_IMAGES = 2048
 SHORTEST = 0.1  # seconds; quicker work is called several times a timing
@@ -147,35 +145,6 @@ def step(
     )
 
 
-def benchmark_step(
-    recipe: str = "open15k-resnet18",
-    size: int = 128,
-    batch_size: int = 64,
-    precision: Literal["float32", "bfloat16"] | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    repeats: int = 7,
-    out: Path | None = None,
-) -> None:
-    """What a pretraining step costs beside its networks alone, and what the difference is spent on.
-
-    Args:
-        recipe: a recipe's name, or a .toml file.
-        size: side of a view, pixels.
-        batch_size: images a step.
-        precision: of the networks; the recipe's by default.
-        device: auto takes CUDA where there is one.
-        repeats: rounds of timings; ratios are taken within a round.
-        out: also write the figures as JSON to this file.
-    """
-    loaded = load_recipe(recipe)
-    if precision:
-        loaded = dataclasses.replace(loaded, precision=precision)
-    result = step(loaded, batch_size, size, repeats, device)
-    Console().print(result)
-    if out:
-        result.save(out)
-
-
 def build_works(recipe: Recipe, device: torch.device) -> dict[str, Work]:
     """What is timed: "step", "bare", "grouped" (bare, but in the step's groups), then the step's other parts.
 
@@ -201,15 +170,7 @@ def build_works(recipe: Recipe, device: torch.device) -> dict[str, Work]:
     features = torch.randn(4, len(batch), recipe.feature_dim, device=device)
 
     def whole_step() -> None:
-        """One turn of the loop in `pretrain`."""
-        views = two_views(store[rows], recipe, local)
-        (loss, keys, _) = c2l(*views, host)
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        update_teacher(c2l.teacher, c2l.student, recipe.teacher_momentum)
-        c2l.queue.insert(*keys)
-        _ = keys[0].std(dim=0).mean()
+        figures(train_step(c2l, optimizer, store[rows], host, local))
 
     def networks(student: Callable, teacher: Callable) -> None:
         c2l.student.zero_grad()

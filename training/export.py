@@ -7,6 +7,7 @@ import numpy as np
 import timm
 from torch import nn
 
+from c2l_models.errors import DatasetError
 from c2l_models.weights import save_weights
 
 from . import checkpoint
@@ -43,10 +44,22 @@ def load_run_backbone(
     backbone = timm.create_model(recipe.architecture, pretrained=False, in_chans=1, num_classes=0)
     own = {key.removeprefix(prefix): value for key, value in state["c2l"].items() if key.startswith(prefix)}
     backbone.load_state_dict(own)
-    store = store or ImageStore.open(Path(json.loads((run_folder / "run.json").read_text())["store"]))
+    store = store or load_run_store(run_folder)
     rows = spread_over(training_rows(recipe, store), CALIBRATION_IMAGES)
     recalibrate_batch_norm(backbone, clean_batches(store, rows, size or recipe.size, recipe.mean, recipe.std))
     return backbone.eval(), recipe
+
+
+def load_run_store(run_folder: Path) -> ImageStore:
+    """The store that a run trained on. Raises DatasetError where it is gone, or is another one by now."""
+    run = json.loads((run_folder / "run.json").read_text())
+    store = ImageStore.open(run["store"])
+    if store.sha256 != run["store_sha256"]:
+        raise DatasetError(
+            f"{run['store']} has the index {store.sha256[:12]}, {run_folder} trained on {run['store_sha256'][:12]}; "
+            "give the store that the run began with"
+        )
+    return store
 
 
 def export_run(
@@ -62,8 +75,8 @@ def export_run(
 
     The file loads with `c2l_models.resnet18(weights=path)` and says how images are to be prepared for it.
     """
+    store = store or load_run_store(run_folder)
     backbone, recipe = load_run_backbone(run_folder, store, teacher, size)
-    store = store or ImageStore.open(Path(json.loads((run_folder / "run.json").read_text())["store"]))
     side = size or recipe.size
     config = {
         "architecture": recipe.architecture,

@@ -20,6 +20,12 @@ class RunLog:
     (`"kind": "probe"`). Lines of steps after `step` are dropped, so a resumed run tells each step once.
     """
 
+    _names: list[str]
+    _sum: torch.Tensor | None
+    _images: int
+    _steps: int
+    _data_wait: float
+
     def __init__(self, folder: Path, total_steps: int, step: int = 0, progress: bool = True) -> None:
         self.path = folder / NAME
         self._drop_after(step)
@@ -85,7 +91,7 @@ class RunLog:
             self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def _start_group(self) -> None:
-        self._sum: torch.Tensor | None = None
+        self._sum = None
         self._images = self._steps = 0
         self._data_wait = 0.0
         self._began = time.perf_counter()

@@ -1,6 +1,7 @@
 """Student and teacher: a timm backbone, a projection, a momentum update, and batch norm that cannot cheat."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import timm
 import torch
@@ -18,8 +19,9 @@ class Encoder(nn.Module):
 
     def __init__(self, architecture: str, feature_dim: int) -> None:
         super().__init__()
-        self.backbone = timm.create_model(architecture, pretrained=False, in_chans=1, num_classes=0)
-        self.projection = nn.Linear(self.backbone.num_features, feature_dim)
+        backbone: Any = timm.create_model(architecture, pretrained=False, in_chans=1, num_classes=0)
+        self.backbone = backbone
+        self.projection = nn.Linear(backbone.num_features, feature_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.projection(self.backbone(x))

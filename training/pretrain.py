@@ -20,7 +20,7 @@ from .evaluation.monitor import KnnMonitor
 from .image_store import ImageStore
 from .log import RunLog, draw_curves
 from .networks import update_teacher
-from .objectives.c2l import C2L
+from .objectives.c2l import C2L, Step
 from .recipe import Recipe
 
 
@@ -61,7 +61,7 @@ def pretrain(
     torch.manual_seed(recipe.seed)
     host = torch.Generator().manual_seed(recipe.seed)  # queue, mixup, ShuffleBN
     local = torch.Generator(place).manual_seed(recipe.seed)  # augmentation
-    c2l = C2L(recipe, host).to(place, memory_format=torch.channels_last)
+    c2l = C2L(recipe, host).to(place).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         c2l.student.parameters(),
         lr=recipe.lr_at(0),
@@ -95,40 +95,57 @@ def pretrain(
     total_steps = recipe.epochs * steps_per_epoch
     c2l.train()
     with RunLog(run_folder, total_steps, step, progress) as log:
-        while step < total_steps:
-            epoch, position = divmod(step, steps_per_epoch)
+        for batch, waited in batches(images, rows, recipe, first=step):
+            epoch = step // steps_per_epoch
             lr = optimizer.param_groups[0]["lr"] = recipe.lr_at(epoch)
-            for batch, waited in timed(images, epoch_order(rows, recipe, epoch), recipe.batch_size, position):
-                x1_a, x2_a = two_views(batch, recipe, local)  # line 1
-                (loss, keys, top1) = c2l(x1_a, x2_a, host)  # lines 2, 7 to 15
-                optimizer.zero_grad()
-                loss.total.backward()  # line 16
-                optimizer.step()
-                update_teacher(c2l.teacher, c2l.student, recipe.teacher_momentum)  # line 17
-                c2l.queue.insert(*keys)  # line 18
-
-                step += 1
-                spread = keys[0].std(dim=0).mean() * recipe.feature_dim**0.5
-                log.add(
-                    len(batch), waited, loss=loss.total, loss_a=loss.loss_a, loss_m=loss.loss_m, top1=top1, spread=spread
-                )
-                if step % recipe.log_every == 0 or step == total_steps:
-                    means = log.write_group(step, step / steps_per_epoch, lr)
-                    if not np.isfinite(means["loss"]):
-                        raise RunError(f"the loss is {means['loss']} at step {step}; lower optimizer.lr ({lr:g})")
-                out_of_time = max_seconds is not None and time.perf_counter() - began > max_seconds
-                if out_of_time or step % recipe.checkpoint_every == 0 or step % steps_per_epoch == 0:
-                    save()
-                if out_of_time:
-                    break
-            ended = step % steps_per_epoch == 0
-            if ended and recipe.probe_every and (epoch + 1) % recipe.probe_every == 0:
+            done = train_step(c2l, optimizer, batch, host, local)
+            step += 1
+            log.add(len(batch), waited, **figures(done))
+            if step % recipe.log_every == 0 or step == total_steps:
+                means = log.write_group(step, step / steps_per_epoch, lr)
+                if not np.isfinite(means["loss"]):
+                    raise RunError(f"the loss is {means['loss']} at step {step}; lower optimizer.lr ({lr:g})")
+            epoch_ends = step % steps_per_epoch == 0
+            if epoch_ends and recipe.probe_every and (epoch + 1) % recipe.probe_every == 0:
                 log.write_probe(step, epoch + 1, monitor(c2l.student.backbone))
                 draw_curves(run_folder)
+            out_of_time = max_seconds is not None and time.perf_counter() - began > max_seconds
+            if epoch_ends or out_of_time or step % recipe.checkpoint_every == 0:
+                save()
             if out_of_time:
                 break
     draw_curves(run_folder)
     return run_folder
+
+
+def train_step(
+    c2l: C2L, optimizer: torch.optim.Optimizer, batch: Tensor, host: torch.Generator, local: torch.Generator
+) -> Step:
+    """One iteration of Algorithm 1.
+
+    Args:
+        c2l: student, teacher and queue; all three are changed.
+        optimizer: of the student's parameters.
+        batch: X, uint8 [B, 1, S, S].
+        host: a CPU generator, for mixup and ShuffleBN.
+        local: a generator on the batch's device, for the augmentation.
+    """
+    recipe = c2l.recipe
+    x1_a, x2_a = two_views(batch, recipe, local)  # line 1
+    step = c2l(x1_a, x2_a, host)  # lines 2, 7 to 15
+    optimizer.zero_grad()
+    step.loss.total.backward()  # line 16
+    optimizer.step()
+    update_teacher(c2l.teacher, c2l.student, recipe.teacher_momentum)  # line 17
+    c2l.queue.insert(*step.keys)  # line 18
+    return step
+
+
+def figures(step: Step) -> dict[str, Tensor]:
+    """What is logged of a step, left on its device. Spread: 0 where all features are one, 1 where they are even."""
+    loss, keys, top1 = step
+    spread = keys[0].std(dim=0).mean() * keys[0].shape[1] ** 0.5
+    return {"loss": loss.total, "loss_a": loss.loss_a, "loss_m": loss.loss_m, "top1": top1, "spread": spread}
 
 
 def training_rows(recipe: Recipe, store: ImageStore) -> np.ndarray:
@@ -157,11 +174,20 @@ def epoch_order(rows: np.ndarray, recipe: Recipe, epoch: int) -> np.ndarray:
     return np.random.default_rng((recipe.seed, epoch)).permutation(rows)
 
 
-def timed(images: ImageStore, order: np.ndarray, batch_size: int, position: int) -> Iterator[tuple[Tensor, float]]:
-    """Full batches uint8 [B, 1, S, S] from the `position`-th on, each with the seconds that it was waited for."""
-    for first in range(position * batch_size, len(order) - batch_size + 1, batch_size):
+def batches(
+    images: ImageStore, rows: np.ndarray, recipe: Recipe, first: int = 0
+) -> Iterator[tuple[Tensor, float]]:
+    """A run's batches from step `first` on: uint8 [B, 1, S, S], each with the seconds that it was waited for.
+
+    An epoch's last images that do not fill a batch are left out; the next epoch has another order.
+    """
+    steps_per_epoch = len(rows) // recipe.batch_size
+    for step in range(first, recipe.epochs * steps_per_epoch):
+        epoch, position = divmod(step, steps_per_epoch)
+        if position == 0 or step == first:
+            order = epoch_order(rows, recipe, epoch)
         began = time.perf_counter()
-        batch = images[order[first : first + batch_size]]
+        batch = images[order[position * recipe.batch_size : (position + 1) * recipe.batch_size]]
         yield batch, time.perf_counter() - began
 
 

@@ -1,0 +1,205 @@
+"""Radiograph files -> a feature matrix: threads read while the network computes."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import C2LError, RadiographError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+READERS = min(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """`features` float32 [N, D], a row for each of the N `paths`; `errors`: why others were not read."""
+
+    features: np.ndarray
+    paths: list[Path]
+    errors: dict[Path, str] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a Parquet file of two columns: path (string) and feature (list of D float32)."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        features = pa.FixedSizeListArray.from_arrays(pa.array(self.features.ravel()), self.features.shape[1])
+        pq.write_table(pa.table({"path": [str(p) for p in self.paths], "feature": features}), Path(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Embeddings":
+        """Read what `save` wrote. Raises `C2LError` for a file that is not that."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(Path(path), columns=["path", "feature"]).combine_chunks()
+            rows = table["feature"].chunk(0) if len(table) else table["feature"].combine_chunks()
+            features = rows.flatten().to_numpy(zero_copy_only=False)
+            width = table.schema.field("feature").type.list_size
+        except (OSError, pa.ArrowException, AttributeError, KeyError) as error:
+            reason = f"not embeddings as Embeddings.save writes them ({type(error).__name__})"
+            raise C2LError(f"{os.fspath(path)}: {reason}; make them with c2l embed") from None
+        paths = [Path(p) for p in table["path"].to_pylist()]
+        return cls(features.astype(np.float32, copy=False).reshape(len(paths), width), paths)
+
+
+def embed(
+    paths: Iterable[str | os.PathLike[str]],
+    model: "str | os.PathLike[str] | nn.Module" = "resnet18",
+    batch_size: int = 64,
+    device: "str | torch.device | None" = None,
+    *,
+    progress: bool = False,
+) -> Embeddings:
+    """Features of radiograph files, in the order given; a file that cannot be read goes to `errors`.
+
+    - `model`: an architecture (its default release), a release, a `.safetensors` file, or a timm
+      model; a model is used as it is, in evaluation mode, and given back in the mode it had.
+    - `device`: where to compute; by default a GPU where there is one, and a given model stays where
+      it is. A given model is moved where another device is named.
+    - `progress`: show a bar.
+
+    Raises `C2LError` for a single path in place of a list, a wrong batch size, a model whose input
+    is not described or that does not give one vector an image; `WeightsNotFound` or
+    `WeightsCorrupted` for weights.
+    """
+    if isinstance(paths, str | os.PathLike):
+        raise C2LError(f"one path ({os.fspath(paths)}) where a list of them was wanted: embed([path])")
+    if batch_size < 1:
+        raise C2LError(f"batch_size is {batch_size}, wanted 1 or more")
+    import torch
+
+    files = [Path(path) for path in paths]
+    network, transform = _network(model)
+    where = _device(network, device, given=isinstance(model, torch.nn.Module))
+    network.to(where)
+    features: list[np.ndarray] = []
+    kept: list[Path] = []
+    errors: dict[Path, str] = {}
+    with _evaluating(network), torch.inference_mode(), _bar(len(files), progress) as advance:
+        for batch in _read(files, transform, batch_size):
+            errors |= {path: tensor for path, tensor in batch if isinstance(tensor, str)}
+            good = [(path, tensor) for path, tensor in batch if not isinstance(tensor, str)]
+            if good:
+                inputs = torch.stack([tensor for _, tensor in good]).to(where)
+                features.append(_features(network, inputs))
+                kept += [path for path, _ in good]
+            advance(len(batch))
+    if not features:
+        features.append(np.empty((0, getattr(network, "num_features", 0)), np.float32))
+    return Embeddings(np.concatenate(features), kept, errors)
+
+
+def _network(model: "str | os.PathLike[str] | nn.Module") -> "tuple[nn.Module, Callable[[Any], Tensor]]":
+    """The network that `model` means, and what makes its input of a file."""
+    from torch import nn
+
+    if isinstance(model, nn.Module):
+        return model, _transform(model)
+    from .models import create_model
+    from .weights import default_weights, list_models, resolve
+
+    weights = default_weights(str(model)) if model in list_models() else resolve(model)
+    # One channel costs a third of three, and gives the same features.
+    return create_model(weights.architecture, weights=weights, in_chans=1), weights.transform(in_chans=1)
+
+
+def _transform(model: "nn.Module") -> "Callable[[Any], Tensor]":
+    """A timm model's preprocessing, by its `pretrained_cfg`; of several means or stds the average."""
+    from .transform import Transform
+
+    config = getattr(model, "pretrained_cfg", None) or {}
+    kernels = [p for p in model.parameters() if p.ndim == 4]
+    if not kernels or not {"input_size", "mean", "std"} <= config.keys():
+        raise C2LError(
+            f"a {type(model).__name__} without a pretrained_cfg (input_size, mean, std), so what its input "
+            "looks like is unknown. Pass a model of c2l_models.create_model or timm.create_model"
+        )
+    mean, std = (float(np.mean(config[key])) for key in ("mean", "std"))
+    return Transform(config["input_size"][-1], mean, std, in_chans=kernels[0].shape[1])
+
+
+def _device(network: "nn.Module", device: "str | torch.device | None", given: bool) -> "torch.device":
+    import torch
+
+    if device is None and given:
+        return next(network.parameters()).device
+    try:
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise C2LError(f"no device {device!r}: wanted cpu, cuda, cuda:0, ...") from None
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise C2LError(f"device {device!r}, but torch finds no GPU here; wanted 'cpu', or None to choose")
+    return where
+
+
+def _read(
+    files: list[Path], transform: "Callable[[Any], Tensor]", batch_size: int
+) -> "Iterator[list[tuple[Path, Tensor | str]]]":
+    """Batches of (file, its tensor or why there is none); the next is being read while one is used."""
+
+    def read(path: Path) -> "Tensor | str":
+        try:
+            return transform(path)
+        except RadiographError as error:
+            return str(error).removeprefix(f"{path}: ")
+
+    def collect(batch: "list[tuple[Path, Future[Tensor | str]]]") -> "list[tuple[Path, Tensor | str]]":
+        return [(path, future.result()) for path, future in batch]
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="c2l-read") as pool:
+        waiting: list[tuple[Path, Future[Tensor | str]]] = []
+        for chunk in (files[i : i + batch_size] for i in range(0, len(files), batch_size)):
+            following = [(path, pool.submit(read, path)) for path in chunk]
+            if waiting:
+                yield collect(waiting)
+            waiting = following
+        if waiting:
+            yield collect(waiting)
+
+
+def _features(network: Any, inputs: "Tensor") -> np.ndarray:
+    """Pooled features before any head, float32 [B, D]."""
+    if hasattr(network, "forward_head"):
+        outputs = network.forward_head(network.forward_features(inputs), pre_logits=True)
+    else:
+        outputs = network(inputs)
+    if getattr(outputs, "ndim", 0) != 2:
+        raise C2LError("a model without one vector an image; leave out features_only and global_pool=''")
+    return outputs.float().cpu().numpy()
+
+
+@contextmanager
+def _evaluating(network: "nn.Module") -> Iterator[None]:
+    """Evaluation mode inside; afterwards each module in the mode that it had."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar's advance function, or one that does nothing."""
+    if not shown:
+        yield lambda count: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("reading and embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.advance(task, count)

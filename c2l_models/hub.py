@@ -1,0 +1,121 @@
+"""Bytes of a weight file: from a path or from the package, read once, recognised and checked.
+
+Takes file names and hashes, never a `Weights`: what the bytes mean is decided elsewhere.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import C2LError, WeightsCorrupted, WeightsNotFound
+
+FILE_NAME = "model.safetensors"
+"""The weight file of a folder, as timm and the Hugging Face hub name it."""
+
+_NOT_SAFETENSORS = (
+    (b"PK\x03\x04", "a zip archive, most likely a pickle (torch.save)"),
+    (b"\x80", "a pickle (torch.save)"),
+    (b"version https://git-lfs", "a git-LFS pointer, not the file it points to: run `git lfs pull`"),
+    (b"<", "an HTML or XML page, most likely a saved error or login page: download the file itself"),
+)
+_NO_PICKLE = (
+    "No pickle is ever loaded, because loading one runs code. Load it yourself with "
+    "torch.load(..., weights_only=True) and save the state dict with c2l_models.weights.save_weights"
+)
+
+
+class VerifiedFile(NamedTuple):
+    """A whole safetensors file, read once: what was hashed is what is loaded."""
+
+    path: Path
+    data: bytes
+    sha256: str
+    header: dict[str, Any]
+
+
+def locate(source: str | os.PathLike[str]) -> Path:
+    """The file that `source` names: a file's own path, or a folder's `model.safetensors`.
+
+    Raises `WeightsNotFound` where there is none, and `C2LError` for `hf-hub:` names.
+    """
+    if os.fspath(source).startswith("hf-hub:"):
+        raise C2LError(
+            f"{source}: this version does not download from the Hugging Face hub. Fetch the folder with "
+            f"`hf download {os.fspath(source).removeprefix('hf-hub:').partition('@')[0]} --local-dir DIR` "
+            "and pass weights=DIR"
+        )
+    path = Path(source)
+    if path.is_dir():
+        path = path / FILE_NAME
+    if not path.is_file():
+        raise WeightsNotFound(
+            f"{path}: no such file. Wanted: a .safetensors file, or a folder with {FILE_NAME}"
+        )
+    return path
+
+
+def read_verified(source: str | os.PathLike[str], sha256: str | None = None) -> VerifiedFile:
+    """Read a safetensors file, or a folder's, and check its hash.
+
+    `sha256`: 64 hex digits, or None where none is known. Raises `WeightsNotFound`, or
+    `WeightsCorrupted` for anything that is not a safetensors file, is cut short, or hashes otherwise.
+    """
+    path = locate(source)
+    data = path.read_bytes()
+    _refuse_other_formats(path, data)
+    header = _read_header(path, data)
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256.lower():
+        raise WeightsCorrupted(
+            f"{path}: its sha256 is {found}, wanted {sha256}. Its bytes were changed or are another "
+            "file's: install or copy it again"
+        )
+    return VerifiedFile(path, data, found, header)
+
+
+def _read_header(path: Path, data: bytes) -> dict[str, Any]:
+    """The header of a safetensors file: an 8-byte length, then JSON. Raises `WeightsCorrupted`."""
+    length = int.from_bytes(data[:8], "little")
+    try:
+        header = json.loads(data[8 : 8 + length])
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        promised = 8 + length + max(ends, default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        raise WeightsCorrupted(
+            f"{path}: not a safetensors file, or one that is damaged or cut short in its header "
+            f"({len(data):,} bytes). Copy or download it again"
+        ) from None
+    if promised != len(data):
+        raise WeightsCorrupted(
+            f"{path}: {len(data):,} bytes, where its header promises {promised:,}. Copy or download it again"
+        )
+    return header
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside `path`, flush to the disk, rename: a reader sees the old file or the whole new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _refuse_other_formats(path: Path, data: bytes) -> None:
+    if not data:
+        raise WeightsCorrupted(f"{path}: the file is empty. Copy or download it again")
+    # The first eight bytes of safetensors are a length, which may begin with any of these bytes;
+    # what follows them is a brace, and in none of the other formats.
+    if data[8:9] == b"{":
+        return
+    start = data[:1024].lstrip()
+    for prefix, what in _NOT_SAFETENSORS:
+        if start.startswith(prefix):
+            advice = _NO_PICKLE if "pickle" in what else "Wanted: a .safetensors file"
+            raise WeightsCorrupted(f"{path} is {what}. {advice}")

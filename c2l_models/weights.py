@@ -1,0 +1,282 @@
+"""Weights as records: what they were trained on, how their input looks, and where their bytes are."""
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import hub
+from .architectures import Architecture, find_architecture, suggest
+from .architectures import list_models as list_models  # the registry's functions in one place
+from .errors import C2LError, WeightsCorrupted, WeightsNotFound
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REGISTRY = Path(__file__).with_name("releases.toml")
+"""The releases, one table each; their files lie in the folder `released` beside it."""
+
+METADATA_KEY = "c2l"
+"""The one metadata key of our files: safetensors writes several in random order."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One set of weights. Get a release from `get_weights`, a record of a file from `Weights.from_file`.
+
+    `mean` and `std` are one scalar three times (on pixels in 0..1): then a network with one input
+    channel and one with three give the same features. `input_size` is (3, S, S). `num_params`
+    counts learnt parameters, without batch-norm statistics. `sha256` is that of the file's bytes.
+    """
+
+    architecture: str
+    tag: str
+    num_params: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_size: tuple[int, ...]
+    trained_on: tuple[str, ...]
+    recipe: str
+    license: str
+    sha256: str
+    location: Path
+    interpolation: str = "bilinear"
+    crop_pct: float = 1.0
+    metrics: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what this package could not compute with."""
+        find_architecture(self.architecture)
+        size = self.input_size
+        for name, good, wanted in (
+            ("mean", len(self.mean) == 3 and len(set(self.mean)) == 1, "one number three times"),
+            (
+                "std",
+                len(self.std) == 3 and len(set(self.std)) == 1 and self.std[0] > 0,
+                "one number three times",
+            ),
+            ("input_size", len(size) == 3 and size[0] == 3 and size[1] == size[2] > 0, "[3, S, S]"),
+            ("interpolation", self.interpolation == "bilinear", "'bilinear'"),
+            ("crop_pct", self.crop_pct == 1.0, "1.0"),
+        ):
+            if not good:
+                raise WeightsCorrupted(f"{self.location}: {name} is {getattr(self, name)}, wanted {wanted}")
+
+    @property
+    def name(self) -> str:
+        """`architecture.tag`, as `get_weights` takes it."""
+        return f"{self.architecture}.{self.tag}"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the file says about itself: all but its own hash, its place, and its figures."""
+        return {key: _plain(getattr(self, key)) for key in CONFIG_KEYS}
+
+    def path(self) -> Path:
+        """The `.safetensors` file. Raises `WeightsNotFound`."""
+        return hub.locate(self.location)
+
+    def read(self) -> hub.VerifiedFile:
+        """The file, checked against `sha256`. Raises `WeightsNotFound`, `WeightsCorrupted`."""
+        return hub.read_verified(self.location, self.sha256)
+
+    def state_dict(self) -> "dict[str, Tensor]":
+        """The backbone's tensors in float32 (counters int64), under the keys of timm and torchvision."""
+        return {
+            key: tensor.float() if tensor.is_floating_point() else tensor
+            for key, tensor in stored_tensors(self.read()).items()
+        }
+
+    def transform(self, in_chans: int = 3) -> "Callable[[Any], Tensor]":
+        """What turns an image into this network's input, float32 [in_chans, S, S]: see `Transform`."""
+        from .transform import Transform
+
+        return Transform(size=self.input_size[-1], mean=self.mean[0], std=self.std[0], in_chans=in_chans)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], sha256: str | None = None) -> "Weights":
+        """The record that a file (or a folder with `model.safetensors`) carries in itself.
+
+        Later loads through the record are held to the bytes that were read now. Raises
+        `WeightsNotFound`, or `WeightsCorrupted` for another hash, format or configuration.
+        """
+        return _carried(hub.read_verified(path, sha256))
+
+
+Source = str | os.PathLike[str] | Weights
+"""A release's name, a file, a folder with `model.safetensors`, or a record."""
+
+CONFIG_KEYS = tuple(f.name for f in fields(Weights) if f.name not in ("sha256", "location", "metrics"))
+
+
+def list_weights(model: str | None = None) -> list[str]:
+    """The releases' names, of one architecture where `model` names it."""
+    if model is not None:
+        find_architecture(model)
+    return sorted(name for name in _releases() if model in (None, name.partition(".")[0]))
+
+
+def get_weights(name: str) -> Weights:
+    """The record of the release `architecture.tag`. Raises `WeightsNotFound`, which says what there is."""
+    releases = _releases()
+    if name not in releases:
+        raise WeightsNotFound(f"no release {name!r}{suggest(name, releases)}")
+    table = dict(releases[name])
+    table.pop("default", None)
+    architecture, _, tag = name.partition(".")
+    try:
+        location = REGISTRY.parent / "released" / table.pop("file")
+        return _record({"architecture": architecture, "tag": tag, **table}, location)
+    except KeyError as error:
+        raise WeightsCorrupted(f"{REGISTRY}: the table of {name} has no {error}") from None
+
+
+def default_weights(architecture: str) -> Weights:
+    """The release that `pretrained=True` means. Raises `WeightsNotFound` where there is none."""
+    find_architecture(architecture)
+    for name in list_weights(architecture):
+        if _releases()[name].get("default", False):
+            return get_weights(name)
+    raise WeightsNotFound(
+        f"{architecture} has no release yet (there are: {', '.join(list_weights()) or 'none'}). "
+        "Pass weights=PATH with a .safetensors file of your own, or pretrained=False"
+    )
+
+
+def resolve(weights: Source) -> Weights:
+    """The record that a release's name, a file, a folder, or a record itself stands for.
+
+    Raises `WeightsNotFound` or `WeightsCorrupted`, and `C2LError` for `hf-hub:` names.
+    """
+    return _known(weights) or Weights.from_file(weights)  # type: ignore[arg-type]
+
+
+def open_weights(weights: Source) -> tuple[Weights, hub.VerifiedFile]:
+    """As `resolve`, with the verified file, which is read once."""
+    record = _known(weights)
+    file = record.read() if record else hub.read_verified(weights)  # type: ignore[arg-type]
+    return record or _carried(file), file
+
+
+def stored_tensors(file: hub.VerifiedFile) -> "dict[str, Tensor]":
+    """The tensors as the file holds them: float16, the first convolution float32, counters int64."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(file.data)
+    except SafetensorError as error:
+        raise WeightsCorrupted(f"{file.path}: not a valid safetensors file ({error})") from error
+
+
+def save_weights(
+    path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]", config: Mapping[str, Any]
+) -> str:
+    """Write a backbone and its configuration as safetensors; the same input gives the same bytes.
+
+    `state_dict`: a plain model's, without a head. Floats become float16, but for the first
+    convolution, which stays float32 and, where it has one input channel, is stored as three: the
+    kernel divided by three. Integers stay as they are. `config`: the fields of `Weights` without
+    `sha256`, `location`, `metrics`; `num_params` is counted here, and `mean` and `std` may be one
+    number. Returns the file's sha256. Raises `WeightsCorrupted` for a head, a missing first
+    convolution, numbers that are not finite or above float16's range, or an incomplete `config`.
+    """
+    from safetensors.torch import save
+
+    location = Path(path)
+    tensors = _packed(state_dict, find_architecture(config.get("architecture", "")), location)
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    num_params = sum(value.numel() for key, value in tensors.items() if not key.endswith(statistics))
+    table = {"license": "Apache-2.0", **config, "num_params": num_params}
+    for key in ("mean", "std"):
+        if isinstance(table.get(key), float | int):
+            table[key] = [table[key]] * 3
+    record = _record(table, location, sha256="")
+    metadata = {METADATA_KEY: json.dumps(record.config, sort_keys=True, separators=(",", ":"))}
+    data = save(tensors, metadata=metadata)
+    hub.write_atomically(location, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _packed(
+    state_dict: "Mapping[str, Tensor]", architecture: Architecture, location: Path
+) -> "dict[str, Tensor]":
+    """The tensors to store: contiguous, on the CPU, in their stored types."""
+    import torch
+
+    first_conv = f"{architecture.first_conv}.weight"
+    if first_conv not in state_dict:
+        raise WeightsCorrupted(f"{location}: the state dict has no {first_conv}: wanted a plain model's keys")
+    packed = {}
+    for key, tensor in state_dict.items():
+        if key.startswith(f"{architecture.classifier}."):
+            raise WeightsCorrupted(
+                f"{location}: the state dict holds a head ({key}); save the backbone alone"
+            )
+        stored = tensor.detach().cpu()
+        if key == first_conv:
+            stored = stored.float()
+            if stored.shape[1] == 1:
+                stored = (stored / 3).repeat(1, 3, 1, 1)
+        elif stored.is_floating_point():
+            stored = stored.half()
+        if stored.is_floating_point() and not torch.isfinite(stored).all():
+            raise WeightsCorrupted(f"{location}: {key} holds numbers that are not finite in {stored.dtype}")
+        packed[key] = stored.contiguous().clone()
+    return packed
+
+
+def _releases() -> dict[str, dict[str, Any]]:
+    """The registry's tables under `architecture.tag`."""
+    tables = tomllib.loads(REGISTRY.read_text(encoding="utf-8"))
+    return {
+        f"{architecture}.{tag}": table for architecture, tags in tables.items() for tag, table in tags.items()
+    }
+
+
+def _record(table: Mapping[str, Any], location: Path, **more: Any) -> Weights:
+    """A record from a registry's table or a file's configuration: lists to tuples, nothing unknown."""
+    table = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    try:
+        return Weights(location=location, **table, **more)
+    except (TypeError, WeightsNotFound) as error:
+        known = ", ".join(CONFIG_KEYS)
+        raise WeightsCorrupted(f"{location}: its configuration is wrong ({error}). It has {known}") from None
+
+
+def _known(weights: Source) -> Weights | None:
+    """The record itself, or the release of that name; None for what is a path."""
+    if isinstance(weights, Weights):
+        return weights
+    if not isinstance(weights, str | os.PathLike):
+        raise C2LError(f"weights is {type(weights).__name__}, wanted a release's name, a path or a Weights")
+    if isinstance(weights, str) and (weights in list_weights() or not _is_path(weights)):
+        return get_weights(weights)
+    return None
+
+
+def _carried(file: hub.VerifiedFile) -> Weights:
+    """The record that a file carries in itself."""
+    metadata = file.header.get("__metadata__", {})
+    if METADATA_KEY not in metadata:
+        raise WeightsCorrupted(
+            f"{file.path}: carries no {METADATA_KEY!r} configuration, so its normalisation and size are "
+            "unknown. Write it with c2l_models.weights.save_weights"
+        )
+    try:
+        config = dict(json.loads(metadata[METADATA_KEY]))
+    except (TypeError, ValueError):
+        raise WeightsCorrupted(f"{file.path}: its configuration is not a JSON object") from None
+    return _record(config, file.path.absolute(), sha256=file.sha256)
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or os.sep in text or text.endswith(".safetensors") or Path(text).exists()
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

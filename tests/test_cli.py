@@ -1,0 +1,162 @@
+"""The `c2l` command: quick help, one-line errors, and the whole way from films to figures."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from c2l_models import cli
+
+WATCHED = """
+import sys
+from c2l_models import cli
+try:
+    cli.main(sys.argv[1:])
+except SystemExit as stop:
+    status = stop.code or 0
+else:
+    status = 0
+heavy = {"torch", "timm", "torchvision", "sklearn", "matplotlib"} & set(sys.modules)
+print("status", status, "imported", sorted(heavy))
+"""
+
+
+def c2l(*arguments):
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from c2l_models.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["list"], ["embed", "--help"], ["pretrain", "--help"]],
+    ids=" ".join,
+)
+def test_no_torch_where_nothing_is_computed(arguments):
+    done = subprocess.run([sys.executable, "-c", WATCHED, *arguments], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "status 0 imported []", done.stdout + done.stderr
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert not stop.value.code
+    text = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert re.search(rf"\b{name}\b", text), name
+
+
+def test_pretrain_lists_recipes(capsys):
+    cli.main(["pretrain", "--help"])
+    text = capsys.readouterr().out
+    assert "--resume" in text
+    for name in ("paper-resnet18", "paper-densenet121", "open15k-resnet18", "smoke"):
+        assert name in text
+
+
+def test_list_and_info(capsys):
+    cli.main(["list"])
+    assert "resnet18.c2l_preview" in capsys.readouterr().out
+    cli.main(["info", "resnet18.c2l_preview"])
+    assert "sha256" in capsys.readouterr().out
+
+
+WRONG = {
+    "unknown release": (["info", "resnet18.nothing"], "nothing"),
+    "unknown recipe": (["pretrain", "nothing", "--store", "s", "--out", "o"], "paper-resnet18"),
+    "no store": (["pretrain", "smoke", "--store", "absent-store", "--out", "o"], "absent-store"),
+    "source without =": (["prepare", "--source", "films", "--out", "o"], "NAME=DIR"),
+    "unknown data set": (["prepare", "--source", "mammograms=.", "--out", "o"], "mammograms"),
+    "no run": (["export", "absent-run", "o.safetensors"], "absent-run"),
+    "recipe out of range": (["pretrain", "smoke", "--store", "s", "--out", "o", "--recipe.batch-size", "33"], "batch_size"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG, ids=str)
+def test_an_error_is_one_line(case, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, named = WRONG[case]
+    if case == "no run":
+        arguments = ["export", "absent-run", "--out", "o.safetensors"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    message = stop.value.code
+    printed = capsys.readouterr()
+    if not isinstance(message, str):
+        assert message not in (None, 0)
+        message = printed.err.strip()
+    assert message.startswith("c2l: ")
+    assert named in message
+    assert "\n" not in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_exit_status_of_an_error():
+    done = c2l("info", "resnet18.nothing")
+    assert done.returncode == 2  # as the docstring says, and as a wrong flag gives
+    assert done.stderr.startswith("c2l: ")
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def draw_films(folder):
+    """80 films of 32 pixels: brighter with the finding; two a patient; 20 are test."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    with (folder / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "patient", "split", "finding"])
+        for n in range(80):
+            finding = n // 2 % 2
+            noise = rng.normal(90 + 60 * finding, 25, (32, 32)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noise).save(folder / f"{n:02d}.png")
+            table.writerow([f"{n:02d}.png", f"p{n // 2}", "train" if n < 60 else "test", finding])
+
+
+def test_from_films_to_figures(tmp_path, monkeypatch, capsys):
+    """prepare, pretrain, resume, export, probe, embed: each on what the one before has made."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path / "patient.key"))
+    draw_films(tmp_path / "films")
+
+    cli.main(["prepare", "--source", "folder=films", "--out", "store", "--size", "32", "--workers", "1"])
+    assert "80 images" in capsys.readouterr().out
+
+    values = {"size": 32, "batch-size": 8, "batch-norm-group": 4, "queue-length": 29, "epochs": 1, "probe-every": 0}
+    overrides = [text for key, value in values.items() for text in (f"--recipe.{key}", str(value))]
+    pretrain = ["pretrain", "smoke", "--store", "store", "--out", "run", "--device", "cpu", *overrides]
+    cli.main([*pretrain, "--max-seconds", "0"])
+    assert "backbone.safetensors" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["queue_length"] == 29
+
+    with pytest.raises(SystemExit, match="--resume"):
+        cli.main(pretrain)
+    with pytest.raises(SystemExit, match="temperature"):
+        cli.main([*pretrain, "--resume", "--recipe.temperature", "0.9"])
+    cli.main([*pretrain, "--resume"])
+    last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 7
+
+    cli.main(["export", "run", "--out", "mine.safetensors", "--tag", "mine"])
+    assert (tmp_path / "mine.safetensors").stat().st_size > 20e6
+    capsys.readouterr()
+
+    probe = ["probe", "mine.safetensors", "--store", "store", "--out", "probe", "--task", "folder", "--no-floors"]
+    cli.main(probe)
+    assert "finding" in capsys.readouterr().out
+    assert {path.suffix for path in (tmp_path / "probe").iterdir()} >= {".csv", ".json"}
+    figures = (tmp_path / "probe" / "probe.csv").read_text()
+    assert any(0.6 < float(number) <= 1 for number in re.findall(r"\d\.\d+", figures))
+
+    cli.main(["embed", "films", "--out", "features.parquet", "--model", "mine.safetensors"])
+    assert "80 films" in capsys.readouterr().out

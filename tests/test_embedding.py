@@ -1,0 +1,182 @@
+"""embed against one file at a time through timm and Pillow; order, errors and modes kept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from torch import nn
+
+from c2l_models.embedding import Embeddings, embed
+from c2l_models.errors import C2LError, RadiographError, WeightsNotFound
+
+SIZE = 64
+rng = np.random.default_rng(0)
+
+
+class Small(nn.Module):
+    """A network that shows what it was given: the mean of each quarter."""
+
+    def __init__(self, in_chans: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_chans, 2, 3)
+        self.norm = nn.BatchNorm2d(2)
+        self.pool = nn.AdaptiveAvgPool2d(2)
+        self.num_features = 8
+        self.pretrained_cfg = {"input_size": (in_chans, SIZE, SIZE), "mean": (0.5,), "std": (0.25,)}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.norm(self.conv(x))).flatten(1)
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{i:02}.png" for i in range(11)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE)).astype(np.uint8)).save(path)
+    return paths
+
+
+def one_by_one(model: nn.Module, paths: list[Path], channels: int, mean: float, std: float) -> np.ndarray:
+    rows = []
+    for path in paths:
+        pixels = np.asarray(Image.open(path), np.float64)
+        x = torch.tensor((pixels / 255 - mean) / std, dtype=torch.float32)
+        with torch.no_grad():
+            rows.append(model(x.repeat(1, channels, 1, 1))[0].numpy())
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
+def test_rows_are_the_films_in_order(films: list[Path], batch_size: int) -> None:
+    model = Small()
+    order = films[::-1] + films[:2]
+    got = embed(order, model, batch_size)
+    expected = one_by_one(model.eval(), order, 1, 0.5, 0.25)
+    assert got.paths == order
+    assert got.errors == {}
+    assert got.features.dtype == np.float32
+    assert np.abs(got.features - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("num_classes", [0, 5])
+def test_a_timm_model_gives_its_features_with_or_without_a_head(films: list[Path], num_classes: int) -> None:
+    config = {"input_size": (3, SIZE, SIZE), "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
+    model = timm.create_model("resnet18", num_classes=num_classes, pretrained_cfg_overlay=config)
+    got = embed(films, model)
+    model.reset_classifier(0)
+    expected = one_by_one(model.eval(), films, 3, 0.5, 0.2)
+    assert got.features.shape == (11, 512)
+    assert np.abs(got.features - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_an_unreadable_file_loses_no_other(films: list[Path], tmp_path: Path) -> None:
+    bad, missing = tmp_path / "bad.png", tmp_path / "missing.png"
+    bad.write_bytes(b"")
+    got = embed([*films[:3], bad, *films[3:], missing], model := Small(), batch_size=4)
+    assert got.paths == films
+    assert got.errors == {bad: "the file is empty", missing: "no such file"}
+    assert np.array_equal(got.features, embed(films, model).features)
+
+
+def test_nothing_readable_is_an_empty_matrix(tmp_path: Path) -> None:
+    got = embed([tmp_path / "missing.png"], Small())
+    assert got.features.shape == (0, 8)
+    assert got.paths == []
+    assert embed([], Small()).features.shape == (0, 8)
+
+
+def test_modes_are_given_back(films: list[Path]) -> None:
+    model = Small().train()
+    model.norm.eval()  # frozen statistics, as fine-tuning often has them
+    before = model.norm.running_mean.clone()
+    embed(films, model)
+    assert (model.training, model.conv.training, model.norm.training) == (True, True, False)
+    assert torch.equal(model.norm.running_mean, before)
+    model.pretrained_cfg = {}
+    with pytest.raises(C2LError):
+        embed(films, model)
+    assert model.training
+
+
+def test_modes_are_given_back_after_an_error(films: list[Path]) -> None:
+    class Failing(Small):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise ZeroDivisionError
+
+    model = Failing().train()
+    with pytest.raises(ZeroDivisionError):
+        embed(films, model)
+    assert model.training
+    assert model.norm.training
+
+
+def test_progress_changes_nothing(films: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    model = Small()
+    quiet = embed(films, model, 4)
+    assert capsys.readouterr().out == ""
+    assert np.array_equal(embed(films, model, 4, progress=True).features, quiet.features)
+    assert "11/11" in capsys.readouterr().out
+
+
+def test_what_is_refused(films: list[Path]) -> None:
+    with pytest.raises(C2LError, match=r"one path .* where a list of them was wanted"):
+        embed(films[0], Small())
+    with pytest.raises(C2LError, match="batch_size is 0"):
+        embed(films, Small(), 0)
+    with pytest.raises(C2LError, match="a Linear without a pretrained_cfg"):
+        embed(films, nn.Linear(2, 2))
+    with pytest.raises(C2LError, match="no device 'gpu'"):
+        embed(films, Small(), device="gpu")
+    with pytest.raises(C2LError, match="without one vector an image"):
+        embed(films, timm.create_model("resnet18", features_only=True))
+    with pytest.raises(WeightsNotFound):
+        embed(films, "resnet81")
+    if not torch.cuda.is_available():
+        with pytest.raises(C2LError, match="finds no GPU"):
+            embed(films, Small(), device="cuda")
+
+
+def test_saved_and_loaded(films: list[Path], tmp_path: Path) -> None:
+    got = embed(films, Small())
+    got.save(tmp_path / "features.parquet")
+    again = Embeddings.load(tmp_path / "features.parquet")
+    assert again.paths == got.paths
+    assert again.features.dtype == np.float32
+    assert np.array_equal(again.features, got.features)
+    empty = Embeddings(np.empty((0, 8), np.float32), [])
+    empty.save(tmp_path / "empty.parquet")
+    assert Embeddings.load(tmp_path / "empty.parquet").features.shape == (0, 8)
+
+
+def test_what_cannot_be_loaded(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "text.parquet").write_text("path,feature\n")
+    pq.write_table(pa.table({"path": ["a"], "feature": [1.0]}), tmp_path / "other.parquet")
+    for name in ("missing.parquet", "text.parquet", "other.parquet"):
+        with pytest.raises(C2LError, match=f"{name}: .*c2l embed"):
+            Embeddings.load(tmp_path / name)
+
+
+def test_a_release_by_its_architecture(films: list[Path]) -> None:
+    from c2l_models.weights import default_weights
+
+    try:
+        weights = default_weights("resnet18")
+    except WeightsNotFound:
+        pytest.skip("no release yet")
+    by_architecture, by_name, by_path = (
+        embed(films, source).features for source in ("resnet18", weights.name, weights.path())
+    )
+    assert by_architecture.shape == (11, 512)
+    assert np.array_equal(by_architecture, by_name)
+    assert np.array_equal(by_architecture, by_path)
+    assert np.ptp(by_architecture, axis=0).max() > 0
+
+
+def test_the_readers_error_is_a_c2l_error() -> None:
+    assert issubclass(RadiographError, C2LError)

@@ -1,0 +1,105 @@
+"""A tiny image store, and a recipe that a second or two of CPU can follow."""
+
+import csv
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from c2l_models.training.image_store import ImageStore, prepare
+from c2l_models.training.objectives import c2l
+from c2l_models.training.pretrain import pretrain
+from c2l_models.training.recipe import Optimizer, Recipe
+
+TRAIN, TEST = 44, 20
+
+
+def draw_folder(root: Path, side: int = 32) -> Path:
+    """Noise films with a `labels.csv`: those with the finding are brighter; one patient a pair of films."""
+    rng = np.random.default_rng(0)
+    root.mkdir(parents=True)
+    with (root / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "patient", "split", "finding"])
+        for number in range(TRAIN + TEST):
+            finding = number // 2 % 2
+            noise = rng.normal(90 + 60 * finding, 25, (side, side)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noise).save(root / f"{number:03d}.png")
+            split = "train" if number < TRAIN else "test"
+            table.writerow([f"{number:03d}.png", f"p{number // 2}", split, finding])
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """64 PNG films of 32 pixels (44 train, 20 test) with patients and a binary finding."""
+    return draw_folder(tmp_path_factory.mktemp("films") / "films")
+
+
+@pytest.fixture(scope="session")
+def tiny_store_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`c2l prepare` of `tiny_folder`; the pseudonyms' key lies beside it."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "C2L_PATIENT_KEY", str(folder / "patient.key"))
+        prepare([("folder", tiny_folder)], folder / "store", size=32, workers=1, progress=False)
+    return folder / "store"
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tiny_store_folder: Path) -> ImageStore:
+    """The opened tiny store."""
+    return ImageStore.open(tiny_store_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Recipe:
+    """Five steps an epoch of the tiny store's 44 training films; an odd queue, so that it wraps within a row."""
+    return replace(
+        Recipe("tiny"),
+        size=32,
+        batch_size=8,
+        batch_norm_group=4,
+        epochs=2,
+        queue_length=37,
+        feature_dim=16,
+        optimizer=Optimizer(lr=0.3, lr_milestones=(1, 2)),
+        log_every=3,
+        checkpoint_every=7,
+        probe_every=2,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_recipe: Recipe, tiny_store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of the tiny recipe on one thread: ten steps, never stopped. Not to be written to."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return pretrain(tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "whole", "cpu", progress=False)
+    finally:
+        torch.set_num_threads(threads)
+
+
+class SmallEncoder(nn.Module):
+    """In place of a student or teacher where a step's cost is not the point."""
+
+    def __init__(self, architecture: str, feature_dim: int) -> None:
+        super().__init__()
+        pool = (nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.backbone = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), *pool)
+        self.projection = nn.Linear(16, feature_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.projection(self.backbone(x))
+
+
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Student and teacher of one convolution."""
+    monkeypatch.setattr(c2l, "Encoder", SmallEncoder)

@@ -1,0 +1,44 @@
+"""A small image store whose films answer their labels."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from c2l_models.training.image_store import ImageStore
+from c2l_models.training.prepare import INDEX_SCHEMA
+
+
+def build_store(path: Path, patients=40, films=2, size=32, dataset="folder", splits=("train", "test")) -> ImageStore:
+    """Noise, with a bright square top left where `square` is 1; `coin` is tossed; every second patient is in test."""
+    rng = np.random.default_rng(0)
+    square = rng.random(patients * films) < 0.5
+    images = rng.integers(0, 120, (patients * films, size, size), dtype=np.uint8)
+    images[square, : size // 4, : size // 4] += 40
+    rows = [
+        {
+            "path": f"{n}.png",
+            "dataset": dataset,
+            "patient": f"{dataset}:{n // films:03d}",
+            "view": "",
+            "split": splits[n // films % 2],
+            "labels": {"square": float(square[n]), "coin": float(rng.random() < 0.5)},
+            "sha256": "",
+        }
+        for n in range(patients * films)
+    ]
+    path.mkdir(parents=True, exist_ok=True)
+    index = pa.Table.from_pylist([row | {"labels": list(row["labels"].items())} for row in rows], INDEX_SCHEMA)
+    return ImageStore(path, images, index, "0" * 64)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return build_store(tmp_path / "store")
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., ImageStore]:
+    return lambda **options: build_store(tmp_path / "store", **options)

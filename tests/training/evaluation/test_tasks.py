@@ -1,0 +1,74 @@
+"""Tasks: which rows, which labels, in which order."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from c2l_models.errors import DatasetError
+from c2l_models.training.evaluation.tasks import load_task, load_tasks
+from c2l_models.training.image_store import ImageStore
+from c2l_models.training.prepare import INDEX_SCHEMA
+
+
+def store_of(tmp_path, *rows):
+    """Rows are (dataset, split, labels)."""
+    index = [
+        {"dataset": dataset, "split": split, "patient": str(n), "labels": list(labels.items())}
+        for n, (dataset, split, labels) in enumerate(rows)
+    ]
+    images = np.zeros((len(rows), 8, 8), np.uint8)
+    return ImageStore(tmp_path, images, pa.Table.from_pylist(index, INDEX_SCHEMA), "0" * 64)
+
+
+def test_grades_become_findings_and_other_data_sets_stay_unknown(tmp_path):
+    knees = [("knee_kl", split, {"kl_grade": float(grade)}) for grade, split in enumerate(["train", "val"] * 2)]
+    store = store_of(tmp_path, ("folder", "train", {"kl_grade": 3.0}), *knees, ("knee_kl", "test", {}))
+    task = load_task("knee_kl")
+    assert task.label_names(store) == ("kl_grade ≥ 2",)
+    np.testing.assert_array_equal(task.labels(store), [[np.nan], [0], [0], [1], [1], [np.nan]])
+    np.testing.assert_array_equal(task.train_rows(store), [1, 2, 3, 4])
+    np.testing.assert_array_equal(task.test_rows(store), [5])
+
+
+def test_chest_labels_are_in_the_paper_s_order(tmp_path):
+    names = (
+        "Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax Consolidation Edema "
+        "Emphysema Fibrosis Pleural_Thickening Hernia"
+    ).split()
+    labels = {name: float(name in ("Mass", "Hernia")) for name in sorted(names)}
+    store = store_of(tmp_path, ("chestxray14", "test", labels), ("chestxray14", "train_val", labels))
+    task = load_task("chestxray14")
+    assert list(task.label_names(store)) == names
+    np.testing.assert_array_equal(task.labels(store)[0], [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(task.train_rows(store), [1])
+    np.testing.assert_array_equal(task.test_rows(store), [0])
+    assert task.without == ("Hernia",)
+
+
+def test_a_folder_is_asked_for_its_binary_columns(tmp_path):
+    store = store_of(
+        tmp_path,
+        ("folder", "train", {"mass": 1.0, "age": 71.0, "never_known": np.nan}),
+        ("folder", "test", {"mass": np.nan, "effusion": 0.0}),
+        ("knee_kl", "train", {"kl_grade": 1.0}),
+    )
+    task = load_task("folder")
+    assert task.label_names(store) == ("effusion", "mass")
+    np.testing.assert_array_equal(task.labels(store), [[np.nan, 1], [0, np.nan], [np.nan, np.nan]])
+
+
+def test_tasks_of_a_store_are_those_with_something_to_ask(tmp_path, store):
+    assert [task.name for task in load_tasks(store)] == ["folder"]
+    unlabelled = store_of(tmp_path, ("folder", "train", {}), ("knee_kl", "test", {"kl_grade": 1.0}))
+    assert [task.name for task in load_tasks(unlabelled)] == ["knee_kl"]
+
+
+def test_what_is_not_there_is_named(store):
+    with pytest.raises(DatasetError, match="no task is called 'chest'; there are: chestxray14, knee_kl, folder"):
+        load_task("chest")
+    with pytest.raises(DatasetError, match="knee_kl in split test.*c2l prepare --source knee_kl=DIR"):
+        load_task("knee_kl").test_rows(store)
+    with pytest.raises(DatasetError, match="in split validation"):
+        replace(load_task("folder"), test=("validation",)).test_rows(store)

@@ -1,0 +1,288 @@
+"""The augmentation against torchvision's functional transforms, plain loops, and its own distributions."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torchvision.transforms import RandomResizedCrop, v2
+from torchvision.transforms.v2 import functional as tv
+
+from c2l_models.training import augment
+from c2l_models.training.augment import Geometry, clean_view, draw_geometry, resample, two_views
+from c2l_models.training.recipe import Augment, Recipe
+from tests.oracles import augment as oracle
+
+STILL = Augment(
+    crop_scale=(1.0, 1.0),
+    crop_ratio=(1.0, 1.0),
+    rotation=0.0,
+    brightness=0.0,
+    contrast=0.0,
+    flip=0.0,
+    cutout_holes=0,
+)
+"""Nothing is changed."""
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def smooth(count=1, side=128, seed=0):
+    """Films without fine detail or symmetry: slow waves, float [B, 1, S, S] in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:side, 0:side] / side
+    films = []
+    for _ in range(count):
+        wave = sum(
+            rng.uniform(0.3, 1) * np.sin(2 * np.pi * (rng.uniform(-1.5, 1.5) * x + rng.uniform(-1.5, 1.5) * y) + phase)
+            for phase in rng.uniform(0, 6, 4)
+        )
+        films.append((wave - wave.min()) / (wave.max() - wave.min()))
+    return torch.tensor(np.stack(films), dtype=torch.float32).unsqueeze(1)
+
+
+def pixels(images):
+    return (images * 255).round().to(torch.uint8)
+
+
+def by_torchvision(image, top, left, height, width, degrees, flip, size):
+    """Crop, then rotate, then flip, one image [1, S, S]."""
+    view = tv.resized_crop(image, top, left, height, width, [size, size], v2.InterpolationMode.BILINEAR, antialias=True)
+    view = tv.rotate(view, degrees, v2.InterpolationMode.BILINEAR)
+    return tv.horizontal_flip(view) if flip else view
+
+
+def geometry_of(top, left, height, width, degrees, flip, side):
+    """The same crop as `Geometry`: pixel edges 0 to S are coordinates -1 to 1."""
+    centre = [(2 * left + width) / side - 1, (2 * top + height) / side - 1]
+    return Geometry(
+        torch.tensor([centre]),
+        torch.tensor([[width / side, height / side]]),
+        torch.tensor([math.radians(degrees)]),
+        torch.tensor([flip]),
+    )
+
+
+CROPS = [
+    (0, 0, 128, 128, 0.0, False),
+    (0, 0, 128, 128, 10.0, False),
+    (0, 0, 128, 128, -10.0, True),
+    (20, 7, 90, 60, 0.0, False),
+    (20, 7, 90, 60, 8.0, False),
+    (5, 50, 60, 75, -6.5, True),
+    (64, 64, 64, 64, 0.0, True),
+]
+
+
+@pytest.mark.parametrize("crop", CROPS, ids=str)
+@pytest.mark.parametrize("size", [128, 96])
+def test_geometry_against_torchvision(crop, size):
+    image = smooth()
+    view = resample(image, geometry_of(*crop, side=128), size)
+    wanted = by_torchvision(image[0], *crop, size=size)[None]
+    inside = slice(size // 6, -(size // 6))  # the corners differ by design
+    difference = (view - wanted)[..., inside, inside].abs()
+    assert difference.max() < 0.01
+    assert difference.mean() < 0.002
+
+
+def test_a_wrong_sign_would_be_seen():
+    """What the tolerance above is worth: turning or mirroring the other way is a hundred times off."""
+    image, inside = smooth(), slice(21, -21)
+    for crop, wrong in ((CROPS[4], (20, 7, 90, 60, -8.0, False)), (CROPS[6], (64, 64, 64, 64, 0.0, False))):
+        view = resample(image, geometry_of(*wrong, side=128), 128)
+        wanted = by_torchvision(image[0], *crop, size=128)[None]
+        assert (view - wanted)[..., inside, inside].abs().max() > 0.05
+
+
+def test_no_change_gives_the_film_itself():
+    image = torch.rand(2, 1, 16, 16, generator=seeded())
+    torch.testing.assert_close(resample(image, draw_geometry(2, STILL, seeded()), 16), image, rtol=0, atol=1e-5)
+
+
+def test_corners_show_film_where_it_reaches_and_black_beyond():
+    white = torch.ones(1, 1, 64, 64)
+    turned = geometry_of(16, 16, 32, 32, 10.0, False, side=64)
+    assert resample(white, turned, 32).min() > 0.999  # crop-then-rotate would leave black corners here
+    whole = geometry_of(0, 0, 64, 64, 10.0, False, side=64)
+    assert resample(white, whole, 64)[0, 0, 0, 0] == 0
+
+
+def test_each_image_has_its_own_geometry():
+    images = smooth(1).expand(4, -1, -1, -1)
+    views = resample(images, draw_geometry(4, Augment(), seeded()), 64)
+    for i in range(4):
+        for j in range(i):
+            assert not torch.allclose(views[i], views[j], atol=0.05)
+
+
+def test_crop_distribution():
+    count = 20_000
+    drawn = draw_geometry(count, Augment(crop_scale=(0.2, 0.7)), seeded())  # a side never longer than the image
+    width, height = drawn.half_side.double().T
+    area, ratio = (width * height).numpy(), (width / height).log().numpy()
+    assert stats.kstest(area, stats.uniform(0.2, 0.5).cdf).pvalue > 0.01
+    low, high = math.log(3 / 4), math.log(4 / 3)
+    assert stats.kstest(ratio, stats.uniform(low, high - low).cdf).pvalue > 0.01
+    for axis in (0, 1):  # where the crop lies, of where it can
+        where = drawn.centre[:, axis] / (1 - drawn.half_side[:, axis])
+        assert stats.kstest(where.numpy(), stats.uniform(-1, 2).cdf).pvalue > 0.01
+    degrees = drawn.angle.rad2deg().numpy()
+    assert stats.kstest(degrees, stats.uniform(-10, 20).cdf).pvalue > 0.01
+    assert abs(drawn.flip.float().mean() - 0.5) < 4 * 0.5 / count**0.5
+    assert abs(np.corrcoef(area, degrees)[0, 1]) < 0.03
+
+
+def test_crops_against_torchvisions():
+    """Up to 70 % of the film a side is never too long: torchvision never redraws, and we never shorten."""
+    torch.manual_seed(0)
+    film = torch.zeros(1, 2000, 2000)
+    theirs = [RandomResizedCrop.get_params(film, [0.2, 0.7], [3 / 4, 4 / 3]) for _ in range(3000)]
+    top, left, height, width = np.array(theirs).T / 2000
+    drawn = draw_geometry(3000, Augment(crop_scale=(0.2, 0.7)), seeded())
+    half_side, corner = drawn.half_side.numpy(), (drawn.centre - drawn.half_side + 1).numpy() / 2
+    pairs = ((width, half_side[:, 0]), (height, half_side[:, 1]), (left, corner[:, 0]), (top, corner[:, 1]))
+    for one, other in (*pairs, (width * height, half_side.prod(axis=1))):
+        assert stats.ks_2samp(one, other).pvalue > 0.01
+
+
+def test_crops_lie_inside_the_film():
+    drawn = draw_geometry(5000, Augment(), seeded(1))
+    assert ((drawn.centre.abs() + drawn.half_side) <= 1 + 1e-6).all()
+    area = drawn.half_side.prod(dim=1)
+    assert area.min() >= 0.15
+    assert area.max() <= 1
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.6, 1.0, 1.4])
+def test_brightness_and_contrast_against_torchvision(factor):
+    image = smooth(2)
+    factors = torch.full((2, 1, 1, 1), factor)
+    bright = tv.adjust_brightness(image, factor)
+    torch.testing.assert_close(augment.brightness(image, factors), bright, rtol=0, atol=1e-6)
+    contrast = torch.stack([tv.adjust_contrast(film, factor) for film in image])
+    torch.testing.assert_close(augment.contrast(image, factors), contrast, rtol=0, atol=1e-6)
+
+
+def test_jitter_draws_a_factor_an_image_and_both_orders():
+    image = smooth(1).expand(400, -1, -1, -1)[..., ::8, ::8].contiguous()
+    only_bright = augment.jitter(image, Augment(contrast=0.0), seeded())
+    factors = (only_bright / image.clamp(min=1e-6)).flatten(1).median(dim=1).values.clamp(max=1.4)
+    assert factors.min() < 0.65
+    assert factors.max() > 1.2
+    still = augment.jitter(image, Augment(brightness=0.0, contrast=0.0), seeded())
+    torch.testing.assert_close(still, image, rtol=0, atol=1e-6)
+    # With both factors known, each image is in the one order or in the other, about half of them each.
+    generator = seeded(3)
+    bright, contrast = (0.6 + 0.8 * torch.rand(400, generator=generator).view(-1, 1, 1, 1) for _ in range(2))
+    jittered = augment.jitter(image, Augment(), seeded(3))
+    first = torch.stack(
+        [tv.adjust_contrast(tv.adjust_brightness(i, b), c) for i, b, c in zip(image, bright, contrast, strict=True)]
+    )
+    other = torch.stack(
+        [tv.adjust_brightness(tv.adjust_contrast(i, c), b) for i, b, c in zip(image, bright, contrast, strict=True)]
+    )
+    as_first, as_other = ((jittered - wanted).flatten(1).abs().amax(dim=1) < 1e-5 for wanted in (first, other))
+    assert (as_first | as_other).all()
+    assert 120 < (as_first & ~as_other).sum() < 280
+
+
+@pytest.mark.parametrize(("side", "holes", "size"), [(32 / 224, 3, 21), (0.3, 1, 20), (0.25, 5, 17), (0.0, 3, 9)])
+def test_cutout_against_a_loop(side, holes, size):
+    image = 1 + torch.rand(4, 1, size, size, generator=seeded())
+    out = augment.cutout(image, Augment(cutout_holes=holes, cutout_side=side), seeded(5))
+    generator = seeded(5)
+    centres = [torch.randint(size, (2, 4, 1), generator=generator) for _ in range(holes)]
+    for i in range(4):
+        spots = [(int(c[0, i, 0]), int(c[1, i, 0])) for c in centres]
+        wanted = oracle.cut_out(image[i, 0].tolist(), spots, round(side * size))
+        assert out[i, 0].tolist() == wanted
+
+
+def test_cutout_at_the_papers_size():
+    out = augment.cutout(torch.ones(300, 1, 224, 224), Augment(cutout_holes=1), seeded())
+    holes = (out == 0).sum(dim=(1, 2, 3))
+    assert holes.max() == 32 * 32
+    assert holes.min() < 32 * 32  # a hole at the border is cut off
+    # A centre is uniform over 224 pixels: the share of a hole inside is its mean over the centres, squared.
+    inside = np.mean([min(224, c + 16) - max(0, c - 16) for c in range(224)]) / 32
+    assert holes.double().mean().item() == pytest.approx(32 * 32 * inside**2, rel=0.04)
+
+
+def test_grayscale_saturation_and_hue_change_nothing_on_grey():
+    """The steps that are left out, as torchvision computes them on a grey image turned RGB."""
+    grey = smooth(1)[0].expand(3, -1, -1)
+    torch.testing.assert_close(v2.RandomGrayscale(p=1.0)(grey), grey, rtol=0, atol=2e-4)
+    torch.manual_seed(0)
+    for jitter in (v2.ColorJitter(hue=0.4), v2.ColorJitter(saturation=0.4)):
+        for _ in range(5):
+            torch.testing.assert_close(jitter(grey), grey, rtol=0, atol=2e-4)
+    as_bytes = pixels(smooth(1))[0].expand(3, -1, -1)
+    assert torch.equal(v2.RandomGrayscale(p=1.0)(as_bytes)[0], v2.RandomGrayscale(p=1.0)(as_bytes)[2])
+    assert (v2.RandomGrayscale(p=1.0)(as_bytes).int() - as_bytes.int()).abs().max() <= 1
+    coloured = torch.rand(3, 8, 8, generator=seeded())  # and on a coloured one they do
+    assert not torch.allclose(v2.ColorJitter(hue=0.4)(coloured), coloured, atol=1e-2)
+
+
+def recipe(**keys):
+    return Recipe("views", size=48, **keys)
+
+
+def test_two_views():
+    batch = pixels(smooth(4))
+    one, two = two_views(batch, recipe(), seeded())
+    assert one.shape == two.shape == (4, 1, 48, 48)
+    assert one.dtype == two.dtype == torch.float32
+    for i in range(4):
+        assert not torch.allclose(one[i], two[i], atol=0.1)
+    same = two_views(batch, recipe(), seeded())
+    assert torch.equal(one, same[0])
+    assert torch.equal(two, same[1])
+    assert not torch.equal(one, two_views(batch, recipe(), seeded(1))[0])
+
+
+def test_views_draw_from_their_generator_alone():
+    before = torch.get_rng_state()
+    two_views(pixels(smooth(2)), recipe(), seeded())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_batch_is_left_as_it_was():
+    batch = pixels(smooth(2))
+    before = batch.clone()
+    two_views(batch, recipe(), seeded())
+    assert torch.equal(batch, before)
+
+
+def test_holes_are_exactly_zero_after_normalisation():
+    """White film, mean 0.5, std 0.25: 2 where film is, 0 in the holes, and nothing else."""
+    plain = replace(STILL, cutout_holes=3)
+    views = two_views(torch.full((16, 1, 48, 48), 255, dtype=torch.uint8), recipe(augment=plain), seeded())
+    for view in views:
+        hole = view == 0
+        assert 0.01 < hole.float().mean() < 0.1
+        torch.testing.assert_close(view[~hole], torch.full_like(view[~hole], 2.0), rtol=0, atol=1e-4)
+
+
+def test_normalisation_is_the_recipes():
+    batch = pixels(smooth(2, side=48))
+    view, _ = two_views(batch, recipe(augment=STILL, mean=0.3, std=0.5), seeded())
+    torch.testing.assert_close(view, (batch / 255 - 0.3) / 0.5, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [32, 50, 96, 128])
+def test_clean_view_against_torchvision(size):
+    batch = torch.randint(0, 256, (3, 1, 96, 96), dtype=torch.uint8, generator=seeded())
+    wanted = tv.resize(batch.float() / 255, [size, size], v2.InterpolationMode.BILINEAR, antialias=True)
+    view = clean_view(batch, size, 0.5, 0.25)
+    assert view.dtype == torch.float32
+    torch.testing.assert_close(view, (wanted - 0.5) / 0.25, rtol=0, atol=1e-5)
+
+
+def test_clean_view_of_the_same_size_is_the_film():
+    batch = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8, generator=seeded())
+    torch.testing.assert_close(clean_view(batch, 32, 0.5, 0.25), batch / 63.75 - 2)

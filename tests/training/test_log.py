@@ -1,0 +1,129 @@
+"""The log: means by hand, lines told once, pictures."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from c2l_models.training import log
+from c2l_models.training.log import RunLog, draw_curves
+
+
+def figures(loss):
+    return {
+        name: torch.tensor(value)
+        for name, value in {"loss": loss, "loss_a": loss, "loss_m": 2 * loss, "top1": 0.5, "spread": 1.0}.items()
+    }
+
+
+def run(folder, first, last, resumed_at=0, every=2):
+    """Steps first to last, loss = step, a line every `every` steps."""
+    with RunLog(folder, 100, resumed_at, progress=False) as lines:
+        for step in range(first, last + 1):
+            lines.add(8, 0.0, **figures(float(step)))
+            if step % every == 0:
+                lines.write_group(step, step / 10, 0.1)
+
+
+def steps(folder):
+    return [line["step"] for line in log.read(folder)]
+
+
+def test_a_line_is_the_mean_of_its_group(tmp_path):
+    run(tmp_path, 1, 6, every=3)
+    one, two = log.read(tmp_path)
+    assert (one["kind"], one["step"], one["epoch"], one["lr"]) == ("train", 3, 0.3, 0.1)
+    assert (one["loss"], one["loss_a"], one["loss_m"], one["top1"]) == (2.0, 2.0, 4.0, 0.5)
+    assert (two["step"], two["loss"]) == (6, 5.0)
+    assert one["images_per_second"] > 0
+    assert one["data_wait"] == 0
+
+
+def test_write_group_gives_the_means(tmp_path):
+    with RunLog(tmp_path, 10, progress=False) as lines:
+        for loss in (1.0, 4.0):
+            lines.add(8, 0.0, **figures(loss))
+        means = lines.write_group(2, 0.2, 0.1)
+    assert means == {"loss": 2.5, "loss_a": 2.5, "loss_m": 5.0, "top1": 0.5, "spread": 1.0}
+
+
+def test_speed_counts_images_and_waiting(tmp_path, monkeypatch):
+    clock = iter([100.0, 104.0, 104.0])
+    monkeypatch.setattr(log.time, "perf_counter", lambda: next(clock))
+    with RunLog(tmp_path, 10, progress=False) as lines:
+        lines.add(8, 0.5, **figures(1.0))
+        lines.add(8, 1.5, **figures(1.0))
+        monkeypatch.setattr(log.RunLog, "_start_group", lambda self: None)
+        lines.write_group(2, 0.2, 0.1)
+    (line,) = log.read(tmp_path)
+    assert line["images_per_second"] == pytest.approx(16 / 4)
+    assert line["data_wait"] == pytest.approx(2 / 4)
+
+
+def test_each_step_is_told_once_after_a_resume(tmp_path):
+    run(tmp_path, 1, 8)
+    run(tmp_path, 5, 10, resumed_at=4)
+    assert steps(tmp_path) == [2, 4, 6, 8, 10]
+    assert [line["loss"] for line in log.read(tmp_path)] == [1.5, 3.5, 5.5, 7.5, 9.5]
+
+
+def test_a_torn_last_line_is_dropped(tmp_path):
+    run(tmp_path, 1, 4)
+    file = tmp_path / log.NAME
+    file.write_text(file.read_text() + '{"kind": "train", "st')
+    assert steps(tmp_path) == [2, 4]
+    run(tmp_path, 5, 6, resumed_at=4)
+    assert steps(tmp_path) == [2, 4, 6]
+
+
+def test_a_line_is_on_disk_at_once(tmp_path):
+    with RunLog(tmp_path, 10, progress=False) as lines:
+        lines.add(8, 0.0, **figures(1.0))
+        lines.write_group(1, 0.1, 0.1)
+        assert steps(tmp_path) == [1]
+        lines.write_probe(1, 1, {"folder": 0.75})
+        assert log.read(tmp_path)[-1] == {"kind": "probe", "step": 1, "epoch": 1, "folder": 0.75}
+
+
+def test_a_probe_takes_no_step_out_of_the_next_line(tmp_path):
+    with RunLog(tmp_path, 10, progress=False) as lines:
+        for step in (1, 2, 3):
+            lines.add(8, 0.0, **figures(float(step)))
+        lines.write_probe(3, 1, {"folder": 0.75})
+        lines.add(8, 0.0, **figures(4.0))
+        assert lines.write_group(4, 1.3, 0.1)["loss"] == 2.5
+
+
+def test_lines_are_json_without_nan(tmp_path):
+    """JSON has no NaN: a reader other than Python's refuses the line."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    with RunLog(tmp_path, 10, progress=False) as lines:
+        lines.write_probe(1, 1, {"folder": float("nan")})
+    for text in (tmp_path / log.NAME).read_text().splitlines():
+        json.loads(text, parse_constant=refuse)
+
+
+def test_tensorboard_holds_the_same_figures(tmp_path):
+    run(tmp_path, 1, 6)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(2, 1.5), (4, 3.5), (6, 5.5)]
+
+
+@pytest.mark.parametrize("probes", [0, 3])
+def test_curves_are_a_picture(tmp_path, probes):
+    run(tmp_path, 1, 6)
+    with RunLog(tmp_path, 100, 6, progress=False) as lines:
+        for n in range(probes):
+            lines.write_probe(7 + n, n, {"folder": 0.5 + 0.1 * n, "knee_kl": 0.6})
+    with Image.open(draw_curves(tmp_path)) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 300
+        assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
+    assert (tmp_path / "curves.png").is_file()

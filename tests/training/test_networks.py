@@ -1,0 +1,206 @@
+"""Momentum update, batch norm in groups, ShuffleBN and recalibration, against plain arithmetic."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from c2l_models.training.networks import (
+    Encoder,
+    in_groups,
+    in_shuffled_groups,
+    recalibrate_batch_norm,
+    update_teacher,
+)
+from tests.oracles import networks as oracle
+
+
+def conv_norm(seed=0):
+    """A convolution, batch norm, ReLU and a mean: [B, 1, S, S] -> [B, 3], training mode, float64."""
+    torch.manual_seed(seed)
+    norm = nn.BatchNorm2d(3)
+    nn.init.uniform_(norm.weight, 0.5, 2)
+    nn.init.uniform_(norm.bias, -1, 1)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+
+
+def films(count=12, seed=1):
+    """Images whose brightness and contrast differ, so that it matters who shares statistics with whom."""
+    generator = torch.Generator().manual_seed(seed)
+    level = torch.arange(count).view(-1, 1, 1, 1).double()
+    return level + (1 + level) * torch.randn(count, 1, 8, 8, dtype=torch.float64, generator=generator)
+
+
+def by_hand(network, x, running_mean, running_var):
+    """The network's output with batch statistics, through torch's functional batch norm; updates the statistics."""
+    conv, norm = network[0], network[1]
+    y = functional.conv2d(x, conv.weight, conv.bias)
+    y = functional.batch_norm(y, running_mean, running_var, norm.weight, norm.bias, training=True, momentum=0.1)
+    return functional.relu(y).mean(dim=(2, 3))
+
+
+def test_teacher_against_a_loop():
+    student, teacher = conv_norm(0), conv_norm(1)
+    buffers = {name: value.clone() for name, value in teacher.named_buffers()}
+    student_before = copy.deepcopy(student.state_dict())
+    expected = [
+        oracle.momentum_update(t.flatten().tolist(), s.flatten().tolist(), 0.999)
+        for t, s in zip(teacher.parameters(), student.parameters(), strict=True)
+    ]
+    student(films())  # gives the student statistics that must not reach the teacher
+    update_teacher(teacher, student, 0.999)
+    for p, wanted in zip(teacher.parameters(), expected, strict=True):
+        assert p.flatten().tolist() == pytest.approx(wanted, rel=1e-13, abs=1e-15)
+    for name, value in teacher.named_buffers():
+        assert torch.equal(value, buffers[name]), name
+    for name, value in student.named_parameters():
+        assert torch.equal(value, student_before[name]), name
+
+
+@pytest.mark.parametrize(("theta", "same_as"), [(0.0, "student"), (1.0, "teacher")])
+def test_teacher_at_the_ends(theta, same_as):
+    networks = {"student": conv_norm(0), "teacher": conv_norm(1)}
+    wanted = [p.clone() for p in networks[same_as].parameters()]
+    update_teacher(networks["teacher"], networks["student"], theta)
+    for p, q in zip(networks["teacher"].parameters(), wanted, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-15, atol=1e-15)
+
+
+def test_many_teacher_updates_in_float32():
+    """A thousand steps of θ = 0.999 towards a standing student leave θ^1000 of the distance."""
+    teacher, student = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    nn.init.constant_(teacher.weight, 1.0)
+    nn.init.constant_(student.weight, 0.0)
+    for _ in range(1000):
+        update_teacher(teacher, student, 0.999)
+    assert teacher.weight.item() == pytest.approx(0.999**1000, rel=1e-4)
+
+
+@pytest.mark.parametrize("group", [3, 4, 6, 12])
+def test_groups_have_statistics_of_their_own(group):
+    network, x = conv_norm(), films()
+    mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    expected = torch.cat([by_hand(network, rows, mean, var) for rows in torch.split(x, group)])
+    torch.testing.assert_close(in_groups(network, x, group), expected, rtol=1e-12, atol=1e-12)
+    norm = network[1]
+    torch.testing.assert_close(norm.running_mean, mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(norm.running_var, var, rtol=1e-12, atol=1e-12)
+    assert norm.num_batches_tracked == 12 // group
+
+
+def test_groups_differ_from_the_whole_batch():
+    network, x = conv_norm(), films()
+    assert (in_groups(network, x, 4) - network(x)).abs().max() > 0.1
+
+
+def test_group_statistics_in_plain_numbers():
+    """One channel, an identity convolution: each group leaves with mean 0 and variance 1 of its own."""
+    network = nn.Sequential(nn.BatchNorm2d(1, momentum=1.0, eps=1e-12)).double()
+    x = films(8)
+    out = in_groups(network, x, 4)
+    for first in (0, 4):
+        mean, var, _ = oracle.mean_and_variance(x[first : first + 4].flatten().tolist())
+        wanted = [(value - mean) / var**0.5 for value in x[first : first + 4].flatten().tolist()]
+        assert out[first : first + 4].flatten().tolist() == pytest.approx(wanted, rel=1e-10)
+    mean, _, unbiased = oracle.mean_and_variance(x[4:].flatten().tolist())
+    assert network[0].running_mean.item() == pytest.approx(mean)  # momentum 1: the last group's
+    assert network[0].running_var.item() == pytest.approx(unbiased)
+
+
+def test_shuffled_groups_come_back_in_order():
+    class Passing(nn.Module):
+        def forward(self, x):
+            seen.append(x.flatten().tolist())
+            return x
+
+    seen: list[list[float]] = []
+    x = torch.arange(20.0).unsqueeze(1)
+    out = in_shuffled_groups(Passing(), x, 5, torch.Generator().manual_seed(0))
+    assert torch.equal(out, x)
+    assert [len(rows) for rows in seen] == [5] * 4
+    assert sum(seen, []) != x.flatten().tolist()
+    assert sorted(sum(seen, [])) == x.flatten().tolist()
+
+
+def test_shuffled_groups_use_the_shuffled_statistics():
+    network, x = conv_norm(), films()
+    groups: list[torch.Tensor] = []
+    hook = network.register_forward_pre_hook(lambda module, inputs: groups.append(inputs[0].detach()))
+    out = in_shuffled_groups(network, x, 4, torch.Generator().manual_seed(3))
+    hook.remove()
+    mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    members = [[next(i for i in range(12) if torch.equal(x[i], row)) for row in rows] for rows in groups]
+    assert sorted(sum(members, [])) == list(range(12))
+    assert {frozenset(m) for m in members} != {frozenset(range(n, n + 4)) for n in (0, 4, 8)}
+    for m in members:
+        torch.testing.assert_close(out[m], by_hand(network, x[m], mean, var), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(network[1].running_mean, mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(network[1].running_var, var, rtol=1e-12, atol=1e-12)
+
+
+def test_shuffles_differ_and_the_generator_decides():
+    network, x = conv_norm(), films()
+    generator = torch.Generator().manual_seed(0)
+    first, second = (in_shuffled_groups(network, x, 4, generator) for _ in range(2))
+    again = in_shuffled_groups(network, x, 4, torch.Generator().manual_seed(0))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, second)
+
+
+def test_gradients_flow_through_the_shuffle():
+    network, x = conv_norm(), films().requires_grad_()
+    in_shuffled_groups(network, x, 4, torch.Generator().manual_seed(0))[5].sum().backward()
+    assert x.grad is not None
+    assert (x.grad.flatten(1).abs().sum(dim=1) > 0).sum() == 4  # its own group's images and no other's
+    assert x.grad[5].abs().sum() > 0
+
+
+def test_recalibration_against_all_activations():
+    network = conv_norm()
+    in_groups(network, films(seed=7) * 3, 4)  # statistics of something else
+    batches = list(films(40, seed=2).flip(0).roll(7, 0)[torch.randperm(40)].split(10))
+    recalibrate_batch_norm(network, batches)
+    norm = network[1]
+    assert norm.num_batches_tracked == 4
+    activations = [functional.conv2d(x, network[0].weight, network[0].bias) for x in batches]
+    for channel in range(3):
+        figures = [oracle.mean_and_variance(y[:, channel].flatten().tolist()) for y in activations]
+        assert norm.running_mean[channel].item() == pytest.approx(sum(f[0] for f in figures) / 4, rel=1e-10)
+        assert norm.running_var[channel].item() == pytest.approx(sum(f[2] for f in figures) / 4, rel=1e-10)
+        mean, _, var = oracle.mean_and_variance(torch.cat(activations)[:, channel].flatten().tolist())
+        assert norm.running_mean[channel].item() == pytest.approx(mean, rel=1e-10)  # batches of one size
+        assert norm.running_var[channel].item() == pytest.approx(var, rel=0.1)  # less the batches' own spread
+
+
+def test_recalibration_with_a_short_last_batch_weighs_images_alike():
+    network = conv_norm()
+    x = films(9, seed=4)
+    recalibrate_batch_norm(network, x.split(8))  # the last batch holds one image
+    y = functional.conv2d(x, network[0].weight, network[0].bias)
+    wanted = [oracle.mean_and_variance(y[:, channel].flatten().tolist())[0] for channel in range(3)]
+    assert network[1].running_mean.tolist() == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_recalibration_leaves_the_rest_alone(training):
+    network = conv_norm().train(training)
+    network[1].momentum = 0.37
+    before = [p.clone() for p in network.parameters()]
+    recalibrate_batch_norm(network, films().split(6))
+    assert all(module.training == training for module in network.modules())
+    assert network[1].momentum == 0.37
+    for p, wanted in zip(network.parameters(), before, strict=True):
+        assert torch.equal(p, wanted)
+        assert p.grad is None
+
+
+@pytest.mark.parametrize(("architecture", "features"), [("resnet18", 512), ("densenet121", 1024)])
+def test_encoder(architecture, features):
+    encoder = Encoder(architecture, 16)
+    assert encoder(torch.randn(2, 1, 32, 32)).shape == (2, 16)
+    assert encoder.backbone(torch.randn(2, 1, 32, 32)).shape == (2, features)
+    lengths = encoder(torch.randn(4, 1, 32, 32)).norm(dim=1)
+    assert (lengths - 1).abs().min() > 1e-3  # not normalised: feature mixup comes first
+    assert encoder.projection.weight.shape == (16, features)

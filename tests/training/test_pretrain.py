@@ -1,0 +1,396 @@
+"""The loop: the order of Algorithm 1, resuming to the bit, and what is refused."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from c2l_models.errors import DatasetError, RunError
+from c2l_models.training import checkpoint, log
+from c2l_models.training.augment import two_views
+from c2l_models.training.evaluation.monitor import KnnMonitor
+from c2l_models.training.image_store import ImageStore
+from c2l_models.training.objectives.c2l import C2L
+from c2l_models.training.pretrain import epoch_order, pretrain, training_rows
+from c2l_models.training.recipe import Optimizer, Recipe, list_recipes, load_recipe
+
+STEPS_AN_EPOCH = 5
+TIMING = ("images_per_second", "data_wait")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums are in one order on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def same(one, other, where=""):
+    """Equal to the bit, all the way down."""
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, where
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            same(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for n, (a, b) in enumerate(zip(one, other, strict=True)):
+            same(a, b, f"{where}[{n}]")
+    else:
+        assert one == other, where
+
+
+# One step
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_one_step_in_the_papers_order(tiny_recipe, tiny_store, tmp_path):
+    """Lines 1 to 18 replayed: gradient, SGD, teacher from the new student, queue last."""
+    run = pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", max_seconds=0, progress=False)
+    state = checkpoint.load(run)
+    assert state["step"] == 1
+    after = state["c2l"]
+
+    torch.manual_seed(tiny_recipe.seed)
+    host = torch.Generator().manual_seed(tiny_recipe.seed)
+    local = torch.Generator().manual_seed(tiny_recipe.seed)
+    c2l = C2L(tiny_recipe, host).to(memory_format=torch.channels_last).train()
+    before = {name: value.clone() for name, value in c2l.state_dict().items()}
+    rows = epoch_order(training_rows(tiny_recipe, tiny_store), tiny_recipe, 0)[: tiny_recipe.batch_size]
+    replay = c2l(*two_views(tiny_store[rows], tiny_recipe, local), host)
+    replay.loss.total.backward()
+
+    lr = 0.3 * 8 / 256
+    for name, p in c2l.student.named_parameters():
+        decayed = p.grad + 1e-4 * before[f"student.{name}"]
+        student = before[f"student.{name}"] - lr * decayed  # line 16; the first step has no momentum yet
+        teacher = 0.999 * before[f"teacher.{name}"] + 0.001 * student  # line 17
+        torch.testing.assert_close(after[f"student.{name}"], student, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(after[f"teacher.{name}"], teacher, rtol=1e-5, atol=1e-7)
+    for name, value in c2l.teacher.named_buffers():  # the teacher's own forward passes made them
+        torch.testing.assert_close(after[f"teacher.{name}"], value, msg=name)
+
+    keys = after["queue.keys"]  # line 18: v_2^A, v_2^M, v_m, the rest as it was
+    torch.testing.assert_close(keys[:24], torch.cat(replay.keys), rtol=1e-5, atol=1e-6)
+    assert torch.equal(keys[24:], before["queue.keys"][24:])
+    assert after["queue.pointer"] == 24
+
+
+# A whole run
+
+
+def test_a_run_folder(tiny_run, tiny_recipe, tiny_store):
+    names = {path.name for path in tiny_run.iterdir()}
+    assert names == {"recipe.json", "run.json", "log.jsonl", "tensorboard", "curves.png", "checkpoint.pt"}
+    assert json.loads((tiny_run / "recipe.json").read_text()) == tiny_recipe.to_dict()
+    run = json.loads((tiny_run / "run.json").read_text())
+    assert run["store_sha256"] == tiny_store.sha256
+    assert run["torch"] == torch.__version__
+    with Image.open(tiny_run / "curves.png") as picture:
+        picture.verify()
+
+
+def test_a_runs_log(tiny_run):
+    lines = log.read(tiny_run)
+    train = [line for line in lines if line["kind"] == "train"]
+    assert [line["step"] for line in train] == [3, 6, 9, 10]
+    assert [line["epoch"] for line in train] == pytest.approx([0.6, 1.2, 1.8, 2.0])
+    base = 0.3 * 8 / 256
+    # Milestone 1: the second epoch is the first at the lower rate.
+    assert [line["lr"] for line in train] == pytest.approx([base, base / 10, base / 10, base / 10])
+    for line in train:
+        assert line["loss"] == pytest.approx((line["loss_a"] + line["loss_m"]) / 3, rel=1e-5)
+        assert 0 < line["loss_a"] < 2 * math.log(38) + 1 / 0.07
+        assert 0 <= line["top1"] <= 1
+        assert 0 < line["spread"] <= 1.01
+    (probe,) = (line for line in lines if line["kind"] == "probe")
+    assert (probe["step"], probe["epoch"]) == (10, 2)
+    assert 0.7 < probe["folder"] <= 1  # films with the finding are brighter
+
+
+def test_a_finished_checkpoint(tiny_run):
+    state = checkpoint.load(tiny_run)
+    assert state["step"] == 10
+    assert state["c2l"]["queue.pointer"] == 10 * 24 % 37
+    torch.testing.assert_close(state["c2l"]["queue.keys"].norm(dim=1), torch.ones(37))
+    moved = state["c2l"]["student.backbone.conv1.weight"] - state["c2l"]["teacher.backbone.conv1.weight"]
+    assert moved.abs().max() > 0
+    assert not list(tiny_run.glob("*.partial"))
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_stopped_by_the_clock_and_resumed_again_and_again(tiny_recipe, tiny_store, tmp_path):
+    """Stops after each step, in and between epochs, against a run that never stopped."""
+    recipe = replace(tiny_recipe, log_every=1)
+    whole = pretrain(recipe, tiny_store, tmp_path / "whole", "cpu", progress=False)
+    stopped = tmp_path / "stopped"
+    for step in range(1, 11):
+        pretrain(recipe, tiny_store, stopped, "cpu", resume=step > 1, max_seconds=0, progress=False)
+        assert checkpoint.load(stopped)["step"] == step
+    same(checkpoint.load(stopped), checkpoint.load(whole))
+    assert without_timing(stopped) == without_timing(whole)
+
+
+def without_timing(run):
+    return [{key: value for key, value in line.items() if key not in TIMING} for line in log.read(run)]
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_the_seed_decides(tiny_recipe, tiny_store, tmp_path):
+    recipe = replace(tiny_recipe, epochs=1)
+    one, again = (pretrain(recipe, tiny_store, tmp_path / n, "cpu", progress=False) for n in ("one", "again"))
+    other = pretrain(replace(recipe, seed=1), tiny_store, tmp_path / "other", "cpu", progress=False)
+    same(checkpoint.load(one), checkpoint.load(again))
+    assert without_timing(one)[0]["loss"] != without_timing(other)[0]["loss"]
+
+
+# Killed and resumed
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+from c2l_models.training import pretrain
+from c2l_models.training.image_store import ImageStore
+from c2l_models.training.recipe import from_dict
+
+torch.set_num_threads(1)
+store, run, recipe, steps = sys.argv[1:]
+draw, drawn = pretrain.two_views, 0
+
+def two_views(*arguments):
+    global drawn
+    if drawn == int(steps):
+        os.kill(os.getpid(), signal.SIGKILL)
+    drawn += 1
+    return draw(*arguments)
+
+pretrain.two_views = two_views
+pretrain.pretrain(from_dict(json.loads(recipe)), ImageStore.open(store), Path(run), "cpu", progress=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def killed_run(tiny_recipe, tiny_store, tiny_run, tmp_path_factory):
+    """Killed after 9 of 10 steps, in the second epoch, two steps after the checkpoint of step 7; then resumed."""
+    run = tmp_path_factory.mktemp("killed") / "run"
+    arguments = [str(tiny_store.path), str(run), json.dumps(tiny_recipe.to_dict()), "9"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    child = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, env=environment)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert checkpoint.load(run)["step"] == 7  # in mid-epoch
+    assert [line["step"] for line in log.read(run)] == [3, 6, 9]  # the log had gone further
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pretrain(tiny_recipe, tiny_store, run, "cpu", resume=True, progress=False)
+    torch.set_num_threads(threads)
+    return run
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(killed_run, tiny_run):
+    killed, whole = checkpoint.load(killed_run), checkpoint.load(tiny_run)
+    assert {"c2l", "optimizer", "random", "step"} <= killed.keys()
+    assert any(name.startswith("student.") for name in killed["c2l"])
+    assert any(name.startswith("teacher.") for name in killed["c2l"])
+    assert {"queue.keys", "queue.pointer"} <= killed["c2l"].keys()
+    same(killed, whole)
+
+
+def test_a_killed_runs_log_is_that_of_a_whole_run(killed_run, tiny_run):
+    assert without_timing(killed_run) == without_timing(tiny_run)
+
+
+def test_a_finished_run_stays_as_it_is(killed_run, tiny_recipe, tiny_store):
+    before = checkpoint.load(killed_run)
+    pretrain(tiny_recipe, tiny_store, killed_run, "cpu", resume=True, progress=False)
+    same(checkpoint.load(killed_run), before)
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_a_kill_between_checkpoint_and_probe_loses_no_probe(tiny_recipe, tiny_store, tmp_path, monkeypatch):
+    """The epoch's checkpoint is written before its probe: a resumed run makes up for the probe."""
+    recipe = replace(tiny_recipe, probe_every=1, epochs=2)
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KnnMonitor, "__call__", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
+    monkeypatch.setattr(KnnMonitor, "__call__", lambda self, backbone: {"folder": 0.5})
+    pretrain(recipe, tiny_store, tmp_path / "run", "cpu", resume=True, progress=False)
+    assert [line["epoch"] for line in log.read(tmp_path / "run") if line["kind"] == "probe"] == [1, 2]
+
+
+# What is refused
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_an_existing_folder_is_never_written_over(tiny_recipe, tiny_store, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"run exists.*--resume"):
+        pretrain(tiny_recipe, tiny_store, run, "cpu", progress=False)
+    assert contents(run) == {"notes.txt": b"mine"}
+
+
+def test_a_resumed_run_is_the_same_run(tiny_run, tiny_recipe, tiny_store):
+    before = contents(tiny_run)
+    other = replace(tiny_recipe, temperature=0.3, optimizer=Optimizer(lr=0.1, lr_milestones=(1, 2)))
+    with pytest.raises(RunError, match=r"(?s)lr.*temperature: began with 0\.07, now 0\.3"):
+        pretrain(other, tiny_store, tiny_run, "cpu", resume=True, progress=False)
+    with pytest.raises(RunError, match="image index"):
+        pretrain(tiny_recipe, replace(tiny_store, sha256="0" * 64), tiny_run, "cpu", resume=True, progress=False)
+    assert contents(tiny_run) == before
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_nothing_to_resume(tiny_recipe, tiny_store, tmp_path):
+    with pytest.raises(RunError, match=r"checkpoint\.pt"):
+        pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", resume=True, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tiny_store, tmp_path):
+    recipe = replace(tiny_recipe, optimizer=replace(tiny_recipe.optimizer, lr=1e30))
+    with pytest.raises(RunError, match=r"loss is (nan|inf) at step 3.*lr"):
+        pretrain(recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_a_broken_network_does_not_replace_a_sound_checkpoint(tiny_recipe, tiny_store, tmp_path):
+    """Between two lines of the log the loss is not looked at; a checkpoint may fall there."""
+    optimizer = replace(tiny_recipe.optimizer, lr=1e30)
+    recipe = replace(tiny_recipe, optimizer=optimizer, log_every=4, checkpoint_every=3)
+    with pytest.raises(RunError, match="loss is"):
+        pretrain(recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
+    if (tmp_path / "run" / checkpoint.NAME).exists():
+        state = checkpoint.load(tmp_path / "run")["c2l"]
+        assert all(torch.isfinite(value).all() for value in state.values())
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_fewer_images_than_a_batch(tiny_recipe, tiny_store, tmp_path):
+    recipe = replace(tiny_recipe, batch_size=64, queue_length=200)
+    with pytest.raises(DatasetError, match="44 images.*64"):
+        pretrain(recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+# Which rows, in which order
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_no_test_row_is_ever_looked_at(tiny_recipe, tiny_store, tmp_path, monkeypatch):
+    """Neither by the training nor by the probe that goes with it."""
+    asked: list[np.ndarray] = []
+    gather = ImageStore.__getitem__
+
+    def watched(self, rows):
+        asked.append(np.asarray(rows))
+        return gather(self, rows)
+
+    monkeypatch.setattr(ImageStore, "__getitem__", watched)
+    pretrain(replace(tiny_recipe, epochs=1, probe_every=1), tiny_store, tmp_path / "run", "cpu", progress=False)
+    rows = np.concatenate(asked)
+    assert len(asked) > STEPS_AN_EPOCH  # the probe's too
+    assert set(np.array(tiny_store.index["split"])[rows]) == {"train"}
+    batches = np.concatenate(asked[:STEPS_AN_EPOCH])
+    assert len(set(batches.tolist())) == STEPS_AN_EPOCH * tiny_recipe.batch_size  # each image once an epoch
+
+
+def store_of(parts):
+    """A store of nothing but an index: {(dataset, split): count}."""
+    rows = [(dataset, split) for (dataset, split), count in parts.items() for _ in range(count)]
+    index = pa.table({"dataset": [d for d, _ in rows], "split": [s for _, s in rows]})
+    return ImageStore(None, np.zeros((len(rows), 1, 1), np.uint8), index, "")
+
+
+OPEN = {("chestxray14", "train_val"): 5, ("chestxray14", "test"): 3} | {
+    ("knee_kl", split): 4 for split in ("train", "val", "test")
+}
+# MIMIC-CXR and MURA are taken whole, as the paper has it (section 3.1).
+PAPERS = OPEN | {("chexpert", "train"): 6, ("chexpert", "test"): 2, ("mimic_cxr", "train"): 5, ("mura", "train"): 3}
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_shipped_recipes_train_on_no_test_row(name):
+    store = store_of(PAPERS)
+    rows = training_rows(load_recipe(name), store)
+    assert len(rows)
+    assert len(set(rows.tolist())) == len(rows)
+    assert "test" not in set(np.array(store.index["split"])[rows])
+
+
+def test_the_open_recipe_takes_all_else_of_the_open_corpus():
+    assert len(training_rows(load_recipe("open15k-resnet18"), store_of(OPEN))) == 5 + 4 + 4
+
+
+def test_no_sources_are_all_but_test(tiny_store):
+    rows = training_rows(Recipe("any"), tiny_store)
+    assert np.array(tiny_store.index["split"])[rows].tolist() == ["train"] * 44
+    assert len(training_rows(Recipe("any"), store_of(PAPERS))) == 5 + 8 + 6 + 5 + 3
+
+
+def test_a_source_that_is_named_twice_is_taken_once():
+    rows = training_rows(Recipe("twice", sources=("knee_kl:train", "knee_kl:train")), store_of(OPEN))
+    assert len(rows) == 4
+
+
+def test_a_source_that_is_not_there():
+    with pytest.raises(DatasetError, match=r"mura:train.*c2l prepare"):
+        training_rows(Recipe("absent", sources=("knee_kl:train", "mura:train")), store_of(OPEN))
+
+
+def test_epoch_order():
+    rows, recipe = np.arange(10, 60), Recipe("order")
+    orders = [epoch_order(rows, recipe, epoch) for epoch in range(3)]
+    for order in orders:
+        assert sorted(order) == rows.tolist()
+    assert not np.array_equal(orders[0], orders[1])
+    assert np.array_equal(orders[1], epoch_order(rows, recipe, 1))
+    assert not np.array_equal(orders[1], epoch_order(rows, replace(recipe, seed=1), 1))
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_the_probe_changes_nothing(tiny_recipe, tiny_store):
+    c2l = C2L(tiny_recipe).train()
+    before = {name: value.clone() for name, value in c2l.state_dict().items()}
+    random = torch.get_rng_state()
+    monitor = KnnMonitor(tiny_recipe, tiny_store, training_rows(tiny_recipe, tiny_store))
+    first, second = monitor(c2l.student.backbone), monitor(c2l.student.backbone)
+    assert first == second
+    assert first.keys() == {"folder"}
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(module.training for module in c2l.modules())
+    for name, value in c2l.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_bank_and_queries_share_no_patient(tiny_recipe, tiny_store):
+    monitor = KnnMonitor(tiny_recipe, tiny_store, training_rows(tiny_recipe, tiny_store))
+    bank, queries, _ = monitor.tasks["folder"]
+    assert len(bank)
+    assert len(queries)
+    assert not set(tiny_store.patients[bank]) & set(tiny_store.patients[queries])

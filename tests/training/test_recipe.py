@@ -1,0 +1,185 @@
+"""Recipes: the paper's values, and what is refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from c2l_models.errors import RecipeError
+from c2l_models.training.recipe import Augment, Optimizer, Recipe, from_dict, list_recipes, load_recipe
+
+PAPER = {
+    # Section 4, and the released code where it is silent (projection, temperature, momentum).
+    "batch_size": 256,
+    "size": 224,
+    "epochs": 240,
+    "teacher_momentum": 0.999,
+    "queue_length": 32768,
+    "mixup_alpha": 1.0,
+    "temperature": 0.07,
+    "feature_dim": 128,
+    "batch_norm_group": 32,
+}
+PAPER_OPTIMIZER = {
+    "lr": 0.03,
+    "weight_decay": 1e-4,
+    "lr_milestones": (120, 160, 200),
+    "lr_decay": 0.1,
+    "momentum": 0.9,
+}
+PAPER_AUGMENT = {"rotation": 10.0, "crop_scale": (0.2, 1.0), "brightness": 0.4, "contrast": 0.4, "cutout_holes": 3}
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
+def test_the_paper_recipes_hold_the_papers_values(architecture):
+    recipe = load_recipe(f"paper-{architecture}")
+    assert recipe.architecture == architecture
+    assert {key: getattr(recipe, key) for key in PAPER} == PAPER
+    assert {key: getattr(recipe.optimizer, key) for key in PAPER_OPTIMIZER} == PAPER_OPTIMIZER
+    assert {key: getattr(recipe.augment, key) for key in PAPER_AUGMENT} == PAPER_AUGMENT
+    assert round(recipe.augment.cutout_side * 224) == 32
+    assert {source.partition(":")[0] for source in recipe.sources} == {
+        "chestxray14",
+        "chexpert",
+        "mimic_cxr",
+        "mura",
+    }
+
+
+def test_the_recipes_of_the_two_architectures_differ_in_nothing_else():
+    resnet, densenet = load_recipe("paper-resnet18"), load_recipe("paper-densenet121")
+    assert replace(densenet, name="", description="", architecture="resnet18") == replace(
+        resnet, name="", description=""
+    )
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"),
+    [(1, 0.03), (120, 0.03), (121, 0.003), (160, 0.003), (161, 3e-4), (200, 3e-4), (201, 3e-5), (240, 3e-5)],
+)
+def test_learning_rate_steps(epoch, rate):
+    """Epochs as the paper counts them, from 1: after 120 of them the 121st is the first at the lower rate."""
+    for name in ("paper-resnet18", "paper-densenet121"):
+        assert load_recipe(name).lr_at(epoch - 1) == pytest.approx(rate, rel=1e-12)
+
+
+@pytest.mark.parametrize(("batch_size", "rate"), [(256, 0.03), (128, 0.015), (64, 0.0075), (1024, 0.12)])
+def test_learning_rate_scales_with_the_batch(batch_size, rate):
+    assert replace(Recipe("scaled"), batch_size=batch_size).lr_at(0) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_shipped_recipe_loads(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert from_dict(recipe.to_dict()) == recipe
+    milestones = recipe.optimizer.lr_milestones
+    assert list(milestones) == sorted(milestones)
+    assert milestones[-1] < recipe.epochs
+
+
+def test_what_ships():
+    assert {"paper-resnet18", "paper-densenet121", "open15k-resnet18", "smoke"} <= set(list_recipes())
+
+
+@pytest.mark.parametrize("name", [name for name in list_recipes() if not name.startswith("paper-")])
+def test_open_recipes_name_no_test_split(name):
+    for source in load_recipe(name).sources:
+        dataset, _, split = source.partition(":")
+        assert dataset in ("chestxray14", "knee_kl")
+        assert split in ("train", "val", "train_val")  # named: without a split, all of them would be taken
+
+
+def test_round_trip_through_json():
+    recipe = replace(
+        Recipe("mine"),
+        sources=("folder:train",),
+        augment=Augment(rotation=3.0, crop_scale=(0.5, 0.9)),
+        optimizer=Optimizer(lr=0.5, lr_milestones=(2, 4)),
+    )
+    assert from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_a_file(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('size = 64\nsources = ["folder"]\n[optimizer]\nlr = 1\nlr_milestones = [3]\n')
+    assert load_recipe(file) == replace(
+        Recipe("mine"), size=64, sources=("folder",), optimizer=Optimizer(lr=1.0, lr_milestones=(3,))
+    )
+
+
+REFUSED = [
+    ("foo = 1", "foo"),
+    ("[augment]\nfoo = 1", "foo"),
+    ("[optimizer]\nfoo = 1", "foo"),
+    ('size = "a"', "size"),
+    ("size = 1.5", "size"),
+    ('sources = "folder"', "sources"),
+    ("[augment]\nrotation = 'x'", "rotation"),
+    ("architecture = 'vit'", "architecture"),
+    ("architecture = 3", "architecture"),
+    ("precision = 'fp8'", "precision"),
+    ("batch_size = 100", "batch_size"),
+    ("queue_length = 767", "queue_length"),
+    ("teacher_momentum = 1.5", "teacher_momentum"),
+    ("temperature = 0.0", "temperature"),
+    ("temperature = -1.0", "temperature"),
+    ("std = 0.0", "std"),
+    ("size = 0", "size"),
+    ("epochs = 0", "epochs"),
+    ("mixup_alpha = 0.0", "mixup_alpha"),
+    ("log_every = 0", "log_every"),
+    # not a table, not of these elements
+    ("augment = 3", "augment"),
+    ("sources = [1]", "sources"),
+    ("epochs = true", "epochs"),
+    ("[augment]\ncrop_scale = ['a', 'b']", "crop_scale"),
+    ("[augment]\ncrop_scale = [0.2]", "crop_scale"),
+    ("[optimizer]\nlr_milestones = ['a']", "lr_milestones"),
+    # out of range
+    ("batch_norm_group = 0", "batch_norm_group"),
+    ("batch_size = 0", "batch_size"),
+    ("batch_size = -32", "batch_size"),
+    ("checkpoint_every = 0", "checkpoint_every"),
+    ("probe_every = -1", "probe_every"),
+    ("feature_dim = 0", "feature_dim"),
+    ("seed = -1", "seed"),
+    ("temperature = inf", "temperature"),
+    ("[augment]\ncrop_scale = [0.2, 7.0]", "crop_scale"),
+    ("[augment]\ncrop_scale = [0.9, 0.1]", "crop_scale"),
+    ("[augment]\nflip = 3.0", "flip"),
+    ("[augment]\ncutout_side = -1.0", "cutout_side"),
+    ("[optimizer]\nlr = -1.0", "lr"),
+    ("[optimizer]\nlr = nan", "lr"),
+    ("[optimizer]\nmomentum = -1.0", "momentum"),
+]
+
+
+@pytest.mark.parametrize(("text", "key"), REFUSED, ids=[text.replace("\n", " ") for text, _ in REFUSED])
+def test_what_is_wrong_is_named(tmp_path, text, key):
+    file = tmp_path / "wrong.toml"
+    file.write_text(text + "\n")
+    with pytest.raises(RecipeError, match=rf"wrong\.toml.*\b{key}\b"):
+        load_recipe(file)
+
+
+def test_an_unknown_key_says_which_there_are():
+    with pytest.raises(RecipeError, match=r"unknown key sizes .*\bsize\b"):
+        from_dict({"name": "x", "sizes": 3})
+
+
+def test_broken_toml_and_unknown_names(tmp_path):
+    file = tmp_path / "broken.toml"
+    file.write_text("size = = 3")
+    with pytest.raises(RecipeError, match="broken.toml"):
+        load_recipe(file)
+    with pytest.raises(RecipeError, match=r"nothing.*paper-resnet18"):
+        load_recipe("nothing")
+    with pytest.raises(RecipeError):
+        load_recipe(tmp_path / "absent.toml")
+
+
+def test_a_recipe_made_in_code_is_checked_too():
+    with pytest.raises(RecipeError, match="queue_length"):
+        replace(Recipe("x"), queue_length=100)

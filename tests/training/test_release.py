@@ -1,0 +1,76 @@
+"""A run becomes a release: what is written can be loaded, checked, and names no private patient."""
+
+import json
+import tomllib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import c2l_models
+from c2l_models import weights as registry
+from c2l_models.errors import RunError
+from c2l_models.training import release
+from c2l_models.training.evaluation.probe import probe
+from c2l_models.training.export import load_run_backbone
+from c2l_models.verify import verify
+
+
+@pytest.fixture
+def empty_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A registry without releases, in a folder of its own."""
+    path = tmp_path / "releases.toml"
+    path.write_text("# releases\n")
+    monkeypatch.setattr(registry, "REGISTRY", path)
+    monkeypatch.setattr(release, "probe", partial(probe, floors=False, bootstrap=50))
+    return path
+
+
+def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path: Path) -> None:
+    record = release.release_run(tiny_run, "test_tag", tmp_path / "probes", default=True)
+
+    assert record.name == "resnet18.test_tag"
+    assert c2l_models.list_weights() == ["resnet18.test_tag"]
+    table = tomllib.loads(empty_registry.read_text())["resnet18"]["test_tag"]
+    assert table["default"] is True
+    assert table["license"] == "CC-BY-4.0"
+
+    # pretrained=True now means it, and it is the run's own network.
+    student, recipe = load_run_backbone(tiny_run)
+    film = torch.randn(8, 1, recipe.size, recipe.size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        released = c2l_models.resnet18(pretrained=True, in_chans=1).eval()(film)
+        own = student(film)
+    assert torch.nn.functional.cosine_similarity(released, own).min() > 0.9999
+
+    assert verify("resnet18.test_tag").ok
+    reported = json.loads((tmp_path / "probes" / "folder" / "probe.json").read_text())
+    (figure,) = table["metrics"].values()
+    assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+    assert f"{figure['value']:.3f}" in json.dumps(reported)
+
+    provenance = json.loads(record.path().with_suffix(".json").read_text())
+    assert provenance["sha256"] == record.sha256
+    assert provenance["recipe"] == recipe.to_dict()
+    assert provenance["log"][-1]["step"] == 15
+    assert provenance["patients"] == {}, "ids of a private folder's patients are never published"
+    assert str(tmp_path.parent) not in json.dumps(provenance), "no path of the machine that made it"
+
+
+def test_a_release_does_not_change(tiny_run: Path, empty_registry: Path, tmp_path: Path) -> None:
+    release.release_run(tiny_run, "once", tmp_path / "probes")
+    before = empty_registry.read_bytes()
+    with pytest.raises(RunError, match=r"resnet18\.once is released"):
+        release.release_run(tiny_run, "once", tmp_path / "probes")
+    assert empty_registry.read_bytes() == before
+
+
+def test_public_patients_are_named_and_no_others() -> None:
+    patients = np.array(["chestxray14:2", "0f3a", "chestxray14:1", "chestxray14:2", "knee_kl:7"])
+    datasets = np.array(["chestxray14", "folder", "chestxray14", "chestxray14", "knee_kl"])
+    assert release.patients_seen(patients, datasets) == {
+        "chestxray14": ["chestxray14:1", "chestxray14:2"],
+        "knee_kl": ["knee_kl:7"],
+    }

@@ -1,0 +1,46 @@
+"""Patients of private images: a keyed hash in place of their id.
+
+A bare hash of a subject number is undone by counting: hash every number there can be and compare. With a
+secret key that cannot be done, so the key lies outside every store and is never published.
+"""
+
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from c2l_models.errors import DatasetError
+
+KEY_BYTES = 32
+
+
+def key_path() -> Path:
+    """Where the key lies: `C2L_PATIENT_KEY`, or `~/.config/c2l-models/patient.key`."""
+    return Path(os.environ.get("C2L_PATIENT_KEY") or "~/.config/c2l-models/patient.key").expanduser()
+
+
+def patient_key() -> bytes:
+    """The local key, 32 bytes; made at its first use, readable by its owner alone.
+
+    Raises DatasetError for a file of another length.
+    """
+    path = key_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        pass
+    else:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise DatasetError(
+            f"{path} holds {len(key)} bytes, wanted {KEY_BYTES}; restore it, or remove it to get a new key"
+        )
+    return key
+
+
+def pseudonym(identity: str, key: bytes) -> str:
+    """HMAC-SHA256 of an identity, 16 hexadecimal digits."""
+    return hmac.new(key, identity.encode(), "sha256").hexdigest()[:16]
