@@ -50,9 +50,7 @@ def locate(source: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         path = path / FILE_NAME
     if not path.is_file():
-        raise WeightsNotFound(
-            f"{path}: no such file. Wanted: a .safetensors file, or a folder with {FILE_NAME}"
-        )
+        raise WeightsNotFound(f"{path}: no such file. Wanted: a .safetensors file, or a folder with {FILE_NAME}")
     return path
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageChops
+from PIL import Image
 from torch import Tensor
 
 from .errors import RadiographError
-from .radiograph import read_radiograph, square, to_eight_bits
+from .radiograph import WIDE_MODES, read_radiograph, square, to_eight_bits, to_grey
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,9 @@ def to_film(image: Any) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         return read_radiograph(image)
     if isinstance(image, Image.Image):
-        if image.mode.startswith("I") or image.mode == "F":
+        if image.mode in WIDE_MODES:
             return Image.fromarray(_eight_bits(np.asarray(image)))
-        if image.has_transparency_data:  # over black, as read_radiograph has it
-            return ImageChops.multiply(*image.convert("RGBA").convert("LA").split())
-        return image.convert("L")
+        return to_grey(image)
     if isinstance(image, Tensor):
         image = image.detach().cpu().numpy()
     if not isinstance(image, np.ndarray):

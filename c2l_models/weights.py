@@ -173,9 +173,7 @@ def stored_tensors(file: hub.VerifiedFile) -> "dict[str, Tensor]":
         raise WeightsCorrupted(f"{file.path}: not a valid safetensors file ({error})") from error
 
 
-def save_weights(
-    path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]", config: Mapping[str, Any]
-) -> str:
+def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]", config: Mapping[str, Any]) -> str:
     """Write a backbone and its configuration as safetensors; the same input gives the same bytes.
 
     `state_dict`: a plain model's, without a head. Floats become float16, but for the first
@@ -202,9 +200,7 @@ def save_weights(
     return hashlib.sha256(data).hexdigest()
 
 
-def _packed(
-    state_dict: "Mapping[str, Tensor]", architecture: Architecture, location: Path
-) -> "dict[str, Tensor]":
+def _packed(state_dict: "Mapping[str, Tensor]", architecture: Architecture, location: Path) -> "dict[str, Tensor]":
     """The tensors to store: contiguous, on the CPU, in their stored types."""
     import torch
 
@@ -214,9 +210,7 @@ def _packed(
     packed = {}
     for key, tensor in state_dict.items():
         if key.startswith(f"{architecture.classifier}."):
-            raise WeightsCorrupted(
-                f"{location}: the state dict holds a head ({key}); save the backbone alone"
-            )
+            raise WeightsCorrupted(f"{location}: the state dict holds a head ({key}); save the backbone alone")
         stored = tensor.detach().cpu()
         if key == first_conv:
             stored = stored.float()
@@ -233,9 +227,7 @@ def _packed(
 def _releases() -> dict[str, dict[str, Any]]:
     """The registry's tables under `architecture.tag`."""
     tables = tomllib.loads(REGISTRY.read_text(encoding="utf-8"))
-    return {
-        f"{architecture}.{tag}": table for architecture, tags in tables.items() for tag, table in tags.items()
-    }
+    return {f"{architecture}.{tag}": table for architecture, tags in tables.items() for tag, table in tags.items()}
 
 
 def _record(table: Mapping[str, Any], location: Path, **more: Any) -> Weights:

@@ -45,7 +45,7 @@ def run_demo(
     Args:
         out: folder to write into; where it holds something already, out-2, out-3, … is taken.
         images: a folder of radiographs, with a `labels.csv` or without; None: synthetic films.
-        seconds: of pretraining.
+        seconds: the most that pretraining may take.
         seed: of the films, the pretraining, and the random network that it is compared with.
 
     Raises:
@@ -60,9 +60,7 @@ def run_demo(
     films = images or write_films(out / "films", FILMS, seed)
     report = prepare([("folder", films)], out / "store", SIZE)
     store = ImageStore.open(report.store)
-    console.print(
-        f"{len(store)} images at {SIZE}×{SIZE} pixels, {report.refused} refused: {report.store}/refused.parquet"
-    )
+    console.print(f"{len(store)} images at {SIZE}×{SIZE} pixels, {report.refused} refused (store/refused.parquet)")
     check_count(films, len(store))
     console.rule("3  Nearest neighbours, by the embedded release")
     draw_neighbours(films, store, picture := out / "neighbours.png")

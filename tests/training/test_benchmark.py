@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from c2l_models.cli import main
 from c2l_models.training import benchmark
 from c2l_models.training.recipe import Recipe
 
@@ -69,7 +70,8 @@ def test_the_command_prints_the_table_and_writes_json(
 ) -> None:
     asked = []
     monkeypatch.setattr(benchmark, "step", lambda *arguments: asked.append(arguments) or measured)
-    benchmark.benchmark_step("open15k-resnet18", 32, 32, "float32", "cpu", 2, tmp_path / "step.json")
+    arguments = ["--size", "32", "--batch-size", "32", "--precision", "float32", "--repeats", "2", "--device", "cpu"]
+    main(["benchmark", "step", *arguments, "--out", str(tmp_path / "step.json")])
 
     recipe, *others = asked[0]
     assert (recipe.name, recipe.precision, others) == ("open15k-resnet18", "float32", [32, 32, 2, "cpu"])

@@ -110,7 +110,7 @@ def without_zero_branches(network: nn.Module) -> nn.Module:
     """
     for stage in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for name, block in stage.named_children():
-            if isinstance(block, BasicBlock) and not block.bn2.weight.any() and not block.bn2.bias.any():
+            if isinstance(block, BasicBlock) and not any(p.any() for p in block.bn2.parameters()):
                 setattr(stage, name, nn.Sequential(block.downsample or nn.Identity(), block.act2))
     return network
 
@@ -160,7 +160,5 @@ def _key(spec: FloorSpec, store: ImageStore, task: Task, size: int, seed: int) -
         "floor": (PIXELS, CALIBRATION_IMAGES, MEAN, STD, VERSION),
     }
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    words = "".join(
-        letter if letter.isalnum() else "-" for letter in f"{task.name} {depends['size']} {spec.name}"
-    )
+    words = "".join(letter if letter.isalnum() else "-" for letter in f"{task.name} {depends['size']} {spec.name}")
     return f"{words}-{digest[:16]}"

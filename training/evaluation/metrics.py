@@ -182,9 +182,7 @@ def _estimate(value: float, resamples: Floats) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def _checked(
-    scores: ArrayLike, labels: ArrayLike, patients: ArrayLike | None
-) -> tuple[Floats, Floats, NDArray[Any]]:
+def _checked(scores: ArrayLike, labels: ArrayLike, patients: ArrayLike | None) -> tuple[Floats, Floats, NDArray[Any]]:
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     if scores.shape != labels.shape or scores.ndim not in (1, 2):
         raise C2LError(f"scores are {scores.shape}, labels {labels.shape}; wanted the same [N, L] or [N]")

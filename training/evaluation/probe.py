@@ -140,9 +140,7 @@ def load_target(
     return Target(weights.name, weights.architecture, network, side, mean, std, about)
 
 
-def _random_target(
-    architecture: str, store: ImageStore, task: Task, size: int, seed: int, device: str
-) -> Target:
+def _random_target(architecture: str, store: ImageStore, task: Task, size: int, seed: int, device: str) -> Target:
     """As timm initialises it, batch norm recalibrated on the task's training part."""
     find_architecture(architecture)
     network = floor.random_network(architecture, seed).to(device)

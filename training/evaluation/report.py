@@ -76,14 +76,16 @@ class ProbeReport:
         write_atomically(out / "probe.png", self.picture())
 
     def show(self, console: Console | None = None) -> None:
-        """Print the tables."""
+        """Print the target's figures, and its means beside the floors': what fits a terminal's 80 columns."""
         console = console or Console()
-        for title, header, rows in self._tables():
-            table = Table(title=title, title_justify="left")
-            for name in header:
-                table.add_column(name, justify="left" if name == header[0] else "right")
-            for row in rows:
-                table.add_row(*row)
+        table = _table(f"Linear probe: {self.target.name} on {self.facts['task']}", "label", "positives", "AUROC")
+        for name, mask in self.rows():
+            table.add_row(name, self._positives(mask), str(self.target.auroc.mean_of(mask)))
+        console.print(table)
+        for name, mask in (self.rows()[len(self.labels) :] or self.rows()) if self.floors else ():
+            table = _table(f"{name}: floors, and {self.target.name} minus each", "floor", "AUROC", "paired difference")
+            for floor in self.floors:
+                table.add_row(floor.name, str(floor.auroc.mean_of(mask)), str(self.difference(floor, mask)))
             console.print(table)
         console.print(self._caption(), style="dim")
 
@@ -115,8 +117,7 @@ class ProbeReport:
 
         def figures(columns: Sequence[Column], of: Callable[[Column, Mask], Estimate]) -> dict[str, Any]:
             return {
-                column.name: {name: _interval(of(column, mask)) for name, mask in self.rows()}
-                for column in columns
+                column.name: {name: _interval(of(column, mask)) for name, mask in self.rows()} for column in columns
             }
 
         return {
@@ -137,22 +138,14 @@ class ProbeReport:
         axes = figure.add_subplot()
         spread = np.linspace(-0.3, 0.3, len(self.columns)) if self.floors else [0.0]
         for shift, column, colour in zip(spread, self.columns, _COLOURS, strict=False):
-            estimates = [column.auroc.mean_of(mask) for _, mask in rows]
-            values, low, high = np.array([_values(estimate) for estimate in estimates]).T
-            is_target = column is self.target
-            axes.errorbar(
-                values,
-                np.arange(len(rows)) + shift,
-                xerr=[values - low, high - values],
-                fmt="o" if is_target else "s",
-                color=colour,
-                markersize=6 if is_target else 3.5,
-                linewidth=1.8 if is_target else 0.9,
-                label=column.name,
-                zorder=3 if is_target else 2,
-            )
+            values, low, high = np.array([_values(column.auroc.mean_of(mask)) for _, mask in rows]).T
+            where = np.arange(len(rows)) + shift
+            size, width = (6, 1.8) if column is self.target else (3.5, 0.9)
+            axes.hlines(where, low, high, color=colour, linewidth=width)
+            marker = "o" if column is self.target else "s"
+            axes.plot(values, where, marker, color=colour, markersize=size, label=column.name)
         axes.axvline(0.5, color="0.6", linestyle=":", linewidth=1)
-        names = [f"{name} ({self._positives(mask)})" for name, mask in rows]
+        names = [f"{name} ({count})" if (count := self._positives(mask)) else name for name, mask in rows]
         axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.axhspan(len(self.labels) - 0.5, len(rows) - 0.5, color="0.95", zorder=0)
@@ -176,22 +169,22 @@ class ProbeReport:
     def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Title, header and cells of each table."""
         aurocs = [
-            [name, str(self._positives(mask)), *(str(column.auroc.mean_of(mask)) for column in self.columns)]
+            [name, self._positives(mask), *(str(column.auroc.mean_of(mask)) for column in self.columns)]
             for name, mask in self.rows()
         ]
         tables = [("AUROC", ["label", "positives", *(column.name for column in self.columns)], aurocs)]
         if self.floors:
             aurocs.append(["spread of seeds' means", "", "", *(_spread(column) for column in self.floors)])
             differences = [
-                [name, *(str(self.difference(column, mask)) for column in self.floors)]
-                for name, mask in self.rows()
+                [name, *(str(self.difference(column, mask)) for column in self.floors)] for name, mask in self.rows()
             ]
             header = ["label", *(column.name for column in self.floors)]
             tables.append((f"{self.target.name} minus each floor, paired", header, differences))
         return tables
 
-    def _positives(self, mask: Mask) -> int:
-        return int(np.array(self.positives)[mask].sum())
+    def _positives(self, mask: Mask) -> str:
+        """A label's positive test images; empty for a mean."""
+        return str(self.positives[int(mask.argmax())]) if mask.sum() == 1 else ""
 
     def _caption(self) -> str:
         facts = self.facts
@@ -203,6 +196,13 @@ class ProbeReport:
 
 
 _COLOURS = ("#c1272d", "#222222", "#7fa6c9", "#1f5f99", "#8fbf8f", "#2e7d32")
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(first, title=title, title_justify="left")
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
 
 
 def _spread(column: Column) -> str:

@@ -1,6 +1,5 @@
 """A small image store whose films answer their labels."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,8 @@ from c2l_models.training.image_store import ImageStore
 from c2l_models.training.prepare import INDEX_SCHEMA
 
 
-def build_store(path: Path, patients=40, films=2, size=32, dataset="folder", splits=("train", "test")) -> ImageStore:
-    """Noise, with a bright square top left where `square` is 1; `coin` is tossed; every second patient is in test."""
+def build_store(path: Path, patients: int = 40, films: int = 2, size: int = 32) -> ImageStore:
+    """Noise, with a bright square top left where `square` is 1; `coin` is tossed; half the patients test."""
     rng = np.random.default_rng(0)
     square = rng.random(patients * films) < 0.5
     images = rng.integers(0, 120, (patients * films, size, size), dtype=np.uint8)
@@ -20,25 +19,19 @@ def build_store(path: Path, patients=40, films=2, size=32, dataset="folder", spl
     rows = [
         {
             "path": f"{n}.png",
-            "dataset": dataset,
-            "patient": f"{dataset}:{n // films:03d}",
+            "dataset": "folder",
+            "patient": f"folder:{n // films:03d}",
             "view": "",
-            "split": splits[n // films % 2],
-            "labels": {"square": float(square[n]), "coin": float(rng.random() < 0.5)},
+            "split": ("train", "test")[n // films % 2],
+            "labels": [("square", float(square[n])), ("coin", float(rng.random() < 0.5))],
             "sha256": "",
         }
         for n in range(patients * films)
     ]
     path.mkdir(parents=True, exist_ok=True)
-    index = pa.Table.from_pylist([row | {"labels": list(row["labels"].items())} for row in rows], INDEX_SCHEMA)
-    return ImageStore(path, images, index, "0" * 64)
+    return ImageStore(path, images, pa.Table.from_pylist(rows, INDEX_SCHEMA), "0" * 64)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ImageStore:
     return build_store(tmp_path / "store")
-
-
-@pytest.fixture
-def make_store(tmp_path: Path) -> Callable[..., ImageStore]:
-    return lambda **options: build_store(tmp_path / "store", **options)

@@ -56,7 +56,7 @@ def test_against_the_steps_written_out(sample):
 
 
 def test_no_patient_is_both_fitted_and_tuned_on(sample, monkeypatch):
-    train, labels, patients, test = sample
+    train, labels, patients, _ = sample
     numbered = np.arange(len(train), dtype=float)[:, None]  # a film's feature is its number
     fitted_on, tuned_on = [], []
 

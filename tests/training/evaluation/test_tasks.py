@@ -23,7 +23,8 @@ def store_of(tmp_path, *rows):
 
 
 def test_grades_become_findings_and_other_data_sets_stay_unknown(tmp_path):
-    knees = [("knee_kl", split, {"kl_grade": float(grade)}) for grade, split in enumerate(["train", "val"] * 2)]
+    splits = enumerate(["train", "val"] * 2)
+    knees = [("knee_kl", split, {"kl_grade": float(grade)}) for grade, split in splits]
     store = store_of(tmp_path, ("folder", "train", {"kl_grade": 3.0}), *knees, ("knee_kl", "test", {}))
     task = load_task("knee_kl")
     assert task.label_names(store) == ("kl_grade ≥ 2",)
@@ -33,10 +34,10 @@ def test_grades_become_findings_and_other_data_sets_stay_unknown(tmp_path):
 
 
 def test_chest_labels_are_in_the_paper_s_order(tmp_path):
-    names = (
-        "Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax Consolidation Edema "
-        "Emphysema Fibrosis Pleural_Thickening Hernia"
-    ).split()
+    names = [
+        *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia"),
+        *("Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"),
+    ]
     labels = {name: float(name in ("Mass", "Hernia")) for name in sorted(names)}
     store = store_of(tmp_path, ("chestxray14", "test", labels), ("chestxray14", "train_val", labels))
     task = load_task("chestxray14")
@@ -66,9 +67,9 @@ def test_tasks_of_a_store_are_those_with_something_to_ask(tmp_path, store):
 
 
 def test_what_is_not_there_is_named(store):
-    with pytest.raises(DatasetError, match="no task is called 'chest'; there are: chestxray14, knee_kl, folder"):
+    with pytest.raises(DatasetError, match="there are: chestxray14, knee_kl, folder"):
         load_task("chest")
-    with pytest.raises(DatasetError, match="knee_kl in split test.*c2l prepare --source knee_kl=DIR"):
+    with pytest.raises(DatasetError, match=r"knee_kl in split test.*c2l prepare --source knee_kl=DIR"):
         load_task("knee_kl").test_rows(store)
     with pytest.raises(DatasetError, match="in split validation"):
         replace(load_task("folder"), test=("validation",)).test_rows(store)
