@@ -68,7 +68,7 @@ def embed(
 
     from . import embedding
 
-    embeddings = embedding.embed(image_files(folder), model=model, device=device, progress=True)
+    embeddings = embedding.embed([folder / name for name in image_files(folder)], model=model, device=device, progress=True)
     embeddings.save(out)
     for path, reason in embeddings.errors.items():
         print(f"left out {path}: {reason}", file=sys.stderr)

@@ -77,8 +77,11 @@ WRONG = {
     "no store": (["pretrain", "smoke", "--store", "absent-store", "--out", "o"], "absent-store"),
     "source without =": (["prepare", "--source", "films", "--out", "o"], "NAME=DIR"),
     "unknown data set": (["prepare", "--source", "mammograms=.", "--out", "o"], "mammograms"),
-    "no run": (["export", "absent-run", "o.safetensors"], "absent-run"),
-    "recipe out of range": (["pretrain", "smoke", "--store", "s", "--out", "o", "--recipe.batch-size", "33"], "batch_size"),
+    "no run": (["export", "absent-run", "--out", "o.safetensors"], "absent-run"),
+    "recipe out of range": (
+        ["pretrain", "smoke", "--store", "s", "--out", "o", "--recipe.batch-size", "33"],
+        "batch_size",
+    ),
 }
 
 
@@ -86,8 +89,6 @@ WRONG = {
 def test_an_error_is_one_line(case, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments, named = WRONG[case]
-    if case == "no run":
-        arguments = ["export", "absent-run", "--out", "o.safetensors"]
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     message = stop.value.code
@@ -132,7 +133,14 @@ def test_from_films_to_figures(tmp_path, monkeypatch, capsys):
     cli.main(["prepare", "--source", "folder=films", "--out", "store", "--size", "32", "--workers", "1"])
     assert "80 images" in capsys.readouterr().out
 
-    values = {"size": 32, "batch-size": 8, "batch-norm-group": 4, "queue-length": 29, "epochs": 1, "probe-every": 0}
+    values = {
+        "size": 32,
+        "batch-size": 8,
+        "batch-norm-group": 4,
+        "queue-length": 29,
+        "epochs": 1,
+        "probe-every": 0,
+    }
     overrides = [text for key, value in values.items() for text in (f"--recipe.{key}", str(value))]
     pretrain = ["pretrain", "smoke", "--store", "store", "--out", "run", "--device", "cpu", *overrides]
     cli.main([*pretrain, "--max-seconds", "0"])
@@ -151,7 +159,17 @@ def test_from_films_to_figures(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "mine.safetensors").stat().st_size > 20e6
     capsys.readouterr()
 
-    probe = ["probe", "mine.safetensors", "--store", "store", "--out", "probe", "--task", "folder", "--no-floors"]
+    probe = [
+        "probe",
+        "mine.safetensors",
+        "--store",
+        "store",
+        "--out",
+        "probe",
+        "--task",
+        "folder",
+        "--no-floors",
+    ]
     cli.main(probe)
     assert "finding" in capsys.readouterr().out
     assert {path.suffix for path in (tmp_path / "probe").iterdir()} >= {".csv", ".json"}

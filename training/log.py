@@ -132,7 +132,7 @@ def draw_curves(run_folder: Path) -> Path:
     )
     for axis, title, curves in panels:
         for key, label in curves.items():
-            axis.plot(steps, [line[key] for line in train], label=label)
+            axis.plot(steps, [line[key] for line in train], "." if len(steps) == 1 else "-", label=label)
         axis.set_title(title, loc="left", fontsize=10)
         axis.legend(frameon=False, fontsize=8)
     axes[0, 1].set_ylim(0, 1.05)

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from c2l_models.training import pretrain as loop
 from c2l_models.training.image_store import ImageStore, prepare
 from c2l_models.training.objectives import c2l
-from c2l_models.training.pretrain import pretrain
 from c2l_models.training.recipe import Optimizer, Recipe
 
 TRAIN, TEST = 44, 20
@@ -81,7 +81,9 @@ def tiny_run(tiny_recipe: Recipe, tiny_store: ImageStore, tmp_path_factory: pyte
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return pretrain(tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "whole", "cpu", progress=False)
+        return loop.pretrain(
+            tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "whole", "cpu", progress=False
+        )
     finally:
         torch.set_num_threads(threads)
 
@@ -101,5 +103,6 @@ class SmallEncoder(nn.Module):
 
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Student and teacher of one convolution."""
+    """Student and teacher of one convolution, and no picture of the curves."""
     monkeypatch.setattr(c2l, "Encoder", SmallEncoder)
+    monkeypatch.setattr(loop, "draw_curves", lambda run_folder: run_folder)

@@ -15,7 +15,13 @@ from c2l_models.training.log import RunLog, draw_curves
 def figures(loss):
     return {
         name: torch.tensor(value)
-        for name, value in {"loss": loss, "loss_a": loss, "loss_m": 2 * loss, "top1": 0.5, "spread": 1.0}.items()
+        for name, value in {
+            "loss": loss,
+            "loss_a": loss,
+            "loss_m": 2 * loss,
+            "top1": 0.5,
+            "spread": 1.0,
+        }.items()
     }
 
 

@@ -37,7 +37,9 @@ def by_hand(network, x, running_mean, running_var):
     """The network's output with batch statistics, through torch's functional batch norm; updates the statistics."""
     conv, norm = network[0], network[1]
     y = functional.conv2d(x, conv.weight, conv.bias)
-    y = functional.batch_norm(y, running_mean, running_var, norm.weight, norm.bias, training=True, momentum=0.1)
+    y = functional.batch_norm(
+        y, running_mean, running_var, norm.weight, norm.bias, training=True, momentum=0.1
+    )
     return functional.relu(y).mean(dim=(2, 3))
 
 

@@ -190,7 +190,9 @@ def killed_run(tiny_recipe, tiny_store, tiny_run, tmp_path_factory):
     run = tmp_path_factory.mktemp("killed") / "run"
     arguments = [str(tiny_store.path), str(run), json.dumps(tiny_recipe.to_dict()), "9"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    child = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, env=environment)
+    child = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, env=environment
+    )
     assert child.returncode == -signal.SIGKILL, child.stderr
     assert checkpoint.load(run)["step"] == 7  # in mid-epoch
     assert [line["step"] for line in log.read(run)] == [3, 6, 9]  # the log had gone further
@@ -221,9 +223,9 @@ def test_a_finished_run_stays_as_it_is(killed_run, tiny_recipe, tiny_store):
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_a_kill_between_checkpoint_and_probe_loses_no_probe(tiny_recipe, tiny_store, tmp_path, monkeypatch):
-    """The epoch's checkpoint is written before its probe: a resumed run makes up for the probe."""
-    recipe = replace(tiny_recipe, probe_every=1, epochs=2)
+def test_a_kill_in_a_probe_loses_no_probe(tiny_recipe, tiny_store, tmp_path, monkeypatch):
+    """A run killed while it probes makes up for the probe."""
+    recipe = replace(tiny_recipe, probe_every=1, epochs=2, checkpoint_every=2)
 
     def killed(*arguments):
         raise KeyboardInterrupt
@@ -260,7 +262,9 @@ def test_a_resumed_run_is_the_same_run(tiny_run, tiny_recipe, tiny_store):
     with pytest.raises(RunError, match=r"(?s)lr.*temperature: began with 0\.07, now 0\.3"):
         pretrain(other, tiny_store, tiny_run, "cpu", resume=True, progress=False)
     with pytest.raises(RunError, match="image index"):
-        pretrain(tiny_recipe, replace(tiny_store, sha256="0" * 64), tiny_run, "cpu", resume=True, progress=False)
+        pretrain(
+            tiny_recipe, replace(tiny_store, sha256="0" * 64), tiny_run, "cpu", resume=True, progress=False
+        )
     assert contents(tiny_run) == before
 
 
@@ -312,7 +316,9 @@ def test_no_test_row_is_ever_looked_at(tiny_recipe, tiny_store, tmp_path, monkey
         return gather(self, rows)
 
     monkeypatch.setattr(ImageStore, "__getitem__", watched)
-    pretrain(replace(tiny_recipe, epochs=1, probe_every=1), tiny_store, tmp_path / "run", "cpu", progress=False)
+    pretrain(
+        replace(tiny_recipe, epochs=1, probe_every=1), tiny_store, tmp_path / "run", "cpu", progress=False
+    )
     rows = np.concatenate(asked)
     assert len(asked) > STEPS_AN_EPOCH  # the probe's too
     assert set(np.array(tiny_store.index["split"])[rows]) == {"train"}
@@ -331,7 +337,12 @@ OPEN = {("chestxray14", "train_val"): 5, ("chestxray14", "test"): 3} | {
     ("knee_kl", split): 4 for split in ("train", "val", "test")
 }
 # MIMIC-CXR and MURA are taken whole, as the paper has it (section 3.1).
-PAPERS = OPEN | {("chexpert", "train"): 6, ("chexpert", "test"): 2, ("mimic_cxr", "train"): 5, ("mura", "train"): 3}
+PAPERS = OPEN | {
+    ("chexpert", "train"): 6,
+    ("chexpert", "test"): 2,
+    ("mimic_cxr", "train"): 5,
+    ("mura", "train"): 3,
+}
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -27,7 +27,13 @@ PAPER_OPTIMIZER = {
     "lr_decay": 0.1,
     "momentum": 0.9,
 }
-PAPER_AUGMENT = {"rotation": 10.0, "crop_scale": (0.2, 1.0), "brightness": 0.4, "contrast": 0.4, "cutout_holes": 3}
+PAPER_AUGMENT = {
+    "rotation": 10.0,
+    "crop_scale": (0.2, 1.0),
+    "brightness": 0.4,
+    "contrast": 0.4,
+    "cutout_holes": 3,
+}
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
