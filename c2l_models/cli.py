@@ -6,16 +6,19 @@ Each command imports what it needs when it runs, so that `c2l --help` answers at
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from .errors import C2LError
 
+if TYPE_CHECKING:
+    from .weights import Weights
+
 
 def list_() -> None:
-    """The releases: architecture, input size, training data, figures."""
+    """The releases: input, training data, figures."""
     from rich.console import Console
     from rich.table import Table
 
@@ -24,27 +27,35 @@ def list_() -> None:
     table = Table("release", "pixels", "trained on", "measured", "license")
     for name in list_weights():
         weights = get_weights(name)
-        figures = "\n".join(f"{figure} {value}" for figure, value in weights.metrics.items())
+        figures = "\n".join(_figures(weights))
         table.add_row(name, str(weights.input_size[-1]), "\n".join(weights.trained_on), figures, weights.license)
     Console().print(table)
 
 
 def info(release: Positional[str]) -> None:
-    """A release's record and its provenance."""
-    import dataclasses
-
-    from rich.console import Console
-    from rich.table import Table
+    """A release's record, and where it came from."""
+    import json
 
     from . import get_weights
 
     weights = get_weights(release)
-    table = Table("", release, show_lines=False)
-    for field in dataclasses.fields(weights):
-        value = getattr(weights, field.name)
-        shown = "\n".join(map(str, value)) if field.name == "trained_on" else str(value)
-        table.add_row(field.name, shown)
-    Console().print(table)
+    record = {**weights.config, "sha256": weights.sha256, "file": str(weights.path()), "measured": _figures(weights)}
+    provenance = json.loads(weights.path().with_suffix(".json").read_text())
+    long = {
+        "golden_embedding": f"{len(provenance.pop('golden_embedding', []))} numbers",
+        "patients": {dataset: f"{len(ids)} ids" for dataset, ids in provenance.pop("patients", {}).items()},
+    }
+    told = {key: value for key, value in provenance.items() if key not in {*record, "release", "metrics"}}
+    for key, value in {**record, **told, **long}.items():
+        print(f"{key}: {json.dumps(value, ensure_ascii=False, indent=2) if isinstance(value, dict | list) else value}")
+
+
+def _figures(weights: "Weights") -> list[str]:
+    """A release's figures with their 95 % intervals, a line each."""
+    return [
+        f"{name}: {figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
+        for name, figure in weights.metrics.items()
+    ]
 
 
 def verify(release: Positional[str]) -> None:
@@ -68,10 +79,15 @@ def embed(
 
     from . import embedding
 
-    embeddings = embedding.embed([folder / name for name in image_files(folder)], model=model, device=device, progress=True)
-    embeddings.save(out)
+    if not folder.is_dir():
+        raise C2LError(f"{folder} is no folder; wanted one that holds radiographs")
+    films = [folder / name for name in image_files(folder)]
+    embeddings = embedding.embed(films, model=model, device=device, progress=True)
     for path, reason in embeddings.errors.items():
         print(f"left out {path}: {reason}", file=sys.stderr)
+    if not embeddings.paths:
+        raise C2LError(f"no film in {folder} could be read; wanted PNG, JPEG, TIFF or DICOM files")
+    embeddings.save(out)
     print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}")
 
 
@@ -94,7 +110,10 @@ def prepare(
             raise C2LError(f"--source {pair}: wanted NAME=DIR, such as chestxray14=data/chestxray14")
         pairs.append((name, Path(folder)))
     report = prepare(pairs, out, size, workers)
-    print(f"{report.images} images in {out}, {report.refused} refused (refused.parquet), {report.seconds:.0f} s")
+    print(
+        f"{report.images} images in {out} ({report.duplicates} of them copies of others), "
+        f"{report.refused} refused (refused.parquet), {report.seconds:.0f} s"
+    )
 
 
 def pretrain(arguments: list[str]) -> None:
@@ -169,18 +188,26 @@ def probe(
     task: str = "chestxray14",
     size: int | None = None,
     floors: bool = True,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
     """Linear probe on frozen features: AUROC with patient-level intervals, beside the floors."""
     from c2l_models.training.evaluation.probe import probe
     from c2l_models.training.image_store import ImageStore
+    from c2l_models.training.pretrain import pick_device
 
-    report = probe(target, ImageStore.open(store), task, out=out, size=size, floors=floors)
+    place = pick_device(device).type
+    report = probe(target, ImageStore.open(store), task, out=out, size=size, floors=floors, device=place)
     report.show()
     print(f"table, CSV, JSON and picture: {out}")
 
 
 def release(
-    run: Positional[Path], tag: str, out: Path, size: int | None = None, default: bool = False
+    run: Positional[Path],
+    tag: str,
+    out: Path,
+    size: int | None = None,
+    license: str = "CC-BY-4.0",
+    default: bool = False,
 ) -> None:
     """Make a run a release: export it, probe it beside the floors, write file, provenance and registry entry.
 
@@ -189,11 +216,13 @@ def release(
         tag: the release is called ARCHITECTURE.TAG.
         out: folder for the probes' tables and pictures.
         size: side of the images that the release is for; the recipe's by default.
+        license: of the weights.
         default: let `pretrained=True` mean this release.
     """
     from c2l_models.training.release import release_run
 
-    print(release_run(run, tag, out, size, default))
+    weights = release_run(run, tag, out, size, license, default)
+    print(f"{weights.name}: {weights.path()}", *_figures(weights), sep="\n")
 
 
 def benchmark(
@@ -256,6 +285,14 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 
+TRAINING_LIBRARIES = {"matplotlib", "sklearn", "tensorboard"}
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"c2l: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; an error of ours is one line on stderr and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -265,6 +302,10 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="c2l", args=arguments, description=__doc__)
     except C2LError as error:
-        sys.exit(f"c2l: {error}")
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING_LIBRARIES:
+            raise
+        _fail(f"this command needs {error.name}: pip install 'c2l-models[train]'")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image
 
+from .codestream import frame_size
 from .errors import RadiographError
 from .radiograph import check_pixels, container_maximum, scale
 
@@ -38,9 +39,9 @@ def read_dicom(file: BinaryIO) -> np.ndarray:
     YBR: luminance of the stored range.
 
     Raises `RadiographError`, without the file's name, for what cannot be shown rightly: no pixel
-    data, several frames, palette colour, more than 16 bits, a window that shows nothing, a
-    deflated file (it inflates without limit), pydicom or a decoder missing. What pydicom raises on
-    damaged files passes through.
+    data, several frames, a compressed frame of another size than is told, palette colour, more than
+    16 bits, a window that shows nothing, a deflated file (it inflates without limit), pydicom or a
+    decoder missing. What pydicom raises on damaged files passes through.
     """
     try:
         from pydicom.pixels import pixel_array
@@ -48,7 +49,8 @@ def read_dicom(file: BinaryIO) -> np.ndarray:
         raise RadiographError(f"a DICOM file; {INSTALL}") from None
     dataset = _parse(file)
     _check(dataset)
-    pixels = pixel_array(dataset)
+    _check_frame(dataset)
+    pixels = pixel_array(dataset, index=0)  # the frame that was checked
     if dataset.SamplesPerPixel == 3:
         rgb = scale(pixels, 0, 2**dataset.BitsStored - 1)
         return np.asarray(Image.fromarray(rgb).convert("L"))
@@ -102,6 +104,26 @@ def _check(dataset: "Dataset") -> None:
         raise RadiographError("a DICOM file compressed as a video or in a maker's own way") from None
     if not decoder.is_available:
         raise RadiographError(f"a DICOM file compressed with {syntax.name}; {INSTALL}")
+
+
+def _check_frame(dataset: "Dataset") -> None:
+    """Raise `RadiographError` where a compressed frame is of another size than the elements tell.
+
+    Decoders give what the frame states: a file of a few bytes could fill the memory.
+    """
+    from pydicom.encaps import get_frame
+    from pydicom.uid import RLELossless
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated or syntax == RLELossless:
+        return
+    width, height, channels = frame_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    check_pixels(width, height)
+    if (width, height, channels) != (dataset.Columns, dataset.Rows, dataset.SamplesPerPixel):
+        raise RadiographError(
+            f"a DICOM file that tells {dataset.Columns} x {dataset.Rows} x {dataset.SamplesPerPixel}, where its "
+            f"compressed image is {width} x {height} x {channels}; export it again"
+        )
 
 
 def _grey_table(dataset: "Dataset") -> np.ndarray:

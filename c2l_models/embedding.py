@@ -70,8 +70,8 @@ def embed(
     - `progress`: show a bar.
 
     Raises `C2LError` for a single path in place of a list, a wrong batch size, a model whose input
-    is not described or that does not give one vector an image; `WeightsNotFound` or
-    `WeightsCorrupted` for weights.
+    is not described, or not prepared as `Transform` does (as ImageNet's), or that does not give one
+    vector an image; `WeightsNotFound` or `WeightsCorrupted` for weights.
     """
     if isinstance(paths, str | os.PathLike):
         raise C2LError(f"one path ({os.fspath(paths)}) where a list of them was wanted: embed([path])")
@@ -106,16 +106,17 @@ def _network(model: "str | os.PathLike[str] | nn.Module") -> "tuple[nn.Module, C
 
     if isinstance(model, nn.Module):
         return model, _transform(model)
-    from .models import create_model
-    from .weights import default_weights, list_models, resolve
+    from .architectures import list_models
+    from .models import filled
+    from .weights import default_weights, open_weights
 
-    weights = default_weights(str(model)) if model in list_models() else resolve(model)
+    weights, file = open_weights(default_weights(str(model)) if model in list_models() else model)
     # One channel costs a third of three, and gives the same features.
-    return create_model(weights.architecture, weights=weights, in_chans=1), weights.transform(in_chans=1)
+    return filled(weights, file, in_chans=1), weights.transform(in_chans=1)
 
 
 def _transform(model: "nn.Module") -> "Callable[[Any], Tensor]":
-    """A timm model's preprocessing, by its `pretrained_cfg`; of several means or stds the average."""
+    """A timm model's preprocessing, by its `pretrained_cfg`, where it is one that `Transform` does."""
     from .transform import Transform
 
     config = getattr(model, "pretrained_cfg", None) or {}
@@ -125,8 +126,17 @@ def _transform(model: "nn.Module") -> "Callable[[Any], Tensor]":
             f"a {type(model).__name__} without a pretrained_cfg (input_size, mean, std), so what its input "
             "looks like is unknown. Pass a model of c2l_models.create_model or timm.create_model"
         )
-    mean, std = (float(np.mean(config[key])) for key in ("mean", "std"))
-    return Transform(config["input_size"][-1], mean, std, in_chans=kernels[0].shape[1])
+    others = [f"{key} {config[key]}" for key in ("mean", "std") if len(set(config[key])) != 1]
+    usual = {"crop_pct": 1.0, "interpolation": "bilinear"}
+    others += [f"{key} {config[key]}" for key, value in usual.items() if config.get(key, value) != value]
+    if others:
+        raise C2LError(
+            f"a {type(model).__name__} whose pretrained_cfg has {', '.join(others)}; wanted one mean and one std "
+            "for all channels, crop_pct 1.0 and bilinear, for a film has one channel and is not cropped. Compute "
+            "its features with timm's own transform: "
+            "timm.data.create_transform(**timm.data.resolve_data_config(model=model))"
+        )
+    return Transform(config["input_size"][-1], config["mean"][0], config["std"][0], in_chans=kernels[0].shape[1])
 
 
 def _device(network: "nn.Module", device: "str | torch.device | None", given: bool) -> "torch.device":

@@ -14,15 +14,15 @@ from .errors import C2LError, WeightsCorrupted, WeightsNotFound
 FILE_NAME = "model.safetensors"
 """The weight file of a folder, as timm and the Hugging Face hub name it."""
 
-_NOT_SAFETENSORS = (
-    (b"PK\x03\x04", "a zip archive, most likely a pickle (torch.save)"),
-    (b"\x80", "a pickle (torch.save)"),
-    (b"version https://git-lfs", "a git-LFS pointer, not the file it points to: run `git lfs pull`"),
-    (b"<", "an HTML or XML page, most likely a saved error or login page: download the file itself"),
-)
 _NO_PICKLE = (
     "No pickle is ever loaded, because loading one runs code. Load it yourself with "
     "torch.load(..., weights_only=True) and save the state dict with c2l_models.weights.save_weights"
+)
+_NOT_SAFETENSORS = (
+    (b"PK\x03\x04", f"a zip archive, most likely a pickle (torch.save). {_NO_PICKLE}"),
+    (b"\x80", f"a pickle (torch.save). {_NO_PICKLE}"),
+    (b"version https://git-lfs", "a git-LFS pointer, not the file it points to: run `git lfs pull`"),
+    (b"<", "an HTML or XML page, most likely a saved error or login page: download the file itself"),
 )
 
 
@@ -41,10 +41,12 @@ def locate(source: str | os.PathLike[str]) -> Path:
     Raises `WeightsNotFound` where there is none, and `C2LError` for `hf-hub:` names.
     """
     if os.fspath(source).startswith("hf-hub:"):
+        name, _, revision = os.fspath(source).removeprefix("hf-hub:").partition("@")
+        chosen = f", revision={revision!r}" if revision else ""
         raise C2LError(
-            f"{source}: this version does not download from the Hugging Face hub. Fetch the folder with "
-            f"`hf download {os.fspath(source).removeprefix('hf-hub:').partition('@')[0]} --local-dir DIR` "
-            "and pass weights=DIR"
+            f"{source}: this version does not download from the Hugging Face hub. In Python, fetch the folder with "
+            f"huggingface_hub.snapshot_download({name!r}{chosen}, local_dir='DIR') and pass weights='DIR'. Its "
+            f"{FILE_NAME} must be one that c2l_models.weights.save_weights wrote"
         )
     path = Path(source)
     if path.is_dir():
@@ -80,6 +82,9 @@ def _read_header(path: Path, data: bytes) -> dict[str, Any]:
         header = json.loads(data[8 : 8 + length])
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         promised = 8 + length + max(ends, default=0)
+        texts = header.get("__metadata__", {}).values()
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         raise WeightsCorrupted(
             f"{path}: not a safetensors file, or one that is damaged or cut short in its header "
@@ -115,5 +120,4 @@ def _refuse_other_formats(path: Path, data: bytes) -> None:
     start = data[:1024].lstrip()
     for prefix, what in _NOT_SAFETENSORS:
         if start.startswith(prefix):
-            advice = _NO_PICKLE if "pickle" in what else "Wanted: a .safetensors file"
-            raise WeightsCorrupted(f"{path} is {what}. {advice}")
+            raise WeightsCorrupted(f"{path} is {what}")

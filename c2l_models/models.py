@@ -4,11 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 from .architectures import find_architecture
 from .errors import C2LError, WeightsCorrupted
+from .hub import VerifiedFile
 from .timm_folder import pretrained_config
 from .weights import Source, Weights, default_weights, open_weights, stored_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+# timm would load a pickle, or weights that were never checked, through these.
+REFUSED = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")
 
 
 def resnet18(
@@ -56,17 +60,18 @@ def create_model(
       `model.safetensors`. Implies `pretrained=True`.
     - `num_classes`: outputs of a new, randomly initialised head; 0 for pooled features.
     - `in_chans`: 1 for grayscale input as it is, 3 for the same repeated; both give the same features.
-    - `timm_kwargs`: timm's own (`features_only`, `global_pool`, `drop_rate`, ...).
+    - `timm_kwargs`: timm's own (`features_only`, `global_pool`, `drop_rate`, ...), but for those that
+      name other weights: `checkpoint_path`, `pretrained_cfg`, `pretrained_cfg_overlay`.
 
     The model's `pretrained_cfg` says how its input looks; `Weights.transform(in_chans)` makes it.
     Raises `WeightsNotFound`, `WeightsCorrupted` (hash, format, keys or shapes), or `C2LError` where
-    the arguments contradict each other; for unknown keywords what timm raises.
+    the arguments contradict each other or name weights in timm's way; for unknown keywords what
+    timm raises.
 
     >>> model = create_model("resnet18", pretrained=True, in_chans=1).eval()
     """
     find_architecture(name)
-    if weights is not None and pretrained is False:
-        raise C2LError("pretrained=False with weights=: leave out one of them (weights= implies pretrained=True)")
+    _check_arguments(pretrained, weights, timm_kwargs)
     # A feature pyramid has no head; timm would look for its weights in the file.
     num_classes = 0 if timm_kwargs.get("features_only") else num_classes
     timm_kwargs |= {"num_classes": num_classes, "in_chans": in_chans}
@@ -77,15 +82,19 @@ def create_model(
     record, file = open_weights(default_weights(name) if weights is None else weights)
     if record.architecture != name:
         raise C2LError(f"{name} was asked for, and {record.location} holds a {record.architecture}")
-    return _filled(record, stored_tensors(file), timm_kwargs)
+    return filled(record, file, **timm_kwargs)
 
 
-def _filled(record: Weights, tensors: "dict[str, Tensor]", timm_kwargs: dict[str, Any]) -> "nn.Module":
-    """Build and fill the network that `record` describes, or raise `WeightsCorrupted`."""
+def filled(
+    record: Weights, file: VerifiedFile, *, num_classes: int = 0, in_chans: int = 3, **timm_kwargs: Any
+) -> "nn.Module":
+    """Build the network that `record` describes and fill it from `file`, or raise `WeightsCorrupted`."""
     import timm
 
     from .timm_config import SharedConfig
 
+    tensors = stored_tensors(file)
+    timm_kwargs |= {"num_classes": num_classes, "in_chans": in_chans}
     _check_first_conv(record, tensors)
     config = SharedConfig(**pretrained_config(record), state_dict=dict(tensors))
     try:
@@ -97,8 +106,22 @@ def _filled(record: Weights, tensors: "dict[str, Tensor]", timm_kwargs: dict[str
         raise WeightsCorrupted(f"{record.location} does not fit {record.architecture}: {report}") from None
     if not timm_kwargs.get("features_only"):
         _check_keys(record, set(tensors), model)
-    _describe_input(model, timm_kwargs["in_chans"])
+    _describe_input(model, in_chans)
     return model
+
+
+def _check_arguments(pretrained: object, weights: Source | None, timm_kwargs: dict[str, Any]) -> None:
+    if pretrained is not None and not isinstance(pretrained, bool):
+        raise C2LError(
+            f"pretrained is {pretrained!r}, wanted True, False or None. A release's name or a file goes to weights="
+        )
+    if weights is not None and pretrained is False:
+        raise C2LError("pretrained=False with weights=: leave out one of them (weights= implies pretrained=True)")
+    if refused := [key for key in REFUSED if key in timm_kwargs]:
+        raise C2LError(
+            f"{', '.join(refused)}: wanted weights=, with a release's name or a .safetensors file. "
+            "No pickle is ever loaded, nor a file that was not checked"
+        )
 
 
 def _check_first_conv(record: Weights, tensors: "dict[str, Tensor]") -> None:

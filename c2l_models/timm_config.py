@@ -4,7 +4,6 @@ from dataclasses import fields
 from typing import Any
 
 from timm.models import PretrainedCfg
-from timm.models._pretrained import filter_pretrained_cfg
 
 
 class SharedConfig(PretrainedCfg):
@@ -12,4 +11,5 @@ class SharedConfig(PretrainedCfg):
 
     def to_dict(self, remove_source: bool = False, remove_null: bool = True) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return filter_pretrained_cfg(values, remove_source=remove_source, remove_null=remove_null)
+        state_dict = values.pop("state_dict")
+        return PretrainedCfg(**values).to_dict(remove_source, remove_null) | {"state_dict": state_dict}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from .errors import RadiographError
@@ -19,8 +19,9 @@ class Transform:
 
     Takes a file's path, a PIL image of any mode, or an array or tensor [H, W], [1, H, W] or
     [3, H, W] of uint8, uint16 or floats in 0..1; 16 bits and floats become 8 by the rule of
-    `c2l_models.radiograph.to_eight_bits`, colour becomes luminance. Gives float32
-    [in_chans, size, size]. Raises `RadiographError` for another shape, dtype or range.
+    `c2l_models.radiograph.to_eight_bits`, colour becomes luminance, a PIL image's EXIF orientation
+    is applied. DICOM and white-is-zero TIFF need the path: an opened TIFF may come as a negative.
+    Gives float32 [in_chans, size, size]. Raises `RadiographError` for another shape, dtype or range.
     """
 
     size: int
@@ -39,6 +40,7 @@ def to_film(image: Any) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         return read_radiograph(image)
     if isinstance(image, Image.Image):
+        image = ImageOps.exif_transpose(image)
         if image.mode in WIDE_MODES:
             return Image.fromarray(_eight_bits(np.asarray(image)))
         return to_grey(image)

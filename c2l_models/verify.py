@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from . import hub
+from .architectures import find_architecture
 from .errors import WeightsCorrupted, WeightsNotFound
 from .weights import Weights, get_weights
 
@@ -62,16 +64,17 @@ def verify(name: str) -> Verification:
     """Load the release `name`, embed the golden image, and compare with its provenance.
 
     Bytes with another hash are not loaded: their difference is infinite. Raises `WeightsNotFound`
-    for an unknown release, or one without its file or its golden embedding.
+    for an unknown release, or one without its file or its golden embedding, and `WeightsCorrupted`
+    for a file that is no safetensors file or does not fit, or a damaged provenance.
     """
-    from .models import create_model
+    from .models import filled
 
     weights = get_weights(name)
     golden = np.array(_golden(weights))
-    try:
-        model = create_model(weights.architecture, weights=weights)
-    except WeightsCorrupted:
+    file = hub.read_verified(weights.location)
+    if file.sha256 != weights.sha256:
         return Verification(name, sha256_ok=False, max_difference=math.inf, cosine=0.0, ok=False)
+    model = filled(weights, file)
     found = np.array(golden_embedding(model, weights))
     difference = float(np.abs(found - golden).max() / np.abs(golden).max())
     cosine = float(found @ golden / (np.linalg.norm(found) * np.linalg.norm(golden)))
@@ -80,10 +83,14 @@ def verify(name: str) -> Verification:
 
 def _golden(weights: Weights) -> list[float]:
     provenance = weights.path().with_suffix(".json")
+    again = f"golden embedding of {weights.name}. It is written with the release: install the package again"
     try:
-        return json.loads(provenance.read_text(encoding="utf-8"))["golden_embedding"]
+        golden = [float(value) for value in json.loads(provenance.read_text(encoding="utf-8"))["golden_embedding"]]
     except (FileNotFoundError, KeyError):
-        raise WeightsNotFound(
-            f"{provenance}: no golden embedding of {weights.name}. It is written with the release: install "
-            "the package again"
-        ) from None
+        raise WeightsNotFound(f"{provenance}: no {again}") from None
+    except (ValueError, TypeError, OverflowError):
+        raise WeightsCorrupted(f"{provenance}: damaged, wanted JSON with the {again}") from None
+    wanted = find_architecture(weights.architecture).num_features
+    if len(golden) != wanted:
+        raise WeightsCorrupted(f"{provenance}: {len(golden)} numbers, wanted the {wanted} of the {again}")
+    return golden

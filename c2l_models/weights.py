@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import hub
 from .architectures import Architecture, find_architecture, suggest
-from .architectures import list_models as list_models  # the registry's functions in one place
 from .errors import C2LError, WeightsCorrupted, WeightsNotFound
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 REGISTRY = Path(__file__).with_name("releases.toml")
 """The releases, one table each; their files lie in the folder `released` beside it."""
+
+MAX_SIZE = 8192
+"""Side of the largest input, pixels; the largest image that is read is as large."""
 
 METADATA_KEY = "c2l"
 """The one metadata key of our files: safetensors writes several in random order."""
@@ -49,22 +52,23 @@ class Weights:
     metrics: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        """Refuse what this package could not compute with."""
+        """Refuse what this package could not compute with; a file's configuration may hold anything."""
+        for name in ("architecture", "tag", "recipe", "license", "sha256"):
+            self._want(name, isinstance(getattr(self, name), str), "text")
         find_architecture(self.architecture)
-        size = self.input_size
-        for name, good, wanted in (
-            ("mean", len(self.mean) == 3 and len(set(self.mean)) == 1, "one number three times"),
-            (
-                "std",
-                len(self.std) == 3 and len(set(self.std)) == 1 and self.std[0] > 0,
-                "one number three times",
-            ),
-            ("input_size", len(size) == 3 and size[0] == 3 and size[1] == size[2] > 0, "[3, S, S]"),
-            ("interpolation", self.interpolation == "bilinear", "'bilinear'"),
-            ("crop_pct", self.crop_pct == 1.0, "1.0"),
-        ):
-            if not good:
-                raise WeightsCorrupted(f"{self.location}: {name} is {getattr(self, name)}, wanted {wanted}")
+        many = isinstance(self.trained_on, tuple) and all(isinstance(text, str) for text in self.trained_on)
+        self._want("trained_on", many, "a list of texts")
+        self._want("num_params", _is_number(self.num_params, int), "a whole number")
+        self._want("mean", _is_thrice(self.mean), "one finite number three times")
+        self._want("std", _is_thrice(self.std) and self.std[0] > 0, "one finite number above 0 three times")
+        self._want("input_size", _is_size(self.input_size), f"[3, S, S] with a whole S from 1 to {MAX_SIZE}")
+        self._want("interpolation", self.interpolation == "bilinear", "'bilinear'")
+        self._want("crop_pct", _is_number(self.crop_pct) and self.crop_pct == 1, "1.0")
+        self._want("metrics", isinstance(self.metrics, Mapping), "a table")
+
+    def _want(self, name: str, good: bool, wanted: str) -> None:
+        if not good:
+            raise WeightsCorrupted(f"{name} is {getattr(self, name)!r}, wanted {wanted}")
 
     @property
     def name(self) -> str:
@@ -122,29 +126,26 @@ def list_weights(model: str | None = None) -> list[str]:
 
 def get_weights(name: str) -> Weights:
     """The record of the release `architecture.tag`. Raises `WeightsNotFound`, which says what there is."""
-    releases = _releases()
-    if name not in releases:
-        raise WeightsNotFound(f"no release {name!r}{suggest(name, releases)}")
-    table = dict(releases[name])
-    table.pop("default", None)
-    architecture, _, tag = name.partition(".")
-    try:
-        location = REGISTRY.parent / "released" / table.pop("file")
-        return _record({"architecture": architecture, "tag": tag, **table}, location)
-    except KeyError as error:
-        raise WeightsCorrupted(f"{REGISTRY}: the table of {name} has no {error}") from None
+    return _release(name, _releases())
 
 
 def default_weights(architecture: str) -> Weights:
-    """The release that `pretrained=True` means. Raises `WeightsNotFound` where there is none."""
+    """The release that `pretrained=True` means.
+
+    Raises `WeightsNotFound` where there is none, `WeightsCorrupted` where several are marked so.
+    """
     find_architecture(architecture)
-    for name in list_weights(architecture):
-        if _releases()[name].get("default", False):
-            return get_weights(name)
-    raise WeightsNotFound(
-        f"{architecture} has no release yet (there are: {', '.join(list_weights()) or 'none'}). "
-        "Pass weights=PATH with a .safetensors file of your own, or pretrained=False"
-    )
+    releases = _releases()
+    own = [name for name in sorted(releases) if name.partition(".")[0] == architecture]
+    defaults = [name for name in own if releases[name].get("default", False)]
+    if len(defaults) > 1:
+        raise WeightsCorrupted(f"{REGISTRY}: {' and '.join(defaults)} are marked default, wanted one of them")
+    if not defaults:
+        raise WeightsNotFound(
+            f"{architecture} has no default release yet (there are: {', '.join(sorted(releases)) or 'none'}). "
+            "Pass weights= with one of them or a .safetensors file of your own, or pretrained=False"
+        )
+    return _release(defaults[0], releases)
 
 
 def resolve(weights: Source) -> Weights:
@@ -179,9 +180,10 @@ def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]
     `state_dict`: a plain model's, without a head. Floats become float16, but for the first
     convolution, which stays float32 and, where it has one input channel, is stored as three: the
     kernel divided by three. Integers stay as they are. `config`: the fields of `Weights` without
-    `sha256`, `location`, `metrics`; `num_params` is counted here, and `mean` and `std` may be one
-    number. Returns the file's sha256. Raises `WeightsCorrupted` for a head, a missing first
-    convolution, numbers that are not finite or above float16's range, or an incomplete `config`.
+    `sha256`, `location`, `metrics`; `num_params` is counted here, `mean` and `std` may be one number,
+    and `license` is "unknown" where none is named. Returns the file's sha256. Raises
+    `WeightsCorrupted` for a head, a missing first convolution, numbers that are not finite or above
+    float16's range, or an incomplete `config`.
     """
     from safetensors.torch import save
 
@@ -189,11 +191,11 @@ def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]
     tensors = _packed(state_dict, find_architecture(config.get("architecture", "")), location)
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     num_params = sum(value.numel() for key, value in tensors.items() if not key.endswith(statistics))
-    table = {"license": "Apache-2.0", **config, "num_params": num_params}
+    table = {"license": "unknown", **config, "num_params": num_params}
     for key in ("mean", "std"):
         if isinstance(table.get(key), float | int):
             table[key] = [table[key]] * 3
-    record = _record(table, location, sha256="")
+    record = _record(table, str(location), location=location, sha256="")
     metadata = {METADATA_KEY: json.dumps(record.config, sort_keys=True, separators=(",", ":"))}
     data = save(tensors, metadata=metadata)
     hub.write_atomically(location, data)
@@ -230,14 +232,30 @@ def _releases() -> dict[str, dict[str, Any]]:
     return {f"{architecture}.{tag}": table for architecture, tags in tables.items() for tag, table in tags.items()}
 
 
-def _record(table: Mapping[str, Any], location: Path, **more: Any) -> Weights:
-    """A record from a registry's table or a file's configuration: lists to tuples, nothing unknown."""
+def _release(name: str, releases: Mapping[str, Mapping[str, Any]]) -> Weights:
+    """The record of a release's table. Raises as `get_weights`."""
+    if name not in releases:
+        raise WeightsNotFound(f"no release {name!r}{suggest(name, releases)}")
+    table = {key: value for key, value in releases[name].items() if key != "default"}
+    source, file = f"{REGISTRY}, table {name}", table.pop("file", None)
+    if not isinstance(file, str):
+        raise WeightsCorrupted(f"{source}: 'file' is {file!r}, wanted the name of the weight file")
+    architecture, _, tag = name.partition(".")
+    location = REGISTRY.parent / "released" / file
+    return _record({"architecture": architecture, "tag": tag, **table}, source, location=location)
+
+
+def _record(table: Mapping[str, Any], source: str, **more: Any) -> Weights:
+    """A record from a registry's table or a file's configuration: lists to tuples, nothing unknown.
+
+    `source` is what an error blames.
+    """
     table = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     try:
-        return Weights(location=location, **table, **more)
-    except (TypeError, WeightsNotFound) as error:
+        return Weights(**table, **more)
+    except (TypeError, WeightsNotFound, WeightsCorrupted) as error:
         known = ", ".join(CONFIG_KEYS)
-        raise WeightsCorrupted(f"{location}: its configuration is wrong ({error}). It has {known}") from None
+        raise WeightsCorrupted(f"{source}: its configuration is wrong ({error}). It has {known}") from None
 
 
 def _known(weights: Source) -> Weights | None:
@@ -246,8 +264,10 @@ def _known(weights: Source) -> Weights | None:
         return weights
     if not isinstance(weights, str | os.PathLike):
         raise C2LError(f"weights is {type(weights).__name__}, wanted a release's name, a path or a Weights")
-    if isinstance(weights, str) and (weights in list_weights() or not _is_path(weights)):
-        return get_weights(weights)
+    if isinstance(weights, str):
+        releases = _releases()
+        if weights in releases or not _is_path(weights):
+            return _release(weights, releases)
     return None
 
 
@@ -263,11 +283,27 @@ def _carried(file: hub.VerifiedFile) -> Weights:
         config = dict(json.loads(metadata[METADATA_KEY]))
     except (TypeError, ValueError):
         raise WeightsCorrupted(f"{file.path}: its configuration is not a JSON object") from None
-    return _record(config, file.path.absolute(), sha256=file.sha256)
+    return _record(config, str(file.path), location=file.path.absolute(), sha256=file.sha256)
 
 
 def _is_path(text: str) -> bool:
     return "/" in text or os.sep in text or text.endswith(".safetensors") or Path(text).exists()
+
+
+def _is_number(value: object, kind: Any = (int, float)) -> bool:
+    """Whether it is a finite number; to Python True is one too."""
+    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_thrice(values: object) -> bool:
+    return isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values)) and len(set(values)) == 1
+
+
+def _is_size(values: object) -> bool:
+    if not isinstance(values, tuple) or len(values) != 3 or not all(_is_number(value, int) for value in values):
+        return False
+    channels, height, width = values
+    return channels == 3 and 1 <= height == width <= MAX_SIZE
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import struct
 import sys
 import tempfile
 import warnings
@@ -16,18 +17,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from c2l_models.codestream import frame_size
 from c2l_models.errors import RadiographError
 from c2l_models.radiograph import MAX_PIXELS, read_radiograph
 
 pydicom = pytest.importorskip("pydicom")
 from pydicom import Dataset, FileMetaDataset, Sequence  # noqa: E402
+from pydicom.encaps import encapsulate, get_frame  # noqa: E402
 from pydicom.uid import (  # noqa: E402
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
     JPEGLosslessSV1,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
 )
 
 NAME = "Doe^John"
@@ -312,6 +319,90 @@ def test_bomb_is_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "film").write_bytes(encode(dicom(FILM, Rows=8193, Columns=MAX_PIXELS // 8192)))
     with pytest.raises(RadiographError, match="above the limit"):
         read_radiograph(tmp_path / "film")
+
+
+def flat_jpeg_2000(width: int, height: int) -> bytes:
+    """A whole codestream of 64 x 64 pixels that states another size, in itself and for its one tile."""
+    buffer = io.BytesIO()
+    Image.new("L", (64, 64)).save(buffer, "JPEG2000", no_jp2=True)
+    return restated(buffer.getvalue(), width, height)
+
+
+def restated(codestream: bytes, width: int, height: int) -> bytes:
+    """SIZ starts four bytes in: Xsiz and Ysiz at 8, XTsiz and YTsiz at 24."""
+    size = struct.pack(">II", width, height)
+    return codestream[:8] + size + codestream[16:24] + size + codestream[32:]
+
+
+def jpeg(width: int, height: int, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (width, height)).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def packed(frame: bytes, syntax: str, size: int = 64) -> bytes:
+    film = dicom(np.zeros((size, size), np.uint8), PixelData=encapsulate([frame]))
+    film["PixelData"].is_undefined_length = True
+    film.file_meta.TransferSyntaxUID = syntax
+    return encode(film)
+
+
+@pytest.mark.parametrize(
+    ("frame", "syntax", "says"),
+    [
+        (flat_jpeg_2000(9000, 9000), JPEG2000Lossless, "9000 x 9000 pixels is above the limit"),
+        (flat_jpeg_2000(100, 64), JPEG2000Lossless, "tells 64 x 64 x 1, where its compressed image is 100 x 64 x 1"),
+        (jpeg(9000, 9000), JPEGBaseline8Bit, "9000 x 9000 pixels is above the limit"),
+        (jpeg(64, 100), JPEGBaseline8Bit, "tells 64 x 64 x 1, where its compressed image is 64 x 100 x 1"),
+        (jpeg(9000, 9000), JPEG2000Lossless, "9000 x 9000 pixels is above the limit"),
+        (b"\xff\xd8\xff\xd8" + jpeg(64, 64), JPEGBaseline8Bit, "damaged or of an unknown kind"),
+        (b"\0\0" + jpeg(64, 64), JPEGBaseline8Bit, "damaged or of an unknown kind"),
+        (jpeg(64, 64)[:30], JPEGBaseline8Bit, "damaged or of an unknown kind"),
+    ],
+)
+def test_a_compressed_bomb_is_refused_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: bytes, syntax: str, says: str
+) -> None:
+    import pydicom.pixels
+
+    monkeypatch.setattr(pydicom.pixels, "pixel_array", lambda *_, **__: pytest.fail("was decoded"))
+    (tmp_path / "film").write_bytes(packed(frame, syntax))
+    with pytest.raises(RadiographError, match=says):
+        read_radiograph(tmp_path / "film")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"comment": "a" * 999}, {"exif": b"Exif\0\0" + jpeg(9, 9)}]
+)
+def test_a_jpegs_own_size_is_found(shown: Callable[..., np.ndarray], options: dict[str, Any]) -> None:
+    assert frame_size(jpeg(70, 30, **options)) == (70, 30, 1)
+    assert not shown(packed(jpeg(64, 64, **options), JPEGBaseline8Bit)).any()
+
+
+@pytest.mark.parametrize("no_jp2", [True, False])
+def test_a_jpeg_2000s_own_size_is_found(no_jp2: bool) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (70, 30)).save(buffer, "JPEG2000", no_jp2=no_jp2, offset=(5, 6))
+    assert frame_size(buffer.getvalue()) == (70, 30, 3)
+
+
+def test_a_films_frame_is_of_the_size_it_tells() -> None:
+    """pydicom's own samples, of many writers."""
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    found = 0
+    for path in sorted(folder.glob("*.dcm")):
+        film = pydicom.dcmread(path, force=True)
+        syntax = film.get("file_meta", {}).get("TransferSyntaxUID", "")
+        if "PixelData" not in film or syntax not in {
+            *JPEGTransferSyntaxes,
+            *JPEG2000TransferSyntaxes,
+            *JPEGLSTransferSyntaxes,
+        }:
+            continue
+        frame = get_frame(film.PixelData, 0, number_of_frames=int(film.get("NumberOfFrames", 1)))
+        assert frame_size(frame) == (film.Columns, film.Rows, film.SamplesPerPixel), path.name
+        found += 1
+    assert found or not list(folder.glob("*jp2k*"))
 
 
 def test_missing_pydicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

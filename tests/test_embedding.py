@@ -1,5 +1,6 @@
 """embed against one file at a time through timm and Pillow; order, errors and modes kept."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,13 @@ from c2l_models.embedding import Embeddings, embed
 from c2l_models.errors import C2LError, RadiographError, WeightsNotFound
 
 SIZE = 64
+DESCRIBED = {
+    "input_size": (3, SIZE, SIZE),
+    "mean": (0.5,) * 3,
+    "std": (0.25,) * 3,
+    "crop_pct": 1.0,
+    "interpolation": "bilinear",
+}
 rng = np.random.default_rng(0)
 
 
@@ -63,7 +71,7 @@ def test_rows_are_the_films_in_order(films: list[Path], batch_size: int) -> None
 
 @pytest.mark.parametrize("num_classes", [0, 5])
 def test_a_timm_model_gives_its_features_with_or_without_a_head(films: list[Path], num_classes: int) -> None:
-    config = {"input_size": (3, SIZE, SIZE), "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
+    config = DESCRIBED | {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
     model = timm.create_model("resnet18", num_classes=num_classes, pretrained_cfg_overlay=config)
     got = embed(films, model)
     model.reset_classifier(0)
@@ -131,12 +139,43 @@ def test_what_is_refused(films: list[Path]) -> None:
     with pytest.raises(C2LError, match="no device 'gpu'"):
         embed(films, Small(), device="gpu")
     with pytest.raises(C2LError, match="without one vector an image"):
-        embed(films, timm.create_model("resnet18", features_only=True))
+        embed(films, timm.create_model("resnet18", features_only=True, pretrained_cfg_overlay=DESCRIBED))
     with pytest.raises(WeightsNotFound):
         embed(films, "resnet81")
     if not torch.cuda.is_available():
         with pytest.raises(C2LError, match="finds no GPU"):
             embed(films, Small(), device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mean", (0.485, 0.456, 0.406)),
+        ("std", (0.229, 0.224, 0.225)),
+        ("crop_pct", 0.875),
+        ("interpolation", "bicubic"),
+    ],
+)
+def test_a_preprocessing_that_is_not_ours_is_not_replaced_by_ours(films: list[Path], key: str, value: object) -> None:
+    model = timm.create_model("resnet18", pretrained_cfg_overlay=DESCRIBED | {key: value})
+    with pytest.raises(
+        C2LError, match=rf"{re.escape(f'{key} {value}')}; wanted one mean.*timm\.data\.create_transform"
+    ):
+        embed(films, model)
+
+
+def test_a_file_is_read_once(films: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from c2l_models import get_weights, hub, list_weights
+
+    path, reads, read = get_weights(list_weights("resnet18")[0]).path(), [], hub.read_verified
+
+    def count(source: Path, sha256: str | None = None) -> hub.VerifiedFile:
+        reads.append(source)
+        return read(source, sha256)
+
+    monkeypatch.setattr(hub, "read_verified", count)
+    embed(films[:1], path)
+    assert reads == [path]
 
 
 def test_saved_and_loaded(films: list[Path], tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Bytes of weight files: what is read, and what is refused and why."""
 
 import hashlib
+import inspect
 import pickle
+import re
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save
@@ -79,6 +82,8 @@ def test_no_pickle_of_torch_is_loaded(file: Path, zipped: bool) -> None:
         (b"nothing that anybody knows", "not a safetensors file"),
         (b"\x02\0\0\0\0\0\0\0[]", "not a safetensors file"),
         (b"\x04\0\0\0\0\0\0\0{{{{", "not a safetensors file"),
+        (b"\x15\0\0\0\0\0\0\0" + b'{"__metadata__":null}', "not a safetensors file"),
+        (b"\x1b\0\0\0\0\0\0\0" + b'{"__metadata__":{"c2l":[]}}', "not a safetensors file"),
     ],
 )
 def test_other_content_is_refused_by_name(file: Path, content: bytes, reason: str) -> None:
@@ -87,9 +92,20 @@ def test_other_content_is_refused_by_name(file: Path, content: bytes, reason: st
         read_verified(file)
 
 
-def test_hub_names_say_how_to_download_by_hand() -> None:
-    with pytest.raises(C2LError, match=r"hf download owner/name --local-dir"):
-        read_verified("hf-hub:owner/name@main")
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("hf-hub:owner/name", "snapshot_download('owner/name', local_dir='DIR')"),
+        ("hf-hub:owner/name@v2", "snapshot_download('owner/name', revision='v2', local_dir='DIR')"),
+    ],
+)
+def test_hub_names_say_how_to_download_by_hand(name: str, call: str) -> None:
+    with pytest.raises(C2LError, match=re.escape(f"huggingface_hub.{call}") + ".*save_weights"):
+        read_verified(name)
+
+
+def test_the_hubs_client_takes_what_the_advice_says() -> None:
+    inspect.signature(huggingface_hub.snapshot_download).bind("owner/name", revision="v2", local_dir="DIR")
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,6 +236,38 @@ def test_arguments_that_contradict_each_other(files: dict[str, Path]) -> None:
         resnet18(weights="resnet18.nonexistent")
 
 
+class Hostile:
+    """A pickle that leaves a file where it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("pretrained", [None, True])
+def test_no_pickle_is_loaded_through_timms_keywords(pretrained: bool | None, tmp_path: Path) -> None:
+    trace, file = tmp_path / "trace", tmp_path / "hostile.pth"
+    torch.save({"state_dict": Hostile(trace)}, file)
+    for options in (
+        {"checkpoint_path": str(file)},
+        {"pretrained_cfg": {"file": str(file)}},
+        {"pretrained_cfg_overlay": {"file": str(file)}},
+    ):
+        with pytest.raises(C2LError, match=f"{next(iter(options))}: wanted weights="):
+            resnet18(pretrained, **options)
+    assert not trace.exists()
+    torch.load(file, weights_only=False)
+    assert trace.exists()
+
+
+@pytest.mark.parametrize("pretrained", ["resnet18.typo", Path("a.safetensors"), 1, ""])
+def test_pretrained_is_yes_or_no(pretrained: Any) -> None:
+    with pytest.raises(C2LError, match=r"pretrained is .*wanted True, False or None.*weights="):
+        resnet18(pretrained)
+
+
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_an_unknown_keyword_is_timms_error(pretrained: bool) -> None:
     with pytest.raises(TypeError, match="no_such_option"):

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import subprocess
 import sys
 from itertools import islice
@@ -229,11 +230,20 @@ def test_three_in_ten_patients_are_test(tmp_path: Path) -> None:
     assert first.count("test") == 9
 
 
-def test_other_images_in_the_folder_are_refused(tmp_path: Path) -> None:
-    Image.new("L", (8, 8)).save(tmp_path / "mine.png")
-    with pytest.raises(DatasetError, match=r"mine\.png"):
+@pytest.mark.parametrize("name", ["mine.png", "mine.jpg", "phantom99999_0.png", "notes.txt", "labels.csv"])
+def test_a_persons_own_files_are_neither_mixed_nor_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(DatasetError, match=f"{re.escape(name)}.*choose another folder"):
         write_films(tmp_path, 2, size=8)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
+def test_films_of_another_seed_are_not_overwritten(tmp_path: Path) -> None:
+    write_films(tmp_path, 6, seed=0, size=8)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(DatasetError, match=r"choose another folder"):
+        write_films(tmp_path, 6, seed=1, size=8)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_unknown_finding() -> None:

@@ -52,6 +52,19 @@ def test_a_path_is_read(tmp_path: Path) -> None:
     torch.testing.assert_close(TRANSFORM(str(tmp_path / "film.png")), WANTED, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_path_and_its_opened_image_give_the_same(tmp_path: Path, orientation: int, depth: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    film = Image.fromarray(PIXELS if depth == 8 else PIXELS.astype(np.uint16) * 257)
+    film.save(tmp_path / "film.png", exif=exif)
+    with Image.open(tmp_path / "film.png") as opened:
+        assert torch.equal(TRANSFORM(opened), TRANSFORM(tmp_path / "film.png"))
+    as_stored = torch.equal(TRANSFORM(tmp_path / "film.png"), TRANSFORM(PIXELS))
+    assert as_stored == (orientation == 1)
+
+
 def test_colour_becomes_pillows_luminance() -> None:
     colour = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8)
     wanted = TRANSFORM(Image.fromarray(colour.transpose(1, 2, 0)).convert("L"))

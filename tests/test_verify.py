@@ -1,5 +1,6 @@
 """The golden embedding: does this machine compute what we computed?"""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -8,10 +9,11 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from c2l_models import list_weights
 from c2l_models import weights as weights_module
-from c2l_models.errors import WeightsNotFound
+from c2l_models.errors import WeightsCorrupted, WeightsNotFound
 from c2l_models.verify import TOLERANCE, golden_embedding, golden_image, verify
 from c2l_models.weights import Weights, get_weights, save_weights
 
@@ -81,6 +83,37 @@ def test_a_release_without_golden_embedding_or_file(released: Path) -> None:
         verify("resnet18.a")
     (released / "resnet18.a.safetensors").unlink()
     with pytest.raises(WeightsNotFound, match=r"resnet18\.a\.safetensors"):
+        verify("resnet18.a")
+
+
+def test_another_fault_than_the_hash_is_told_as_such(released: Path) -> None:
+    registry, path = released.parent / "releases.toml", released / "resnet18.a.safetensors"
+    text = registry.read_text()
+    tensors = load_file(path)
+    del tensors["bn1.weight"]
+    save_file(tensors, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    registry.write_text(text.replace(get_weights("resnet18.a").sha256, digest))
+    with pytest.raises(WeightsCorrupted, match=r"missing keys.*bn1\.weight"):
+        verify("resnet18.a")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    with pytest.raises(WeightsCorrupted, match="git lfs pull"):
+        verify("resnet18.a")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"golden_embedding": [0.1', "damaged"),
+        ('["golden_embedding"]', "damaged"),
+        ('{"golden_embedding": 1}', "damaged"),
+        ('{"golden_embedding": [null]}', "damaged"),
+        ('{"golden_embedding": [0.1, 0.2]}', "2 numbers, wanted the 512"),
+    ],
+)
+def test_a_damaged_provenance_is_told(released: Path, content: str, message: str) -> None:
+    (released / "resnet18.a.json").write_text(content)
+    with pytest.raises(WeightsCorrupted, match=rf"resnet18\.a\.json: {message}"):
         verify("resnet18.a")
 
 

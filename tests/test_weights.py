@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from c2l_models import weights as module
+from c2l_models.architectures import list_models
 from c2l_models.errors import C2LError, WeightsCorrupted, WeightsNotFound
 from c2l_models.weights import (
     Weights,
     default_weights,
     get_weights,
-    list_models,
     list_weights,
     open_weights,
     resolve,
@@ -60,7 +60,7 @@ def registry(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     table = (
         f'file = "model.safetensors"\nsha256 = "{record.sha256}"\nnum_params = {record.num_params}\n'
         "mean = [0.4, 0.4, 0.4]\nstd = [0.2, 0.2, 0.2]\ninput_size = [3, 64, 64]\n"
-        'trained_on = ["one", "two"]\nrecipe = "smoke"\nlicense = "Apache-2.0"\n'
+        'trained_on = ["one", "two"]\nrecipe = "smoke"\nlicense = "unknown"\n'
     )
     path = tmp_path / "releases.toml"
     path.write_text(
@@ -89,18 +89,29 @@ def test_what_there_is_not_is_said_with_what_there_is(registry: Path) -> None:
         get_weights("resnet18.frist")
     with pytest.raises(WeightsNotFound, match="did you mean 'resnet18'"):
         list_weights("resnet-18")
-    with pytest.raises(WeightsNotFound, match="densenet121 has no release yet"):
+    with pytest.raises(WeightsNotFound, match="densenet121 has no default release yet"):
         default_weights("densenet121")
+    registry.write_text(registry.read_text().replace("default = true\n", ""))
+    with pytest.raises(WeightsNotFound, match=r"no default release.*resnet18\.first, resnet18\.second"):
+        default_weights("resnet18")
 
 
-def test_an_unknown_or_missing_entry_of_a_table_is_refused(registry: Path) -> None:
-    text = registry.read_text()
-    registry.write_text(text.replace("recipe =", "recipes ="))
-    with pytest.raises(WeightsCorrupted, match="recipes"):
+def test_two_defaults_are_no_default(registry: Path) -> None:
+    registry.write_text(registry.read_text().replace("[resnet18.first]\n", "[resnet18.first]\ndefault = true\n"))
+    message = r"releases\.toml: resnet18\.first and resnet18\.second are marked default"
+    with pytest.raises(WeightsCorrupted, match=message):
+        default_weights("resnet18")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("recipe =", "recipes =", "recipes"), ("file =", "fil =", "'file'"), ("0.2, 0.2]", "0.2]", "std")],
+)
+def test_a_wrong_entry_of_a_table_is_the_registrys_fault(registry: Path, old: str, new: str, message: str) -> None:
+    registry.write_text(registry.read_text().replace(old, new))
+    with pytest.raises(WeightsCorrupted, match=rf"releases\.toml, table resnet18\.first.*{message}") as caught:
         get_weights("resnet18.first")
-    registry.write_text(text.replace("file =", "fil ="))
-    with pytest.raises(WeightsCorrupted, match="'file'"):
-        get_weights("resnet18.first")
+    assert ".safetensors" not in str(caught.value)
 
 
 def test_shipped_releases_are_what_their_files_say() -> None:
@@ -147,7 +158,7 @@ def test_the_file_carries_its_configuration(file: Path) -> None:
             "input_size": [3, 64, 64],
             "trained_on": ["one", "two"],
             "recipe": "smoke",
-            "license": "Apache-2.0",
+            "license": "unknown",
             "interpolation": "bilinear",
             "crop_pct": 1.0,
         }
@@ -217,6 +228,7 @@ def test_state_dicts_that_may_not_be_saved(
         ({"interpolation": "bicubic"}, "bilinear"),
         ({"crop_pct": 0.9}, "crop_pct"),
         ({"colour": "blue"}, "colour"),
+        ({"license": None}, "license"),
     ],
 )
 def test_configurations_that_may_not_be_saved(
@@ -232,6 +244,43 @@ def test_a_file_without_configuration_is_refused(state_dict: dict[str, Tensor], 
         save_file({"a": torch.zeros(1)}, path, metadata=metadata)
         with pytest.raises(WeightsCorrupted, match=rf"bare\.safetensors.*{message}"):
             Weights.from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mean", ["a", "a", "a"]),
+        ("mean", "aaa"),
+        ("mean", 0.4),
+        ("mean", [True, True, True]),
+        ("mean", [[], [], []]),
+        ("std", [float("inf")] * 3),
+        ("std", [float("nan")] * 3),
+        ("std", [-0.2] * 3),
+        ("std", [10**400] * 3),
+        ("input_size", [3, 64.5, 64.5]),
+        ("input_size", [3, 64.0, 64.0]),
+        ("input_size", [3, 10**9, 10**9]),
+        ("input_size", [3, 0, 0]),
+        ("input_size", None),
+        ("tag", None),
+        ("tag", ["test"]),
+        ("recipe", 7),
+        ("license", None),
+        ("architecture", {}),
+        ("trained_on", "one"),
+        ("trained_on", [1]),
+        ("num_params", "many"),
+        ("crop_pct", True),
+        ("metrics", []),
+    ],
+)
+def test_a_files_own_configuration_is_not_trusted(file: Path, tmp_path: Path, key: str, value: object) -> None:
+    config = Weights.from_file(file).config | {key: value}
+    path = tmp_path / "wrong.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={"c2l": json.dumps(config)})
+    with pytest.raises(WeightsCorrupted, match=rf"wrong\.safetensors.*{key}"):
+        Weights.from_file(path)
 
 
 def test_a_record_is_held_to_the_bytes_it_was_made_from(file: Path, tmp_path: Path) -> None:

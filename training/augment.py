@@ -3,7 +3,8 @@
 The list is the released code's: random resized crop, rotation, colour jitter, horizontal flip, normalisation,
 cutout. On one grey channel its random grayscale and its hue and saturation jitter change nothing (the tests show
 it), so they are not here. Crop, rotation and flip are one affine map and one bilinear resampling; film from outside
-the crop therefore shows in the corners that crop-then-rotate would leave black.
+the crop therefore shows in the corners that crop-then-rotate would leave black. Bilinear resampling does not smooth
+before it shrinks: keep a store's side within twice the view's, or fine detail aliases.
 """
 
 import math

@@ -18,6 +18,7 @@ from c2l_models.search import contact_sheet, nearest
 from c2l_models.timm_folder import write_timm_folder
 from c2l_models.weights import default_weights
 
+from .batches import training_rows
 from .datasets import image_files
 from .evaluation.metrics import paired_difference
 from .evaluation.monitor import spread_over
@@ -26,7 +27,7 @@ from .evaluation.tasks import load_task
 from .export import export_run
 from .image_store import ImageStore, prepare
 from .log import read
-from .pretrain import pretrain, training_rows
+from .pretrain import pretrain
 from .recipe import Recipe, load_recipe
 
 FILMS, SIZE = 300, 128
@@ -154,7 +155,7 @@ def fit_recipe(recipe: Recipe, store: ImageStore, seed: int) -> Recipe:
     """The recipe with a batch that few images can fill."""
     images = len(training_rows(recipe, store))
     batch = min(recipe.batch_size, 1 << (images.bit_length() - 1)) if images else recipe.batch_size
-    return replace(recipe, seed=seed, batch_size=batch, batch_norm_group=min(recipe.batch_norm_group, batch))
+    return replace(recipe, seed=seed, batch_size=batch, batch_norm_group=batch // 4)
 
 
 def why_no_probe(store: ImageStore) -> str:

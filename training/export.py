@@ -1,24 +1,20 @@
 """A run's network as a weight file that anyone loads in one line."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import timm
 from torch import nn
 
-from c2l_models.errors import DatasetError
 from c2l_models.weights import save_weights
 
 from . import checkpoint
-from .evaluation.features import clean_batches
-from .evaluation.monitor import spread_over
+from .batches import training_rows
+from .evaluation.features import calibration_batches
 from .image_store import ImageStore
 from .networks import recalibrate_batch_norm
-from .pretrain import training_rows
 from .recipe import Recipe, from_dict
-
-CALIBRATION_IMAGES = 4096
+from .run_folder import load_run_store
 
 
 def load_run_backbone(
@@ -45,21 +41,9 @@ def load_run_backbone(
     own = {key.removeprefix(prefix): value for key, value in state["c2l"].items() if key.startswith(prefix)}
     backbone.load_state_dict(own)
     store = store or load_run_store(run_folder)
-    rows = spread_over(training_rows(recipe, store), CALIBRATION_IMAGES)
-    recalibrate_batch_norm(backbone, clean_batches(store, rows, size or recipe.size, recipe.mean, recipe.std))
+    rows = training_rows(recipe, store)
+    recalibrate_batch_norm(backbone, calibration_batches(store, rows, size or recipe.size, recipe.mean, recipe.std))
     return backbone.eval(), recipe
-
-
-def load_run_store(run_folder: Path) -> ImageStore:
-    """The store that a run trained on. Raises DatasetError where it is gone, or is another one by now."""
-    run = json.loads((run_folder / "run.json").read_text())
-    store = ImageStore.open(run["store"])
-    if store.sha256 != run["store_sha256"]:
-        raise DatasetError(
-            f"{run['store']} has the index {store.sha256[:12]}, {run_folder} trained on {run['store_sha256'][:12]}; "
-            "give the store that the run began with"
-        )
-    return store
 
 
 def export_run(

@@ -74,7 +74,9 @@ class ImageStore:
         return torch.from_numpy(self.images[where]).unsqueeze(1)
 
     def to(self, device: torch.device | str) -> "ImageStore":
-        """A store whose whole array lies on this device, and whose batches are gathered there."""
+        """A store whose batches are gathered on this device: a GPU holds the whole array, the CPU maps it as it was."""
+        if torch.device(device).type == "cpu" and isinstance(self.images, np.ndarray):
+            return self
         if isinstance(self.images, torch.Tensor):
             return replace(self, images=self.images.to(device))
         moved = torch.empty(self.images.shape, dtype=torch.uint8, device=device)

@@ -1,7 +1,10 @@
 """What a run says of itself: a progress line, JSON lines, TensorBoard files and a picture of the curves."""
 
 import json
+import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -76,16 +79,23 @@ class RunLog:
         self._start_group()
         return means
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done within is not counted as the steps' time."""
+        began = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - began
+
     def write_probe(self, step: int, epoch: int, auroc: dict[str, float]) -> None:
         """Write a probe's mean AUROC, one a task."""
         self._write("probe", step, {"epoch": epoch, **auroc})
         self._progress.console.print(
             f"epoch {epoch}: k-NN AUROC " + ", ".join(f"{task} {value:.3f}" for task, value in auroc.items())
         )
-        self._start_group()  # the probe's time is not the training's
 
     def _write(self, kind: str, step: int, figures: dict[str, float]) -> None:
-        self._file.write(json.dumps({"kind": kind, "step": step, **figures}) + "\n")
+        known = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        self._file.write(json.dumps({"kind": kind, "step": step, **known}) + "\n")
         self._file.flush()
         for name, value in figures.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)

@@ -54,10 +54,11 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
 
 @torch.no_grad()
 def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set batch norm's running statistics to the plain average over normalised float batches [B, 1, S, S].
+    """Set batch norm's running statistics to the average over normalised float batches [B, 1, S, S], by their sizes.
 
     Training leaves a blend of augmented and mixed batches in them; a probe, an export and a user see clean films.
-    The network's mode, momentum and parameters are as before.
+    Each batch should be a random draw: a variance within batches misses what lies between them. The network's mode,
+    momentum and parameters are as before.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -65,8 +66,11 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> Non
     network.train()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch: a cumulative average
+    seen = 0
     for batch in batches:
+        seen += len(batch)
+        for norm in norms:
+            norm.momentum = len(batch) / seen  # a running mean over images
         network(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

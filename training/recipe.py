@@ -6,9 +6,9 @@ Recipes are TOML files in `recipes/`; a key that a file leaves out has the defau
 
 import dataclasses
 import json
+import math
 import tomllib
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -62,7 +62,8 @@ class Recipe:
     description: str = ""
     architecture: Literal["resnet18", "densenet121"] = "resnet18"
     sources: tuple[str, ...] = ()
-    """What is trained on, "dataset" or "dataset:split"; none: all of the store but splits named "test"."""
+    """What is trained on: "dataset:split"; "dataset", all of it but a split named "test"; "dataset:*", all of it.
+    None: the whole store but splits named "test"."""
 
     size: int = 224
     """Side of a view, pixels."""
@@ -84,7 +85,8 @@ class Recipe:
     mixup_alpha: float = 1.0
     """λ ~ Beta(alpha, alpha) (equation 1)."""
     batch_norm_group: int = 32
-    """Images that share batch statistics (the released code: 4 GPUs of 32)."""
+    """Images that share batch statistics (the released code: 4 GPUs of 32). A group as large as the batch would leave
+    ShuffleBN nothing to shuffle."""
 
     augment: Augment = field(default_factory=Augment)
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -99,14 +101,10 @@ class Recipe:
     """Epochs between two k-NN probes; 0: none."""
 
     def __post_init__(self) -> None:
+        for part in (self, self.augment, self.optimizer):
+            _check_values(part)
         _check(self.batch_size % self.batch_norm_group == 0, self, "batch_size", "a multiple of batch_norm_group")
         _check(self.queue_length >= 3 * self.batch_size, self, "queue_length", "at least 3 * batch_size")
-        _check(0 <= self.teacher_momentum <= 1, self, "teacher_momentum", "in [0, 1]")
-        for name, kind in get_type_hints(Recipe).items():
-            if choices := get_args(kind) if get_origin(kind) is Literal else ():
-                _check(getattr(self, name) in choices, self, name, " or ".join(choices))
-        for name in ("temperature", "std", "mixup_alpha", "size", "epochs", "batch_norm_group", "log_every"):
-            _check(getattr(self, name) > 0, self, name, "above 0")
 
     def lr_at(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
@@ -117,6 +115,16 @@ class Recipe:
         """All keys and values, as JSON knows them."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain
+
+
+# What a value may be, beside its type; for pairs, each of the two.
+_POSITIVE = {
+    *("size", "std", "batch_size", "epochs", "feature_dim", "temperature", "queue_length", "mixup_alpha"),
+    *("batch_norm_group", "log_every", "checkpoint_every", "crop_scale", "crop_ratio", "lr_decay"),
+}
+_NOT_NEGATIVE = {"seed", "probe_every", "rotation", "cutout_holes", "lr", "weight_decay", "lr_milestones"}
+_SHARE = {"crop_scale", "brightness", "contrast", "flip", "cutout_side", "teacher_momentum", "momentum"}
+_ASCENDING = {"crop_scale", "crop_ratio"}
 
 
 def list_recipes() -> list[str]:
@@ -151,25 +159,43 @@ def from_dict(values: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def _build(kind: Any, values: dict[str, Any], where: str) -> Any:
-    """A dataclass from a table: lists become tuples; unknown keys and wrong types are refused."""
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - set(fields)):
-        raise RecipeError(f"unknown key {', '.join(unknown)} in {where}; there are {', '.join(fields)}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    defaults = _defaults(kind)
-    for key, value in values.items():
-        wanted = type(defaults.get(key, value))
-        if not isinstance(value, wanted) and not (wanted is float and type(value) is int):
-            raise RecipeError(f"{key} = {value!r} in {where}; wanted {wanted.__name__}")
-    return kind(**values)
+def _build(kind: Any, values: Any, where: str) -> Any:
+    """A dataclass from a table: lists become tuples; unknown keys are refused."""
+    names = [f.name for f in dataclasses.fields(kind)]
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where} = {values!r}; wanted a table of {', '.join(names)}")
+    if unknown := sorted(set(values) - set(names)):
+        raise RecipeError(f"unknown key {', '.join(unknown)} in {where}; there are {', '.join(names)}")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
-@cache
-def _defaults(kind: Any) -> dict[str, Any]:
-    return {f.name: f.default for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
+def _check_values(part: Any) -> None:
+    """Raise RecipeError for a value of the wrong type or outside its range."""
+    for key, hint in get_type_hints(type(part)).items():
+        value = getattr(part, key)
+        _check(_fits(value, hint), part, key, getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint))
+        numbers = value if isinstance(value, tuple) else (value,)
+        _check(key not in _POSITIVE or min(numbers) > 0, part, key, "above 0")
+        _check(key not in _NOT_NEGATIVE or min(numbers, default=0) >= 0, part, key, "0 or above")
+        _check(key not in _SHARE or 0 <= min(numbers) <= max(numbers) <= 1, part, key, "in [0, 1]")
+        _check(key not in _ASCENDING or numbers[0] <= numbers[1], part, key, "the lower one first")
 
 
-def _check(holds: bool, recipe: Recipe, key: str, wanted: str) -> None:
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a field's type; a float may be written as an int, and has to be finite."""
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        return value in arguments
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is hint
+
+
+def _check(holds: bool, part: Any, key: str, wanted: str) -> None:
     if not holds:
-        raise RecipeError(f"recipe {recipe.name}: {key} = {getattr(recipe, key)}; wanted {wanted}")
+        raise RecipeError(f"{key} = {getattr(part, key)!r}; wanted {wanted}")

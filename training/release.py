@@ -1,7 +1,7 @@
 """A finished run -> a release: the weight file, where it came from, and its entry in the registry."""
 
 import json
-import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,28 @@ from c2l_models.models import create_model
 from c2l_models.verify import golden_embedding
 from c2l_models.weights import Weights
 
-from . import log
+from . import checkpoint, log
+from .batches import training_rows
 from .datasets import PUBLIC
 from .evaluation.probe import probe
 from .evaluation.report import ProbeReport
-from .evaluation.tasks import load_tasks
-from .export import export_run, load_run_store
-from .pretrain import training_rows
-from .recipe import Recipe, from_dict
+from .evaluation.tasks import Task, load_tasks
+from .export import export_run
+from .image_store import ImageStore
+from .recipe import from_dict
+from .run_folder import load_run_store, read_run
 
-LICENSE = "CC-BY-4.0"
 LAST_LINES = 5
 
 
-def release_run(run_folder: Path, tag: str, out: Path, size: int | None = None, default: bool = False) -> Weights:
+def release_run(
+    run_folder: Path,
+    tag: str,
+    out: Path,
+    size: int | None = None,
+    license: str = "CC-BY-4.0",
+    default: bool = False,
+) -> Weights:
     """Export a run, probe it beside the floors, and write what makes it a release.
 
     Args:
@@ -35,43 +43,63 @@ def release_run(run_folder: Path, tag: str, out: Path, size: int | None = None, 
         tag: the release is called `architecture.tag`.
         out: folder for the probes' tables and pictures, one a task.
         size: side of the images that the release is for; the recipe's by default.
+        license: of the weights.
         default: whether `pretrained=True` is to mean this release.
 
     Returns:
         The release's record.
 
     Raises:
-        RunError: a release of this name exists. A release is immutable: better weights get another tag.
+        RunError: a release of this name, or another default, exists; or the run trained on a test patient.
     """
-    recipe = from_dict(json.loads((run_folder / "recipe.json").read_text()))
+    recipe = from_dict(checkpoint.load(run_folder)["recipe"])
     name = f"{recipe.architecture}.{tag}"
-    if name in registry.list_weights():
-        raise RunError(f"{name} is released, and a release does not change; choose another --tag")
-    file = registry.REGISTRY.parent / "released" / f"{name}.safetensors"
+    check_free(name, default)
     store = load_run_store(run_folder)
-    export_run(run_folder, file, store, tag=tag, size=size, license=LICENSE)
+    rows, tasks = training_rows(recipe, store), load_tasks(store)
+    check_unseen(store, rows, tasks)
+
+    file = registry.REGISTRY.parent / "released" / f"{name}.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    export_run(run_folder, file, store, tag=tag, size=size, license=license)
     weights = Weights.from_file(file)
-    reports = [probe(str(file), store, task, out=out / task.name) for task in load_tasks(store)]
+    reports = [probe(str(file), store, task, out=out / task.name) for task in tasks]
     metrics = {key: value for report in reports for key, value in figures(report).items()}
-    rows = training_rows(recipe, store)
+    made = {key: value for key, value in read_run(run_folder).items() if key != "store"}  # a folder of this machine
     provenance = {
         "release": name,
         "sha256": weights.sha256,
-        **json.loads((run_folder / "run.json").read_text()),
-        "code": code_version(),
+        **made,
         "recipe": recipe.to_dict(),
-        "index_sha256": store.sha256,
         "trained_on": list(weights.trained_on),
         "metrics": metrics,
         "log": log.read(run_folder)[-LAST_LINES:],
         "patients": patients_seen(store.patients[rows], store.index["dataset"].to_numpy()[rows]),
         "golden_embedding": golden_embedding(create_model(recipe.architecture, weights=weights), weights),
     }
-    del provenance["store"]  # a folder of this machine
     write_atomically(file.with_suffix(".json"), (json.dumps(provenance, indent=1) + "\n").encode())
-    entry = registry_entry(weights, recipe, metrics, default)
+    entry = registry_entry(weights, metrics, default)
     write_atomically(registry.REGISTRY, (registry.REGISTRY.read_text() + entry).encode())
     return registry.get_weights(name)
+
+
+def check_free(name: str, default: bool) -> None:
+    """Raise RunError where the name is taken, or where there is a default already and this is to be one."""
+    if name in registry.list_weights():
+        raise RunError(f"{name} is released, and a release does not change; choose another --tag")
+    architecture = name.partition(".")[0]
+    defaults = tomllib.loads(registry.REGISTRY.read_text()).get(architecture, {})
+    others = [tag for tag, table in defaults.items() if table.get("default")]
+    if default and others:
+        raise RunError(f"{architecture}.{others[0]} is the default; first say `default = false` of it in releases.toml")
+
+
+def check_unseen(store: ImageStore, rows: np.ndarray, tasks: list[Task]) -> None:
+    """Raise RunError where a patient that was trained on is also a test patient: such a figure means nothing."""
+    seen = set(store.patients[rows].tolist())
+    for task in tasks:
+        if both := sorted(seen & set(store.patients[task.test_rows(store)].tolist())):
+            raise RunError(f"the run trained on {len(both)} test patients of {task.name} ({both[0]}, …): no release")
 
 
 def figures(report: ProbeReport) -> dict[str, dict[str, float]]:
@@ -95,21 +123,14 @@ def patients_seen(patients: np.ndarray, datasets: np.ndarray) -> dict[str, list[
     }
 
 
-def code_version() -> str:
-    """The commit that the code stands at, "-dirty" where files differ from it; empty outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return found.stdout.strip()
-
-
-def registry_entry(weights: Weights, recipe: Recipe, metrics: dict[str, dict[str, float]], default: bool) -> str:
+def registry_entry(weights: Weights, metrics: dict[str, dict[str, float]], default: bool) -> str:
     """The release's tables for releases.toml. Strings, numbers and lists read the same in JSON and TOML."""
     table: dict[str, Any] = {"default": default, "file": weights.location.name, "sha256": weights.sha256}
     config = weights.config
     table |= {key: config[key] for key in config if key not in ("architecture", "tag")}
-    lines = [f"\n[{recipe.architecture}.{weights.tag}]"]
+    lines = [f"\n[{weights.name}]"]
     lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
-    lines += [f"\n[{recipe.architecture}.{weights.tag}.metrics]"]
+    lines += [f"\n[{weights.name}.metrics]"]
     for name, metric in metrics.items():
         inline = ", ".join(f"{key} = {value}" for key, value in metric.items())
         lines.append(f"{json.dumps(name, ensure_ascii=False)} = {{ {inline} }}")

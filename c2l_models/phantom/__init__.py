@@ -11,6 +11,7 @@ labels, which is what a demo or a test needs; nothing measured on them says anyt
 """
 
 import csv
+import io
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ FINDINGS = ("nodule", "effusion", "pneumothorax", "cardiomegaly", "consolidation
 FIELD = 36.0  # the film's width and height, cm
 SUPERSAMPLING = 2  # rays per pixel, each way
 PREDISPOSED, SHOWN = 0.36, 0.78  # a patient has a finding; a film of such a patient shows it: 28 % of films
+LABELS = "labels.csv"
 TEST_DIGITS = (2, 5, 8)  # patients whose number ends so are the test split
 
 
@@ -96,25 +98,38 @@ def write_films(folder: Path, count: int, seed: int = 0, size: int = 128) -> Pat
     The columns are path, patient, view, split and, as 0 or 1, each of `FINDINGS`. Three patients in ten are
     the test split. Writing the same films again is no error.
 
-    Raises DatasetError where the folder holds other images, which would pass for unlabelled films.
+    Raises DatasetError, before anything is written, where the folder holds other files, which would pass for
+    unlabelled films, or another labels.csv.
     """
     folder = Path(folder)
-    archive = list(films(count, seed, size))
-    names = [f"{film.patient}_{i}.png" for i, film in enumerate(archive)]
-    if strangers := {path.name for path in folder.glob("*.png")} - set(names):
-        raise DatasetError(
-            f"{folder} holds {len(strangers)} other images (such as {min(strangers)}); "
-            "wanted an empty folder, or the same films: remove them or choose another folder"
-        )
+    archive = {f"{film.patient}_{i}.png": film for i, film in enumerate(films(count, seed, size))}
+    labels = _labels(archive).encode()
+    _check_folder(folder, archive, labels)
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[list[str | int]] = []
-    for name, film in zip(names, archive, strict=True):
+    for name, film in archive.items():
         Image.fromarray(film.pixels).save(folder / name)
-        split = "test" if int(film.patient[-1]) in TEST_DIGITS else "train"
-        rows.append([name, film.patient, "PA", split, *(int(f in film.findings) for f in FINDINGS)])
-    with (folder / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["path", "patient", "view", "split", *FINDINGS], *rows])
+    (folder / LABELS).write_bytes(labels)
     return folder
+
+
+def _labels(archive: Mapping[str, Film]) -> str:
+    """The text of labels.csv for films under their files' names."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["path", "patient", "view", "split", *FINDINGS])
+    for name, film in archive.items():
+        split = "test" if int(film.patient[-1]) in TEST_DIGITS else "train"
+        writer.writerow([name, film.patient, "PA", split, *(int(f in film.findings) for f in FINDINGS)])
+    return text.getvalue()
+
+
+def _check_folder(folder: Path, names: Collection[str], labels: bytes) -> None:
+    advice = "wanted an empty folder, or the same films: choose another folder"
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if strangers := found - {*names, LABELS}:
+        raise DatasetError(f"{folder} holds {len(strangers)} other files (such as {min(strangers)}); {advice}")
+    if LABELS in found and (folder / LABELS).read_bytes() != labels:
+        raise DatasetError(f"{folder / LABELS} is of other films; {advice}")
 
 
 def transmission(paths: Mapping[str, np.ndarray], mus: Mapping[str, float] = ATTENUATION) -> np.ndarray:

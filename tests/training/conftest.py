@@ -45,6 +45,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_store_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`c2l prepare` of `tiny_folder`; the pseudonyms' key lies beside it."""
     folder = tmp_path_factory.mktemp("store")
+    (folder / "patient.key").write_bytes(bytes(32))  # pseudonyms decide who is held out: the same ones each time
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "C2L_PATIENT_KEY", str(folder / "patient.key"))
         prepare([("folder", tiny_folder)], folder / "store", size=32, workers=1, progress=False)
@@ -81,9 +82,7 @@ def tiny_run(tiny_recipe: Recipe, tiny_store: ImageStore, tmp_path_factory: pyte
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return loop.pretrain(
-            tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "whole", "cpu", progress=False
-        )
+        return loop.pretrain(tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "whole", "cpu", progress=False)
     finally:
         torch.set_num_threads(threads)
 

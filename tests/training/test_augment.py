@@ -38,8 +38,7 @@ def smooth(count=1, side=128, seed=0):
     films = []
     for _ in range(count):
         wave = sum(
-            rng.uniform(0.3, 1)
-            * np.sin(2 * np.pi * (rng.uniform(-1.5, 1.5) * x + rng.uniform(-1.5, 1.5) * y) + phase)
+            rng.uniform(0.3, 1) * np.sin(2 * np.pi * (rng.uniform(-1.5, 1.5) * x + rng.uniform(-1.5, 1.5) * y) + phase)
             for phase in rng.uniform(0, 6, 4)
         )
         films.append((wave - wave.min()) / (wave.max() - wave.min()))
@@ -52,9 +51,7 @@ def pixels(images):
 
 def by_torchvision(image, top, left, height, width, degrees, flip, size):
     """Crop, then rotate, then flip, one image [1, S, S]."""
-    view = tv.resized_crop(
-        image, top, left, height, width, [size, size], v2.InterpolationMode.BILINEAR, antialias=True
-    )
+    view = tv.resized_crop(image, top, left, height, width, [size, size], v2.InterpolationMode.BILINEAR, antialias=True)
     view = tv.rotate(view, degrees, v2.InterpolationMode.BILINEAR)
     return tv.horizontal_flip(view) if flip else view
 
@@ -104,9 +101,7 @@ def test_a_wrong_sign_would_be_seen():
 
 def test_no_change_gives_the_film_itself():
     image = torch.rand(2, 1, 16, 16, generator=seeded())
-    torch.testing.assert_close(
-        resample(image, draw_geometry(2, STILL, seeded()), 16), image, rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(resample(image, draw_geometry(2, STILL, seeded()), 16), image, rtol=0, atol=1e-5)
 
 
 def test_corners_show_film_where_it_reaches_and_black_beyond():
@@ -127,9 +122,7 @@ def test_each_image_has_its_own_geometry():
 
 def test_crop_distribution():
     count = 20_000
-    drawn = draw_geometry(
-        count, Augment(crop_scale=(0.2, 0.7)), seeded()
-    )  # a side never longer than the image
+    drawn = draw_geometry(count, Augment(crop_scale=(0.2, 0.7)), seeded())  # a side never longer than the image
     width, height = drawn.half_side.double().T
     area, ratio = (width * height).numpy(), (width / height).log().numpy()
     assert stats.kstest(area, stats.uniform(0.2, 0.5).cdf).pvalue > 0.01
@@ -188,27 +181,17 @@ def test_jitter_draws_a_factor_an_image_and_both_orders():
     bright, contrast = (0.6 + 0.8 * torch.rand(400, generator=generator).view(-1, 1, 1, 1) for _ in range(2))
     jittered = augment.jitter(image, Augment(), seeded(3))
     first = torch.stack(
-        [
-            tv.adjust_contrast(tv.adjust_brightness(i, b), c)
-            for i, b, c in zip(image, bright, contrast, strict=True)
-        ]
+        [tv.adjust_contrast(tv.adjust_brightness(i, b), c) for i, b, c in zip(image, bright, contrast, strict=True)]
     )
     other = torch.stack(
-        [
-            tv.adjust_brightness(tv.adjust_contrast(i, c), b)
-            for i, b, c in zip(image, bright, contrast, strict=True)
-        ]
+        [tv.adjust_brightness(tv.adjust_contrast(i, c), b) for i, b, c in zip(image, bright, contrast, strict=True)]
     )
-    as_first, as_other = (
-        (jittered - wanted).flatten(1).abs().amax(dim=1) < 1e-5 for wanted in (first, other)
-    )
+    as_first, as_other = ((jittered - wanted).flatten(1).abs().amax(dim=1) < 1e-5 for wanted in (first, other))
     assert (as_first | as_other).all()
     assert 120 < (as_first & ~as_other).sum() < 280
 
 
-@pytest.mark.parametrize(
-    ("side", "holes", "size"), [(32 / 224, 3, 21), (0.3, 1, 20), (0.25, 5, 17), (0.0, 3, 9)]
-)
+@pytest.mark.parametrize(("side", "holes", "size"), [(32 / 224, 3, 21), (0.3, 1, 20), (0.25, 5, 17), (0.0, 3, 9)])
 def test_cutout_against_a_loop(side, holes, size):
     image = 1 + torch.rand(4, 1, size, size, generator=seeded())
     out = augment.cutout(image, Augment(cutout_holes=holes, cutout_side=side), seeded(5))

@@ -24,9 +24,7 @@ def features(batch=5, dim=6, length=11, seed=0):
     return [unit_rows(count, dim, generator) for count in (batch,) * 5 + (length,)]
 
 
-@pytest.mark.parametrize(
-    ("batch", "dim", "length", "temperature"), [(5, 6, 11, 0.07), (1, 3, 4, 1.0), (4, 8, 7, 0.2)]
-)
+@pytest.mark.parametrize(("batch", "dim", "length", "temperature"), [(5, 6, 11, 0.07), (1, 3, 4, 1.0), (4, 8, 7, 0.2)])
 def test_values_and_gradients(batch, dim, length, temperature):
     fast, slow = features(batch, dim, length), features(batch, dim, length)
     for v in fast[:5] + slow[:5]:
@@ -55,9 +53,7 @@ def test_student_gradients_by_finite_differences():
                     moved = [v1_a.detach().clone(), v1_m.detach().clone()]
                     moved[place][j, d] += sign * step
                     there.append(oracle.loss(*moved, *keys, 0.3)[0])
-                assert v.grad[j, d].item() == pytest.approx(
-                    ((there[0] - there[1]) / (2 * step)).item(), abs=1e-7
-                )
+                assert v.grad[j, d].item() == pytest.approx(((there[0] - there[1]) / (2 * step)).item(), abs=1e-7)
 
 
 def test_scale_against_the_papers_sums():
@@ -168,6 +164,4 @@ def test_the_teacher_begins_as_the_student():
     student, teacher = method.student.state_dict(), method.teacher.state_dict()
     assert student.keys() == teacher.keys()
     assert all(torch.equal(student[key], teacher[key]) for key in student)
-    assert not {p.data_ptr() for p in method.student.parameters()} & {
-        p.data_ptr() for p in method.teacher.parameters()
-    }
+    assert not {p.data_ptr() for p in method.student.parameters()} & {p.data_ptr() for p in method.teacher.parameters()}

@@ -96,24 +96,24 @@ def test_none(tmp_path):
         checkpoint.load(tmp_path / "absent")
 
 
-def saved(recipe):
-    return {"recipe": recipe.to_dict(), "store_sha256": "a" * 64}
+def identity(recipe, sha256="a" * 64, size=128, device="cpu"):
+    return {"recipe": recipe.to_dict(), "store_sha256": sha256, "store_size": size, "device": device}
 
 
 def test_the_same_run_goes_on():
     recipe = Recipe("mine")
-    checkpoint.check_same_run(saved(recipe), recipe, "a" * 64)
+    checkpoint.check_same_run(identity(recipe), identity(recipe))
     free = replace(recipe, description="again", log_every=1, checkpoint_every=3, probe_every=0)
-    checkpoint.check_same_run(saved(recipe), free, "a" * 64)
+    checkpoint.check_same_run(identity(recipe), identity(free))
 
 
 def test_another_run_is_refused_key_by_key():
     recipe = Recipe("mine")
     other = replace(recipe, seed=3, temperature=0.5, log_every=7, augment=Augment(rotation=5.0))
     with pytest.raises(RunError) as caught:
-        checkpoint.check_same_run(saved(recipe), other, "b" * 64)
+        checkpoint.check_same_run(identity(recipe), identity(other, "b" * 64, 64, "cuda"))
     message = str(caught.value)
-    for part in ("seed", "temperature", "0.07", "0.5", "rotation", "image index", "aaaa", "bbbb"):
+    for part in ("seed", "temperature", "0.07", "0.5", "rotation", "store_sha256", "bbbb", "store_size", "cuda"):
         assert part in message
     for part in ("log_every", "queue_length", "brightness"):
         assert part not in message
@@ -134,4 +134,4 @@ def test_every_other_key_is_held_to():
         "precision": "bfloat16",
     }.items():
         with pytest.raises(RunError, match=key):
-            checkpoint.check_same_run(saved(recipe), replace(recipe, **{key: value}), "a" * 64)
+            checkpoint.check_same_run(identity(recipe), identity(replace(recipe, **{key: value})))

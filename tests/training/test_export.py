@@ -18,9 +18,7 @@ from c2l_models.weights import Weights
 
 @pytest.fixture(scope="module")
 def exported(tiny_run, tiny_store, tmp_path_factory):
-    return export_run(
-        tiny_run, tmp_path_factory.mktemp("export") / "mine.safetensors", tiny_store, tag="mine"
-    )
+    return export_run(tiny_run, tmp_path_factory.mktemp("export") / "mine.safetensors", tiny_store, tag="mine")
 
 
 def films(store, split):
@@ -34,9 +32,7 @@ def trained(run, store, which):
     network = timm.create_model("resnet18", pretrained=False, in_chans=1, num_classes=0)
     state = checkpoint.load(run)["c2l"]
     start = f"{which}.backbone."
-    network.load_state_dict(
-        {key[len(start) :]: value for key, value in state.items() if key.startswith(start)}
-    )
+    network.load_state_dict({key[len(start) :]: value for key, value in state.items() if key.startswith(start)})
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0  # one batch: its statistics are the running ones
@@ -60,10 +56,7 @@ def test_the_file_gives_the_students_features(exported, tiny_run, tiny_store):
     rgb = features(c2l_models.resnet18(weights=exported, in_chans=3), x.expand(-1, 3, -1, -1))
     torch.testing.assert_close(rgb, gray, rtol=1e-4, atol=1e-4)
     # The comparison tells networks apart.
-    assert (
-        functional.cosine_similarity(gray, features(trained(tiny_run, tiny_store, "teacher"), x)).min()
-        < 0.9999
-    )
+    assert functional.cosine_similarity(gray, features(trained(tiny_run, tiny_store, "teacher"), x)).min() < 0.9999
 
 
 def test_the_teacher_where_it_is_asked_for(tiny_run, tiny_store, tmp_path):

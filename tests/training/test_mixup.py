@@ -18,9 +18,7 @@ def test_values_by_hand():
 def test_images_and_features_row_by_row(shape):
     x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     m = draw(5, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(
-        mix(x, m), torch.stack(oracle.mixed(x, m.lam, m.permutation)), rtol=0, atol=1e-15
-    )
+    torch.testing.assert_close(mix(x, m), torch.stack(oracle.mixed(x, m.lam, m.permutation)), rtol=0, atol=1e-15)
 
 
 def test_one_draw_mixes_both_views_and_the_features_alike():

@@ -37,9 +37,7 @@ def by_hand(network, x, running_mean, running_var):
     """The network's output with batch statistics, through torch's functional batch norm; updates the statistics."""
     conv, norm = network[0], network[1]
     y = functional.conv2d(x, conv.weight, conv.bias)
-    y = functional.batch_norm(
-        y, running_mean, running_var, norm.weight, norm.bias, training=True, momentum=0.1
-    )
+    y = functional.batch_norm(y, running_mean, running_var, norm.weight, norm.bias, training=True, momentum=0.1)
     return functional.relu(y).mean(dim=(2, 3))
 
 
@@ -122,8 +120,9 @@ def test_shuffled_groups_come_back_in_order():
     out = in_shuffled_groups(Passing(), x, 5, torch.Generator().manual_seed(0))
     assert torch.equal(out, x)
     assert [len(rows) for rows in seen] == [5] * 4
-    assert sum(seen, []) != x.flatten().tolist()
-    assert sorted(sum(seen, [])) == x.flatten().tolist()
+    order = [value for rows in seen for value in rows]
+    assert order != x.flatten().tolist()
+    assert sorted(order) == x.flatten().tolist()
 
 
 def test_shuffled_groups_use_the_shuffled_statistics():
@@ -134,7 +133,7 @@ def test_shuffled_groups_use_the_shuffled_statistics():
     hook.remove()
     mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     members = [[next(i for i in range(12) if torch.equal(x[i], row)) for row in rows] for rows in groups]
-    assert sorted(sum(members, [])) == list(range(12))
+    assert sorted(n for m in members for n in m) == list(range(12))
     assert {frozenset(m) for m in members} != {frozenset(range(n, n + 4)) for n in (0, 4, 8)}
     for m in members:
         torch.testing.assert_close(out[m], by_hand(network, x[m], mean, var), rtol=1e-12, atol=1e-12)

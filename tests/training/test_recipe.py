@@ -178,7 +178,7 @@ def test_an_unknown_key_says_which_there_are():
 def test_broken_toml_and_unknown_names(tmp_path):
     file = tmp_path / "broken.toml"
     file.write_text("size = = 3")
-    with pytest.raises(RecipeError, match="broken.toml"):
+    with pytest.raises(RecipeError, match=r"broken\.toml"):
         load_recipe(file)
     with pytest.raises(RecipeError, match=r"nothing.*paper-resnet18"):
         load_recipe("nothing")

@@ -14,6 +14,8 @@ TABLE = "labels.csv"
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"}) | DICOM_SUFFIXES
 NO_LABELS = frozenset({"path", "patient", "view", "split"})
+LOWEST, HIGHEST = -1, 10
+"""Findings and grades lie between; record numbers, dates and most ages do not, and must not enter a store."""
 
 
 def records(root: Path) -> list[Record]:
@@ -68,8 +70,11 @@ def _number(text: str, name: str, table: Path, line: int) -> float:
         value = float(text) if text.strip() else math.nan
     except ValueError:
         value = math.inf
-    if math.isinf(value):
-        raise DatasetError(f"{table}, line {line}: {name} must be a number or empty; drop columns of text")
+    if not (math.isnan(value) or LOWEST <= value <= HIGHEST):
+        raise DatasetError(
+            f"{table}, line {line}: {name} is not a label, which is a number from {LOWEST} to {HIGHEST} or empty; "
+            "drop columns of text, numbers of patients, dates and ages"
+        )
     return value
 
 

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from ..augment import clean_view
 
+CALIBRATION_IMAGES = 4096
+"""Images that batch-norm statistics are recalibrated on, at most."""
+
 
 class Images(Protocol):
     """What is asked of an image store: rows -> uint8 [B, 1, S, S]."""
@@ -33,6 +36,24 @@ def clean_batches(
     for first in range(0, len(rows), batch_size):
         batch = store[rows[first : first + batch_size]].to(device)
         yield clean_view(batch, size, mean, std)
+
+
+def calibration_batches(
+    store: Images,
+    rows: NDArray[np.int64],
+    size: int,
+    mean: float,
+    std: float,
+    device: str | torch.device = "cpu",
+    batch_size: int = 256,
+) -> Iterator[Tensor]:
+    """Clean views of up to `CALIBRATION_IMAGES` of these rows, drawn at random, always the same: see `clean_batches`.
+
+    Each batch is a random draw from all rows (a store's order is by data set and patient), and none is short.
+    """
+    chosen = np.random.default_rng(0).permutation(rows)[:CALIBRATION_IMAGES]
+    for part in np.array_split(chosen, -(-len(chosen) // batch_size)):
+        yield clean_view(store[part].to(device), size, mean, std)
 
 
 def extract_features(

@@ -19,16 +19,14 @@ from c2l_models.hub import write_atomically
 from ..image_store import ImageStore
 from ..networks import recalibrate_batch_norm
 from . import linear
-from .features import clean_batches, extract_features
+from .features import CALIBRATION_IMAGES, calibration_batches, extract_features
 from .tasks import Task
 
 SEEDS = (0, 1, 2, 3, 4)
 PIXELS = 16
 """Side of the mean-pooled image that is the features of the pixel floor."""
-CALIBRATION_IMAGES = 2048
-"""Training images that batch norm is recalibrated on, evenly spaced over the training part."""
 MEAN, STD = 0.5, 0.25
-VERSION = 1
+VERSION = 2
 """Goes up when the code computes other floors from the same constants: cached ones are then made anew."""
 
 Scores = NDArray[np.float32]
@@ -122,9 +120,8 @@ def recalibrate(
     size: int,
     device: str | torch.device = "cpu",
 ) -> None:
-    """Batch-norm statistics of clean training images in place of their untouched 0 and 1."""
-    some = rows[np.linspace(0, len(rows) - 1, min(CALIBRATION_IMAGES, len(rows))).astype(int)]
-    recalibrate_batch_norm(network, clean_batches(store, some, size, MEAN, STD, device))
+    """Batch-norm statistics of clean images of the task's training part in place of their untouched 0 and 1."""
+    recalibrate_batch_norm(network, calibration_batches(store, rows, size, MEAN, STD, device))
 
 
 def _scores(

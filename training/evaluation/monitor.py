@@ -8,7 +8,7 @@ from torch import nn
 from ..image_store import ImageStore, split_patients
 from ..networks import recalibrate_batch_norm
 from ..recipe import Recipe
-from .features import clean_batches, extract_features
+from .features import calibration_batches, extract_features
 from .knn import knn_scores
 from .metrics import auroc
 from .tasks import load_tasks
@@ -26,7 +26,7 @@ class KnnMonitor:
     def __init__(self, recipe: Recipe, store: ImageStore, rows: np.ndarray) -> None:
         """`rows`: the rows that are trained on; tasks without a label among them are left out."""
         self.recipe, self.store = recipe, store
-        self.calibration = spread_over(rows, BANK)
+        self.rows = rows
         self.tasks = {}
         held_out = split_patients(store.patients, HELD_OUT, seed=0)
         for task in load_tasks(store):
@@ -42,7 +42,7 @@ class KnnMonitor:
         network = copy.deepcopy(backbone)
         size, mean, std = self.recipe.size, self.recipe.mean, self.recipe.std
         device = next(network.parameters()).device
-        recalibrate_batch_norm(network, clean_batches(self.store, self.calibration, size, mean, std, device))
+        recalibrate_batch_norm(network, calibration_batches(self.store, self.rows, size, mean, std, device))
         result = {}
         for name, (bank, queries, labels) in self.tasks.items():
             known, asked = (

@@ -1,6 +1,5 @@
 """`c2l probe`: a linear probe of a release, a run or a random network, beside the floors."""
 
-import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,7 @@ from c2l_models.weights import find_architecture, resolve
 
 from ..export import load_run_backbone
 from ..image_store import ImageStore
+from ..run_folder import read_run
 from . import floors as floor
 from .features import extract_features
 from .linear import ProbeResult, linear_probe
@@ -151,8 +151,8 @@ def _random_target(architecture: str, store: ImageStore, task: Task, size: int, 
 
 def _run_target(folder: Path, store: ImageStore, size: int | None, device: str) -> Target:
     """A run's student; the run's own store is not needed where it is the one that is probed."""
-    run = json.loads((folder / "run.json").read_text())
-    own = store if run["store_sha256"] == store.sha256 else None
+    run = read_run(folder)
+    own = store if (run["store_sha256"], run["store_size"]) == (store.sha256, store.size) else None
     network, recipe = load_run_backbone(folder, store=own, size=size)
     about = {
         "architecture": recipe.architecture,

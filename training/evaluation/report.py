@@ -191,7 +191,8 @@ class ProbeReport:
         return (
             f"{facts['test_images']} test images of {facts['test_patients']} patients, input "
             f"{facts['size']}×{facts['size']}; 95 % intervals over {facts['bootstrap']} resamples of whole "
-            "patients. A random floor is the mean over its seeds, its interval that of the mean."
+            "patients. A random floor is the mean over its seeds, its interval that of the mean; "
+            "its batch norm, where recalibrated, saw the task's own training films."
         )
 
 

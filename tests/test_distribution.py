@@ -1,0 +1,95 @@
+"""What people install: the wheel, and torch.hub's zip of the repository."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+
+# The installed package is hidden; what training and the command line need is not to be imported.
+HUB = """
+import sys
+
+root, home = sys.argv[1:]
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
+import torch
+model = torch.hub.load(root, "resnet18", source="local", pretrained=True, num_classes=3, in_chans=1)
+import c2l_models
+assert c2l_models.__file__.startswith(root), c2l_models.__file__
+assert c2l_models.__version__
+assert model.eval()(torch.zeros(1, 1, 64, 64)).shape == (1, 3)
+assert torch.hub.load(root, "densenet121", source="local")(torch.zeros(2, 3, 64, 64)).shape == (2, 1024)
+
+# The remote path, offline: the repository where torch.hub would have unpacked it.
+torch.hub.set_dir(home)
+options = {"trust_repo": True, "skip_validation": True}
+assert torch.hub.list("owner/name:main", **options) == ["densenet121", "resnet18"]
+assert "radiographs" in torch.hub.help("owner/name:main", "resnet18", **options)
+again = torch.hub.load("owner/name:main", "resnet18", pretrained=True, **options)
+assert torch.equal(again.bn1.weight, model.bn1.weight)
+assert not {"tyro", "pyarrow", "sklearn", "matplotlib", "tensorboard", "pydicom"} & set(sys.modules)
+"""
+
+
+def tracked(repository: Path) -> list[str]:
+    """The files that git has, or would have after `git add`."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout, so what it would distribute is unknown")
+    return [name for name in listed.split("\0") if name and os.path.lexists(repository / name)]
+
+
+def run(code: str, *arguments: Path, cwd: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        pytest.fail(done.stderr)
+
+
+def test_the_wheel_holds_all_that_is_read(repository: Path, tmp_path: Path) -> None:
+    setuptools = pytest.importorskip("setuptools")
+    if int(setuptools.__version__.split(".")[0]) < 77:
+        pytest.skip(f"setuptools {setuptools.__version__} is older than the build needs")
+    source = tmp_path / "source"
+    names = [name for name in tracked(repository) if not name.startswith("tests/")]
+    for name in names:
+        place = source / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if (repository / name).is_symlink():
+            place.symlink_to((repository / name).readlink())
+        else:
+            place.hardlink_to(repository / name)
+    run(BUILD, tmp_path, cwd=source)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    # The folder training at the root is the package's by a link.
+    wanted = {
+        name if name.startswith("c2l_models/") else f"c2l_models/{name}"
+        for name in names
+        if name.startswith(("c2l_models/", "training/")) and name != "c2l_models/training"
+    }
+    assert {Path(name).suffix for name in wanted} >= {".py", ".toml", ".safetensors", ".json", ".typed"}
+    assert wanted <= held, wanted - held
+    for name in ("recipes/smoke.toml", "datasets/datasets.toml", "evaluation/tasks.toml"):
+        assert f"c2l_models/training/{name}" in held
+
+
+def test_torch_hub_loads_from_a_zip_of_the_repository(repository: Path, tmp_path: Path) -> None:
+    archive, root, home = tmp_path / "repository.zip", tmp_path / "copy", tmp_path / "hub"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in tracked(repository):
+            path = repository / name
+            # Unpacked by Python, as torch.hub does it, a link is a small file that names its target.
+            file.writestr(name, os.readlink(path) if path.is_symlink() else path.read_bytes())
+    for copy in (root, home / "owner_name_main"):
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(copy)
+    assert (root / "c2l_models" / "training").read_text() == "../training"
+    run(HUB, root, home, cwd=tmp_path)

@@ -1,0 +1,74 @@
+"""A run's folder: made once, with what the run is and what it runs on."""
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from c2l_models.errors import DatasetError, RunError
+
+from .image_store import ImageStore
+from .recipe import Recipe
+
+LIBRARIES = ("c2l-models", "torch", "torchvision", "timm", "numpy", "pillow")
+
+
+def create_run_folder(folder: Path, recipe: Recipe, store: ImageStore, device: torch.device) -> None:
+    """Make the folder, with recipe.json (resolved) and run.json (store, machine, versions, code).
+
+    Raises:
+        RunError: it exists; a run is never written over.
+    """
+    if folder.exists():
+        raise RunError(f"{folder} exists; choose another folder, or go on with that run: --resume")
+    folder.mkdir(parents=True)
+    run = {
+        "store": str(store.path.resolve()),
+        "store_sha256": store.sha256,
+        "store_size": store.size,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {library: version(library) for library in LIBRARIES},
+        "code": code_version(),
+    }
+    for name, content in (("recipe.json", recipe.to_dict()), ("run.json", run)):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """A folder's run.json. Raises RunError where it is no run folder."""
+    path = folder / "run.json"
+    if not path.is_file():
+        raise RunError(f"{folder} holds no run.json: is it a run folder of `c2l pretrain`?")
+    run: dict[str, Any] = json.loads(path.read_text())
+    return run
+
+
+def load_run_store(folder: Path) -> ImageStore:
+    """The store that a run trained on. Raises DatasetError where it is gone, or is another one by now."""
+    run = read_run(folder)
+    store = ImageStore.open(run["store"])
+    if (store.sha256, store.size) != (run["store_sha256"], run["store_size"]):
+        raise DatasetError(
+            f"{store.path} holds {store.size}-pixel images of index {store.sha256[:12]}; {folder} trained on "
+            f"{run['store_size']}-pixel images of index {run['store_sha256'][:12]}; put that store back in its place"
+        )
+    return store
+
+
+def code_version() -> str:
+    """The commit of the checkout that this code runs from, "-dirty" with uncommitted changes; "" elsewhere."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return found.stdout.strip()
