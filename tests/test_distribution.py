@@ -87,7 +87,7 @@ def test_torch_hub_loads_from_a_zip_of_the_repository(repository: Path, tmp_path
         for name in tracked(repository):
             path = repository / name
             # Unpacked by Python, as torch.hub does it, a link is a small file that names its target.
-            file.writestr(name, os.readlink(path) if path.is_symlink() else path.read_bytes())
+            file.writestr(name, str(path.readlink()) if path.is_symlink() else path.read_bytes())
     for copy in (root, home / "owner_name_main"):
         with zipfile.ZipFile(archive) as file:
             file.extractall(copy)

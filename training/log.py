@@ -63,7 +63,7 @@ class RunLog:
         self._data_wait += data_wait
         self._steps += 1
         stacked = torch.stack([value.detach().float() for value in figures.values()])
-        self._sum = stacked if self._sum is None else self._sum + stacked
+        self._sum = stacked if self._sum is None else self._sum.to(stacked.device) + stacked
         self._names = list(figures)
         self._progress.advance(self._task)
 
@@ -86,6 +86,14 @@ class RunLog:
         yield
         self._began += time.perf_counter() - began
 
+    def state_dict(self) -> dict[str, Any]:
+        """The open step group's figures, without its timings."""
+        return {"sum": self._sum, "names": self._names, "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on within a step group that a stopped run left open."""
+        self._sum, self._names, self._steps = state["sum"], state["names"], state["steps"]
+
     def write_probe(self, step: int, epoch: int, auroc: dict[str, float]) -> None:
         """Write a probe's mean AUROC, one a task."""
         self._write("probe", step, {"epoch": epoch, **auroc})
@@ -102,6 +110,7 @@ class RunLog:
 
     def _start_group(self) -> None:
         self._sum = None
+        self._names = []
         self._images = self._steps = 0
         self._data_wait = 0.0
         self._began = time.perf_counter()

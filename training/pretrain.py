@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,11 +75,6 @@ def pretrain(
     monitor = KnnMonitor(recipe, store, rows)
     identity = checkpoint.identity(recipe, store, place)
 
-    def save() -> None:
-        random = checkpoint.random_state(host, local)
-        state = {"c2l": c2l.state_dict(), "optimizer": optimizer.state_dict(), "random": random, "step": step}
-        checkpoint.save(run_folder / checkpoint.NAME, identity | state)
-
     step = 0
     if resume:
         state = checkpoint.load(run_folder)
@@ -89,11 +85,21 @@ def pretrain(
         step = state["step"]
     else:
         create_run_folder(run_folder, recipe, store, place)
-        save()
 
     total_steps = recipe.epochs * steps_per_epoch
     c2l.train()
     with RunLog(run_folder, total_steps, step, progress) as log:
+
+        def save() -> None:
+            parts: dict[str, Any] = {"c2l": c2l, "optimizer": optimizer, "log": log}
+            state = {name: part.state_dict() for name, part in parts.items()}
+            state |= {"random": checkpoint.random_state(host, local), "step": step}
+            checkpoint.save(run_folder / checkpoint.NAME, identity | state)
+
+        if resume:
+            log.load_state_dict(state["log"])
+        else:
+            save()
         for batch, waited in batches(images, rows, recipe, first=step):
             epoch = step // steps_per_epoch
             lr = optimizer.param_groups[0]["lr"] = recipe.lr_at(epoch)

@@ -81,7 +81,7 @@ def test_a_source_that_is_named_twice_is_taken_once():
 
 
 def test_a_source_that_is_not_there():
-    with pytest.raises(DatasetError, match=r"mura:train.*c2l prepare"):
+    with pytest.raises(DatasetError, match=r"mura:train.*prepare"):
         training_rows(Recipe("absent", sources=("knee_kl:train", "mura:train")), store_of(OPEN))
 
 

@@ -155,13 +155,13 @@ def test_folder_without_labels_finds_images_and_groups_dicom_by_patient(tmp_path
 def test_folder_with_labels_reads_its_columns(tmp_path):
     write_csv(
         tmp_path / "labels.csv",
-        ["path", "patient", "view", "split", "nodule", "age"],
-        ["a.png", "7", "PA", "test", "1", "57.5"],
+        ["path", "patient", "view", "split", "nodule", "grade"],
+        ["a.png", "7", "PA", "test", "1", "2.5"],
         ["b/c.png", "", "", "", "", "0"],
     )
     first, second = ADAPTERS["folder"](tmp_path)
-    assert (first.view, first.split, first.labels) == ("PA", "test", {"nodule": 1.0, "age": 57.5})
-    assert (second.view, second.split, second.labels["age"]) == ("", "train", 0.0)
+    assert (first.view, first.split, first.labels) == ("PA", "test", {"nodule": 1.0, "grade": 2.5})
+    assert (second.view, second.split, second.labels["grade"]) == ("", "train", 0.0)
     assert math.isnan(second.labels["nodule"])
     assert first.patient == "folder:" + pseudonym("patient 7", patient_key())
 
@@ -173,8 +173,8 @@ def test_folder_with_labels_reads_its_columns(tmp_path):
         (["path"], ["/a.png"], "line 2: path must be"),
         (["path", "view"], ["a.png", "secret"], "line 2: view must be"),
         (["path", "split"], ["a.png", "secret"], "line 2: split must be"),
-        (["path", "report"], ["a.png", "secret"], "line 2: report must be a number"),
-        (["path", "age"], ["a.png", "inf"], "line 2: age must be a number"),
+        (["path", "report"], ["a.png", "secret"], "line 2: report is not a label"),
+        (["path", "mrn"], ["a.png", "4711000"], "line 2: mrn is not a label"),
     ],
 )
 def test_folder_refuses_what_is_no_code_or_number_and_does_not_quote_it(tmp_path, header, row, message):

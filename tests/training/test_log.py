@@ -112,7 +112,9 @@ def test_lines_are_json_without_nan(tmp_path):
     with RunLog(tmp_path, 10, progress=False) as lines:
         lines.write_probe(1, 1, {"folder": float("nan")})
     for text in (tmp_path / log.NAME).read_text().splitlines():
-        json.loads(text, parse_constant=refuse)
+        assert json.loads(text, parse_constant=refuse)["folder"] is None
+    run(tmp_path, 2, 4, resumed_at=1)
+    draw_curves(tmp_path)  # a gap in a curve
 
 
 def test_tensorboard_holds_the_same_figures(tmp_path):
