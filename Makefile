@@ -7,10 +7,11 @@ RUN = $(VENV)/bin
 IMAGES ?=
 OUT ?= demo_output
 
+.DELETE_ON_ERROR:
 .PHONY: demo test test-lowest lint clean
 
 demo: $(VENV)/.installed
-	$(RUN)/c2l demo --out $(OUT) $(if $(IMAGES),--images $(IMAGES))
+	$(RUN)/c2l demo --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(RUN)/pytest -n 2 --dist loadfile
@@ -24,14 +25,15 @@ lint: $(VENV)/.installed-dev
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 
-$(VENV)/bin/python:
+# Made of pip's presence, not python's: where Python lacks ensurepip, venv fails and leaves half an environment.
+$(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
 	$(RUN)/python -m pip install --quiet --editable '.[train,dicom]'
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
 	$(RUN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.installed
 

@@ -11,6 +11,7 @@ import pytest
 from c2l_models.phantom import write_films
 
 
+@pytest.mark.usefixtures("timm_reads_folders")
 def test_python_snippets_run(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snippets = re.findall(r"^```python\n(.*?)^```", (repository / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     assert len(snippets) >= 4

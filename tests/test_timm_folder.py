@@ -31,6 +31,7 @@ def name_of(folder: Path) -> str:
     return json.loads((folder / "config.json").read_text())["architecture"]
 
 
+@pytest.mark.usefixtures("timm_reads_folders")
 @pytest.mark.parametrize("options", [{}, {"in_chans": 1}, {"num_classes": 14}, {"features_only": True}])
 def test_timm_and_we_give_the_same_features(folder: Path, options: dict[str, Any]) -> None:
     theirs = timm.create_model(f"local-dir:{folder}", pretrained=True, **options).eval()
@@ -44,6 +45,7 @@ def test_timm_and_we_give_the_same_features(folder: Path, options: dict[str, Any
         torch.testing.assert_close(theirs(batch), ours(batch), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.usefixtures("timm_reads_folders")
 def test_without_arguments_timm_builds_a_network_without_head(folder: Path) -> None:
     model = timm.create_model(f"local-dir:{folder}", pretrained=True)
     assert model.num_classes == 0

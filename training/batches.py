@@ -43,9 +43,7 @@ def epoch_order(rows: np.ndarray, recipe: Recipe, epoch: int) -> np.ndarray:
     return np.random.default_rng((recipe.seed, epoch)).permutation(rows)
 
 
-def batches(
-    images: ImageStore, rows: np.ndarray, recipe: Recipe, first: int = 0
-) -> Iterator[tuple[Tensor, float]]:
+def batches(images: ImageStore, rows: np.ndarray, recipe: Recipe, first: int = 0) -> Iterator[tuple[Tensor, float]]:
     """A run's batches from step `first` on: uint8 [B, 1, S, S], each with the seconds that it was waited for.
 
     An epoch's last images that do not fill a batch are left out; the next epoch has another order.

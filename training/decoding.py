@@ -35,9 +35,7 @@ class Outcome:
     refused: str = ""
 
 
-def decode(
-    building: Path, paths: Sequence[Path], size: int, workers: int | None, progress: bool
-) -> list[Outcome]:
+def decode(building: Path, paths: Sequence[Path], size: int, workers: int | None, progress: bool) -> list[Outcome]:
     """Write the image of paths[i] to row i of `building/rows.u8`; the outcome of each, in their order.
 
     Rows are uint8 [size, size], black where a file is refused. What an earlier call has in the journal is not

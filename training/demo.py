@@ -1,5 +1,6 @@
 """`c2l demo`: the whole way in a few minutes, on synthetic films or on a folder of one's own images."""
 
+import pickle
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -111,10 +112,11 @@ def show_loaders(folder: Path) -> None:
     """The default release by c2l_models, by timm from `folder` (written here) and by torch.hub, on one batch."""
     weights = default_weights("resnet18")
     write_timm_folder(weights, folder)
-    models = {
-        "c2l_models": c2l_models.resnet18(pretrained=True),
-        "timm, from a folder": timm.create_model(f"local-dir:{folder}", pretrained=True),
-    }
+    models = {"c2l_models": c2l_models.resnet18(pretrained=True)}
+    try:
+        models["timm, from a folder"] = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except pickle.UnpicklingError:  # timm hands the file to torch.load
+        console.print(f"timm is left out: torch.load of torch {torch.__version__} reads no safetensors.")
     repository = Path(c2l_models.__file__).parent.parent
     if (repository / "hubconf.py").is_file():
         models["torch.hub, local"] = torch.hub.load(str(repository), "resnet18", source="local", pretrained=True)

@@ -121,9 +121,7 @@ def _check(path: Path, description: dict[str, object], images: np.ndarray, sha25
         raise DatasetError(f"{path} is of format {description['format']}, not {FORMAT}; make it again")
     wanted = (description["images"], description["size"], description["size"])
     if images.shape != wanted or images.dtype != np.uint8:
-        raise DatasetError(
-            f"{path / IMAGES} is {images.dtype} {images.shape}, {STORE} says uint8 {wanted}; {_AGAIN}"
-        )
+        raise DatasetError(f"{path / IMAGES} is {images.dtype} {images.shape}, {STORE} says uint8 {wanted}; {_AGAIN}")
     if sha256 != description["index_sha256"]:
         raise DatasetError(f"{path / INDEX} has not the sha256 that {STORE} says; {_AGAIN}")
 

@@ -174,9 +174,7 @@ def _without_roots(reason: str, sources: Sequence[Source]) -> str:
     return reason
 
 
-def _assemble(
-    building: Path, sources: Sequence[Source], outcomes: Sequence[Outcome], size: int
-) -> tuple[int, int]:
+def _assemble(building: Path, sources: Sequence[Source], outcomes: Sequence[Outcome], size: int) -> tuple[int, int]:
     """Write the store into `building/store`, whatever is there; give its counts of images and refused."""
     rows = [(s.relative(r), r) for s in sources for r in s.records]
     kept = [i for i, outcome in enumerate(outcomes) if not outcome.refused]

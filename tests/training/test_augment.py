@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from oracles import augment as oracle
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop, v2
 from torchvision.transforms.v2 import functional as tv
@@ -13,7 +14,6 @@ from torchvision.transforms.v2 import functional as tv
 from c2l_models.training import augment
 from c2l_models.training.augment import Geometry, clean_view, draw_geometry, resample, two_views
 from c2l_models.training.recipe import Augment, Recipe
-from tests.oracles import augment as oracle
 
 STILL = Augment(
     crop_scale=(1.0, 1.0),

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
+from oracles import c2l as oracle
 from torch import nn
 
 from c2l_models.training import mixup
 from c2l_models.training.objectives import c2l
 from c2l_models.training.objectives.c2l import C2L, c2l_loss, contrast_top1
 from c2l_models.training.recipe import Recipe
-from tests.oracles import c2l as oracle
 
 
 def unit_rows(count, dim, generator, dtype=torch.float64):

@@ -14,7 +14,7 @@ from c2l_models.errors import DatasetError
 from c2l_models.training.image_store import ImageStore, prepare, split_patients
 
 SIZE = 6
-FIRST = "path,patient,split,nodule,age\n0.png,a,train,1,\n1.png,a,train,0,50\n2.png,b,test,,60\n"
+FIRST = "path,patient,split,nodule,grade\n0.png,a,train,1,\n1.png,a,train,0,5\n2.png,b,test,,6\n"
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +63,12 @@ def test_selection_labels_and_patients(made):
     assert store.select({"folder"}, "train").tolist() == [0, 1]
     assert store.select("chestxray14").tolist() == []
     nan = np.nan
-    labels = store.labels(["age", "kl_grade", "nodule", "cough"])
+    labels = store.labels(["grade", "kl_grade", "nodule", "cough"])
     assert labels.dtype == np.float32
     expected = [
         [nan, nan, 1, nan],
-        [50, nan, 0, nan],
-        [60, nan, nan, nan],
+        [5, nan, 0, nan],
+        [6, nan, nan, nan],
         [nan, 4, nan, nan],
         [nan, 0, nan, nan],
     ]

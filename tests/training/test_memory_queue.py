@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles.memory_queue import SlowQueue
 
 from c2l_models.training.memory_queue import MemoryQueue
-from tests.oracles.memory_queue import SlowQueue
 
 UNTOUCHED = -1.0
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from oracles import c2l as oracle
 from scipy import stats
 
 from c2l_models.training.mixup import Mix, draw, mix
-from tests.oracles import c2l as oracle
 
 
 def test_values_by_hand():

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from oracles import networks as oracle
 from torch import nn
 from torch.nn import functional
 
@@ -14,7 +15,6 @@ from c2l_models.training.networks import (
     recalibrate_batch_norm,
     update_teacher,
 )
-from tests.oracles import networks as oracle
 
 
 def conv_norm(seed=0):

@@ -72,7 +72,5 @@ def _labels(findings: str, table: Path, line: int) -> dict[str, float]:
     names = label_names(NAME)
     present = set(findings.split("|")) - {"No Finding"}
     if unknown := present - set(names):
-        raise DatasetError(
-            f"{table}, line {line}: unknown finding {named(unknown)}; wanted: {', '.join(names)}"
-        )
+        raise DatasetError(f"{table}, line {line}: unknown finding {named(unknown)}; wanted: {', '.join(names)}")
     return {name: float(name in present) for name in names}

@@ -59,9 +59,7 @@ def _rows(table: Path) -> Iterator[tuple[dict[str, str], dict[str, float]]]:
             codes = constants()[f"{name}s"]
             if fields.get(name) and fields[name] not in codes:
                 raise DatasetError(f"{table}, line {line}: {name} must be empty or one of {', '.join(codes)}")
-        labels = {
-            name: _number(row[name], name, table, line) for name in row if name and name not in NO_LABELS
-        }
+        labels = {name: _number(row[name], name, table, line) for name in row if name and name not in NO_LABELS}
         yield fields, labels
 
 

@@ -62,9 +62,7 @@ def read_table(path: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[s
                 raise DatasetError(f"{path} has no column {', '.join(missing)}; it has: {', '.join(header)}")
             for row in reader:
                 if None in row or None in row.values():
-                    raise DatasetError(
-                        f"{path}, line {reader.line_num}: wanted {len(header)} fields; mend it"
-                    )
+                    raise DatasetError(f"{path}, line {reader.line_num}: wanted {len(header)} fields; mend it")
                 yield reader.line_num, row
         except (UnicodeDecodeError, csv.Error):
             raise DatasetError(f"{path} is no CSV file in UTF-8; save it as one") from None

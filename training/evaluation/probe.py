@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from c2l_models.architectures import find_architecture
 from c2l_models.errors import C2LError
 from c2l_models.models import create_model
-from c2l_models.weights import find_architecture, resolve
+from c2l_models.weights import resolve
 
 from ..export import load_run_backbone
 from ..image_store import ImageStore

@@ -5,11 +5,11 @@ import time
 
 import numpy as np
 import pytest
+from oracles import auroc as oracle
 from sklearn.metrics import roc_auc_score
 
 from c2l_models.errors import C2LError
 from c2l_models.training.evaluation.metrics import Estimate, auroc, average, paired_difference
-from tests.oracles import auroc as oracle
 
 
 def tied_sample(images=60, labels=3, patients=12, seed=0):

@@ -84,7 +84,9 @@ def test_a_run_folder(store, tmp_path, monkeypatch, same_store):
     """A run's own store is asked for only where another one is probed."""
     run = tmp_path / "a-run"
     run.mkdir()
-    (run / "run.json").write_text(json.dumps({"store_sha256": store.sha256 if same_store else "other"}))
+    (run / "run.json").write_text(
+        json.dumps({"store_sha256": store.sha256 if same_store else "other", "store_size": store.size})
+    )
     network = timm.create_model("resnet18", in_chans=1, num_classes=0).eval()
 
     def load_run_backbone(folder, store=None, teacher=False, size=None):
