@@ -18,18 +18,13 @@ if TYPE_CHECKING:
 
 
 def list_() -> None:
-    """The releases: input, training data, figures."""
-    from rich.console import Console
-    from rich.table import Table
-
+    """The releases: input, license, training data, figures."""
     from . import get_weights, list_weights
 
-    table = Table("release", "pixels", "trained on", "measured", "license")
     for name in list_weights():
         weights = get_weights(name)
-        figures = "\n".join(_figures(weights))
-        table.add_row(name, str(weights.input_size[-1]), "\n".join(weights.trained_on), figures, weights.license)
-    Console().print(table)
+        print(f"{name}: {weights.input_size[-1]} pixels, {weights.license}", *weights.trained_on, sep="\n  trained on ")
+        print(*(f"  {figure}" for figure in _figures(weights)), sep="\n")
 
 
 def info(release: Positional[str]) -> None:
@@ -47,13 +42,14 @@ def info(release: Positional[str]) -> None:
     }
     told = {key: value for key, value in provenance.items() if key not in {*record, "release", "metrics"}}
     for key, value in {**record, **told, **long}.items():
-        print(f"{key}: {json.dumps(value, ensure_ascii=False, indent=2) if isinstance(value, dict | list) else value}")
+        numbers = isinstance(value, list) and all(isinstance(one, int | float) for one in value)
+        print(f"{key}: {json.dumps(value, ensure_ascii=False, indent=None if numbers else 2)}")
 
 
 def _figures(weights: "Weights") -> list[str]:
     """A release's figures with their 95 % intervals, a line each."""
     return [
-        f"{name}: {figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
+        f"{name}: {figure['value']:.4f} ({figure['low']:.4f}–{figure['high']:.4f})"
         for name, figure in weights.metrics.items()
     ]
 

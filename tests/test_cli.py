@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import c2l_models
 from c2l_models import cli
 
 WATCHED = """
@@ -65,10 +66,17 @@ def test_pretrain_lists_recipes(capsys):
 
 
 def test_list_and_info(capsys):
+    weights = c2l_models.get_weights("resnet18.c2l_preview")
+    figure, value = next((name, metric["value"]) for name, metric in weights.metrics.items())
     cli.main(["list"])
-    assert "resnet18.c2l_preview" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert f"resnet18.c2l_preview: {weights.input_size[-1]} pixels, {weights.license}" in listed
+    assert f"{figure}: {value:.4f} (" in listed
+    assert all(source in listed for source in weights.trained_on)
     cli.main(["info", "resnet18.c2l_preview"])
-    assert "sha256" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert weights.sha256 in told
+    assert all(part in told for part in ("store_sha256", "versions", "queue_length", '"chestxray14": "2497 ids"'))
 
 
 WRONG = {

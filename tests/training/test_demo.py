@@ -46,8 +46,8 @@ def test_synthetic_films_are_probed(
     assert "After minus before, paired:" in told
     assert "pneumothorax" in told
     assert "No linear probe" not in told
-    three = [line for line in ("c2l_models", "timm, from a folder", "torch.hub, local") if f"{line} │" in told]
-    assert len(three) == 3
+    assert all(f"{loader} │" in told for loader in ("c2l_models", "torch.hub, local"))
+    assert "timm, from a folder │" in told or "reads no safetensors" in told  # an old torch
     with Image.open(tmp_path / "neighbours.png") as picture:
         assert np.asarray(picture).std() > 10
 
