@@ -36,12 +36,10 @@ def info(release: Positional[str]) -> None:
     weights = get_weights(release)
     record = {**weights.config, "sha256": weights.sha256, "file": str(weights.path()), "measured": _figures(weights)}
     provenance = json.loads(weights.path().with_suffix(".json").read_text())
-    long = {
-        "golden_embedding": f"{len(provenance.pop('golden_embedding', []))} numbers",
-        "patients": {dataset: f"{len(ids)} ids" for dataset, ids in provenance.pop("patients", {}).items()},
-    }
-    told = {key: value for key, value in provenance.items() if key not in {*record, "release", "metrics"}}
-    for key, value in {**record, **told, **long}.items():
+    del provenance["release"], provenance["metrics"]
+    provenance["golden_embedding"] = f"{len(provenance['golden_embedding'])} numbers"
+    provenance["patients"] = {dataset: f"{len(ids)} ids" for dataset, ids in provenance["patients"].items()}
+    for key, value in (record | provenance).items():
         numbers = isinstance(value, list) and all(isinstance(one, int | float) for one in value)
         print(f"{key}: {json.dumps(value, ensure_ascii=False, indent=None if numbers else 2)}")
 
