@@ -104,7 +104,7 @@ def filled(
             raise
         report = " ".join(str(error).split())
         raise WeightsCorrupted(f"{record.location} does not fit {record.architecture}: {report}") from None
-    if not timm_kwargs.get("features_only"):
+    if num_classes:  # then timm loads non-strictly: a key that is missing or too many would pass
         _check_keys(record, set(tensors), model)
     _describe_input(model, in_chans)
     return model
@@ -133,7 +133,6 @@ def _check_first_conv(record: Weights, tensors: "dict[str, Tensor]") -> None:
 
 
 def _check_keys(record: Weights, found: set[str], model: "nn.Module") -> None:
-    # With a new head timm loads non-strictly: a key that is missing or too many would pass.
     head = f"{find_architecture(record.architecture).classifier}."
     wanted = {key for key in model.state_dict() if not key.startswith(head)}
     missing, unexpected = sorted(wanted - found), sorted(found - wanted)
