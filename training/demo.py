@@ -199,6 +199,7 @@ def tell_contrast(run: Path) -> None:
     first, last = lines[0], lines[-1]
     console.print(
         f"In {last['step']} steps the loss went from {first['loss']:.2f} to {last['loss']:.2f}; a film's other view "
-        f"was told from the queue's in {first['top1']:.0%} of the cases at first, in {last['top1']:.0%} at last. "
-        "That shows films told apart, not findings: look at the neighbours, or add labels."
+        f"was told from the queue's in {first['top1']:.0%} of the cases at first, in {last['top1']:.0%} at last. At "
+        "first the queue holds random vectors, which are easy to tell from films; then it holds films. A minute is "
+        "too short to judge by, and films told apart are not findings: look at the neighbours, or add labels."
     )
