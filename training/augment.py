@@ -94,7 +94,9 @@ def resample(image: Tensor, geometry: Geometry, size: int) -> Tensor:
     turn = torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).view(-1, 2, 2)
     affine = torch.cat([geometry.half_side[:, :, None] * turn, geometry.centre[:, :, None]], dim=2)
     grid = functional.affine_grid(affine, [len(image), 1, size, size], align_corners=False)
-    return functional.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    inside = (grid.abs() <= 1).all(dim=-1).unsqueeze(1)
+    view = functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return view * inside  # zero padding would also darken the film's own last row of pixels
 
 
 def jitter(image: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:

@@ -67,11 +67,13 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> Non
     for norm in norms:
         norm.reset_running_stats()
     seen = 0
-    for batch in batches:
-        seen += len(batch)
-        for norm in norms:
-            norm.momentum = len(batch) / seen  # a running mean over images
-        network(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.train(training)
+    try:
+        for batch in batches:
+            seen += len(batch)
+            for norm in norms:
+                norm.momentum = len(batch) / seen  # a running mean over images
+            network(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.train(training)

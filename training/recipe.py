@@ -164,9 +164,15 @@ def _build(kind: Any, values: Any, where: str) -> Any:
     names = [f.name for f in dataclasses.fields(kind)]
     if not isinstance(values, dict):
         raise RecipeError(f"{where} = {values!r}; wanted a table of {', '.join(names)}")
+    if missing := [f.name for f in dataclasses.fields(kind) if _is_required(f) and f.name not in values]:
+        raise RecipeError(f"{where} has no {', '.join(missing)}")
     if unknown := sorted(set(values) - set(names)):
         raise RecipeError(f"unknown key {', '.join(unknown)} in {where}; there are {', '.join(names)}")
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _is_required(field: Any) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _check_values(part: Any) -> None:

@@ -286,3 +286,13 @@ def test_clean_view_against_torchvision(size):
 def test_clean_view_of_the_same_size_is_the_film():
     batch = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8, generator=seeded())
     torch.testing.assert_close(clean_view(batch, 32, 0.5, 0.25), batch / 63.75 - 2)
+
+
+def test_a_whole_crop_of_a_white_film_is_white_to_its_edge_and_black_beyond():
+    white = torch.ones(2, 1, 16, 16)
+    whole = Geometry(torch.zeros(2, 2), torch.ones(2, 2), torch.zeros(2), torch.tensor([False, True]))
+    assert (resample(white, whole, 28) == 1).all()
+    turned = replace(whole, angle=torch.full((2,), 0.5))
+    view = resample(white, turned, 28)
+    assert set(view.unique().tolist()) == {0.0, 1.0}
+    assert (view[:, :, 0, 0] == 0).all()

@@ -189,3 +189,8 @@ def test_broken_toml_and_unknown_names(tmp_path):
 def test_a_recipe_made_in_code_is_checked_too():
     with pytest.raises(RecipeError, match="queue_length"):
         replace(Recipe("x"), queue_length=100)
+
+
+def test_a_recipe_has_a_name():
+    with pytest.raises(RecipeError, match="has no name"):
+        from_dict({})
