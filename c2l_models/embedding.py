@@ -86,7 +86,7 @@ def embed(
     features: list[np.ndarray] = []
     kept: list[Path] = []
     errors: dict[Path, str] = {}
-    with _evaluating(network), torch.inference_mode(), _bar(len(files), progress) as advance:
+    with evaluating(network), torch.inference_mode(), _bar(len(files), progress) as advance:
         for batch in _read(files, transform, batch_size):
             errors |= {path: tensor for path, tensor in batch if isinstance(tensor, str)}
             good = [(path, tensor) for path, tensor in batch if not isinstance(tensor, str)]
@@ -190,7 +190,7 @@ def _features(network: Any, inputs: "Tensor") -> np.ndarray:
 
 
 @contextmanager
-def _evaluating(network: "nn.Module") -> Iterator[None]:
+def evaluating(network: "nn.Module") -> Iterator[None]:
     """Evaluation mode inside; afterwards each module in the mode that it had."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()

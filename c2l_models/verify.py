@@ -10,6 +10,7 @@ from PIL import Image
 
 from . import hub
 from .architectures import find_architecture
+from .embedding import evaluating
 from .errors import WeightsCorrupted, WeightsNotFound
 from .weights import Weights, get_weights
 
@@ -51,13 +52,8 @@ def golden_embedding(model: "nn.Module", weights: Weights) -> list[float]:
 
     first = next(model.parameters())
     batch = weights.transform(in_chans=first.shape[1])(golden_image(weights.input_size[-1]))[None]
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            return model(batch.to(first.device))[0].float().cpu().tolist()
-    finally:
-        model.train(training)
+    with evaluating(model), torch.inference_mode():
+        return model(batch.to(first.device))[0].float().cpu().tolist()
 
 
 def verify(name: str) -> Verification:

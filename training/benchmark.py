@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import os
-import platform
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from .networks import in_groups, in_shuffled_groups, update_teacher
 from .objectives.c2l import C2L, c2l_loss, contrast_top1
 from .pretrain import figures, pick_device, train_step
 from .recipe import Recipe
+from .run_folder import machine_name
 
 STORE_IMAGES = 2048
 SHORTEST = 0.1  # seconds; quicker work is called several times a timing
@@ -234,16 +233,6 @@ def synchronize(device: torch.device) -> None:
     """Wait for a GPU; the CPU is never behind."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def machine_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def load_average() -> float:

@@ -10,7 +10,7 @@ from c2l_models.weights import save_weights
 
 from . import checkpoint
 from .batches import training_rows
-from .evaluation.features import calibration_batches
+from .evaluation.features import calibration_rows, clean_batches
 from .image_store import ImageStore
 from .networks import recalibrate_batch_norm
 from .recipe import Recipe, from_dict
@@ -42,7 +42,8 @@ def load_run_backbone(
     backbone.load_state_dict(own)
     store = store or load_run_store(run_folder)
     rows = training_rows(recipe, store)
-    recalibrate_batch_norm(backbone, calibration_batches(store, rows, size or recipe.size, recipe.mean, recipe.std))
+    films = clean_batches(store, calibration_rows(rows), size or recipe.size, recipe.mean, recipe.std)
+    recalibrate_batch_norm(backbone, films)
     return backbone.eval(), recipe
 
 

@@ -109,7 +109,7 @@ def pretrain(
             if step % recipe.log_every == 0 or step == total_steps:
                 log.write_group(step, step / steps_per_epoch, lr)
             epoch_ends = step % steps_per_epoch == 0
-            if epoch_ends and monitor.tasks and recipe.probe_every and (epoch + 1) % recipe.probe_every == 0:
+            if epoch_ends and monitor.is_due(epoch + 1):
                 with log.paused():
                     log.write_probe(step, epoch + 1, monitor(c2l.student.backbone))
                     draw_curves(run_folder)

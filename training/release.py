@@ -1,14 +1,14 @@
 """A finished run -> a release: the weight file, where it came from, and its entry in the registry."""
 
 import json
-import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from c2l_models import weights as registry
-from c2l_models.errors import RunError
+from c2l_models.errors import RunError, WeightsNotFound
 from c2l_models.hub import write_atomically
 from c2l_models.models import create_model
 from c2l_models.verify import golden_embedding
@@ -88,10 +88,10 @@ def check_free(name: str, default: bool) -> None:
     if name in registry.list_weights():
         raise RunError(f"{name} is released, and a release does not change; choose another --tag")
     architecture = name.partition(".")[0]
-    defaults = tomllib.loads(registry.REGISTRY.read_text()).get(architecture, {})
-    others = [tag for tag, table in defaults.items() if table.get("default")]
-    if default and others:
-        raise RunError(f"{architecture}.{others[0]} is the default; first say `default = false` of it in releases.toml")
+    if default:
+        with suppress(WeightsNotFound):
+            other = registry.default_weights(architecture).name
+            raise RunError(f"{other} is the default; first say `default = false` of it in releases.toml")
 
 
 def check_unseen(store: ImageStore, rows: np.ndarray, tasks: list[Task]) -> None:

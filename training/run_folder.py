@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +31,7 @@ def create_run_folder(folder: Path, recipe: Recipe, store: ImageStore, device: t
         "store": str(store.path.resolve()),
         "store_sha256": store.sha256,
         "store_size": store.size,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "device": machine_name(device),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {library: version(library) for library in LIBRARIES},
@@ -59,6 +60,16 @@ def load_run_store(folder: Path) -> ImageStore:
             f"{run['store_size']}-pixel images of index {run['store_sha256'][:12]}; put that store back in its place"
         )
     return store
+
+
+def machine_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def code_version() -> str:

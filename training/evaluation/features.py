@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from c2l_models.embedding import evaluating
+
 from ..augment import clean_view
 
 CALIBRATION_IMAGES = 4096
@@ -29,31 +31,21 @@ def clean_batches(
     device: str | torch.device = "cpu",
     batch_size: int = 256,
 ) -> Iterator[Tensor]:
-    """The clean views of these rows in order: normalised float32 [B, 1, size, size], the last batch short.
+    """The clean views of these rows in order: normalised float32 [B, 1, size, size].
 
-    Mean and std are of intensities in [0, 1].
+    Batches are of `batch_size` at most and as even as can be: a last one of a single image would have no variance
+    to calibrate batch norm with. Mean and std are of intensities in [0, 1].
     """
-    for first in range(0, len(rows), batch_size):
-        batch = store[rows[first : first + batch_size]].to(device)
-        yield clean_view(batch, size, mean, std)
-
-
-def calibration_batches(
-    store: Images,
-    rows: NDArray[np.int64],
-    size: int,
-    mean: float,
-    std: float,
-    device: str | torch.device = "cpu",
-    batch_size: int = 256,
-) -> Iterator[Tensor]:
-    """Clean views of up to `CALIBRATION_IMAGES` of these rows, drawn at random, always the same: see `clean_batches`.
-
-    Each batch is a random draw from all rows (a store's order is by data set and patient), and none is short.
-    """
-    chosen = np.random.default_rng(0).permutation(rows)[:CALIBRATION_IMAGES]
-    for part in np.array_split(chosen, -(-len(chosen) // batch_size)):
+    for part in np.array_split(rows, -(-len(rows) // batch_size)):
         yield clean_view(store[part].to(device), size, mean, std)
+
+
+def calibration_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Up to `CALIBRATION_IMAGES` of these rows, drawn at random, always the same.
+
+    In this order each batch is a random draw from all of them; a store's order is by data set and patient.
+    """
+    return np.random.default_rng(0).permutation(rows)[:CALIBRATION_IMAGES]
 
 
 def extract_features(
@@ -71,13 +63,7 @@ def extract_features(
     The network, [B, 1, size, size] -> [B, D], has to be on the device; it runs in evaluation mode and gets
     its own mode back.
     """
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        with torch.inference_mode():
-            batches = clean_batches(store, rows, size, mean, std, device, batch_size)
-            features = [network(batch).float().cpu() for batch in batches]
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(network), torch.inference_mode():
+        batches = clean_batches(store, rows, size, mean, std, device, batch_size)
+        features = [network(batch).float().cpu() for batch in batches]
     return torch.cat(features).numpy()

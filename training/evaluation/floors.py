@@ -19,7 +19,7 @@ from c2l_models.hub import write_atomically
 from ..image_store import ImageStore
 from ..networks import recalibrate_batch_norm
 from . import linear
-from .features import CALIBRATION_IMAGES, calibration_batches, extract_features
+from .features import CALIBRATION_IMAGES, calibration_rows, clean_batches, extract_features
 from .tasks import Task
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -121,7 +121,7 @@ def recalibrate(
     device: str | torch.device = "cpu",
 ) -> None:
     """Batch-norm statistics of clean images of the task's training part in place of their untouched 0 and 1."""
-    recalibrate_batch_norm(network, calibration_batches(store, rows, size, MEAN, STD, device))
+    recalibrate_batch_norm(network, clean_batches(store, calibration_rows(rows), size, MEAN, STD, device))
 
 
 def _scores(

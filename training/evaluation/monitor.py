@@ -8,7 +8,7 @@ from torch import nn
 from ..image_store import ImageStore, split_patients
 from ..networks import recalibrate_batch_norm
 from ..recipe import Recipe
-from .features import calibration_batches, extract_features
+from .features import calibration_rows, clean_batches, extract_features
 from .knn import knn_scores
 from .metrics import auroc
 from .tasks import load_tasks
@@ -25,9 +25,10 @@ class KnnMonitor:
 
     def __init__(self, recipe: Recipe, store: ImageStore, rows: np.ndarray) -> None:
         """`rows`: the rows that are trained on; tasks without a label among them are left out."""
-        self.recipe, self.store = recipe, store
-        self.rows = rows
+        self.recipe, self.store, self.rows = recipe, store, rows
         self.tasks = {}
+        if not recipe.probe_every:
+            return
         held_out = split_patients(store.patients, HELD_OUT, seed=0)
         for task in load_tasks(store):
             labels = task.labels(store)
@@ -37,12 +38,17 @@ class KnnMonitor:
             if len(bank) and len(queries):
                 self.tasks[task.name] = (bank, queries, labels)
 
+    def is_due(self, epoch: int) -> bool:
+        """Whether there is something to probe after so many epochs."""
+        return bool(self.tasks) and epoch % self.recipe.probe_every == 0
+
     def __call__(self, backbone: nn.Module) -> dict[str, float]:
         """Mean AUROC of each task for a one-channel backbone."""
         network = copy.deepcopy(backbone)
         size, mean, std = self.recipe.size, self.recipe.mean, self.recipe.std
         device = next(network.parameters()).device
-        recalibrate_batch_norm(network, calibration_batches(self.store, self.rows, size, mean, std, device))
+        films = clean_batches(self.store, calibration_rows(self.rows), size, mean, std, device)
+        recalibrate_batch_norm(network, films)
         result = {}
         for name, (bank, queries, labels) in self.tasks.items():
             known, asked = (

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from c2l_models.training.evaluation.features import calibration_batches, extract_features
+from c2l_models.training.evaluation.features import calibration_rows, clean_batches, extract_features
 
 
 def grey_films(count=10, size=8):
@@ -42,7 +42,7 @@ def test_calibration_batches_are_random_draws_from_all_rows() -> None:
     """A store holds one data set after the other: black films, then white ones; every batch must have both."""
     films = np.repeat(np.array([0, 255], np.uint8), 300)[:, None, None] * np.ones((1, 8, 8), np.uint8)
     store = torch.from_numpy(films)[:, None]
-    draws = [list(calibration_batches(store, np.arange(600), 8, 0.0, 1.0)) for _ in range(2)]
+    draws = [list(clean_batches(store, calibration_rows(np.arange(600)), 8, 0.0, 1.0)) for _ in range(2)]
     assert sorted(len(batch) for batch in draws[0]) == [200, 200, 200]
     assert all(0.35 < batch.mean() < 0.65 for batch in draws[0])
     assert torch.cat(draws[0]).mean() == 0.5  # each film once
