@@ -14,6 +14,7 @@ LISTS = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
 def records(root: Path) -> list[Record]:
     """One record a row of the label file: all 14 labels 0 or 1, view PA or AP, split "train_val" or "test".
 
+    112,120 images of 30,805 patients, 86,524 of them in train_val; a study is a patient's follow-up number.
     An image that is not on disk still gets a record, at `root/images`. Raises DatasetError if the label file
     and the two official lists do not name the same images once each, if a patient is in both lists, or if a
     finding is unknown.
@@ -27,14 +28,16 @@ def records(root: Path) -> list[Record]:
     found = []
     for line, row in rows.items():
         image = row["Image Index"]
+        patient = f"{NAME}:{_patient(row['Patient ID'], table, line)}"
         found.append(
             Record(
                 path=files.get(image, root / "images" / image),
                 dataset=NAME,
-                patient=f"{NAME}:{_patient(row['Patient ID'], table, line)}",
+                patient=patient,
                 view=row["View Position"] if row["View Position"] in ("PA", "AP") else "",
                 split=splits[image],
                 labels=_labels(row["Finding Labels"], table, line),
+                study=f"{patient}/{row['Follow-up #']}" if row.get("Follow-up #") else "",
             )
         )
     refuse_shared_patients(found, root)

@@ -13,7 +13,7 @@ NAME = "folder"
 TABLE = "labels.csv"
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"}) | DICOM_SUFFIXES
-NO_LABELS = frozenset({"path", "patient", "view", "split"})
+NO_LABELS = frozenset({"path", "patient", "study", "view", "split"})
 LOWEST, HIGHEST = -1, 10
 """Findings and grades lie between; record numbers, dates and most ages do not, and must not enter a store."""
 
@@ -21,10 +21,10 @@ LOWEST, HIGHEST = -1, 10
 def records(root: Path) -> list[Record]:
     """One record an image under `root`, or one a row of `root/labels.csv` where there is one.
 
-    `labels.csv` has the columns path (under `root`), patient, view and split, all but the first optional,
+    `labels.csv` has the columns path (under `root`), patient, study, view and split, all but the first optional,
     and any further columns of numbers, which are labels; an empty field is unknown. Without a split, an image
     is in "train"; without a patient, it is a DICOM file's PatientID, else each file is its own patient.
-    Patients are keyed hashes. Paths are kept as they are: they must not hold names of patients.
+    Patients and studies are keyed hashes. Paths are kept as they are: they must not hold names of patients.
 
     Raises DatasetError for a folder without images, a path outside `root`, a path named twice, a view or
     split that is not a code of `datasets.toml`, a label that is no number, or a patient in two splits.
@@ -42,8 +42,13 @@ def records(root: Path) -> list[Record]:
 
 
 def image_files(root: Path) -> Iterator[str]:
-    """Sorted relative paths of the images under `root`, by suffix, or by DICOM's magic if without one."""
+    """Sorted relative paths of the images under `root`, by suffix, or by DICOM's magic if without one.
+
+    `._image1.png` and the like are no images: macOS keeps attributes in them.
+    """
     for path in sorted(root.rglob("*")):
+        if path.name.startswith("._"):
+            continue
         is_image = path.suffix.lower() in IMAGE_SUFFIXES or (not path.suffix and _has_dicom_magic(path))
         if is_image and path.is_file():
             yield path.relative_to(root).as_posix()
@@ -88,6 +93,7 @@ def _record(root: Path, fields: dict[str, str], labels: dict[str, float], key: b
         view=fields.get("view") or header.get("ViewPosition", ""),
         split=fields.get("split") or "train",
         labels=labels,
+        study=f"{NAME}:{pseudonym(f'study {study} of {identity}', key)}" if (study := fields.get("study")) else "",
     )
 
 

@@ -13,8 +13,8 @@ def records(root: Path) -> list[Record]:
     """One record a row of `labels.csv`; label `kl_grade` 0 to 4, split "train", "val" or "test".
 
     The view is PA, the Osteoarthritis Initiative's fixed-flexion protocol; the side is no view and stays in
-    the file's name. Raises DatasetError for another grade or split, an image named twice, or a subject in two
-    splits.
+    the file's name; the study is the subject, whose two knees are of one film. Raises DatasetError for another
+    grade or split, an image named twice, or a subject in two splits.
     """
     table = root / "labels.csv"
     found = []
@@ -31,6 +31,7 @@ def records(root: Path) -> list[Record]:
                 view="PA",
                 split=row["split"],
                 labels={"kl_grade": float(row["kl_grade"])},
+                study=f"{NAME}:{row['subject']}",
             )
         )
     refuse_duplicates((record.path.name for record in found), table)

@@ -43,4 +43,26 @@ def patient_key() -> bytes:
 
 def pseudonym(identity: str, key: bytes) -> str:
     """HMAC-SHA256 of an identity, 16 hexadecimal digits."""
-    return hmac.new(key, identity.encode(), "sha256").hexdigest()[:16]
+    return hmac.digest(key, identity.encode(), "sha256").hex()[:16]
+
+
+class Pseudonyms:
+    """What stands for the patients and studies of one data set that is not public, by the local key."""
+
+    def __init__(self, dataset: str) -> None:
+        self._dataset = dataset
+        self._key = patient_key()
+        self._known: dict[str, str] = {}
+
+    def patient(self, number: str) -> str:
+        """16 hexadecimal digits for a patient's number, the same with leading zeros and without."""
+        return self._hash(f"patient {int(number)}")
+
+    def study(self, number: str) -> str:
+        """16 hexadecimal digits for a study's number."""
+        return self._hash(f"study {int(number)}")
+
+    def _hash(self, identity: str) -> str:
+        if identity not in self._known:
+            self._known[identity] = pseudonym(f"{self._dataset} {identity}", self._key)
+        return self._known[identity]

@@ -1,0 +1,71 @@
+"""What the miniature layouts are made of: CSV files, a few made-up images, and a key that is the same each time."""
+
+import csv
+import gzip
+import hmac
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture(autouse=True)
+def key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The local key: a fixed one, so that no hash holds by chance the number that it hides."""
+    path = tmp_path_factory.mktemp("key") / "patient.key"
+    path.write_bytes(KEY)
+    monkeypatch.setenv("C2L_PATIENT_KEY", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def hashed() -> Callable[[str], str]:
+    """The pseudonym of an identity, by the standard library."""
+    return lambda identity: hmac.new(KEY, identity.encode(), "sha256").hexdigest()[:16]
+
+
+@pytest.fixture(scope="session")
+def write_csv() -> Callable[..., None]:
+    """Writes rows to a CSV file, gzipped where it is called .gz, with a byte-order mark where asked."""
+
+    def write(path: Path, *rows: list[str], bom: bool = False) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encoding = "utf-8-sig" if bom else "utf-8"
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "wt", newline="", encoding=encoding) as file:
+            csv.writer(file).writerows(rows)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., None]:
+    """Writes a small gray ramp as PNG, JPEG or DICOM, by the suffix."""
+
+    def write(*paths: Path) -> None:
+        ramp = np.add.outer(np.arange(24), np.arange(16)).astype(np.uint8) * 6
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".dcm":
+                _write_dicom(path, ramp)
+            else:
+                Image.fromarray(ramp).save(path)
+
+    return write
+
+
+def _write_dicom(path: Path, pixels: np.ndarray) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    film = pydicom.Dataset()
+    film.SOPClassUID, film.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
+    film.Rows, film.Columns = pixels.shape
+    film.PhotometricInterpretation, film.SamplesPerPixel, film.PixelRepresentation = "MONOCHROME2", 1, 0
+    film.BitsAllocated, film.BitsStored, film.HighBit = 8, 8, 7
+    film.PixelData = pixels.tobytes()
+    film.file_meta = pydicom.dataset.FileMetaDataset()
+    film.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    pydicom.dcmwrite(path, film, enforce_file_format=True)

@@ -1,0 +1,88 @@
+"""ChestX-ray14: a made-up layout, and the real folder against its published counts."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from c2l_models.errors import DatasetError
+from c2l_models.training.datasets import ADAPTERS, label_names
+
+NIH_ROWS = [
+    ["00000001_000.png", "No Finding", "2", "1", "PA"],
+    ["00000001_001.png", "Mass|Hernia", "0", "1", "AP"],
+    ["00000023_000.png", "Pleural_Thickening", "0", "23", "PA"],
+]
+
+
+def nih(
+    root: Path, write_csv, rows=NIH_ROWS, train_val=("00000001_000.png", "00000001_001.png"), test=("00000023_000.png",)
+):
+    header = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "View Position"]
+    write_csv(root / "Data_Entry_2017_v2020.csv", header, *rows)
+    (root / "train_val_list.txt").write_text("\n".join(train_val) + "\n")
+    (root / "test_list.txt").write_text("\n".join(test))  # the official one ends without a newline
+    for folder, name in (("images_001", NIH_ROWS[0][0]), ("images_012", NIH_ROWS[2][0])):
+        (root / folder / "images").mkdir(parents=True)
+        (root / folder / "images" / name).touch()
+    return root
+
+
+def test_chestxray14_reads_the_distribution(tmp_path, write_csv):
+    first, second, third = ADAPTERS["chestxray14"](nih(tmp_path, write_csv))
+    assert first.path == tmp_path / "images_001/images/00000001_000.png"
+    assert second.path == tmp_path / "images/00000001_001.png"  # not on disk: a record all the same
+    assert third.path == tmp_path / "images_012/images/00000023_000.png"
+    assert [(r.patient, r.view, r.split) for r in (first, second, third)] == [
+        ("chestxray14:00000001", "PA", "train_val"),
+        ("chestxray14:00000001", "AP", "train_val"),
+        ("chestxray14:00000023", "PA", "test"),
+    ]
+    assert [r.study for r in (first, second, third)] == [
+        "chestxray14:00000001/2",
+        "chestxray14:00000001/0",
+        "chestxray14:00000023/0",
+    ]
+    assert {r.name for r in (first, second, third)} == {""}
+    assert set(first.labels.values()) == {0.0}
+    assert {name for name, value in second.labels.items() if value == 1} == {"Mass", "Hernia"}
+    assert tuple(second.labels) == label_names("chestxray14")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_val": ["00000001_000.png"]}, "neither official list: 00000001_001.png"),
+        ({"test": ["00000023_000.png", "00000001_001.png"]}, "both official lists: 00000001_001.png"),
+        ({"test": ["00000023_000.png", "00000099_000.png"]}, "listed, but not in .*: 00000099_000.png"),
+        (
+            {"train_val": ["00000001_000.png"], "test": ["00000001_001.png", "00000023_000.png"]},
+            "patients in more than one split: chestxray14:00000001",
+        ),
+        ({"rows": [["00000001_000.png", "Mass|Cough", "0", "1", "PA"], *NIH_ROWS[1:]]}, "line 2: .*Cough"),
+        ({"rows": [["00000001_000.png", "Mass", "0", "one", "PA"], *NIH_ROWS[1:]]}, "line 2: .*'one'"),
+        ({"rows": [NIH_ROWS[0], *NIH_ROWS]}, "more than once: 00000001_000.png"),
+        ({"rows": [["00000001_000.png", "Mass"], *NIH_ROWS[1:]]}, "line 2: wanted 5 fields"),
+    ],
+)
+def test_chestxray14_refuses_lists_and_rows_that_do_not_agree(tmp_path, write_csv, change, message):
+    with pytest.raises(DatasetError, match=message):
+        ADAPTERS["chestxray14"](nih(tmp_path, write_csv, **change))
+
+
+@pytest.mark.parametrize("name", ["Data_Entry_2017_v2020.csv", "train_val_list.txt", "test_list.txt"])
+def test_chestxray14_names_an_absent_file(tmp_path, write_csv, name):
+    (nih(tmp_path, write_csv) / name).unlink()
+    with pytest.raises(DatasetError, match=name):
+        ADAPTERS["chestxray14"](tmp_path)
+
+
+def test_real_chestxray14(real_data):
+    found = ADAPTERS["chestxray14"](real_data / "chestxray14")
+    assert Counter(r.split for r in found) == {"train_val": 8508, "test": 1492}
+    patients = {split: {r.patient for r in found if r.split == split} for split in ("train_val", "test")}
+    assert (len(patients["train_val"]), len(patients["test"])) == (2497, 91)
+    positives = [sum(r.labels[n] for r in found if r.split == "test") for n in label_names("chestxray14")]
+    assert positives == [171, 66, 259, 400, 69, 99, 38, 104, 115, 38, 24, 54, 56, 6]
+    assert all(r.path.is_file() for r in found)
+    assert len({r.study for r in found}) == 10_000  # a follow-up number is that of one image

@@ -1,0 +1,83 @@
+"""What the adapters share: label lists, tables, refusals."""
+
+import gzip
+
+import pytest
+
+from c2l_models.errors import DatasetError
+from c2l_models.training import datasets
+from c2l_models.training.datasets import ADAPTERS, label_names
+from c2l_models.training.datasets.record import OneRowEach, distribution, read_table
+
+
+def test_a_missing_column_and_another_encoding_are_refused(tmp_path, write_csv):
+    write_csv(tmp_path / "labels.csv", ["image", "subject"])
+    with pytest.raises(DatasetError, match="no column side, kl_grade, split"):
+        ADAPTERS["knee_kl"](tmp_path)
+    (tmp_path / "labels.csv").write_bytes("path\nfilm é.png".encode("latin-1"))
+    with pytest.raises(DatasetError, match="UTF-8"):
+        ADAPTERS["folder"](tmp_path)
+
+
+def test_label_names():
+    assert label_names("chestxray14")[:3] == ("Atelectasis", "Cardiomegaly", "Effusion")
+    assert len(label_names("chestxray14")) == 14
+    assert label_names("knee_kl") == ("kl_grade",)
+    assert label_names("chexpert")[:3] == ("No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly")
+    assert len(label_names("chexpert")) == 14
+    assert label_names("mimic_cxr") == label_names("chexpert")
+    assert set(ADAPTERS) == {"chestxray14", "chexpert", "mimic_cxr", "mura", "rsna", "knee_kl", "folder"}
+    assert frozenset({"chestxray14", "knee_kl", "rsna"}) == datasets.PUBLIC
+    with pytest.raises(DatasetError, match="there are: chestxray14, chexpert, mimic_cxr"):
+        datasets.label_names("chestxray15")
+
+
+def test_a_table_may_be_gzipped_start_with_a_mark_or_have_no_header(tmp_path, write_csv):
+    plain, zipped, bare = tmp_path / "a.csv", tmp_path / "a.csv.gz", tmp_path / "b.csv"
+    write_csv(plain, ["a", "b"], ["1", "2"], bom=True)
+    write_csv(zipped, ["a", "b"], ["1", "2"], bom=True)
+    write_csv(bare, ["1", "2"], bom=True)
+    assert list(read_table(plain, ["a"])) == [(2, {"a": "1", "b": "2"})]
+    assert list(read_table(zipped, ["a"])) == [(2, {"a": "1", "b": "2"})]
+    assert list(read_table(bare, ["a", "b"], header=False)) == [(1, {"a": "1", "b": "2"})]
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-20], lambda whole: b"a,b\n1,2\n"])
+def test_a_torn_gzip_file_and_one_that_is_none_are_refused(tmp_path, damage):
+    whole = gzip.compress(b"a,b\n" + b"1,2\n" * 1000)
+    (tmp_path / "a.csv.gz").write_bytes(damage(whole))
+    with pytest.raises(DatasetError, match=r"a\.csv\.gz is no whole gzip file; fetch it again"):
+        list(read_table(tmp_path / "a.csv.gz", ["a"]))
+
+
+def test_no_field_is_quoted_where_a_header_is_missing(tmp_path, write_csv):
+    write_csv(tmp_path / "a.csv", ["patient00001", "x"])
+    with pytest.raises(DatasetError, match="no column path among its 2") as caught:
+        list(read_table(tmp_path / "a.csv", ["path"]))
+    assert "patient00001" not in str(caught.value)
+
+
+def test_the_distribution_is_the_folder_or_its_one_child(tmp_path):
+    with pytest.raises(DatasetError, match=r"list\.csv is missing"):
+        distribution(tmp_path, "list.csv", ["one", "two"])
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "one" / "list.csv").touch()
+    assert distribution(tmp_path, "list.csv", ["one", "two"]) == tmp_path / "one"
+    assert distribution(tmp_path / "one", "list.csv", ["one", "two"]) == tmp_path / "one"
+    (tmp_path / "two" / "list.csv").touch()
+    with pytest.raises(DatasetError, match="one and two, the same images; give one"):
+        distribution(tmp_path, "list.csv", ["one", "two"])
+
+
+def test_one_row_each_names_lines_and_not_ids(tmp_path):
+    once = OneRowEach()
+    once.check("i1", "p1", "train", tmp_path / "train.csv", 2)
+    once.check("i2", "p1", "train", tmp_path / "train.csv", 3)
+    with pytest.raises(DatasetError, match=r"b\.csv, line 9: the image of train\.csv, line 3 again") as caught:
+        once.check("i2", "p1", "train", tmp_path / "b.csv", 9)
+    assert "i2" not in str(caught.value)
+    with pytest.raises(
+        DatasetError, match=r"line 7: a patient of split val who is in train too, by train\.csv, line 2"
+    ):
+        once.check("i3", "p1", "val", tmp_path / "valid.csv", 7)
