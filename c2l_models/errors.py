@@ -5,7 +5,9 @@ Every message says what was found, what was wanted, and what to do next.
 
 
 class C2LError(Exception):
-    """Anything that this package refuses to do."""
+    """Anything that this package refuses to do. `exit_status` is the command line's."""
+
+    exit_status = 2
 
 
 class RadiographError(C2LError):
@@ -30,3 +32,9 @@ class RecipeError(C2LError):
 
 class RunError(C2LError):
     """A run folder that may not be written, or a checkpoint that may not be resumed."""
+
+
+class RunInterrupted(RunError):
+    """A run that was asked to stop, and has; its checkpoint is written. A scheduler starts it again on this status."""
+
+    exit_status = 75  # EX_TEMPFAIL: a failure that goes away by trying again

@@ -5,20 +5,37 @@ cutout. On one grey channel its random grayscale and its hue and saturation jitt
 it), so they are not here. Crop, rotation and flip are one affine map and one bilinear resampling; film from outside
 the crop therefore shows in the corners that crop-then-rotate would leave black. Bilinear resampling does not smooth
 before it shrinks: keep a store's side within twice the view's, or fine detail aliases.
+
+What is random is drawn first, as a `Draw`, and then applied: so every process of a job draws for the whole batch and
+applies its own part, and views can be drawn once and applied at each step. Nothing here waits for the device.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .distributed import ALONE, World
 from .recipe import Augment, Recipe
+
+TILES = 3
+"""Jigsaw cuts a view into so many rows and columns of tiles."""
 
 
 @dataclass(frozen=True)
-class Geometry:
+class _Rows:
+    """A dataclass of tensors with one row an image, or of such dataclasses, that is indexed as a tensor is."""
+
+    def __getitem__(self, rows: Tensor | slice) -> Self:
+        own: dict[str, object] = {field.name: getattr(self, field.name)[rows] for field in fields(self)}
+        return replace(self, **own)
+
+
+@dataclass(frozen=True)
+class Geometry(_Rows):
     """How each of B images is cropped, turned and mirrored.
 
     Attributes:
@@ -34,19 +51,55 @@ class Geometry:
     flip: Tensor
 
 
-def two_views(batch: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw X_1^A and X_2^A (Algorithm 1, line 1).
+@dataclass(frozen=True)
+class Draw(_Rows):
+    """All that is random in one view of each of B images.
+
+    Attributes:
+        geometry: crop, rotation and flip.
+        brightness: [B] brightness factor.
+        contrast: [B] contrast factor.
+        brightness_first: [B] bool, brightness before contrast or after it.
+        tiles: int64 [B, 9], which tile comes to each place, row by row; 0 to 8 where nothing moves.
+        holes: int64 [B, holes, 2], each hole's centre (row, column), pixels of the view.
+    """
+
+    geometry: Geometry
+    brightness: Tensor
+    contrast: Tensor
+    brightness_first: Tensor
+    tiles: Tensor
+    holes: Tensor
+
+
+@dataclass(frozen=True)
+class Draws(_Rows):
+    """The draws of both views of each of B images."""
+
+    first: Draw
+    second: Draw
+
+
+def two_views(
+    batch: Tensor, recipe: Recipe, generator: torch.Generator, world: World = ALONE, fixed: Draws | None = None
+) -> tuple[Tensor, Tensor]:
+    """X_1^A and X_2^A (Algorithm 1, line 1).
 
     Args:
-        batch: uint8 [B, 1, S, S].
+        batch: uint8 [B, 1, S, S], this process's images.
         recipe: gives the output size, the normalisation and the augmentation's ranges.
-        generator: on the batch's device; the only source of randomness.
+        generator: on the batch's device, in the same state on every process; the only source of randomness.
+        world: the processes; draws are made for all W B images, so that their number changes no image's views.
+        fixed: draws made earlier for these B images; nothing is drawn then.
 
     Returns:
         Two float32 tensors [B, 1, size, size], normalised; cutout's holes are 0, the mean.
     """
+    if fixed is None:
+        own = slice(world.rank * len(batch), (world.rank + 1) * len(batch))
+        fixed = draw_two(world.size * len(batch), recipe, generator)[own]
     image = batch.float() / 255
-    return _view(image, recipe, generator), _view(image, recipe, generator)
+    return apply(image, fixed.first, recipe), apply(image, fixed.second, recipe)
 
 
 def clean_view(batch: Tensor, size: int, mean: float, std: float) -> Tensor:
@@ -60,21 +113,45 @@ def clean_view(batch: Tensor, size: int, mean: float, std: float) -> Tensor:
     return (image - mean) / std
 
 
-def _view(image: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    augment = recipe.augment
-    view = resample(image, draw_geometry(len(image), augment, generator), recipe.size)
-    view = jitter(view, augment, generator)
+def draw_two(count: int, recipe: Recipe, generator: torch.Generator) -> Draws:
+    """Draw both views of `count` images, on the generator's device."""
+    return Draws(draw_view(count, recipe, generator), draw_view(count, recipe, generator))
+
+
+def draw_view(count: int, recipe: Recipe, generator: torch.Generator) -> Draw:
+    """Draw one view of `count` images, on the generator's device."""
+    augment, uniform = recipe.augment, _Uniform(count, generator)
+    holes = (count, augment.cutout_holes, 2)
+    return Draw(
+        geometry=draw_geometry(count, augment, generator),
+        brightness=uniform(1 - augment.brightness, 1 + augment.brightness),
+        contrast=uniform(1 - augment.contrast, 1 + augment.contrast),
+        brightness_first=uniform(0, 1) < 0.5,
+        tiles=draw_tiles(count, augment.jigsaw, generator),
+        holes=torch.randint(recipe.size, holes, generator=generator, device=generator.device),
+    )
+
+
+def apply(image: Tensor, draw: Draw, recipe: Recipe) -> Tensor:
+    """Make the views that were drawn: float [B, 1, S, S] in [0, 1] -> normalised [B, 1, size, size].
+
+    Jigsaw comes before cutout, so that the holes are squares of the view that the network sees.
+    """
+    view = resample(image, draw.geometry, recipe.size)
+    view = jitter(view, draw.brightness, draw.contrast, draw.brightness_first)
     view = (view - recipe.mean) / recipe.std
-    return cutout(view, augment, generator)
+    if recipe.augment.jigsaw:
+        view = jigsaw(view, draw.tiles)
+    return cutout(view, draw.holes, round(recipe.augment.cutout_side * recipe.size))
 
 
-def draw_geometry(batch_size: int, augment: Augment, generator: torch.Generator) -> Geometry:
+def draw_geometry(count: int, augment: Augment, generator: torch.Generator) -> Geometry:
     """Draw crop, rotation and flip for each image of a square-image batch.
 
     Crop: area U(crop_scale) of the image, aspect ratio log-uniform in crop_ratio. A side longer than the image is
     shortened to it (torchvision redraws up to ten times, then falls back to a centre crop).
     """
-    uniform = _Uniform(batch_size, generator)
+    uniform = _Uniform(count, generator)
     area = uniform(*augment.crop_scale)
     ratio = uniform(math.log(augment.crop_ratio[0]), math.log(augment.crop_ratio[1])).exp()
     half_side = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).clamp(max=1.0)
@@ -83,70 +160,101 @@ def draw_geometry(batch_size: int, augment: Augment, generator: torch.Generator)
     return Geometry((1 - half_side) * where, half_side, angle, uniform(0, 1) < augment.flip)
 
 
+def draw_tiles(count: int, probability: float, generator: torch.Generator) -> Tensor:
+    """An order of the nine tiles for each image, int64 [B, 9]: a random one with `probability`, else their own."""
+    uniform = _Uniform(count, generator)
+    order = torch.stack([uniform(0, 1) for _ in range(TILES**2)], dim=1).argsort(dim=1)
+    moved = uniform(0, 1) < probability
+    return torch.where(moved[:, None], order, torch.arange(TILES**2, device=order.device))
+
+
 def resample(image: Tensor, geometry: Geometry, size: int) -> Tensor:
     """Crop, rotate and flip in one bilinear resampling: float [B, 1, S, S] -> [B, 1, size, size].
 
     An output point p is looked up at centre + half_side * R(angle) F p, with F the flip: the inverse of crop, then
     rotate, then flip. What lies outside the film is 0 (black).
     """
+    # Spelled out, for `affine_grid` multiplies matrices: with TF32 it would be a tenth of a pixel off.
+    pixel = (2 * torch.arange(size, device=image.device) + 1) / size - 1
     cos, sin = geometry.angle.cos(), geometry.angle.sin()
     mirror = torch.where(geometry.flip, -1.0, 1.0)
-    turn = torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).view(-1, 2, 2)
-    affine = torch.cat([geometry.half_side[:, :, None] * turn, geometry.centre[:, :, None]], dim=2)
-    grid = functional.affine_grid(affine, [len(image), 1, size, size], align_corners=False)
+    right = geometry.half_side * torch.stack([cos * mirror, sin * mirror], dim=1)  # one step to the right, in the film
+    down = geometry.half_side * torch.stack([-sin, cos], dim=1)
+    centre, right, down = (point[:, None, None] for point in (geometry.centre, right, down))
+    grid = (centre + right * pixel[:, None]) + down * pixel[:, None, None]  # [B, size, size, 2]
     inside = (grid.abs() <= 1).all(dim=-1).unsqueeze(1)
     view = functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return view * inside  # zero padding would also darken the film's own last row of pixels
 
 
-def jitter(image: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-    """Brightness and contrast, each by its own factor, in a random order an image; [0, 1] float [B, 1, H, W]."""
-    uniform = _Uniform(len(image), generator)
-    by_brightness = _per_image(uniform(1 - augment.brightness, 1 + augment.brightness))
-    by_contrast = _per_image(uniform(1 - augment.contrast, 1 + augment.contrast))
-    brightness_first = _per_image(uniform(0, 1) < 0.5)
-    one = contrast(brightness(image, by_brightness), by_contrast)
-    other = brightness(contrast(image, by_contrast), by_brightness)
-    return torch.where(brightness_first, one, other)
+def jitter(image: Tensor, by_brightness: Tensor, by_contrast: Tensor, brightness_first: Tensor) -> Tensor:
+    """Brightness and contrast, each by its own factor [B], in each image's order; [0, 1] float [B, 1, H, W]."""
+    by_brightness, by_contrast, first = (
+        values.view(-1, 1, 1, 1) for values in (by_brightness, by_contrast, brightness_first)
+    )
+    for brightens, factor in (
+        (first, torch.where(first, by_brightness, by_contrast)),
+        (~first, torch.where(first, by_contrast, by_brightness)),
+    ):
+        image = _stretch(image, factor, _mean(image) * ~brightens)
+    return image
 
 
 def brightness(image: Tensor, factor: Tensor) -> Tensor:
     """Scale [0, 1] intensities by a factor [B, 1, 1, 1], clamped."""
-    return (image * factor).clamp(0, 1)
+    return _stretch(image, factor, torch.zeros_like(factor))
 
 
 def contrast(image: Tensor, factor: Tensor) -> Tensor:
     """Stretch [0, 1] intensities about each image's mean by a factor [B, 1, 1, 1], clamped."""
-    mean = image.mean(dim=(1, 2, 3), keepdim=True)
-    return ((image - mean) * factor + mean).clamp(0, 1)
+    return _stretch(image, factor, _mean(image))
 
 
-def cutout(image: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-    """Zero square holes [B, 1, H, W]; centres are uniform over the image, holes are cut off at its border.
+def jigsaw(image: Tensor, tiles: Tensor) -> Tensor:
+    """Put tile `tiles[i]` in place i of each view, [B, 1, S, S]; tiles [B, 9] count row by row.
+
+    Tiles are S // 3 pixels square. Where 3 does not divide S, they lie in the middle, and the one pixel about them
+    (on one side, right and below, or on each) stays.
+    """
+    count, _, size, _ = image.shape
+    side = size // TILES
+    first = (size - TILES * side) // 2
+    middle = slice(first, first + TILES * side)
+    cut = image[:, 0, middle, middle].view(count, TILES, side, TILES, side).transpose(2, 3).flatten(1, 2)
+    moved = cut[torch.arange(count, device=image.device)[:, None], tiles]
+    result = image.clone()
+    result[:, 0, middle, middle] = moved.view(count, TILES, TILES, side, side).transpose(2, 3).flatten(1, 2).flatten(2)
+    return result
+
+
+def cutout(image: Tensor, holes: Tensor, side: int) -> Tensor:
+    """Zero square holes [B, 1, S, S] about centres [B, holes, 2] (row, column), cut off at the border.
 
     A hole covers the pixels from centre - side // 2 (inclusive) to centre - side // 2 + side (exclusive).
     """
-    size = image.shape[-1]
-    side = round(augment.cutout_side * size)
-    pixel = torch.arange(size, device=image.device)
+    pixel = torch.arange(image.shape[-1], device=image.device)
+    first = holes.transpose(0, 1)[..., None] - side // 2
+    inside = (pixel >= first) & (pixel < first + side)  # [holes, B, 2, S]: rows, columns
     keep = torch.ones_like(image, dtype=torch.bool)
-    for _ in range(augment.cutout_holes):
-        first = torch.randint(size, (2, len(image), 1), generator=generator, device=image.device) - side // 2
-        inside = (pixel >= first) & (pixel < first + side)  # [2, B, size]: rows, columns
-        keep &= ~(inside[0, :, None, :, None] & inside[1, :, None, None, :])
+    for hole in inside:
+        keep &= ~(hole[:, 0, :, None] & hole[:, 1, None, :]).unsqueeze(1)
     return image * keep
 
 
 class _Uniform:
     """Draws [B] numbers uniformly in [low, high) on the generator's device."""
 
-    def __init__(self, batch_size: int, generator: torch.Generator) -> None:
-        self.batch_size, self.generator = batch_size, generator
+    def __init__(self, count: int, generator: torch.Generator) -> None:
+        self.count, self.generator = count, generator
 
     def __call__(self, low: float, high: float) -> Tensor:
-        drawn = torch.rand(self.batch_size, generator=self.generator, device=self.generator.device)
+        drawn = torch.rand(self.count, generator=self.generator, device=self.generator.device)
         return low + (high - low) * drawn
 
 
-def _per_image(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1, 1)
+def _mean(image: Tensor) -> Tensor:
+    return image.mean(dim=(1, 2, 3), keepdim=True)
+
+
+def _stretch(image: Tensor, factor: Tensor, about: Tensor) -> Tensor:
+    return ((image - about) * factor + about).clamp(0, 1)

@@ -1,28 +1,37 @@
 """What a run trains on, and in which order: functions of recipe and store alone, so that a resumed run finds both."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from c2l_models.errors import DatasetError
 
-from .image_store import ImageStore
+from .distributed import ALONE, World
+from .image_store import ImageStore, split_patients
 from .recipe import Recipe
+
+READ_AHEAD = 2
+"""Batches that are gathered before they are asked for."""
 
 
 def training_rows(recipe: Recipe, store: ImageStore) -> np.ndarray:
     """The store's rows that a recipe trains on, int64 [N], ascending, each once.
 
     Rows of a split named "test" are among them only where a source asks for that split, or for all ("dataset:*").
+    Patients that `recipe.hold_out` leaves out are those of `split_patients` with seed 0.
 
     Raises:
         DatasetError: a source of the recipe is not in the store.
     """
     no_test = store.index["split"].to_numpy() != "test"
     if not recipe.sources:
-        return np.flatnonzero(no_test)
+        return _without_held_out(np.flatnonzero(no_test), recipe, store)
     parts = []
     for source in recipe.sources:
         dataset, _, split = source.partition(":")
@@ -35,7 +44,11 @@ def training_rows(recipe: Recipe, store: ImageStore) -> np.ndarray:
                 "make a store that does with `c2l prepare`, or name what there is: --recipe.sources"
             )
         parts.append(part)
-    return np.unique(np.concatenate(parts))
+    return _without_held_out(np.unique(np.concatenate(parts)), recipe, store)
+
+
+def _without_held_out(rows: np.ndarray, recipe: Recipe, store: ImageStore) -> np.ndarray:
+    return rows[~split_patients(store.patients[rows], recipe.hold_out, seed=0)] if recipe.hold_out else rows
 
 
 def epoch_order(rows: np.ndarray, recipe: Recipe, epoch: int) -> np.ndarray:
@@ -43,16 +56,91 @@ def epoch_order(rows: np.ndarray, recipe: Recipe, epoch: int) -> np.ndarray:
     return np.random.default_rng((recipe.seed, epoch)).permutation(rows)
 
 
-def batches(images: ImageStore, rows: np.ndarray, recipe: Recipe, first: int = 0) -> Iterator[tuple[Tensor, float]]:
-    """A run's batches from step `first` on: uint8 [B, 1, S, S], each with the seconds that it was waited for.
+@dataclass(frozen=True)
+class Batch:
+    """One step's images.
 
-    An epoch's last images that do not fill a batch are left out; the next epoch has another order.
+    Attributes:
+        images: uint8 [B, 1, S, S] on the device: this process's part.
+        rows: int64 [W B], which rows of the store the whole batch is.
+        waited: seconds that the step had to wait for it.
     """
+
+    images: Tensor
+    rows: np.ndarray
+    waited: float
+
+
+def batches(
+    store: ImageStore,
+    rows: np.ndarray,
+    recipe: Recipe,
+    device: torch.device,
+    world: World = ALONE,
+    first: int = 0,
+) -> Iterator[Batch]:
+    """A run's batches from step `first` on.
+
+    An epoch's last images that do not fill a batch are left out; the next epoch has another order. A store that fits
+    is held by the GPU; of any other, batches are read ahead while the device computes.
+    """
+    upcoming: Iterator[tuple[np.ndarray, Tensor]]
+    if fits(store, device):
+        store = store.to(device)
+        upcoming = ((part, store[own]) for part, own in _parts(rows, recipe, device, world, first))
+    else:
+        upcoming = _read_ahead(store, _parts(rows, recipe, torch.device("cpu"), world, first), device)
+    while True:
+        began = time.perf_counter()
+        found = next(upcoming, None)
+        if found is None:
+            return
+        part, images = found
+        yield Batch(images, part, time.perf_counter() - began)
+
+
+def fits(store: ImageStore, device: torch.device) -> bool:
+    """Whether a GPU holds the whole store and has as much left for the networks; for the CPU it is mapped as it is."""
+    if device.type != "cuda":
+        return False
+    return store.images.nbytes <= torch.cuda.get_device_properties(device).total_memory / 2
+
+
+def batch_rows(rows: np.ndarray, recipe: Recipe, step: int) -> np.ndarray:
+    """The rows of a step's batch, int64 [W B]."""
+    epoch, position = divmod(step, len(rows) // recipe.batch_size)
+    return epoch_order(rows, recipe, epoch)[position * recipe.batch_size :][: recipe.batch_size]
+
+
+def _parts(
+    rows: np.ndarray, recipe: Recipe, device: torch.device, world: World, first: int
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Each step's rows, and this process's share of them on the device, to which an epoch's order is sent once."""
     steps_per_epoch = len(rows) // recipe.batch_size
     for step in range(first, recipe.epochs * steps_per_epoch):
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == first:
             order = epoch_order(rows, recipe, epoch)
-        began = time.perf_counter()
-        batch = images[order[position * recipe.batch_size : (position + 1) * recipe.batch_size]]
-        yield batch, time.perf_counter() - began
+            here = torch.from_numpy(order).to(device)
+        part = slice(position * recipe.batch_size, (position + 1) * recipe.batch_size)
+        yield order[part], world.block(here[part])
+
+
+def _read_ahead(
+    store: ImageStore, parts: Iterator[tuple[np.ndarray, Tensor]], device: torch.device
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """The parts' images, gathered by a thread while the device computes, from pinned memory where it is a GPU."""
+
+    def gather(own: Tensor) -> Tensor:
+        images = store[own]
+        return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
+
+    waiting: deque[tuple[np.ndarray, Future[Tensor]]] = deque()
+    with ThreadPoolExecutor(1) as reader:
+        for part, own in parts:
+            waiting.append((part, reader.submit(gather, own)))
+            if len(waiting) > READ_AHEAD:
+                ready, images = waiting.popleft()
+                yield ready, images.result()
+        for ready, images in waiting:
+            yield ready, images.result()

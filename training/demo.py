@@ -83,7 +83,7 @@ def run_demo(
         store.path: "the images as one array, an index, and what was refused and why (refused.parquet)",
         picture: "films at the left, each with its nearest to the right",
         run / "curves.png": "loss, contrast and k-NN curves of the pretraining",
-        run: "the run: recipe, log, TensorBoard files, checkpoint",
+        run: "the run: recipe, log, TensorBoard files, checkpoints",
         weights: "the network just pretrained, for resnet18(weights=…)",
     }
     console.rule("Written")

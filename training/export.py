@@ -18,32 +18,41 @@ from .run_folder import load_run_store
 
 
 def load_run_backbone(
-    run_folder: Path, store: ImageStore | None = None, teacher: bool = False, size: int | None = None
+    run_folder: Path,
+    store: ImageStore | None = None,
+    teacher: bool | None = None,
+    size: int | None = None,
+    best: bool = False,
 ) -> tuple[nn.Module, Recipe]:
     """The backbone of a run's checkpoint, one channel in, [B, 1, S, S] -> [B, F], in eval mode.
 
-    Its batch-norm statistics are recalibrated on clean training images at `size` pixels (the recipe's by default).
+    Its batch-norm statistics are recalibrated on clean training images at `size` pixels (the recipe's by default),
+    unless the recipe says otherwise.
 
     Args:
         run_folder: a folder that `pretrain` wrote, finished or not.
         store: the images it trained on; by default the store that the run names.
-        teacher: take the teacher's weights; the paper takes the student's.
+        teacher: the teacher's weights or the student's; None: the recipe's choice (the paper's is the student).
         size: side of the images that the network will see.
+        best: take the checkpoint that was best by probe, not the last one.
 
     Raises:
         RunError: no readable checkpoint.
         DatasetError: the store is not where the run found it.
     """
-    state = checkpoint.load(run_folder)
+    state = checkpoint.load(run_folder, best).state
     recipe = from_dict(state["recipe"])
+    if teacher is None:
+        teacher = recipe.exported == "teacher"
     prefix = ("teacher" if teacher else "student") + ".backbone."
     backbone = timm.create_model(recipe.architecture, pretrained=False, in_chans=1, num_classes=0)
     own = {key.removeprefix(prefix): value for key, value in state["c2l"].items() if key.startswith(prefix)}
     backbone.load_state_dict(own)
-    store = store or load_run_store(run_folder)
-    rows = training_rows(recipe, store)
-    films = clean_batches(store, calibration_rows(rows), size or recipe.size, recipe.mean, recipe.std)
-    recalibrate_batch_norm(backbone, films)
+    if recipe.recalibrate:
+        store = store or load_run_store(run_folder)
+        rows = calibration_rows(training_rows(recipe, store))
+        films = clean_batches(store, rows, size or recipe.size, recipe.mean, recipe.std)
+        recalibrate_batch_norm(backbone, films)
     return backbone.eval(), recipe
 
 
@@ -51,17 +60,18 @@ def export_run(
     run_folder: Path,
     path: Path,
     store: ImageStore | None = None,
-    teacher: bool = False,
+    teacher: bool | None = None,
     tag: str = "custom",
     size: int | None = None,
     license: str = "unknown",
+    best: bool = False,
 ) -> Path:
     """Write a run's backbone as safetensors with its own configuration; arguments as in `load_run_backbone`.
 
     The file loads with `c2l_models.resnet18(weights=path)` and says how images are to be prepared for it.
     """
     store = store or load_run_store(run_folder)
-    backbone, recipe = load_run_backbone(run_folder, store, teacher, size)
+    backbone, recipe = load_run_backbone(run_folder, store, teacher, size, best)
     side = size or recipe.size
     config = {
         "architecture": recipe.architecture,

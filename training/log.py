@@ -1,50 +1,102 @@
-"""What a run says of itself: a progress line, JSON lines, TensorBoard files and a picture of the curves."""
+"""What a run says of itself: a progress line, JSON lines and TensorBoard files."""
 
 import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
+
+from .distributed import ALONE, World
 
 NAME = "log.jsonl"
 
 
-class RunLog:
-    """Collects each step's figures on the device and reads them once a step group.
+class StepGroup:
+    """The figures of the steps since the last line of the log: left on the device, so that no step waits for it."""
 
-    Use as a context manager. `log.jsonl` has one object a step group (`"kind": "train"`) and one a probe
-    (`"kind": "probe"`). Lines of steps after `step` are dropped, so a resumed run tells each step once.
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.figures: list[torch.Tensor] = []
+        self.clear()
+
+    def __len__(self) -> int:
+        return len(self.figures)
+
+    def add(self, images: int, data_wait: float, figures: dict[str, torch.Tensor]) -> None:
+        """Take a step's figures, scalar tensors; `images` of all processes, `data_wait` in seconds."""
+        self.names = list(figures)
+        self.figures.append(torch.stack([value.detach().float() for value in figures.values()]))
+        self.images += images
+        self.data_wait += data_wait
+
+    def read(self, world: World = ALONE) -> torch.Tensor:
+        """Each step's figures, float32 [steps, figures], the means over processes: here the device is waited for."""
+        return world.mean(torch.stack(self.figures)).cpu()
+
+    def clear(self) -> None:
+        """Begin the next group."""
+        self.figures = []
+        self.images, self.data_wait, self.began = 0, 0.0, time.perf_counter()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done within is not counted as the steps' time."""
+        began = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - began
+
+    def speed(self) -> dict[str, float]:
+        """Images a second, and the share of the time that steps waited for images."""
+        seconds = time.perf_counter() - self.began
+        return {"images_per_second": self.images / seconds, "data_wait": self.data_wait / seconds}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Names and figures, without timings."""
+        return {"names": self.names, "figures": self.figures}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on within a group that a stopped run left open."""
+        self.names, self.figures = state["names"], state["figures"]
+
+
+class RunLog:
+    """What rank 0 writes and shows.
+
+    Use as a context manager. `log.jsonl` has one object a step group (`"kind": "train"`), one a probe (`"probe"`) and
+    one a thing that a person should know (`"note"`). Lines of steps after `step` are dropped, so a resumed run tells
+    each step once. A full disk stops nothing: what could not be written is tried again with the next line.
     """
 
-    _names: list[str]
-    _sum: torch.Tensor | None
-    _images: int
-    _steps: int
-    _data_wait: float
-
-    def __init__(self, folder: Path, total_steps: int, step: int = 0, progress: bool = True) -> None:
+    def __init__(
+        self, folder: Path, total_steps: int, step: int = 0, writes: bool = True, progress: bool = True
+    ) -> None:
+        """`step`: steps done; `writes`: whether this process is the one that writes and shows anything."""
         self.path = folder / NAME
-        self._drop_after(step)
-        self._file = self.path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self._file = self._board = None
+        if writes:
+            self._drop_after(step)
+            self._file = self.path.open("a")
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total} steps"),
             TimeElapsedColumn(),
+            TextColumn("ETA"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
-            disable=not progress,
+            console=Console(stderr=True),
+            disable=not (writes and progress),
         )
         self._task = self._progress.add_task("pretraining", total=total_steps, completed=step, figures="")
-        self._start_group()
 
     def __enter__(self) -> "RunLog":
         self._progress.start()
@@ -54,71 +106,62 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
-        self._file.close()
-        self._board.close()
+        for file in (self._file, self._board):
+            with suppress(OSError):
+                if file:
+                    file.close()
 
-    def add(self, images: int, data_wait: float, **figures: torch.Tensor) -> None:
-        """Take one step's figures: scalar tensors, left where they are; `data_wait` in seconds."""
-        self._images += images
-        self._data_wait += data_wait
-        self._steps += 1
-        stacked = torch.stack([value.detach().float() for value in figures.values()])
-        self._sum = stacked if self._sum is None else self._sum.to(stacked.device) + stacked
-        self._names = list(figures)
+    def advance(self) -> None:
+        """One step is done."""
         self._progress.advance(self._task)
 
-    def write_group(self, step: int, epoch: float, lr: float) -> dict[str, float]:
-        """Average the steps since the last group (the one time that the device is waited for) and write them."""
-        assert self._sum is not None
-        means = dict(zip(self._names, (self._sum / self._steps).tolist(), strict=True))
-        seconds = time.perf_counter() - self._began
-        speed = {"images_per_second": self._images / seconds, "data_wait": self._data_wait / seconds}
+    def write_group(self, step: int, epoch: float, lr: float, group: StepGroup, figures: torch.Tensor) -> None:
+        """Write the means of a group's `figures`, [steps, figures] as `StepGroup.read` gives them, and its speed."""
+        means = dict(zip(group.names, figures.mean(dim=0).tolist(), strict=True))
+        speed = group.speed()
         self._write("train", step, {"epoch": epoch, "lr": lr, **means, **speed})
-        figures = f"loss {means['loss']:.3f}  top-1 {means['top1']:.2f}  {speed['images_per_second']:.0f} images/s"
-        self._progress.update(self._task, figures=figures)
-        self._start_group()
-        return means
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What is done within is not counted as the steps' time."""
-        began = time.perf_counter()
-        yield
-        self._began += time.perf_counter() - began
-
-    def state_dict(self) -> dict[str, Any]:
-        """The open step group's figures, without its timings."""
-        return {"sum": self._sum, "names": self._names, "steps": self._steps}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on within a step group that a stopped run left open."""
-        self._sum, self._names, self._steps = state["sum"], state["names"], state["steps"]
+        shown = (
+            f"loss {means['loss']:.3f}  top-1 {means['top1']:.2f}  {speed['images_per_second']:.0f} images/s  "
+            f"{speed['data_wait']:.0%} waiting"
+        )
+        self._progress.update(self._task, figures=shown)
 
     def write_probe(self, step: int, epoch: int, auroc: dict[str, float]) -> None:
         """Write a probe's mean AUROC, one a task."""
         self._write("probe", step, {"epoch": epoch, **auroc})
-        self._progress.console.print(
-            f"epoch {epoch}: k-NN AUROC " + ", ".join(f"{task} {value:.3f}" for task, value in auroc.items())
-        )
+        self._say(f"epoch {epoch}: k-NN AUROC " + ", ".join(f"{task} {value:.3f}" for task, value in auroc.items()))
+
+    def write_note(self, step: int, text: str) -> None:
+        """Say something on stderr and in the log."""
+        self._say(text)
+        self._write_line({"kind": "note", "step": step, "text": text})
+
+    def _say(self, text: str) -> None:
+        if self._file is not None:
+            self._progress.console.print(text, markup=False, soft_wrap=True)
 
     def _write(self, kind: str, step: int, figures: dict[str, float]) -> None:
         known = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-        self._file.write(json.dumps({"kind": kind, "step": step, **known}) + "\n")
-        self._file.flush()
-        for name, value in figures.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        self._write_line({"kind": kind, "step": step, **known})
+        if self._board is None:
+            return
+        with suppress(OSError):
+            for name, value in figures.items():
+                self._board.add_scalar(f"{kind}/{name}", value, step)
 
-    def _start_group(self) -> None:
-        self._sum = None
-        self._names = []
-        self._images = self._steps = 0
-        self._data_wait = 0.0
-        self._began = time.perf_counter()
+    def _write_line(self, line: dict[str, Any]) -> None:
+        if self._file is None:
+            return
+        with suppress(OSError):  # what a full disk refuses stays in the file's buffer
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
 
     def _drop_after(self, step: int) -> None:
         if self.path.is_file():
             kept = [json.dumps(line) + "\n" for line in read(self.path.parent) if line["step"] <= step]
-            self.path.write_text("".join(kept))
+            beside = self.path.with_suffix(".partial")
+            beside.write_text("".join(kept))
+            beside.replace(self.path)  # a kill leaves the old log or the new one
 
 
 def read(run_folder: Path) -> list[dict[str, Any]]:
@@ -130,43 +173,3 @@ def read(run_folder: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
-
-
-def draw_curves(run_folder: Path) -> Path:
-    """Draw a run's log: loss terms; contrast and feature spread; k-NN AUROC; learning rate. Gives the PNG's path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    lines = read(run_folder)
-    train = [line for line in lines if line["kind"] == "train"]
-    probes = [line for line in lines if line["kind"] == "probe"]
-    steps = [line["step"] for line in train]
-    figure, axes = pyplot.subplots(2, 2, figsize=(10, 6), sharex=True, layout="constrained")
-    panels = (
-        (axes[0, 0], "loss, mean over the batch", {"loss": "(A + M) / 3", "loss_a": "A", "loss_m": "M (two terms)"}),
-        (axes[0, 1], "contrast", {"top1": "top-1 of the contrast", "spread": "feature spread (1: even)"}),
-        (axes[1, 1], "learning rate", {"lr": "learning rate"}),
-    )
-    for axis, title, curves in panels:
-        for key, label in curves.items():
-            axis.plot(steps, [line[key] for line in train], "." if len(steps) == 1 else "-", label=label)
-        axis.set_title(title, loc="left", fontsize=10)
-        axis.legend(frameon=False, fontsize=8)
-    axes[0, 1].set_ylim(0, 1.05)
-    axes[1, 0].set_title("k-NN AUROC, held-out training patients", loc="left", fontsize=10)
-    tasks = sorted({key for line in probes for key in line} - {"kind", "step", "epoch"})
-    for task in tasks:
-        axes[1, 0].plot([line["step"] for line in probes], [line[task] for line in probes], "o-", ms=3, label=task)
-    if tasks:
-        axes[1, 0].legend(frameon=False, fontsize=8)
-    for axis in axes.flat:
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    for axis in axes[1]:
-        axis.set_xlabel("step")
-    path = run_folder / "curves.png"
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-    return path

@@ -8,20 +8,29 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from .distributed import ALONE, World
+
 
 class Encoder(nn.Module):
     """A one-channel backbone and one linear projection.
 
     Attributes:
         backbone: timm network, [B, 1, S, S] -> [B, F].
-        projection: linear, [B, F] -> [B, D], not normalised (feature mixup mixes before the L2 norm).
+        projection: [B, F] -> [B, D], not normalised (feature mixup mixes before the L2 norm).
     """
 
-    def __init__(self, architecture: str, feature_dim: int) -> None:
+    def __init__(
+        self, architecture: str, feature_dim: int, projection: str = "linear", projection_dropout: float = 0.0
+    ) -> None:
+        """`projection`: "linear", or "mlp", two layers with a ReLU; `projection_dropout`: of its input."""
         super().__init__()
         backbone: Any = timm.create_model(architecture, pretrained=False, in_chans=1, num_classes=0)
         self.backbone = backbone
-        self.projection = nn.Linear(backbone.num_features, feature_dim)
+        width = backbone.num_features
+        head: nn.Module = nn.Linear(width, feature_dim)
+        if projection == "mlp":
+            head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), head)
+        self.projection = nn.Sequential(nn.Dropout(projection_dropout), head) if projection_dropout else head
 
     def forward(self, x: Tensor) -> Tensor:
         return self.projection(self.backbone(x))
@@ -32,14 +41,28 @@ def in_groups(network: nn.Module, x: Tensor, group: int) -> Tensor:
     return torch.cat([network(rows) for rows in x.split(group)])
 
 
-def in_shuffled_groups(network: nn.Module, x: Tensor, group: int, generator: torch.Generator) -> Tensor:
-    """ShuffleBN: `in_groups` after a shuffle that is undone in the output.
+def in_shuffled_groups(
+    network: nn.Module, x: Tensor, group: int, generator: torch.Generator, world: World = ALONE
+) -> Tensor:
+    """ShuffleBN: `in_groups` after a shuffle over all processes, undone in the output.
 
     A key is normalised with other images than its query is, so that batch statistics do not tell which key belongs
     to which query.
+
+    Args:
+        network: [B, …] -> [B, D], run without gradient.
+        x: this process's images [B, …]; all W processes' are shuffled together, and each takes an equal part.
+        group: images that share batch statistics.
+        generator: in the same state on every process.
+        world: the processes.
+
+    Returns:
+        Every process's outputs [W B, D], on each of them, in the order of `World.gather`.
     """
-    shuffle = torch.randperm(len(x), generator=generator).to(x.device)
-    return in_groups(network, x[shuffle], group)[shuffle.argsort()]
+    everyone = world.gather(x)
+    shuffle = torch.randperm(len(everyone), generator=generator, device=generator.device).to(x.device)
+    shuffled = world.gather(in_groups(network, everyone[world.block(shuffle)], group))
+    return shuffled[shuffle.argsort()]
 
 
 @torch.no_grad()

@@ -6,13 +6,16 @@ Recipes are TOML files in `recipes/`; a key that a file leaves out has the defau
 
 import dataclasses
 import json
-import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
+
+from rich.table import Table
 
 from c2l_models.errors import RecipeError
+
+from .recipe_checks import build, check, check_values
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -33,10 +36,39 @@ class Augment:
     """Contrast factor is drawn from [1 - c, 1 + c]."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
+    jigsaw: float = 0.0
+    """Probability that a view's 3×3 tiles are permuted, before cutout (Table 2's "Jigsaw": 0.5)."""
     cutout_holes: int = 3
     """Number of square holes."""
     cutout_side: float = 32 / 224
     """A hole's side, as a share of the view's side (32 of 224 pixels)."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is contrasted, and how: the defaults are the method, all else an ablation or a reading of the paper.
+
+    "clean": the clean views' contrast, CE(v_1^A, v_2^A), loss_A; "mixed": CE(v_1^M, v_2^M) and "feature":
+    CE(v_1^M, v_m), together loss_M (lines 12 and 13). A term's keys enter Q, those of an absent one do not.
+    """
+
+    terms: tuple[Literal["clean", "mixed", "feature"], ...] = ("clean", "mixed", "feature")
+    """The terms of the loss; it is their mean."""
+    mixup: Literal["shared", "separate"] = "shared"
+    """shared: one λ and one permutation for both views (batch mixup); separate: a draw for each (traditional)."""
+    mixup_lambda: Literal["beta", "max"] = "beta"
+    """beta: λ ~ Beta(alpha, alpha) (equation 1); max: max(λ, 1 - λ), as the released code; the same but for order."""
+    feature_mixup: Literal["before_norm", "after_norm"] = "before_norm"
+    """Whether the teacher's features are mixed before or after their L2 norm. Not said in the paper; the released
+    code's is before."""
+    queue_update: Literal["after_step", "interleaved"] = "after_step"
+    """after_step: line 18; interleaved: each term's keys enter Q before the next term, as in the released code, so
+    that near-duplicates are among the negatives."""
+    shuffle_bn: bool = True
+    """Whether the teacher's batch is shuffled before it is normalised in groups. Not in the paper; in the released
+    code."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """mean: over batch and terms; sum: over both, as the paper prints it, which multiplies the rate by 3 B."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +92,15 @@ class Recipe:
 
     name: str
     description: str = ""
+    table: str = ""
+    """The table and row of the paper that it is for, as in "Table 1, Bat. Mix."."""
     architecture: Literal["resnet18", "densenet121"] = "resnet18"
     sources: tuple[str, ...] = ()
     """What is trained on: "dataset:split"; "dataset", all of it but a split named "test"; "dataset:*", all of it.
     None: the whole store but splits named "test"."""
+    hold_out: float = 0.0
+    """Share of the patients that are left out of training, chosen by the hash of their ids (section 5 keeps 16k of
+    86k images for fine-tuning)."""
 
     size: int = 224
     """Side of a view, pixels."""
@@ -76,6 +113,11 @@ class Recipe:
 
     feature_dim: int = 128
     """D. Not printed in the paper; the released code's."""
+    projection: Literal["linear", "mlp"] = "linear"
+    """From backbone to feature: one linear layer, or two with a ReLU between. Not printed in the paper; the released
+    code's is linear."""
+    projection_dropout: float = 0.0
+    """Dropout before the projection (Table 2's "Dropout": 0.5)."""
     temperature: float = 0.07
     """Not printed in the paper; the released code's."""
     queue_length: int = 32768
@@ -84,27 +126,46 @@ class Recipe:
     """θ of equation 2."""
     mixup_alpha: float = 1.0
     """λ ~ Beta(alpha, alpha) (equation 1)."""
+    mixup_blocks: int = 1
+    """Equal blocks of the batch that images are mixed within; at least as many as processes, so that no image travels
+    for mixup. With 8, runs on 1, 2, 4 and 8 processes compute the same."""
     batch_norm_group: int = 32
     """Images that share batch statistics (the released code: 4 GPUs of 32). A group as large as the batch would leave
     ShuffleBN nothing to shuffle."""
 
+    views: Literal["each_step", "once"] = "each_step"
+    """When an image's two views are drawn: at each step, as the released code, or once before the loop, as lines 1
+    and 2 of Algorithm 1 read."""
+
+    objective: Objective = field(default_factory=Objective)
     augment: Augment = field(default_factory=Augment)
     optimizer: Optimizer = field(default_factory=Optimizer)
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast of the networks; losses, features and parameters stay float32."""
+    compile: bool = False
+    """Compile student and teacher with `torch.compile`: minutes at the start, for a gain that depends on the GPU."""
+    recalibrate: bool = True
+    """Whether batch norm's statistics are set anew on clean images before a probe and an export."""
+    exported: Literal["student", "teacher"] = "student"
+    """Whose weights an export takes."""
     log_every: int = 20
     """Steps between two lines of the log."""
-    checkpoint_every: int = 200
+    checkpoint_every: int = 500
     """Steps between two checkpoints; one is also written after each epoch."""
+    keep_checkpoints: int = 3
+    """The last so many are kept, and the best by probe."""
     probe_every: int = 5
     """Epochs between two k-NN probes; 0: none."""
 
     def __post_init__(self) -> None:
-        for part in (self, self.augment, self.optimizer):
-            _check_values(part)
-        _check(self.batch_size % self.batch_norm_group == 0, self, "batch_size", "a multiple of batch_norm_group")
-        _check(self.queue_length >= 3 * self.batch_size, self, "queue_length", "at least 3 * batch_size")
+        for part in (self, self.objective, self.augment, self.optimizer):
+            check_values(part)
+        terms = self.objective.terms
+        check(0 < len(terms) == len(set(terms)), self.objective, "terms", "one or more, each once")
+        check(self.batch_size % self.batch_norm_group == 0, self, "batch_size", "a multiple of batch_norm_group")
+        check(self.batch_size % self.mixup_blocks == 0, self, "mixup_blocks", "a divisor of batch_size")
+        check(self.queue_length >= 3 * self.batch_size, self, "queue_length", "at least 3 * batch_size")
 
     def lr_at(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
@@ -117,14 +178,7 @@ class Recipe:
         return plain
 
 
-# What a value may be, beside its type; for pairs, each of the two.
-_POSITIVE = {
-    *("size", "std", "batch_size", "epochs", "feature_dim", "temperature", "queue_length", "mixup_alpha"),
-    *("batch_norm_group", "log_every", "checkpoint_every", "crop_scale", "crop_ratio", "lr_decay"),
-}
-_NOT_NEGATIVE = {"seed", "probe_every", "rotation", "cutout_holes", "lr", "weight_decay", "lr_milestones"}
-_SHARE = {"crop_scale", "brightness", "contrast", "flip", "cutout_side", "teacher_momentum", "momentum"}
-_ASCENDING = {"crop_scale", "crop_ratio"}
+SECTIONS = {"objective": Objective, "augment": Augment, "optimizer": Optimizer}
 
 
 def list_recipes() -> list[str]:
@@ -152,56 +206,16 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 def from_dict(values: dict[str, Any]) -> Recipe:
     """The inverse of `Recipe.to_dict`, strict: see `load_recipe` for what is raised."""
     values = dict(values)
-    for key, section in (("augment", Augment), ("optimizer", Optimizer)):
+    for key, section in SECTIONS.items():
         if key in values:
-            values[key] = _build(section, values[key], key)
-    recipe: Recipe = _build(Recipe, values, "the recipe")
+            values[key] = build(section, values[key], key)
+    recipe: Recipe = build(Recipe, values, "the recipe")
     return recipe
 
 
-def _build(kind: Any, values: Any, where: str) -> Any:
-    """A dataclass from a table: lists become tuples; unknown keys are refused."""
-    names = [f.name for f in dataclasses.fields(kind)]
-    if not isinstance(values, dict):
-        raise RecipeError(f"{where} = {values!r}; wanted a table of {', '.join(names)}")
-    if missing := [f.name for f in dataclasses.fields(kind) if _is_required(f) and f.name not in values]:
-        raise RecipeError(f"{where} has no {', '.join(missing)}")
-    if unknown := sorted(set(values) - set(names)):
-        raise RecipeError(f"unknown key {', '.join(unknown)} in {where}; there are {', '.join(names)}")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-
-def _is_required(field: Any) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _check_values(part: Any) -> None:
-    """Raise RecipeError for a value of the wrong type or outside its range."""
-    for key, hint in get_type_hints(type(part)).items():
-        value = getattr(part, key)
-        _check(_fits(value, hint), part, key, getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint))
-        numbers = value if isinstance(value, tuple) else (value,)
-        _check(key not in _POSITIVE or min(numbers) > 0, part, key, "above 0")
-        _check(key not in _NOT_NEGATIVE or min(numbers, default=0) >= 0, part, key, "0 or above")
-        _check(key not in _SHARE or 0 <= min(numbers) <= max(numbers) <= 1, part, key, "in [0, 1]")
-        _check(key not in _ASCENDING or numbers[0] <= numbers[1], part, key, "the lower one first")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a field's type; a float may be written as an int, and has to be finite."""
-    arguments = get_args(hint)
-    if get_origin(hint) is Literal:
-        return value in arguments
-    if get_origin(hint) is tuple:
-        if not isinstance(value, tuple):
-            return False
-        kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
-        return len(value) == len(kinds) and all(map(_fits, value, kinds))
-    if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is hint
-
-
-def _check(holds: bool, part: Any, key: str, wanted: str) -> None:
-    if not holds:
-        raise RecipeError(f"{key} = {getattr(part, key)!r}; wanted {wanted}")
+def recipe_table() -> Table:
+    """What `list_recipes` names, to be printed: name, table and row of the paper, description."""
+    table = Table("recipe", "paper", "what it is", box=None, pad_edge=False)
+    for recipe in map(load_recipe, list_recipes()):
+        table.add_row(recipe.name, recipe.table, recipe.description)
+    return table

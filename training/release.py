@@ -52,7 +52,7 @@ def release_run(
     Raises:
         RunError: a release of this name, or another default, exists; or the run trained on a test patient.
     """
-    recipe = from_dict(checkpoint.load(run_folder)["recipe"])
+    recipe = from_dict(checkpoint.load(run_folder).state["recipe"])
     name = f"{recipe.architecture}.{tag}"
     check_free(name, default)
     store = load_run_store(run_folder)

@@ -12,33 +12,41 @@ import torch
 
 from c2l_models.errors import DatasetError, RunError
 
+from .distributed import ALONE, World
 from .image_store import ImageStore
 from .recipe import Recipe
 
 LIBRARIES = ("c2l-models", "torch", "torchvision", "timm", "numpy", "pillow")
 
 
-def create_run_folder(folder: Path, recipe: Recipe, store: ImageStore, device: torch.device) -> None:
-    """Make the folder, with recipe.json (resolved) and run.json (store, machine, versions, code).
+def create_run_folder(
+    folder: Path, recipe: Recipe, store: ImageStore, device: torch.device, world: World = ALONE, again: bool = False
+) -> None:
+    """Make the folder, with recipe.json (resolved) and run.json (store, machine, processes, versions, code).
+
+    `again`: a run folder may be there already, of a run that was stopped before its first checkpoint.
 
     Raises:
-        RunError: it exists; a run is never written over.
+        RunError: the folder exists; a run is never written over.
     """
-    if folder.exists():
+    if folder.exists() and not (again and (folder / "run.json").is_file()):
         raise RunError(f"{folder} exists; choose another folder, or go on with that run: --resume")
-    folder.mkdir(parents=True)
     run = {
         "store": str(store.path.resolve()),
         "store_sha256": store.sha256,
         "store_size": store.size,
         "device": machine_name(device),
+        "processes": world.size,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {library: version(library) for library in LIBRARIES},
         "code": code_version(),
     }
+    made = folder if folder.exists() else folder.with_name(folder.name + ".partial")
+    made.mkdir(parents=True, exist_ok=True)
     for name, content in (("recipe.json", recipe.to_dict()), ("run.json", run)):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+        (made / name).write_text(json.dumps(content, indent=2) + "\n")
+    made.replace(folder)  # a run folder is never without its run.json
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Cutout, pixel by pixel."""
+"""Cutout and jigsaw, pixel by pixel."""
 
 
 def cut_out(image, centres, side):
@@ -10,4 +10,21 @@ def cut_out(image, centres, side):
                 down, right = row - (centre_row - side // 2), column - (centre_column - side // 2)
                 if 0 <= down < side and 0 <= right < side:
                     result[row][column] = 0.0
+    return result
+
+
+def jigsaw(image, tiles):
+    """A copy of a square image (rows of numbers) whose place i, of 3 x 3 counted row by row, shows tile `tiles[i]`.
+
+    Tiles are as large as three fit in a row; what is left over is as wide left and above as right and below, or one
+    pixel narrower, and stays.
+    """
+    result = [list(row) for row in image]
+    side = len(image) // 3
+    border = (len(image) - 3 * side) // 2
+    for place, tile in enumerate(tiles):
+        for row in range(side):
+            for column in range(side):
+                source = image[border + tile // 3 * side + row][border + tile % 3 * side + column]
+                result[border + place // 3 * side + row][border + place % 3 * side + column] = source
     return result

@@ -90,7 +90,7 @@ def tiny_run(tiny_recipe: Recipe, tiny_store: ImageStore, tmp_path_factory: pyte
 class SmallEncoder(nn.Module):
     """In place of a student or teacher where a step's cost is not the point."""
 
-    def __init__(self, architecture: str, feature_dim: int) -> None:
+    def __init__(self, architecture: str, feature_dim: int, *projection: object) -> None:
         super().__init__()
         pool = (nn.AdaptiveAvgPool2d(2), nn.Flatten())
         self.backbone = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), *pool)
@@ -105,3 +105,4 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Student and teacher of one convolution, and no picture of the curves."""
     monkeypatch.setattr(c2l, "Encoder", SmallEncoder)
     monkeypatch.setattr(loop, "draw_curves", lambda run_folder: run_folder)
+    monkeypatch.setattr(loop, "draw_first_batch", lambda *_: None)

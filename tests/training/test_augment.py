@@ -12,7 +12,7 @@ from torchvision.transforms import RandomResizedCrop, v2
 from torchvision.transforms.v2 import functional as tv
 
 from c2l_models.training import augment
-from c2l_models.training.augment import Geometry, clean_view, draw_geometry, resample, two_views
+from c2l_models.training.augment import Geometry, clean_view, draw_geometry, draw_view, resample, two_views
 from c2l_models.training.recipe import Augment, Recipe
 
 STILL = Augment(
@@ -168,43 +168,43 @@ def test_brightness_and_contrast_against_torchvision(factor):
     torch.testing.assert_close(augment.contrast(image, factors), contrast, rtol=0, atol=1e-6)
 
 
-def test_jitter_draws_a_factor_an_image_and_both_orders():
-    image = smooth(1).expand(400, -1, -1, -1)[..., ::8, ::8].contiguous()
-    only_bright = augment.jitter(image, Augment(contrast=0.0), seeded())
-    factors = (only_bright / image.clamp(min=1e-6)).flatten(1).median(dim=1).values.clamp(max=1.4)
-    assert factors.min() < 0.65
-    assert factors.max() > 1.2
-    still = augment.jitter(image, Augment(brightness=0.0, contrast=0.0), seeded())
-    torch.testing.assert_close(still, image, rtol=0, atol=1e-6)
-    # With both factors known, each image is in the one order or in the other, about half of them each.
-    generator = seeded(3)
-    bright, contrast = (0.6 + 0.8 * torch.rand(400, generator=generator).view(-1, 1, 1, 1) for _ in range(2))
-    jittered = augment.jitter(image, Augment(), seeded(3))
-    first = torch.stack(
-        [tv.adjust_contrast(tv.adjust_brightness(i, b), c) for i, b, c in zip(image, bright, contrast, strict=True)]
-    )
-    other = torch.stack(
-        [tv.adjust_brightness(tv.adjust_contrast(i, c), b) for i, b, c in zip(image, bright, contrast, strict=True)]
-    )
-    as_first, as_other = ((jittered - wanted).flatten(1).abs().amax(dim=1) < 1e-5 for wanted in (first, other))
-    assert (as_first | as_other).all()
-    assert 120 < (as_first & ~as_other).sum() < 280
+def test_jitter_against_torchvision_in_each_images_order():
+    images, count = smooth(1).expand(40, -1, -1, -1)[..., ::4, ::4].contiguous(), 40
+    drawn = draw_view(count, recipe(), seeded(3))
+    jittered = augment.jitter(images, drawn.brightness, drawn.contrast, drawn.brightness_first)
+    for i in range(count):
+        by_brightness, by_contrast = drawn.brightness[i].item(), drawn.contrast[i].item()
+        if drawn.brightness_first[i]:
+            wanted = tv.adjust_contrast(tv.adjust_brightness(images[i], by_brightness), by_contrast)
+        else:
+            wanted = tv.adjust_brightness(tv.adjust_contrast(images[i], by_contrast), by_brightness)
+        torch.testing.assert_close(jittered[i], wanted, rtol=0, atol=1e-5)
+    other = augment.jitter(images, drawn.brightness, drawn.contrast, ~drawn.brightness_first)
+    assert ((other - jittered).abs().amax(dim=(1, 2, 3)) > 0.01).sum() > 10  # the order is seen
+
+
+def test_jitters_distribution():
+    count = 20_000
+    drawn = draw_view(count, recipe(augment=Augment(brightness=0.3, contrast=0.6)), seeded())
+    assert stats.kstest(drawn.brightness.numpy(), stats.uniform(0.7, 0.6).cdf).pvalue > 0.01
+    assert stats.kstest(drawn.contrast.numpy(), stats.uniform(0.4, 1.2).cdf).pvalue > 0.01
+    assert abs(drawn.brightness_first.float().mean() - 0.5) < 4 * 0.5 / count**0.5
+    assert abs(np.corrcoef(drawn.brightness, drawn.contrast)[0, 1]) < 0.03
 
 
 @pytest.mark.parametrize(("side", "holes", "size"), [(32 / 224, 3, 21), (0.3, 1, 20), (0.25, 5, 17), (0.0, 3, 9)])
 def test_cutout_against_a_loop(side, holes, size):
     image = 1 + torch.rand(4, 1, size, size, generator=seeded())
-    out = augment.cutout(image, Augment(cutout_holes=holes, cutout_side=side), seeded(5))
-    generator = seeded(5)
-    centres = [torch.randint(size, (2, 4, 1), generator=generator) for _ in range(holes)]
+    centres = draw_view(4, Recipe("holes", size=size, augment=Augment(cutout_holes=holes)), seeded(5)).holes
+    assert centres.shape == (4, holes, 2)
+    out = augment.cutout(image, centres, round(side * size))
     for i in range(4):
-        spots = [(int(c[0, i, 0]), int(c[1, i, 0])) for c in centres]
-        wanted = oracle.cut_out(image[i, 0].tolist(), spots, round(side * size))
-        assert out[i, 0].tolist() == wanted
+        assert out[i, 0].tolist() == oracle.cut_out(image[i, 0].tolist(), centres[i].tolist(), round(side * size))
 
 
 def test_cutout_at_the_papers_size():
-    out = augment.cutout(torch.ones(300, 1, 224, 224), Augment(cutout_holes=1), seeded())
+    drawn = draw_view(300, Recipe("paper", augment=Augment(cutout_holes=1)), seeded())
+    out = augment.cutout(torch.ones(300, 1, 224, 224), drawn.holes, 32)
     holes = (out == 0).sum(dim=(1, 2, 3))
     assert holes.max() == 32 * 32
     assert holes.min() < 32 * 32  # a hole at the border is cut off

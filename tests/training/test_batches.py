@@ -40,7 +40,8 @@ def test_no_test_row_is_ever_looked_at(tiny_recipe, tiny_store, tmp_path, monkey
 def store_of(parts):
     """A store of nothing but an index: {(dataset, split): count}."""
     rows = [(dataset, split) for (dataset, split), count in parts.items() for _ in range(count)]
-    index = pa.table({"dataset": [d for d, _ in rows], "split": [s for _, s in rows]})
+    patients = [str(number) for number in range(len(rows))]
+    index = pa.table({"dataset": [d for d, _ in rows], "split": [s for _, s in rows], "patient": patients})
     return ImageStore(None, np.zeros((len(rows), 1, 1), np.uint8), index, "")
 
 

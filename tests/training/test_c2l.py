@@ -103,7 +103,7 @@ def test_top1_counts_queries_nearest_to_their_key():
 class Small(nn.Module):
     """In place of the backbone and its projection: no batch statistics, so an image can be taken by itself."""
 
-    def __init__(self, architecture, feature_dim):
+    def __init__(self, architecture, feature_dim, *projection):
         super().__init__()
         self.layer = nn.Sequential(nn.Linear(16, feature_dim), nn.Tanh())
 

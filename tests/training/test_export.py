@@ -1,6 +1,7 @@
 """A run's network as a file that loads in one line, and is the network that was trained."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def films(store, split):
 def trained(run, store, which):
     """The run's network in float32 with the statistics of all training films, made without the code under test."""
     network = timm.create_model("resnet18", pretrained=False, in_chans=1, num_classes=0)
-    state = checkpoint.load(run)["c2l"]
+    state = checkpoint.load(run).state["c2l"]
     start = f"{which}.backbone."
     network.load_state_dict({key[len(start) :]: value for key, value in state.items() if key.startswith(start)})
     for module in network.modules():
@@ -102,12 +103,53 @@ def test_the_run_knows_its_store(tiny_run, exported, tmp_path):
 
 
 def run_that_names(tiny_run, folder, **changes):
-    """A run folder with the same checkpoint whose run.json says otherwise."""
-    folder.mkdir()
-    (folder / checkpoint.NAME).hardlink_to(tiny_run / checkpoint.NAME)
-    run = json.loads((tiny_run / "run.json").read_text())
+    """A run folder with the same checkpoints whose run.json says otherwise."""
+    shutil.copytree(tiny_run, folder)
+    run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(run | changes))
     return folder
+
+
+def run_with(tiny_run, folder, step=0, **keys):
+    """A run folder whose one checkpoint is the same but for its recipe."""
+    state = checkpoint.load(tiny_run).state
+    folder.mkdir()
+    shutil.copy(tiny_run / "run.json", folder)
+    checkpoint.save(folder, state | {"recipe": state["recipe"] | keys}, step, keep=3)
+    return folder
+
+
+def test_without_recalibration_the_statistics_are_the_trainings(tiny_run, tiny_store, tmp_path):
+    backbone, _ = load_run_backbone(run_with(tiny_run, tmp_path / "run", recalibrate=False), tiny_store)
+    state = checkpoint.load(tiny_run).state["c2l"]
+    assert not backbone.training
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, state[f"student.backbone.{name}"]), name
+    recalibrated, _ = load_run_backbone(tiny_run, tiny_store)
+    assert not torch.equal(backbone.bn1.running_mean, recalibrated.bn1.running_mean)
+
+
+def test_the_recipe_says_whose_weights_unless_asked(tiny_run, tiny_store, tmp_path):
+    run = run_with(tiny_run, tmp_path / "run", exported="teacher")
+    state = checkpoint.load(tiny_run).state["c2l"]
+    for teacher, which in ((None, "teacher"), (False, "student"), (True, "teacher")):
+        weight = load_run_backbone(run, tiny_store, teacher)[0].conv1.weight
+        assert torch.equal(weight, state[f"{which}.backbone.conv1.weight"])
+    assert not torch.equal(state["teacher.backbone.conv1.weight"], state["student.backbone.conv1.weight"])
+    assert torch.equal(load_run_backbone(tiny_run, tiny_store)[0].conv1.weight, state["student.backbone.conv1.weight"])
+
+
+def test_the_best_checkpoint_where_it_is_asked_for(tiny_run, tiny_store, tmp_path):
+    run = run_with(tiny_run, tmp_path / "run", step=1, exported="teacher")
+    checkpoint.mark_best(run, checkpoint.load(run).path)
+    checkpoint.save(run, checkpoint.load(tiny_run).state, 2, keep=3)  # a later one, of the student
+    last, best = (load_run_backbone(run, tiny_store, best=best)[0].conv1.weight for best in (False, True))
+    state = checkpoint.load(tiny_run).state["c2l"]
+    assert torch.equal(last, state["student.backbone.conv1.weight"])
+    assert torch.equal(best, state["teacher.backbone.conv1.weight"])
+    export_run(run, tmp_path / "best.safetensors", tiny_store, best=True)
+    export_run(run, tmp_path / "last.safetensors", tiny_store)
+    assert (tmp_path / "best.safetensors").read_bytes() != (tmp_path / "last.safetensors").read_bytes()
 
 
 def test_a_store_that_is_gone_or_another(tiny_run, tmp_path):
@@ -121,7 +163,7 @@ def test_a_store_that_is_gone_or_another(tiny_run, tmp_path):
 
 
 def test_no_run_folder(tmp_path, tiny_store):
-    with pytest.raises(RunError, match=r"checkpoint\.pt"):
+    with pytest.raises(RunError, match="no checkpoint"):
         export_run(tmp_path, tmp_path / "x.safetensors", tiny_store)
 
 

@@ -112,8 +112,9 @@ def other_index(store: Path) -> None:
         (lambda s: (s / "images.npy").unlink(), r"no images\.npy"),
         (lambda s: (s / "store.json").write_text("{"), "damaged"),
         (lambda s: (s / "store.json").write_text("[]"), "damaged"),
-        (lambda s: (s / "store.json").write_text('{"format": 1}'), "damaged"),
-        (lambda s: describe(s, format=2), "format 2"),
+        (lambda s: (s / "store.json").write_text('{"format": 2}'), "damaged"),
+        (lambda s: describe(s, format=1), "format 1"),
+        (lambda s: describe(s, shard={"number": 3, "of": 16}), "shard 3 of 16"),
         (lambda s: describe(s, size=7), r"\(5, 6, 6\).*\(5, 7, 7\)"),
         (lambda s: (s / "images.npy").write_bytes((s / "images.npy").read_bytes()[:-1]), "damaged"),
         (lambda s: (s / "images.npy").write_bytes(b""), "damaged"),
@@ -150,3 +151,15 @@ def test_patients_are_split_whole_and_by_their_name_alone():
     assert (split_patients(patients, 0.2, 4) != mask).any()
     assert not split_patients(patients, 0.0, 3).any()
     assert split_patients(patients, 1.0, 3).all()
+
+
+def test_a_flipped_bit_of_the_array_is_found_by_verify(made, tmp_path):
+    ImageStore.open(made[0]).verify()
+    store = tmp_path / "store"
+    shutil.copytree(made[0], store)
+    array = bytearray((store / "images.npy").read_bytes())
+    array[-1] ^= 1
+    (store / "images.npy").write_bytes(array)
+    opened = ImageStore.open(store)
+    with pytest.raises(DatasetError, match=r"images\.npy has not the sha256 that store\.json says"):
+        opened.verify()

@@ -9,7 +9,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from c2l_models.training import log
-from c2l_models.training.log import RunLog, draw_curves
+from c2l_models.training.curves import draw_curves
+from c2l_models.training.distributed import ALONE
+from c2l_models.training.log import RunLog, StepGroup
 
 
 def figures(loss):
@@ -27,11 +29,13 @@ def figures(loss):
 
 def run(folder, first, last, resumed_at=0, every=2):
     """Steps first to last, loss = step, a line every `every` steps."""
+    group = StepGroup()
     with RunLog(folder, 100, resumed_at, progress=False) as lines:
         for step in range(first, last + 1):
-            lines.add(8, 0.0, **figures(float(step)))
+            group.add(8, 0.0, figures(float(step)))
             if step % every == 0:
-                lines.write_group(step, step / 10, 0.1)
+                lines.write_group(step, step / 10, 0.1, group, group.read())
+                group.clear()
 
 
 def steps(folder):
@@ -48,25 +52,28 @@ def test_a_line_is_the_mean_of_its_group(tmp_path):
     assert one["data_wait"] == 0
 
 
-def test_write_group_gives_the_means(tmp_path):
-    with RunLog(tmp_path, 10, progress=False) as lines:
-        for loss in (1.0, 4.0):
-            lines.add(8, 0.0, **figures(loss))
-        means = lines.write_group(2, 0.2, 0.1)
-    assert means == {"loss": 2.5, "loss_a": 2.5, "loss_m": 5.0, "top1": 0.5, "spread": 1.0}
+def test_a_group_keeps_each_steps_figures():
+    group = StepGroup()
+    for loss in (1.0, 4.0):
+        group.add(8, 0.0, figures(loss))
+    assert group.names == ["loss", "loss_a", "loss_m", "top1", "spread"]
+    assert group.read(ALONE).tolist() == [[1.0, 1.0, 2.0, 0.5, 1.0], [4.0, 4.0, 8.0, 0.5, 1.0]]
+    other = StepGroup()
+    other.load_state_dict(group.state_dict())
+    assert torch.equal(other.read(), group.read())
+    group.clear()
+    assert len(group) == 0
 
 
-def test_speed_counts_images_and_waiting(tmp_path, monkeypatch):
-    clock = iter([100.0, 104.0, 104.0])
+def test_speed_counts_images_and_waiting(monkeypatch):
+    clock = iter([100.0, 101.0, 103.0, 106.0])
     monkeypatch.setattr(log.time, "perf_counter", lambda: next(clock))
-    with RunLog(tmp_path, 10, progress=False) as lines:
-        lines.add(8, 0.5, **figures(1.0))
-        lines.add(8, 1.5, **figures(1.0))
-        monkeypatch.setattr(log.RunLog, "_start_group", lambda self: None)
-        lines.write_group(2, 0.2, 0.1)
-    (line,) = log.read(tmp_path)
-    assert line["images_per_second"] == pytest.approx(16 / 4)
-    assert line["data_wait"] == pytest.approx(2 / 4)
+    group = StepGroup()  # at 100
+    group.add(8, 0.5, figures(1.0))
+    with group.paused():  # from 101 to 103
+        pass
+    group.add(8, 1.5, figures(1.0))
+    assert group.speed() == {"images_per_second": 16 / 4, "data_wait": 2 / 4}  # at 106
 
 
 def test_each_step_is_told_once_after_a_resume(tmp_path):
@@ -86,21 +93,48 @@ def test_a_torn_last_line_is_dropped(tmp_path):
 
 
 def test_a_line_is_on_disk_at_once(tmp_path):
+    group = StepGroup()
     with RunLog(tmp_path, 10, progress=False) as lines:
-        lines.add(8, 0.0, **figures(1.0))
-        lines.write_group(1, 0.1, 0.1)
+        group.add(8, 0.0, figures(1.0))
+        lines.write_group(1, 0.1, 0.1, group, group.read())
         assert steps(tmp_path) == [1]
         lines.write_probe(1, 1, {"folder": 0.75})
         assert log.read(tmp_path)[-1] == {"kind": "probe", "step": 1, "epoch": 1, "folder": 0.75}
+        lines.write_note(1, "something to know")
+        assert log.read(tmp_path)[-1] == {"kind": "note", "step": 1, "text": "something to know"}
 
 
-def test_a_probe_takes_no_step_out_of_the_next_line(tmp_path):
+def test_a_full_disk_loses_no_line(tmp_path):
+    """Refused twice, each line is on the disk once it has room again."""
     with RunLog(tmp_path, 10, progress=False) as lines:
+        file, flushes = lines._file, []
+
+        class Full:
+            def __getattr__(self, name):
+                return getattr(file, name)
+
+            def flush(self):
+                flushes.append(1)
+                if len(flushes) < 3:
+                    raise OSError(28, "No space left on device")
+                file.flush()
+
+        lines._file = Full()
         for step in (1, 2, 3):
-            lines.add(8, 0.0, **figures(float(step)))
-        lines.write_probe(3, 1, {"folder": 0.75})
-        lines.add(8, 0.0, **figures(4.0))
-        assert lines.write_group(4, 1.3, 0.1)["loss"] == 2.5
+            lines.write_probe(step, step, {"folder": 0.5})
+        assert steps(tmp_path) == [1, 2, 3]
+
+
+def test_another_process_writes_and_shows_nothing(tmp_path, capfd):
+    group = StepGroup()
+    group.add(8, 0.0, figures(1.0))
+    with RunLog(tmp_path, 10, writes=False) as lines:
+        lines.advance()
+        lines.write_group(1, 0.1, 0.1, group, group.read())
+        lines.write_probe(1, 1, {"folder": 0.75})
+        lines.write_note(1, "something to know")
+    assert not list(tmp_path.iterdir())
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_lines_are_json_without_nan(tmp_path):

@@ -1,22 +1,19 @@
-"""`prepare`: what is in a store, what is refused, and that a stop at any moment costs nothing."""
+"""`prepare`: what is in a store, what is refused, what is not begun, and what must not get in."""
 
 import hashlib
 import json
-import subprocess
-import sys
-import time
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from films import SIZE, content, film, films, make, refused, stopped_at
 from PIL import Image
 
 from c2l_models.errors import DatasetError
-from c2l_models.training import decoding, prepare
-
-SIZE = 8
-CHUNK = decoding.CHUNK
+from c2l_models.training import decoding, prepare, sources, store_files
 
 
 @pytest.fixture(autouse=True)
@@ -24,30 +21,6 @@ def key(tmp_path_factory, monkeypatch):
     path = tmp_path_factory.mktemp("key") / "patient.key"
     monkeypatch.setenv("C2L_PATIENT_KEY", str(path))
     return path
-
-
-def film(path: Path, seed: int) -> np.ndarray:
-    pixels = np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return pixels
-
-
-def films(root: Path, count: int) -> list[np.ndarray]:
-    return [film(root / f"{number:04}.png", number) for number in range(count)]
-
-
-def make(root: Path, out: Path, **options) -> prepare.PrepareReport:
-    return prepare.prepare([("folder", root)], out, **{"size": SIZE, "workers": 1, "progress": False} | options)
-
-
-def content(store: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in store.iterdir()}
-
-
-def refused(store: Path) -> dict[str, str]:
-    table = pq.read_table(store / "refused.parquet")
-    return dict(zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
 
 def test_a_store_holds_images_index_and_what_was_refused(tmp_path):
@@ -73,12 +46,15 @@ def test_a_store_holds_images_index_and_what_was_refused(tmp_path):
     assert index[0]["patient"] == index[2]["patient"] != index[3]["patient"]
     reasons = refused(tmp_path / "store")
     assert list(reasons) == ["broken.png", "gone.png", "unlisted.png"]
-    assert reasons["broken.png"].startswith("broken.png: not a PNG")  # the reader's, without this machine's path
-    assert reasons["gone.png"] == "missing file"
+    assert reasons["broken.png"].startswith("not a PNG")  # the reader's, without this machine's path
+    assert reasons["gone.png"] == "no such file"
     assert "no row" in reasons["unlisted.png"]
     description = json.loads((tmp_path / "store" / "store.json").read_text())
     assert description["counts"] == {"folder/test": 1, "folder/train": 3}
     assert (description["size"], description["images"], description["refused"]) == (SIZE, 4, 3)
+    for name in ("images.npy", "index.parquet", "refused.parquet"):
+        sha256 = hashlib.sha256((tmp_path / "store" / name).read_bytes()).hexdigest()
+        assert description[f"{name.partition('.')[0]}_sha256"] == sha256
     assert not (tmp_path / "store.partial").exists()
 
 
@@ -94,6 +70,44 @@ def test_sources_come_in_the_order_given(tmp_path):
         assert json.loads((out / "store.json").read_text())["sources"] == [name for name, _ in given]
 
 
+def rename(monkeypatch, **changes) -> None:
+    """Have `folder` be a set of which the records also say this, each followed by the file's number."""
+    adapter = sources.datasets.ADAPTERS["folder"]
+
+    def records(root: Path) -> list:
+        return [replace(r, **{k: v + r.path.stem[-1] for k, v in changes.items()}) for r in adapter(root)]
+
+    monkeypatch.setattr(sources.datasets, "ADAPTERS", {"folder": records})
+
+
+def test_studies_and_names_are_in_the_index_and_no_path_that_has_a_number_of_a_patient(tmp_path, monkeypatch):
+    root = films(tmp_path / "p10000032", 4)
+    (root / "0001.png").write_bytes(b"broken")
+    (root / "labels.csv").write_text("path\n0000.png\n0001.png\n0002.png\n")
+    (root / "p10000033").mkdir()
+    (root / "0003.png").rename(root / "p10000033" / "0003.png")
+    rename(monkeypatch, study="s", name="image-")
+    store = make(root, tmp_path / "store").store
+    index = pq.read_table(store / "index.parquet").to_pylist()
+    assert [(row["path"], row["study"]) for row in index] == [("image-0", "s0"), ("image-2", "s2")]
+    assert refused(store) == {
+        "image-1": "not a PNG, JPEG, TIFF, BMP or DICOM file, or one whose header is damaged",
+        "": "on disk, but in no row of the label file (1)",
+    }
+    everything = b"".join(content(store).values())
+    assert b"p1000003" not in everything
+    assert b"000" + b"2.png" not in everything
+
+
+def test_another_study_or_name_is_another_plan(tmp_path, monkeypatch):
+    root, out = begun(tmp_path)
+    for change in ({"study": "s"}, {"name": "n"}):
+        with monkeypatch.context() as patch:
+            rename(patch, **change)
+            with pytest.raises(DatasetError, match="begun with other sha256"):
+                make(root, out)
+
+
 def test_a_film_of_another_shape_is_resized_and_cropped(tmp_path):
     wide = np.full((40, 80), 200, np.uint8)
     wide[:, 20:60] = 50  # the central square
@@ -105,110 +119,44 @@ def test_a_film_of_another_shape_is_resized_and_cropped(tmp_path):
 
 
 def test_processes_and_a_second_time_give_the_same_bytes(tmp_path):
-    films(tmp_path / "films", 2 * CHUNK + 5)
+    films(tmp_path / "films", 2 * decoding.CHUNK + 5)
     (tmp_path / "films" / "0007.png").write_bytes(b"")
     alone = content(make(tmp_path / "films", tmp_path / "alone").store)
     assert content(make(tmp_path / "films", tmp_path / "again").store) == alone
     assert content(make(tmp_path / "films", tmp_path / "together", workers=2).store) == alone
 
 
-SLOW = """
-import sys, time
-from pathlib import Path
-from c2l_models.training import decoding, prepare
-
-read = decoding.read_radiograph
-# In the workers too: each imports this script.
-decoding.read_radiograph = lambda path: (time.sleep(0.005), read(path))[1]
-
-if __name__ == "__main__":
-    root, out, workers = sys.argv[1:]
-    prepare.prepare([("folder", Path(root))], Path(out), {size}, int(workers), False)
-"""
-
-
-def group(leader: int) -> list[int]:
-    """Processes of a group that are alive."""
-    alive = []
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, pgrp = file.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(pgrp) == leader and state != "Z":
-            alive.append(int(file.parent.name))
-    return alive
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see the processes")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch, workers):
-    root, out, total = tmp_path / "films", tmp_path / "store", 6 * CHUNK
-    films(root, total)
-    (root / "0003.png").write_bytes(b"broken")
-    whole = content(make(root, tmp_path / "whole").store)
-
-    script = tmp_path / "slow.py"
-    script.write_text(SLOW.format(size=SIZE))
-    journal = tmp_path / "store.partial" / "journal.jsonl"
-    command = [sys.executable, script, root, out, str(workers)]
-    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
-        while not journal.exists() or not journal.stat().st_size:
-            assert process.poll() is None, "it ended before it was stopped"
-            time.sleep(0.005)
-        process.kill()
-    deadline = time.monotonic() + 10
-    while group(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert group(process.pid) == []
-    assert not out.exists()
-    finished = journal.read_bytes().count(b"\n")
-    assert 1 <= finished < total // CHUNK
-
-    with journal.open("a") as file:
-        file.write('[["0123')  # a line cut short by the stop
-    reads = []
-    read = decoding.read_radiograph
-    monkeypatch.setattr(decoding, "read_radiograph", lambda path: (reads.append(path), read(path))[1])
-    make(root, out)
-    assert len(reads) == total - finished * CHUNK
-    assert content(out) == whole
-    assert not (tmp_path / "store.partial").exists()
-
-
-def begun(tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
+def begun(tmp_path: Path) -> tuple[Path, Path]:
     """A folder of films and a store of it that was begun and stopped."""
     films(tmp_path / "films", 3)
-    with monkeypatch.context() as patch:
-        patch.setattr(prepare.pq, "write_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            make(tmp_path / "films", tmp_path / "store")
+    with stopped_at(store_files.pq, "write_table"):
+        make(tmp_path / "films", tmp_path / "store")
     return tmp_path / "films", tmp_path / "store"
 
 
-def test_stopped_while_the_store_is_put_together_it_goes_on(tmp_path, monkeypatch):
-    root, out = begun(tmp_path, monkeypatch)
+def test_stopped_while_the_store_is_put_together_it_goes_on(tmp_path):
+    root, out = begun(tmp_path)
     assert not out.exists()
+    partial = tmp_path / "store.partial"
+    assert {str(path.relative_to(partial)) for path in partial.rglob("*.*") if path.is_file()} == {
+        "plan.json",
+        "journal.jsonl",
+        "store/images.npy",  # the array is on the disk once
+    }
     assert content(make(root, out).store) == content(make(root, tmp_path / "whole").store)
 
 
-def test_a_line_cut_short_is_gone_from_the_journal_when_it_is_stopped_again(tmp_path, monkeypatch):
-    whole = content(make(begun(tmp_path, monkeypatch)[0], tmp_path / "whole").store)
-    journal = tmp_path / "store.partial" / "journal.jsonl"
-    journal.write_bytes(journal.read_bytes()[:-9])
-    begun(tmp_path, monkeypatch)
-    assert content(make(tmp_path / "films", tmp_path / "store").store) == whole
-
-
-def test_a_store_begun_for_something_else_is_refused(tmp_path, monkeypatch):
-    root, out = begun(tmp_path, monkeypatch)
+def test_a_store_begun_for_something_else_is_refused(tmp_path):
+    root, out = begun(tmp_path)
     with pytest.raises(DatasetError, match=r"store\.partial was begun with other size;"):
         make(root, out, size=SIZE + 1)
+    with pytest.raises(DatasetError, match="begun with other shard;"):
+        make(root, out, shard=(1, 2))
     film(root / "more.png", 9)
     with pytest.raises(DatasetError, match="other records, sha256 of the records;"):
         make(root, out)
     (root / "more.png").unlink()
-    (tmp_path / "store.partial" / "rows.u8").write_bytes(b"")
+    (tmp_path / "store.partial" / "store" / "images.npy").write_bytes(b"")
     with pytest.raises(DatasetError, match="shorter than journal"):
         make(root, out)
 
@@ -222,15 +170,18 @@ def test_a_finished_store_is_not_overwritten(tmp_path):
 
 
 def test_what_cannot_be_prepared_says_why(tmp_path):
-    with pytest.raises(DatasetError, match="chestxray14, knee_kl, folder"):
+    with pytest.raises(DatasetError, match=r"chestxray14, .*knee_kl, folder"):
         prepare.prepare([("chestxray", tmp_path)], tmp_path / "store")
-    for sources in ([], [("folder", tmp_path)] * 2):
+    for given in ([], [("folder", tmp_path)] * 2):
         with pytest.raises(DatasetError, match="each data set once"):
-            prepare.prepare(sources, tmp_path / "store")
+            prepare.prepare(given, tmp_path / "store")
     with pytest.raises(DatasetError, match="is not a folder"):
         make(tmp_path / "absent", tmp_path / "store")
     with pytest.raises(DatasetError, match="size is 0"):
         make(tmp_path, tmp_path / "store", size=0)
+    for shard in ((0, 2), (3, 2)):
+        with pytest.raises(DatasetError, match=rf"shard {shard[0]}/2; wanted K/N"):
+            make(tmp_path, tmp_path / "store", shard=shard)
     film(tmp_path / "films" / "a.png", 0)
     (tmp_path / "films" / "a.png").write_bytes(b"broken")
     with pytest.raises(DatasetError, match=r"no image could be read: a\.png: not a PNG.*remove .*store\.partial"):
@@ -240,15 +191,23 @@ def test_what_cannot_be_prepared_says_why(tmp_path):
 
 def test_a_decoder_that_breaks_in_its_own_way_stops_nothing_and_is_not_quoted(tmp_path, monkeypatch):
     films(tmp_path / "films", 2)
-    read = decoding.read_radiograph
+    read = decoding.read_file
 
     def breaking(path):
-        if path.name == "0000.png":
+        if path.endswith("0000.png"):
             raise RuntimeError("DOE^JANE")
         return read(path)
 
-    monkeypatch.setattr(decoding, "read_radiograph", breaking)
+    monkeypatch.setattr(decoding, "read_file", breaking)
     assert refused(make(tmp_path / "films", tmp_path / "store").store) == {"0000.png": "unexpected RuntimeError"}
+
+
+def test_too_little_room_is_said_at_the_start(tmp_path, monkeypatch):
+    films(tmp_path / "films", 3)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage._replace(free=3 * SIZE**2 - 1))
+    with pytest.warns(UserWarning, match="may not fit"):
+        make(tmp_path / "films", tmp_path / "store")
 
 
 SECRETS = ("DOE", "JANE", "MRN0042", "metastasis", "Hospital", "19500101", "rotated")
@@ -280,7 +239,7 @@ def secrets_in(folder: Path) -> set[str]:
 
 
 @pytest.mark.filterwarnings("ignore")  # pydicom warns about the made-up values as they are written
-def test_no_name_and_no_free_text_of_dicom_gets_in(tmp_path, monkeypatch, capfd, caplog, key):
+def test_no_name_and_no_free_text_of_dicom_gets_in(tmp_path, capfd, caplog, key):
     root = tmp_path / "films"
     root.mkdir()
     pixels = np.full((SIZE, SIZE), 90, np.uint8)
@@ -292,10 +251,8 @@ def test_no_name_and_no_free_text_of_dicom_gets_in(tmp_path, monkeypatch, capfd,
     assert secrets_in(root) == set(SECRETS)
     capfd.readouterr()
     caplog.clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(prepare.pq, "write_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            make(root, tmp_path / "store")
+    with stopped_at(store_files.pq, "write_table"):
+        make(root, tmp_path / "store")
     assert secrets_in(tmp_path / "store.partial") == set()
     store = make(root, tmp_path / "store", progress=True).store
     assert secrets_in(store) == set()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,17 +60,19 @@ def same(one, other, where=""):
 def test_one_step_in_the_papers_order(tiny_recipe, tiny_store, tmp_path):
     """Lines 1 to 18 replayed: gradient, SGD, teacher from the new student, queue last."""
     run = pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", max_seconds=0, progress=False)
-    state = checkpoint.load(run)
+    state = checkpoint.load(run).state
     assert state["step"] == 1
     after = state["c2l"]
 
-    seeds = np.random.SeedSequence(tiny_recipe.seed).generate_state(3).tolist()
-    torch.manual_seed(seeds[0])
-    host, local = (torch.Generator().manual_seed(seed) for seed in seeds[1:])
-    c2l = C2L(tiny_recipe, host).to(memory_format=torch.channels_last).train()
+    def seed(kind, number):
+        return int(np.random.SeedSequence((tiny_recipe.seed, kind, number)).generate_state(1)[0])
+
+    torch.manual_seed(seed(1, 0))
+    c2l = C2L(tiny_recipe, torch.Generator().manual_seed(seed(1, 1))).to(memory_format=torch.channels_last).train()
+    generator = torch.Generator().manual_seed(seed(0, 0))  # the first step's
     before = {name: value.clone() for name, value in c2l.state_dict().items()}
     rows = epoch_order(training_rows(tiny_recipe, tiny_store), tiny_recipe, 0)[: tiny_recipe.batch_size]
-    replay = c2l(*two_views(tiny_store[rows], tiny_recipe, local), host)
+    replay = c2l(*two_views(tiny_store[rows], tiny_recipe, generator), generator)
     replay.loss.total.backward()
 
     lr = 0.3 * 8 / 256
@@ -93,7 +96,15 @@ def test_one_step_in_the_papers_order(tiny_recipe, tiny_store, tmp_path):
 
 def test_a_run_folder(tiny_run, tiny_recipe, tiny_store):
     names = {path.name for path in tiny_run.iterdir()}
-    assert names == {"recipe.json", "run.json", "log.jsonl", "tensorboard", "curves.png", "checkpoint.pt"}
+    assert names == {
+        "recipe.json",
+        "run.json",
+        "log.jsonl",
+        "tensorboard",
+        "curves.png",
+        "first_batch.png",
+        "checkpoints",
+    }
     assert json.loads((tiny_run / "recipe.json").read_text()) == tiny_recipe.to_dict()
     run = json.loads((tiny_run / "run.json").read_text())
     assert run["store_sha256"] == tiny_store.sha256
@@ -121,13 +132,14 @@ def test_a_runs_log(tiny_run):
 
 
 def test_a_finished_checkpoint(tiny_run):
-    state = checkpoint.load(tiny_run)
+    state = checkpoint.load(tiny_run).state
     assert state["step"] == 10
     assert state["c2l"]["queue.pointer"] == 10 * 24 % 37
     torch.testing.assert_close(state["c2l"]["queue.keys"].norm(dim=1), torch.ones(37))
     moved = state["c2l"]["student.backbone.conv1.weight"] - state["c2l"]["teacher.backbone.conv1.weight"]
     assert moved.abs().max() > 0
-    assert not list(tiny_run.glob("*.partial"))
+    files = sorted(path.name[:14] for path in (tiny_run / "checkpoints").iterdir())
+    assert files == ["best-step-0000", "step-000000005", "step-000000007", "step-000000010"]
 
 
 @pytest.mark.usefixtures("small_networks")
@@ -138,8 +150,8 @@ def test_stopped_by_the_clock_and_resumed_again_and_again(tiny_recipe, tiny_stor
     stopped = tmp_path / "stopped"
     for step in range(1, 11):
         pretrain(recipe, tiny_store, stopped, "cpu", resume=step > 1, max_seconds=0, progress=False)
-        assert checkpoint.load(stopped)["step"] == step
-    same(checkpoint.load(stopped), checkpoint.load(whole))
+        assert checkpoint.load(stopped).state["step"] == step
+    same(checkpoint.load(stopped).state, checkpoint.load(whole).state)
     assert without_timing(stopped) == without_timing(whole)
 
 
@@ -152,7 +164,7 @@ def test_the_seed_decides(tiny_recipe, tiny_store, tmp_path):
     recipe = replace(tiny_recipe, epochs=1)
     one, again = (pretrain(recipe, tiny_store, tmp_path / n, "cpu", progress=False) for n in ("one", "again"))
     other = pretrain(replace(recipe, seed=1), tiny_store, tmp_path / "other", "cpu", progress=False)
-    same(checkpoint.load(one), checkpoint.load(again))
+    same(checkpoint.load(one).state, checkpoint.load(again).state)
     assert without_timing(one)[0]["loss"] != without_timing(other)[0]["loss"]
 
 
@@ -190,7 +202,7 @@ def killed_run(tiny_recipe, tiny_store, tiny_run, tmp_path_factory):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     child = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, env=environment)
     assert child.returncode == -signal.SIGKILL, child.stderr
-    assert checkpoint.load(run)["step"] == 7  # in mid-epoch
+    assert checkpoint.load(run).state["step"] == 7  # in mid-epoch
     assert [line["step"] for line in log.read(run)] == [3, 6, 9]  # the log had gone further
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -200,8 +212,8 @@ def killed_run(tiny_recipe, tiny_store, tiny_run, tmp_path_factory):
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(killed_run, tiny_run):
-    killed, whole = checkpoint.load(killed_run), checkpoint.load(tiny_run)
-    assert {"c2l", "optimizer", "random", "step"} <= killed.keys()
+    killed, whole = checkpoint.load(killed_run).state, checkpoint.load(tiny_run).state
+    assert {"c2l", "optimizer", "group", "step", "best"} <= killed.keys()
     assert any(name.startswith("student.") for name in killed["c2l"])
     assert any(name.startswith("teacher.") for name in killed["c2l"])
     assert {"queue.keys", "queue.pointer"} <= killed["c2l"].keys()
@@ -213,9 +225,9 @@ def test_a_killed_runs_log_is_that_of_a_whole_run(killed_run, tiny_run):
 
 
 def test_a_finished_run_stays_as_it_is(killed_run, tiny_recipe, tiny_store):
-    before = checkpoint.load(killed_run)
+    before = checkpoint.load(killed_run).state
     pretrain(tiny_recipe, tiny_store, killed_run, "cpu", resume=True, progress=False)
-    same(checkpoint.load(killed_run), before)
+    same(checkpoint.load(killed_run).state, before)
 
 
 @pytest.mark.usefixtures("small_networks")
@@ -239,7 +251,7 @@ def test_a_kill_in_a_probe_loses_no_probe(tiny_recipe, tiny_store, tmp_path, mon
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.usefixtures("small_networks")
@@ -249,7 +261,7 @@ def test_an_existing_folder_is_never_written_over(tiny_recipe, tiny_store, tmp_p
     (run / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match=r"run exists.*--resume"):
         pretrain(tiny_recipe, tiny_store, run, "cpu", progress=False)
-    assert contents(run) == {"notes.txt": b"mine"}
+    assert contents(run) == {Path("notes.txt"): b"mine"}
 
 
 def test_a_resumed_run_is_the_same_run(tiny_run, tiny_recipe, tiny_store):
@@ -263,10 +275,16 @@ def test_a_resumed_run_is_the_same_run(tiny_run, tiny_recipe, tiny_store):
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_nothing_to_resume(tiny_recipe, tiny_store, tmp_path):
-    with pytest.raises(RunError, match=r"checkpoint\.pt"):
-        pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", resume=True, progress=False)
-    assert not (tmp_path / "run").exists()
+def test_nothing_to_resume_is_a_beginning(tiny_recipe, tiny_store, tmp_path):
+    """So that a scheduler can start a job again by the same command, whenever it was stopped."""
+    begun = pretrain(tiny_recipe, tiny_store, tmp_path / "begun", "cpu", resume=True, progress=False)
+    whole = pretrain(tiny_recipe, tiny_store, tmp_path / "whole", "cpu", progress=False)
+    same(checkpoint.load(begun).state, checkpoint.load(whole).state)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="mine exists"):  # but not over what is no run
+        pretrain(tiny_recipe, tiny_store, tmp_path / "mine", "cpu", resume=True, progress=False)
+    assert contents(tmp_path / "mine") == {Path("notes.txt"): b"mine"}
 
 
 @pytest.mark.usefixtures("small_networks")
@@ -275,10 +293,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tiny_store, tmp_pa
     """And a broken network never replaces a sound checkpoint, wherever the lines of the log fall."""
     optimizer = replace(tiny_recipe.optimizer, lr=1e30)
     recipe = replace(tiny_recipe, optimizer=optimizer, log_every=log_every, checkpoint_every=3)
-    with pytest.raises(RunError, match=r"not finite at step 3 .*optimizer\.lr"):
+    with pytest.raises(RunError, match=r"step [12]: (weights are not finite|the loss is nan).*optimizer\.lr"):
         pretrain(recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
-    state = checkpoint.load(tmp_path / "run")
-    assert state["step"] < 3
+    state = checkpoint.load(tmp_path / "run").state
+    assert state["step"] == 0
+    failure = json.loads((tmp_path / "run" / "failure.json").read_text())
+    order = epoch_order(training_rows(tiny_recipe, tiny_store), tiny_recipe, 0)
+    assert failure["rows"] == order[(failure["step"] - 1) * 8 : failure["step"] * 8].tolist()
+    assert failure["paths"] == [tiny_store.index["path"][row].as_py() for row in failure["rows"]]
     assert all(torch.isfinite(value).all() for value in state["c2l"].values())
 
 
@@ -293,7 +315,7 @@ def test_a_run_killed_before_its_first_step_can_go_on(tiny_recipe, tiny_store, t
             pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
     resumed = pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", resume=True, progress=False)
     whole = pretrain(tiny_recipe, tiny_store, tmp_path / "whole", "cpu", progress=False)
-    same(checkpoint.load(resumed), checkpoint.load(whole))
+    same(checkpoint.load(resumed).state, checkpoint.load(whole).state)
 
 
 @pytest.mark.usefixtures("small_networks")

@@ -1,13 +1,26 @@
 """Recipes: the paper's values, and what is refused."""
 
+import io
 import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from c2l_models.errors import RecipeError
-from c2l_models.training.recipe import Augment, Optimizer, Recipe, from_dict, list_recipes, load_recipe
+from c2l_models.training.recipe import (
+    SECTIONS,
+    Augment,
+    Objective,
+    Optimizer,
+    Recipe,
+    from_dict,
+    list_recipes,
+    load_recipe,
+    recipe_table,
+)
 
+PAPERS_CORPUS = ("paper-resnet18", "paper-densenet121", "released-code-resnet18")
 PAPER = {
     # Section 4, and the released code where it is silent (projection, temperature, momentum).
     "batch_size": 256,
@@ -54,9 +67,8 @@ def test_the_paper_recipes_hold_the_papers_values(architecture):
 
 def test_the_recipes_of_the_two_architectures_differ_in_nothing_else():
     resnet, densenet = load_recipe("paper-resnet18"), load_recipe("paper-densenet121")
-    assert replace(densenet, name="", description="", architecture="resnet18") == replace(
-        resnet, name="", description=""
-    )
+    told_apart = {"name": "", "description": "", "table": ""}
+    assert replace(densenet, **told_apart, architecture="resnet18") == replace(resnet, **told_apart)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +98,81 @@ def test_every_shipped_recipe_loads(name):
 
 
 def test_what_ships():
-    assert {"paper-resnet18", "paper-densenet121", "open15k-resnet18", "smoke"} <= set(list_recipes())
+    others = {"paper-resnet18", "paper-densenet121", "released-code-resnet18", "open15k-resnet18", "smoke"}
+    assert others | set(ABLATIONS) <= set(list_recipes())
 
 
-@pytest.mark.parametrize("name", [name for name in list_recipes() if not name.startswith("paper-")])
+CROPS = {"augment.rotation": 0, "augment.cutout_holes": 0, "objective.terms": ["clean"]}
+PLAIN = {"augment.cutout_holes": 0, "objective.terms": ["clean"]}
+ABLATIONS = {
+    # name: (what the paper's tables call it, all that differs from the defaults)
+    "table1-mix": ("Table 1, Mix.", {"objective.terms": ["mixed"], "objective.mixup": "separate"}),
+    "table1-batch-mix": ("Table 1, Bat. Mix.", {"objective.terms": ["mixed"]}),
+    "table1-batch-mix-loss-m": ("Table 1, Bat. Mix. + loss_M", {"objective.terms": ["clean", "mixed"]}),
+    "table1-c2l": ("Table 1, Bat. + Feat. Mix. + loss_M", {}),
+    "table2-crop-queue-2048": ("Table 2, RandCrop, queue 2^11", CROPS | {"queue_length": 2**11}),
+    "table2-crop-queue-8192": ("Table 2, RandCrop, queue 2^13", CROPS | {"queue_length": 2**13}),
+    "table2-crop-queue-131072": ("Table 2, RandCrop, queue 2^17", CROPS | {"queue_length": 2**17}),
+    "table2-crop-queue-32768": ("Table 2, RandCrop, queue 2^15", CROPS),
+    "table2-rotation": ("Table 2, + Rotation", PLAIN),
+    "table2-rotation-jigsaw": ("Table 2, + Rotation + Jigsaw", PLAIN | {"augment.jigsaw": 0.5}),
+    "table2-rotation-dropout": ("Table 2, + Rotation + Dropout", PLAIN | {"projection_dropout": 0.5}),
+    "table2-rotation-cutout": ("Table 2, + Rotation + cutout", {"objective.terms": ["clean"]}),
+    "table2-rotation-cutout-mix": ("Table 2, + Rotation + cutout + Mix.", {}),
+}
+COMMON = {"sources": ["chestxray14:train_val"], "hold_out": 0.19, "precision": "bfloat16"}
+
+
+def departures(recipe):
+    """What a recipe has otherwise than the defaults, and than any recipe may."""
+    given, default = recipe.to_dict(), Recipe("").to_dict()
+    flat = {key: (value, default[key]) for key, value in given.items() if key not in SECTIONS}
+    flat |= {f"{name}.{key}": (value, default[name][key]) for name in SECTIONS for key, value in given[name].items()}
+    told_apart = ("name", "description", "table")
+    return {key: value for key, (value, usual) in flat.items() if value != usual and key not in told_apart}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_differs_from_the_method_in_what_its_row_names(name):
+    recipe, (table, differing) = load_recipe(name), ABLATIONS[name]
+    assert recipe.table == table
+    assert departures(recipe) == COMMON | differing
+
+
+def test_the_ablations_are_all_there_are():
+    assert {name for name in list_recipes() if name.startswith("table")} == set(ABLATIONS)
+
+
+def test_the_ablations_train_on_the_papers_70k_of_86k():
+    assert 86_524 * (1 - load_recipe("table1-c2l").hold_out) == pytest.approx(70_000, rel=0.005)
+
+
+def test_the_released_codes_choices():
+    recipe = load_recipe("released-code-resnet18")
+    assert departures(recipe) == {
+        "sources": list(load_recipe("paper-resnet18").sources),
+        "precision": "bfloat16",
+        "batch_size": 128,
+        "epochs": 120,
+        "queue_length": 16384,
+        "objective.mixup_lambda": "max",
+        "objective.queue_update": "interleaved",
+        "optimizer.lr": 0.06,
+        "optimizer.lr_milestones": [60, 80, 100],
+    }
+    assert [recipe.lr_at(epoch) for epoch in (0, 60, 80, 100)] == pytest.approx([0.03, 3e-3, 3e-4, 3e-5])
+
+
+def test_the_table_of_recipes():
+    text = io.StringIO()
+    Console(file=text, width=200).print(recipe_table())
+    lines = text.getvalue().splitlines()
+    for name in list_recipes():
+        recipe = load_recipe(name)
+        assert any(name in line and recipe.table in line and recipe.description in line for line in lines), name
+
+
+@pytest.mark.parametrize("name", [name for name in list_recipes() if name not in PAPERS_CORPUS])
 def test_open_recipes_name_no_test_split(name):
     for source in load_recipe(name).sources:
         dataset, _, split = source.partition(":")
@@ -103,6 +186,7 @@ def test_round_trip_through_json():
         sources=("folder:train",),
         augment=Augment(rotation=3.0, crop_scale=(0.5, 0.9)),
         optimizer=Optimizer(lr=0.5, lr_milestones=(2, 4)),
+        objective=Objective(terms=("mixed", "clean"), shuffle_bn=False),
     )
     assert from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
@@ -156,6 +240,18 @@ REFUSED = [
     ("[augment]\ncrop_scale = [0.9, 0.1]", "crop_scale"),
     ("[augment]\nflip = 3.0", "flip"),
     ("[augment]\ncutout_side = -1.0", "cutout_side"),
+    ("[augment]\njigsaw = 1.5", "jigsaw"),
+    ("hold_out = -0.1", "hold_out"),
+    ("projection_dropout = 2.0", "projection_dropout"),
+    ("keep_checkpoints = 0", "keep_checkpoints"),
+    ("mixup_blocks = 0", "mixup_blocks"),
+    ("mixup_blocks = 3", "mixup_blocks"),
+    ("[objective]\nfoo = 1", "foo"),
+    ("[objective]\nterms = []", "terms"),
+    ("[objective]\nterms = ['clean', 'clean']", "terms"),
+    ("[objective]\nterms = ['dirty']", "terms"),
+    ("[objective]\nmixup = 'none'", "mixup"),
+    ("[objective]\nshuffle_bn = 1", "shuffle_bn"),
     ("[optimizer]\nlr = -1.0", "lr"),
     ("[optimizer]\nlr = nan", "lr"),
     ("[optimizer]\nmomentum = -1.0", "momentum"),

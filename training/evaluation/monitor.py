@@ -47,8 +47,9 @@ class KnnMonitor:
         network = copy.deepcopy(backbone)
         size, mean, std = self.recipe.size, self.recipe.mean, self.recipe.std
         device = next(network.parameters()).device
-        films = clean_batches(self.store, calibration_rows(self.rows), size, mean, std, device)
-        recalibrate_batch_norm(network, films)
+        if self.recipe.recalibrate:
+            films = clean_batches(self.store, calibration_rows(self.rows), size, mean, std, device)
+            recalibrate_batch_norm(network, films)
         result = {}
         for name, (bank, queries, labels) in self.tasks.items():
             known, asked = (

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .. import mixup
+from ..distributed import ALONE, World
 from ..memory_queue import MemoryQueue
 from ..networks import Encoder, in_groups, in_shuffled_groups
 from ..recipe import Recipe
@@ -24,21 +25,26 @@ class C2LLoss(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one forward pass gives: the loss, the features that go into Q (line 18), and how the contrast fares."""
+    """What one forward pass gives: the loss, the features that go into Q (line 18), and how the contrast fares.
+
+    Loss and top1 are of this process's rows; the keys, float32 [W B, D] each, are of every process's.
+    """
 
     loss: C2LLoss
-    keys: tuple[Tensor, Tensor, Tensor]
+    keys: tuple[Tensor, ...]
     top1: Tensor
 
 
 class C2L(nn.Module):
-    """Student, teacher and memory queue."""
+    """Student, teacher and memory queue, the same on every process."""
 
-    def __init__(self, recipe: Recipe, generator: torch.Generator | None = None) -> None:
+    def __init__(self, recipe: Recipe, generator: torch.Generator | None = None, world: World = ALONE) -> None:
+        """`generator`: a CPU generator for the queue's first content; `world`: the processes."""
         super().__init__()
-        self.recipe = recipe
-        self.student = Encoder(recipe.architecture, recipe.feature_dim)  # line 3
-        self.teacher = Encoder(recipe.architecture, recipe.feature_dim)
+        self.recipe, self.world = recipe, world
+        projection = (recipe.feature_dim, recipe.projection, recipe.projection_dropout)
+        self.student = Encoder(recipe.architecture, *projection)  # line 3
+        self.teacher = Encoder(recipe.architecture, *projection)
         self.teacher.load_state_dict(self.student.state_dict())
         self.teacher.requires_grad_(False)
         self.queue = MemoryQueue(recipe.queue_length, recipe.feature_dim, generator)  # line 5
@@ -47,26 +53,47 @@ class C2L(nn.Module):
         """Lines 2 and 7 to 15 for two augmented batches.
 
         Args:
-            x1_a: float [B, 1, S, S], the student's view.
-            x2_a: float [B, 1, S, S], the teacher's view.
-            generator: a CPU generator for mixup and for ShuffleBN.
+            x1_a: float [B, 1, S, S], the student's view of this process's images.
+            x2_a: float [B, 1, S, S], the teacher's view of them.
+            generator: for mixup and for ShuffleBN; in the same state on every process.
         """
-        group = self.recipe.batch_norm_group
-        m = mixup.draw(len(x1_a), self.recipe.mixup_alpha, generator)
-        x1_m, x2_m = mixup.mix(x1_a, m), mixup.mix(x2_a, m)  # line 2
+        world = self.world
+        m = self.draw_mix(len(x1_a), generator)
+        own = m.block(world)
+        x1_m, x2_m = mixup.mix(x1_a, own), mixup.mix(x2_a, own)  # line 2
 
-        with torch.autocast(x1_a.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            v1_a = in_groups(self.student, x1_a, group)  # line 7
-            v1_m = in_groups(self.student, x1_m, group)
-            with torch.no_grad():  # line 8
-                v2_a = in_shuffled_groups(self.teacher, x2_a, group, generator)
-                v2_m = in_shuffled_groups(self.teacher, x2_m, group, generator)
-        v_m = mixup.mix(v2_a.float(), m)
+        v1_a, v1_m = self.queries(x1_a), self.queries(x1_m)  # line 7
+        v2_a, v2_m = self.keys(x2_a, generator), self.keys(x2_m, generator)  # line 8, of every process's images
+        v_m = mixup.mix(v2_a, m)
 
-        v1_a, v1_m, v2_a, v2_m, v_m = (functional.normalize(v.float(), dim=1) for v in (v1_a, v1_m, v2_a, v2_m, v_m))
+        v1_a, v1_m, v2_a, v2_m, v_m = (functional.normalize(v, dim=1) for v in (v1_a, v1_m, v2_a, v2_m, v_m))
         queue = self.queue.keys
-        loss = c2l_loss(v1_a, v1_m, v2_a, v2_m, v_m, queue, self.recipe.temperature)  # lines 9 to 15
-        return Step(loss, (v2_a, v2_m, v_m), contrast_top1(v1_a, v2_a, queue))
+        own_a, own_m, own_mix = (world.block(v) for v in (v2_a, v2_m, v_m))
+        loss = c2l_loss(v1_a, v1_m, own_a, own_m, own_mix, queue, self.recipe.temperature)  # lines 9 to 15
+        return Step(loss, (v2_a, v2_m, v_m), contrast_top1(v1_a, own_a, queue))
+
+    def draw_mix(self, batch_size: int, generator: torch.Generator) -> mixup.Mix:
+        """λ and π for all processes' images, B = `batch_size` on each; no image is paired with another process's."""
+        recipe, size = self.recipe, self.world.size
+        return mixup.draw(batch_size * size, recipe.mixup_alpha, generator, max(recipe.mixup_blocks, size))
+
+    def queries(self, x: Tensor) -> Tensor:
+        """The student's features of images [B, 1, S, S], float32 [B, D], not normalised."""
+        with self._autocast(x):
+            return in_groups(self.student, x, self.recipe.batch_norm_group).float()
+
+    @torch.no_grad()
+    def keys(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """The teacher's features of every process's images [B, 1, S, S], float32 [W B, D], not normalised."""
+        with self._autocast(x):
+            return self.teach(x, generator).float()
+
+    def teach(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """The teacher's forward pass with ShuffleBN: [B, 1, S, S] -> [W B, D]."""
+        return in_shuffled_groups(self.teacher, x, self.recipe.batch_norm_group, generator, self.world)
+
+    def _autocast(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
 
 
 def c2l_loss(
@@ -84,13 +111,13 @@ def c2l_loss(
         Means over the batch. The paper sums over the batch and the three terms; a sum would multiply the learning
         rate by 3 B.
     """
-    loss_a = _cross_entropy(v1_a, v2_a, v1_a @ queue.T, temperature)  # line 12
+    loss_a = contrast(v1_a, v2_a, v1_a @ queue.T, temperature)  # line 12
     past = v1_m @ queue.T  # shared by both terms of line 13
-    loss_m = _cross_entropy(v1_m, v2_m, past, temperature) + _cross_entropy(v1_m, v_m, past, temperature)
+    loss_m = contrast(v1_m, v2_m, past, temperature) + contrast(v1_m, v_m, past, temperature)
     return C2LLoss((loss_a + loss_m) / 3, loss_a, loss_m)
 
 
-def _cross_entropy(query: Tensor, key: Tensor, past: Tensor, temperature: float) -> Tensor:
+def contrast(query: Tensor, key: Tensor, past: Tensor, temperature: float) -> Tensor:
     """CE({q·k, q·Q}, gt) with gt = {1, 0, …, 0}: query, key [B, D], past [B, N] inner products."""
     present = (query * key).sum(dim=1, keepdim=True)
     logits = torch.cat([present, past], dim=1) / temperature

@@ -1,0 +1,55 @@
+"""`c2l pretrain` with networks of one convolution: a command for tests that start, stop and kill many runs.
+
+Under torchrun each process also writes what it ends with to `$DUMP/rank<R>.pt`. `KILL=rank:step:marker` kills that
+process before that step, once: the file `marker` remembers it.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import SmallEncoder
+
+from c2l_models.cli import main
+from c2l_models.training import export, pretrain, run
+from c2l_models.training.objectives import c2l
+
+torch.set_num_threads(1)
+c2l.Encoder = SmallEncoder
+export.export_run = lambda run_folder, path, store: path
+pretrain.draw_curves = pretrain.draw_first_batch = lambda *_: None
+step = pretrain.train_step
+rank = int(os.environ.get("RANK", "0"))
+runs = []
+
+
+class WatchedRun(run.Run):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        runs.append(self)
+
+
+def watched_step(*arguments):
+    doomed, when, marker = os.environ.get("KILL", "-1:0:").split(":")
+    if int(doomed) == rank and runs[0].step == int(when) and not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    done = step(*arguments)
+    losses.append(done.loss.total.detach())
+    return done
+
+
+losses: list[torch.Tensor] = []
+pretrain.Run, pretrain.train_step = WatchedRun, watched_step
+try:
+    main(["pretrain", *sys.argv[1:]])
+finally:
+    if "DUMP" in os.environ and runs:
+        torch.save(
+            {"c2l": runs[0].c2l.state_dict(), "losses": torch.stack(losses)},
+            Path(os.environ["DUMP"]) / f"rank{rank}.pt",
+        )

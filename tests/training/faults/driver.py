@@ -1,0 +1,243 @@
+"""A process that has imported all that `c2l pretrain` needs, and forks a child for each run that a test asks for.
+
+A child is a run of the real command, but for a network of one convolution and the faults that were asked for; forked,
+it starts in a tenth of a second. Requests come as JSON, a line each; a child's status goes back as a line:
+its exit status, or minus the signal that killed it.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from conftest import SmallEncoder
+
+from c2l_models import cli
+from c2l_models.training import checkpoint, export, pretrain
+from c2l_models.training.evaluation.monitor import KnnMonitor
+from c2l_models.training.objectives import c2l
+from c2l_models.training.run import Run
+
+PHASES = {
+    "step": (pretrain, "train_step"),
+    "checkpoint": (checkpoint, "save"),
+    "best": (checkpoint, "mark_best"),
+    "probe": (KnnMonitor, "__call__"),
+}
+FEW_BYTES = 4096
+
+
+class Events:
+    """What a child has done, a JSON line each; written at once, so that a kill loses none."""
+
+    def __init__(self, path: str) -> None:
+        self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def add(self, **event: Any) -> None:
+        os.write(self.file, (json.dumps(event) + "\n").encode())
+
+
+def before(owner: Any, name: str, act: Any) -> None:
+    """Call `act` with its arguments before each call of a function or method."""
+    function = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        act(*arguments)
+        return function(*arguments, **keywords)
+
+    setattr(owner, name, wrapped)
+
+
+def watch(events: Events) -> None:
+    """Tell where each start began, what checkpoints are safely written, and how long each phase takes."""
+    began = time.monotonic()
+    begin, save = Run.begin, checkpoint.save
+
+    def watched_begin(run: Run, resume: bool) -> Any:
+        told = begin(run, resume)
+        events.add(began=run.step, passed_over=told)
+        return told
+
+    def watched_save(run_folder: Path, state: Any, step: int, keep: int) -> Path:
+        path = save(run_folder, state, step, keep)
+        events.add(written=step)
+        return path
+
+    Run.begin, checkpoint.save = watched_begin, watched_save  # type: ignore[method-assign, assignment]
+    before(pretrain, "batches", lambda *_: events.add(phase="start", seconds=time.monotonic() - began))
+
+
+def time_phases(events: Events) -> None:
+    """Tell how long each call of each phase takes."""
+
+    def timed(function: Any, phase: str) -> Any:
+        def wrapped(*arguments: Any, **keywords: Any) -> Any:
+            began = time.monotonic()
+            result = function(*arguments, **keywords)
+            events.add(phase=phase, seconds=time.monotonic() - began)
+            return result
+
+        return wrapped
+
+    for phase, (owner, name) in PHASES.items():
+        setattr(owner, name, timed(getattr(owner, name), phase))
+
+
+def send_signal(phase: str, count: int = 1, delays: Sequence[float] = (0,), number: int = signal.SIGKILL) -> None:
+    """Signals, each some seconds after a phase began for the `count`-th time; "start": after the child began."""
+
+    def act(*_: Any) -> None:
+        nonlocal count
+        count -= 1
+        for delay in delays if count == 0 else ():
+            if delay:
+                timer = threading.Timer(delay, os.kill, (os.getpid(), number))
+                timer.daemon = True
+                timer.start()
+            else:
+                os.kill(os.getpid(), number)
+
+    if phase == "start":
+        act()
+    else:
+        before(*PHASES[phase], act)
+
+
+def slow_disk(seconds: float) -> None:
+    """Each sync takes so long: what is killed in a checkpoint is then killed before its rename, or right after."""
+    before(os, "fsync", lambda _: time.sleep(seconds))
+
+
+def little_room(first: int, last: int, full: str | None = None) -> None:
+    """From the checkpoint of a step to that of another the disk takes nothing: `full` is filled, or files are limited.
+
+    Room is made again before the checkpoint of step `last`.
+    """
+
+    def act(run_folder: Path, state: Any, step: int, keep: int) -> None:
+        if full is None:
+            soft = FEW_BYTES if first <= step < last else resource.RLIM_INFINITY
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
+        elif first <= step < last:
+            fill(Path(full))
+        else:
+            Path(full).unlink(missing_ok=True)
+
+    before(checkpoint, "save", act)
+
+
+def fill(path: Path) -> None:
+    """Write a file until the disk is full."""
+    with path.open("ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(FEW_BYTES))
+        except OSError:
+            pass
+
+
+def poison_weights(step: int) -> None:
+    """NaN in the student before a step."""
+
+    def act(model: Any, *_: Any) -> None:
+        nonlocal step
+        step -= 1
+        if step == 0:
+            with torch.no_grad():
+                next(pretrain.unwrap(model).student.parameters()).view(-1)[0] = torch.nan
+
+    before(pretrain, "train_step", act)
+
+
+def poison_image(row: int) -> None:
+    """A radiograph of the store that turns into NaN."""
+    make, views = pretrain.batches, pretrain.two_views
+    rows: Any = None
+
+    def batches(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal rows
+        for batch in make(*arguments, **keywords):
+            rows = batch.rows
+            yield batch
+
+    def two_views(*arguments: Any, **keywords: Any) -> Any:
+        x1, x2 = views(*arguments, **keywords)
+        x1[torch.from_numpy(rows == row)] = torch.nan
+        return x1, x2
+
+    pretrain.batches, pretrain.two_views = batches, two_views
+
+
+FAULTS = {fault.__name__: fault for fault in (send_signal, slow_disk, little_room, poison_weights, poison_image)}
+
+
+def run(arguments: list[str], faults: dict[str, Any], events: str, times: bool, pictures: bool) -> None:
+    """The child: one run of `c2l pretrain`, timed or not, with its pictures or without."""
+    torch.set_num_threads(1)
+    c2l.Encoder = SmallEncoder  # type: ignore[assignment, misc]
+    KnnMonitor.__call__ = varied(KnnMonitor.__call__)  # type: ignore[method-assign]
+    if not pictures:
+        pretrain.draw_first_batch = pretrain.draw_curves = lambda *_: None
+    export.export_run = lambda run_folder, path, *_: path  # a network of one convolution is no backbone to export
+    told = Events(events)
+    watch(told)
+    if times:
+        time_phases(told)
+    for name, options in faults.items():
+        FAULTS[name](**options)
+    cli.main(["pretrain", *arguments])
+
+
+def varied(probe: Any) -> Any:
+    """On the tiny store every probe is perfect; here each has another figure, of the weights to their last bit."""
+
+    def wrapped(monitor: KnnMonitor, backbone: torch.nn.Module) -> dict[str, float]:
+        figure = sum(float(weight.detach().double().sum()) for weight in backbone.parameters()) * 1e3 % 1
+        return dict.fromkeys(probe(monitor, backbone), figure)
+
+    return wrapped
+
+
+def child(request: dict[str, Any]) -> int:
+    """Run a request with standard error and output going where they do; gives the exit status."""
+    try:
+        run(**request)
+    except SystemExit as left:
+        return int(left.code or 0)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        stderr = Path(request.pop("stderr"))
+        read, write = os.pipe()  # a limit on files is none on pipes
+        pid = os.fork()
+        if not pid:
+            os.dup2(write, 1)
+            os.dup2(write, 2)
+            status = child(request)
+            sys.stdout.flush()
+            os._exit(status)
+        os.close(write)
+        with os.fdopen(read, "rb") as said:
+            stderr.write_bytes(said.read())
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Many processes compute what one does: in numbers, in the queue's content, and when one of them dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from c2l_models.errors import RunError
+from c2l_models.training import checkpoint, distributed, log, mixup, pretrain
+from c2l_models.training.distributed import ALONE, World
+
+DRIVER = Path(__file__).parent / "drivers" / "small_pretrain.py"
+STEPS = 10
+
+
+# One process's share
+
+
+def test_a_world_of_one_changes_nothing():
+    x = torch.randn(6, 3)
+    assert ALONE.is_main
+    for same in (ALONE.block(x), ALONE.gather(x), ALONE.mean(x)):
+        assert same is x or torch.equal(same, x)
+    assert ALONE.share(lambda: 7) == 7
+    assert [ALONE.any(here, torch.device("cpu")) for here in (True, False)] == [True, False]
+    layer = torch.nn.Linear(2, 2)
+    assert distributed.unwrap(ALONE.wrap(layer, torch.device("cpu"))) is layer
+
+
+def test_blocks_are_equal_and_in_order():
+    rows = torch.arange(12)
+    parts = [World(rank, 3).block(rows) for rank in range(3)]
+    assert [part.tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+def test_no_image_is_mixed_with_another_processes():
+    """A permutation in blocks, taken apart, mixes each block by itself as the whole one mixes all."""
+    m = mixup.draw(12, generator=torch.Generator().manual_seed(0), blocks=3)
+    x = torch.randn(12, 5, dtype=torch.float64)
+    whole = mixup.mix(x, m)
+    for rank in range(3):
+        world = World(rank, 3)
+        own = m.block(world)
+        assert sorted(own.permutation.tolist()) == [0, 1, 2, 3]
+        assert torch.equal(mixup.mix(world.block(x), own), world.block(whole))
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with distributed.join("cpu") as (world, place):
+        assert (world, place.type) == (ALONE, "cpu")
+
+
+# Whole jobs
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_recipe):
+    """A batch of 16, in batch-norm groups of 4 and mixup blocks of 4: on 1, 2 and 4 processes the same run."""
+    return replace(
+        tiny_recipe,
+        batch_size=16,
+        mixup_blocks=4,
+        queue_length=101,
+        epochs=5,
+        log_every=1,
+        checkpoint_every=3,
+        probe_every=0,
+    )
+
+
+def start(folder, recipe, store, processes, restarts=0, **environment):
+    """A job under torchrun, or one plain process; gives the finished process and each rank's dump."""
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{recipe.name}.toml"
+    file.write_text(to_toml(recipe))
+    command = [
+        str(DRIVER),
+        str(file),
+        "--store",
+        str(store.path),
+        "--out",
+        str(folder / "run"),
+        "--device",
+        "cpu",
+        "--resume",
+    ]
+    if processes > 1:
+        torchrun = [
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            f"--max-restarts={restarts}",
+        ]
+        command = ["-m", *torchrun, *command]
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "DUMP": str(folder)} | environment,
+        timeout=120,
+    )
+    dumps = [torch.load(path, weights_only=True) for path in sorted(folder.glob("rank*.pt"))]
+    return done, dumps
+
+
+def to_toml(recipe):
+    """A recipe's keys as TOML; JSON's values are TOML's here."""
+    values = recipe.to_dict()
+    sections = {key: value for key, value in values.items() if isinstance(value, dict)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if key not in (*sections, "name")]
+    for name, section in sections.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def jobs(recipe, tiny_store, tmp_path_factory):
+    """The same run on 1, 2 and 4 processes: {processes: (folder, dumps)}."""
+    found = {}
+    for processes in (1, 2, 4):
+        folder = tmp_path_factory.mktemp("jobs") / str(processes)
+        done, dumps = start(folder, recipe, tiny_store, processes)
+        assert done.returncode == 0, done.stderr
+        assert len(dumps) == processes
+        found[processes] = folder, dumps
+    return found
+
+
+def trained(dump):
+    """Parameters and queue; batch norm's running statistics are each process's own, and used by none."""
+    return {name: value for name, value in dump["c2l"].items() if "running" not in name and "tracked" not in name}
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_student_teacher_and_queue_are_one_on_all_processes(jobs, processes):
+    _, (first, *others) = jobs[processes]
+    assert len(first["losses"]) == STEPS
+    assert 3 * 16 * STEPS > 4 * 101  # the queue has wrapped, in mid-row
+    for other in others:
+        for name, value in trained(first).items():
+            assert torch.equal(trained(other)[name], value), name
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_many_processes_compute_what_one_does(jobs, processes):
+    """Loss, parameters and queue, to the rounding of float32."""
+    _, (one,) = jobs[1]
+    _, many = jobs[processes]
+    losses = torch.stack([dump["losses"] for dump in many]).mean(dim=0)
+    torch.testing.assert_close(losses, one["losses"], rtol=2e-4, atol=1e-5)
+    assert one["losses"].std() > 0.05  # they are not all alike
+    for name, value in trained(one).items():
+        torch.testing.assert_close(trained(many[0])[name], value, rtol=2e-3, atol=2e-5, msg=name)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_one_log_of_the_whole_job(jobs, processes):
+    lines = {n: [line for line in log.read(jobs[n][0] / "run") if line["kind"] == "train"] for n in (1, processes)}
+    assert [line["step"] for line in lines[processes]] == list(range(1, STEPS + 1))
+    for one, many in zip(lines[1], lines[processes], strict=True):
+        for key in ("loss", "loss_a", "loss_m", "spread"):
+            assert many[key] == pytest.approx(one[key], rel=1e-3), key
+    assert json.loads((jobs[processes][0] / "run" / "run.json").read_text())["processes"] == processes
+
+
+# A process that dies
+
+
+def test_a_killed_process_ends_the_job_with_one_clear_error(jobs, recipe, tiny_store, tmp_path):
+    done, _ = start(tmp_path / "job", recipe, tiny_store, 2, KILL=f"1:5:{tmp_path / 'killed'}")
+    assert done.returncode not in (0, -signal.SIGKILL)
+    told = [line for line in done.stderr.splitlines() if line.startswith("c2l: ")]
+    assert len(told) == 1, done.stderr
+    assert "process 0 of 2 lost the others" in told[0]
+    assert "--resume" in told[0]
+    assert checkpoint.load(tmp_path / "job" / "run").state["step"] == 4  # an epoch's end
+
+    resumed, _ = start(tmp_path / "job", recipe, tiny_store, 1)  # and one process can finish it
+    assert resumed.returncode == 0, resumed.stderr
+    alone, finished = (checkpoint.load(folder / "run").state for folder in (jobs[1][0], tmp_path / "job"))
+    assert finished["step"] == STEPS
+    for name, value in trained(alone).items():
+        torch.testing.assert_close(trained(finished)[name], value, rtol=2e-3, atol=2e-5, msg=name)
+
+
+def test_torchrun_starts_a_killed_job_again_from_its_checkpoint(jobs, recipe, tiny_store, tmp_path):
+    """And it ends with the bits of the job that nobody killed."""
+    marker = tmp_path / "killed"
+    done, _ = start(tmp_path / "job", recipe, tiny_store, 2, restarts=1, KILL=f"1:5:{marker}")
+    assert done.returncode == 0, done.stderr
+    assert marker.exists()
+    again, whole = (checkpoint.load(folder / "run").state for folder in (tmp_path / "job", jobs[2][0]))
+    assert again["step"] == whole["step"] == STEPS
+    for name, value in whole["c2l"].items():
+        assert torch.equal(again["c2l"][name], value), name
+    steps = [line["step"] for line in log.read(tmp_path / "job" / "run")]
+    assert steps == list(range(1, STEPS + 1))
+
+
+def test_a_batch_is_shared_in_whole_groups_and_blocks(recipe):
+    pretrain.check_shares(recipe, World(0, 2))
+    for change in ({"batch_norm_group": 16}, {"mixup_blocks": 1}):
+        with pytest.raises(RunError, match="2 processes, batch_size 16"):
+            pretrain.check_shares(replace(recipe, **change), World(0, 2))

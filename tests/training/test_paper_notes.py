@@ -1,0 +1,134 @@
+"""Where paper and released code differ or are silent, each point is a recipe key; here are the choices.
+
+Three points have no key, for there is nothing to choose: the queue wraps round and drops no row
+(test_memory_queue.py), the teacher's buffers are its own (test_networks.py), and the authors' checkpoints are
+imported whichever network they hold (test_convert.py).
+"""
+
+from dataclasses import fields, replace
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from c2l_models.training import checkpoint
+from c2l_models.training import pretrain as loop
+from c2l_models.training.export import load_run_backbone
+from c2l_models.training.recipe import SECTIONS, Augment, Recipe
+
+POINTS = [
+    # point, key, default, another value, for a run of five small steps
+    ("schedule", "batch_size", 256, 12),
+    ("schedule", "epochs", 240, 2),
+    ("schedule", "optimizer.lr", 0.03, 0.2),
+    ("schedule", "optimizer.lr_milestones", (120, 160, 200), ()),
+    ("schedule", "optimizer.lr_decay", 0.1, 0.5),
+    ("queue length", "queue_length", 32768, 41),
+    ("optimizer", "optimizer.momentum", 0.9, 0.0),
+    ("optimizer", "optimizer.weight_decay", 1e-4, 0.1),
+    ("temperature, feature dimension", "temperature", 0.07, 0.2),
+    ("temperature, feature dimension", "feature_dim", 128, 8),
+    ("projection", "projection", "linear", "mlp"),
+    ("loss", "objective.reduction", "mean", "sum"),
+    ("λ", "mixup_alpha", 1.0, 0.2),
+    ("λ", "objective.mixup_lambda", "beta", "max"),
+    ("λ", "objective.mixup", "shared", "separate"),
+    ("λ", "mixup_blocks", 1, 4),
+    ("feature mixup", "objective.feature_mixup", "before_norm", "after_norm"),
+    ("when Q is updated", "objective.queue_update", "after_step", "interleaved"),
+    ("ShuffleBN", "objective.shuffle_bn", True, False),
+    ("ShuffleBN", "batch_norm_group", 32, 2),
+    ("teacher", "teacher_momentum", 0.999, 0.5),
+    ("BN statistics of the student", "recalibrate", True, False),
+    ("where views are drawn", "views", "each_step", "once"),
+    ("augmentation", "augment.crop_scale", (0.2, 1.0), (0.5, 1.0)),
+    ("augmentation", "augment.crop_ratio", (3 / 4, 4 / 3), (1.0, 1.0)),
+    ("augmentation", "augment.rotation", 10.0, 0.0),
+    ("augmentation", "augment.brightness", 0.4, 0.0),
+    ("augmentation", "augment.contrast", 0.4, 0.0),
+    ("augmentation", "augment.flip", 0.5, 0.0),
+    ("augmentation", "augment.cutout_holes", 3, 0),
+    ("augmentation", "augment.cutout_side", 32 / 224, 0.5),
+    ("exported network", "exported", "student", "teacher"),
+    ("ablations", "objective.terms", ("clean", "mixed", "feature"), ("clean",)),
+    ("ablations", "augment.jigsaw", 0.0, 0.5),
+    ("ablations", "projection_dropout", 0.0, 0.5),
+]
+KEYS = [key for _, key, _, _ in POINTS]
+
+
+class Backbone(nn.Module):
+    """In place of timm's networks: a convolution with batch norm."""
+
+    num_features = 16
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 4, 5, stride=3), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return nn.functional.adaptive_avg_pool2d(self.norm(self.conv(x)).relu(), 2).flatten(1)
+
+
+def value_of(recipe, key):
+    section, _, name = key.rpartition(".")
+    return getattr(getattr(recipe, section) if section else recipe, name)
+
+
+def with_value(recipe, key, value):
+    section, _, name = key.rpartition(".")
+    if section:
+        return replace(recipe, **{section: replace(getattr(recipe, section), **{name: value})})
+    return replace(recipe, **{name: value})
+
+
+@pytest.fixture(scope="module")
+def outcome(tiny_recipe, tiny_store, tmp_path_factory):
+    """What a small run with one key's value comes to: all that its networks hold, and what it exports."""
+    usual = replace(tiny_recipe, epochs=1, probe_every=0, checkpoint_every=1000, log_every=1000)
+    usual = replace(usual, optimizer=replace(usual.optimizer, lr_milestones=(0,)), augment=Augment())
+    known = {}
+
+    def run(key=None, value=None):
+        if key not in known:
+            recipe = with_value(usual, key, value) if key else usual
+            folder = tmp_path_factory.mktemp("notes") / "run"
+            loop.pretrain(recipe, tiny_store, folder, "cpu", progress=False)
+            state, (backbone, _) = checkpoint.load(folder).state["c2l"], load_run_backbone(folder, tiny_store)
+            known[key] = [flat(state.values()), flat(backbone.state_dict().values())]
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timm, "create_model", Backbone)
+        patch.setattr(loop, "draw_curves", lambda *_: None)
+        patch.setattr(loop, "draw_first_batch", lambda *_: None)
+        yield run
+
+
+def flat(tensors):
+    return torch.cat([tensor.double().flatten() for tensor in tensors])
+
+
+@pytest.mark.parametrize(("key", "default"), [(key, default) for _, key, default, _ in POINTS], ids=KEYS)
+def test_the_default_is_what_was_chosen(key, default):
+    assert value_of(Recipe("default"), key) == default
+
+
+@pytest.mark.parametrize(("key", "other"), [(key, other) for _, key, _, other in POINTS], ids=KEYS)
+def test_another_choice_computes_something_else(outcome, key, other):
+    (run, exported), (other_run, other_exported) = outcome(), outcome(key, other)
+    seen_in_the_export_alone = key in ("recalibrate", "exported")
+    assert torch.equal(run, other_run) == seen_in_the_export_alone
+    assert not torch.equal(exported, other_exported)
+
+
+def test_a_run_is_its_recipes_alone(outcome):
+    """What the comparison above is worth: the same recipe again comes to the same bits."""
+    again = outcome("seed", 0)
+    assert all(map(torch.equal, outcome(), again))
+
+
+def test_no_key_of_objective_augmentation_or_optimizer_is_forgotten():
+    keys = {f"{name}.{field.name}" for name, section in SECTIONS.items() for field in fields(section)}
+    assert keys <= set(KEYS)

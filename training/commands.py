@@ -1,0 +1,255 @@
+"""The part of the `c2l` command that makes weights: a thin layer of functions whose flags are their arguments.
+
+Each command imports what it needs when it runs, so that `c2l --help` answers at once.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg
+
+from c2l_models.errors import C2LError
+
+if TYPE_CHECKING:
+    from c2l_models.training.prepare import PrepareReport
+
+
+def prepare(
+    source: Annotated[UseAppendAction[tuple[str, ...]], arg(help="a data set and its folder, NAME=DIR; repeat it")],
+    out: Path,
+    size: int = 128,
+    workers: int | None = None,
+    shard: str | None = None,
+) -> None:
+    """Radiographs on disk -> an image store: one uint8 array and one index. Stopped, it goes on where it was.
+
+    Data sets: chestxray14, chexpert, mimic_cxr, mura, rsna, knee_kl, folder (any folder of images, with an optional
+    labels.csv).
+
+    Args:
+        out: the store's folder; must not exist.
+        size: side of the stored images, pixels.
+        workers: decoding processes; by default one a core.
+        shard: K/N, the K-th of N parts, made by machines of their own; `c2l join` puts them together.
+    """
+    from c2l_models.training.image_store import prepare
+
+    pairs = []
+    for pair in source:
+        name, equals, folder = pair.partition("=")
+        if not equals:
+            raise C2LError(f"--source {pair}: wanted NAME=DIR, such as chestxray14=data/chestxray14")
+        pairs.append((name, Path(folder)))
+    report = prepare(pairs, out, size, workers, shard=_shard(shard) if shard else None)
+    _tell(report)
+
+
+def join(
+    shards: Positional[tuple[Path, ...]],
+    out: Path,
+) -> None:
+    """The shards of a store, all of one `c2l prepare --shard`, put together to the bytes that one machine would make.
+
+    Args:
+        shards: the shards' folders, in any order.
+        out: the store's folder; must not exist.
+    """
+    from c2l_models.training.image_store import join_shards
+
+    _tell(join_shards(shards, out))
+
+
+def _tell(report: "PrepareReport") -> None:
+    import json
+
+    from rich.console import Console
+
+    from c2l_models.training.datasets import corpus
+
+    print(
+        f"{report.images} images in {report.store} ({report.duplicates} of them copies of others), "
+        f"{report.refused} refused (refused.parquet), {report.seconds:.0f} s"
+    )
+    counts = json.loads((report.store / "store.json").read_text())["counts"]
+    if rows := corpus.beside_paper({tuple(part.split("/")): count for part, count in counts.items()}):
+        Console().print(corpus.table(rows))
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise C2LError(f"--shard {text}: wanted K/N with 1 <= K <= N, such as 3/16")
+    return int(number), int(count)
+
+
+def pretrain(arguments: list[str]) -> None:
+    """Pretrain by a recipe: `c2l pretrain RECIPE --store STORE --out RUN`; every key of the recipe is a flag."""
+    from c2l_models.training.recipe import Recipe, load_recipe, recipe_table
+
+    if not arguments or arguments[0] in ("-h", "--help", "--list-recipes"):
+        from rich.console import Console
+
+        print("usage: c2l pretrain RECIPE --store STORE --out RUN [--resume] [--recipe.KEY VALUE …] [--help]\n")
+        print("RECIPE is a .toml file or one of:")
+        Console().print(recipe_table())
+        return
+    recipe = load_recipe(arguments[0])
+
+    def run(
+        store: Path,
+        out: Path,
+        recipe: Recipe = recipe,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        resume: bool = False,
+        max_seconds: float | None = None,
+    ) -> None:
+        """Pretrain by a recipe.
+
+        Args:
+            store: folder that `c2l prepare` wrote.
+            out: run folder; must not exist, unless with --resume.
+            recipe: what is computed.
+            device: auto takes CUDA where there is one.
+            resume: go on from the run's newest sound checkpoint, or begin where there is none.
+            max_seconds: stop after about so long, ready to go on.
+        """
+        from c2l_models.training.export import export_run
+        from c2l_models.training.image_store import ImageStore
+        from c2l_models.training.pretrain import pretrain
+
+        images = ImageStore.open(store)
+        pretrain(recipe, images, out, device, resume, max_seconds)
+        if int(os.environ.get("RANK", "0")):
+            return
+        weights = export_run(out, out / "backbone.safetensors", images)
+        print(f"{weights}: load it with c2l_models.{recipe.architecture}(weights={str(weights)!r})")
+
+    tyro.cli(run, args=arguments[1:], prog=f"c2l pretrain {arguments[0]}")
+
+
+def export(
+    run: Positional[Path],
+    out: Path,
+    teacher: bool = False,
+    tag: str = "custom",
+    size: int | None = None,
+    license: str = "unknown",
+) -> None:
+    """A run's network as a .safetensors file that loads in one line.
+
+    Args:
+        run: run folder.
+        out: the file to write.
+        teacher: take the teacher's weights in place of the student's.
+        tag: recorded in the file.
+        size: side of the images that it will be used at; the recipe's by default.
+        license: recorded in the file.
+    """
+    from c2l_models.training.export import export_run
+
+    print(export_run(run, out, None, teacher, tag, size, license))
+
+
+def probe(
+    target: Annotated[Positional[str], arg(help="a release, a .safetensors file, a run folder, or random")],
+    store: Path,
+    out: Path,
+    task: str = "chestxray14",
+    size: int | None = None,
+    floors: bool = True,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Linear probe on frozen features: AUROC with patient-level intervals, beside the floors."""
+    from c2l_models.training.distributed import pick_device
+    from c2l_models.training.evaluation.probe import probe
+    from c2l_models.training.image_store import ImageStore
+
+    place = pick_device(device).type
+    report = probe(target, ImageStore.open(store), task, out=out, size=size, floors=floors, device=place)
+    report.show()
+    print(f"table, CSV, JSON and picture: {out}")
+
+
+def release(
+    run: Positional[Path],
+    tag: str,
+    out: Path,
+    size: int | None = None,
+    license: str = "CC-BY-4.0",
+    default: bool = False,
+) -> None:
+    """Make a run a release: export it, probe it beside the floors, write file, provenance and registry entry.
+
+    Args:
+        run: run folder.
+        tag: the release is called ARCHITECTURE.TAG.
+        out: folder for the probes' tables and pictures.
+        size: side of the images that the release is for; the recipe's by default.
+        license: of the weights.
+        default: let `pretrained=True` mean this release.
+    """
+    from c2l_models.cli import figures
+    from c2l_models.training.release import release_run
+
+    weights = release_run(run, tag, out, size, license, default)
+    print(f"{weights.name}: {weights.path()}", *figures(weights), sep="\n")
+
+
+def benchmark(
+    what: Positional[Literal["step"]],
+    recipe: str = "open15k-resnet18",
+    batch_size: int = 64,
+    size: int = 128,
+    precision: Literal["float32", "bfloat16"] | None = None,
+    repeats: int = 7,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    out: Path | None = None,
+) -> None:
+    """What a pretraining step costs beside its bare networks: ratios from one run.
+
+    Args:
+        what: step, a whole pretraining step.
+        recipe: a recipe's name or .toml file.
+        batch_size: in place of the recipe's.
+        size: in place of the recipe's, pixels.
+        precision: in place of the recipe's.
+        repeats: rounds; the figures are medians.
+        device: auto takes CUDA where there is one.
+        out: a .json file for every round's figures.
+    """
+    import dataclasses
+
+    from rich.console import Console
+
+    from c2l_models.training import benchmark
+    from c2l_models.training.recipe import load_recipe
+
+    chosen = load_recipe(recipe)
+    if precision:
+        chosen = dataclasses.replace(chosen, precision=precision)
+    result = benchmark.step(chosen, batch_size, size, repeats, device)
+    Console().print(result)
+    if out:
+        result.save(out)
+
+
+def demo(out: Path = Path("demo_output"), images: Path | None = None, seconds: float = 60, seed: int = 0) -> None:
+    """The whole way in a few minutes, on synthetic films or on a folder of your own."""
+    from c2l_models.training.demo import run_demo
+
+    run_demo(out, images, seconds, seed)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "prepare": prepare,
+    "join": join,
+    "pretrain": pretrain,
+    "export": export,
+    "probe": probe,
+    "release": release,
+    "benchmark": benchmark,
+    "demo": demo,
+}

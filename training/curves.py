@@ -1,0 +1,45 @@
+"""A run's log as a picture: is it learning, and does it collapse?"""
+
+from pathlib import Path
+
+from .log import read
+
+
+def draw_curves(run_folder: Path) -> Path:
+    """Draw a run's log: loss terms; contrast and feature spread; k-NN AUROC; learning rate. Gives the PNG's path."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines = read(run_folder)
+    train = [line for line in lines if line["kind"] == "train"]
+    probes = [line for line in lines if line["kind"] == "probe"]
+    steps = [line["step"] for line in train]
+    figure, axes = pyplot.subplots(2, 2, figsize=(10, 6), sharex=True, layout="constrained")
+    panels = (
+        (axes[0, 0], "loss, mean over the batch", {"loss": "(A + M) / 3", "loss_a": "A", "loss_m": "M (two terms)"}),
+        (axes[0, 1], "contrast", {"top1": "top-1 of the contrast", "spread": "feature spread (1: even)"}),
+        (axes[1, 1], "learning rate", {"lr": "learning rate"}),
+    )
+    for axis, title, curves in panels:
+        for key, label in curves.items():
+            axis.plot(steps, [line[key] for line in train], "." if len(steps) == 1 else "-", label=label)
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.legend(frameon=False, fontsize=8)
+    axes[0, 1].set_ylim(0, 1.05)
+    axes[1, 0].set_title("k-NN AUROC, held-out training patients", loc="left", fontsize=10)
+    tasks = sorted({key for line in probes for key in line} - {"kind", "step", "epoch"})
+    for task in tasks:
+        axes[1, 0].plot([line["step"] for line in probes], [line[task] for line in probes], "o-", ms=3, label=task)
+    if tasks:
+        axes[1, 0].legend(frameon=False, fontsize=8)
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes[1]:
+        axis.set_xlabel("step")
+    path = run_folder / "curves.png"
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path

@@ -1,0 +1,170 @@
+"""A run's state: all that the next step depends on is in a checkpoint, or follows from recipe and step."""
+
+import json
+import math
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from c2l_models.errors import RunError
+
+from . import checkpoint
+from .batches import batch_rows
+from .distributed import World
+from .image_store import ImageStore
+from .log import StepGroup
+from .objectives import build
+from .recipe import Recipe
+from .run_folder import create_run_folder
+
+FAILURE = "failure.json"
+
+
+class Run:
+    """Networks, queue, optimizer and progress of a run, the same on every process.
+
+    Attributes:
+        c2l: student, teacher and queue; `model` is the same, its gradients averaged over processes.
+        optimizer: SGD on the student's parameters.
+        group: the figures of the steps since the last line of the log.
+        step: steps done.
+        best: the highest mean AUROC of a probe so far, and `best_step`, after which it was measured.
+    """
+
+    def __init__(self, recipe: Recipe, store: ImageStore, folder: Path, world: World, device: torch.device) -> None:
+        self.recipe, self.store, self.folder, self.world, self.device = recipe, store, folder, world, device
+        torch.backends.cudnn.benchmark = device.type == "cuda"  # shapes never change
+        torch.manual_seed(_seed(recipe, "networks"))
+        queue = torch.Generator().manual_seed(_seed(recipe, "queue"))
+        self.c2l = build(recipe, world, queue).to(device).to(memory_format=torch.channels_last).train()
+        if recipe.compile:
+            self.c2l.student.compile()
+            self.c2l.teacher.compile()
+        self.model = world.wrap(self.c2l, device)
+        self.optimizer = torch.optim.SGD(
+            self.c2l.student.parameters(),
+            lr=recipe.lr_at(0),
+            momentum=recipe.optimizer.momentum,
+            weight_decay=recipe.optimizer.weight_decay,
+        )
+        self.group = StepGroup()
+        self.step = 0
+        self.best, self.best_step = self._best_before = -math.inf, -1
+        self._generator = torch.Generator(device)
+
+    def begin(self, resume: bool) -> tuple[str, ...]:
+        """Make the run folder, or go on from its newest sound checkpoint; gives what is to be told of damaged ones.
+
+        Raises:
+            RunError: the folder exists and `resume` is not set; the checkpoint is another run's.
+        """
+        identity = checkpoint.identity(self.recipe, self.store, self.device)
+
+        def on_main() -> checkpoint.Loaded | None:
+            if resume and checkpoint.exists(self.folder):
+                loaded = checkpoint.load(self.folder)
+                checkpoint.check_same_run(loaded.state, identity)
+                return loaded
+            create_run_folder(self.folder, self.recipe, self.store, self.device, self.world, again=resume)
+            return None
+
+        self._identity = identity
+        loaded = self.world.share(on_main)
+        if loaded is None:
+            self.save(must=True)
+            return ()
+        self.c2l.load_state_dict(loaded.state["c2l"])
+        self.optimizer.load_state_dict(loaded.state["optimizer"])
+        self.group.load_state_dict(loaded.state["group"])
+        self.step, self.best, self.best_step = (loaded.state[key] for key in ("step", "best", "best_step"))
+        if self.world.is_main and self.best_step == self.step:
+            checkpoint.mark_best(self.folder, loaded.path)  # a kill may have come between writing and marking
+        return loaded.passed_over
+
+    def seeded(self, step: int | str) -> torch.Generator:
+        """The generator that a step draws from, on the run's device: a function of recipe and step alone.
+
+        The same on every process; what layers draw by themselves, as dropout, differs between processes.
+        """
+        seed = _seed(self.recipe, step)
+        torch.manual_seed(seed + self.world.rank)
+        return self._generator.manual_seed(seed)
+
+    def set_lr(self, lr: float) -> float:
+        """Set and give the learning rate."""
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = lr
+        return lr
+
+    def probed(self, auroc: dict[str, float]) -> None:
+        """Note a probe: the next checkpoint is the best one if its mean is higher than any before."""
+        score = float(np.mean(list(auroc.values())))
+        if score > self.best:
+            self._best_before = self.best, self.best_step
+            self.best, self.best_step = score, self.step
+
+    def save(self, must: bool = False) -> str:
+        """Rank 0 writes a checkpoint; gives what is to be told where it could not, or raises that if it `must`."""
+        if not self.world.is_main:
+            return ""
+        parts: dict[str, Any] = {"c2l": self.c2l, "optimizer": self.optimizer, "group": self.group}
+        state = {name: part.state_dict() for name, part in parts.items()}
+        state |= {"step": self.step, "best": self.best, "best_step": self.best_step}
+        try:
+            path = checkpoint.save(self.folder, self._identity | state, self.step, self.recipe.keep_checkpoints)
+            if self.best_step == self.step:
+                checkpoint.mark_best(self.folder, path)
+        except checkpoint.CheckpointNotWritten as error:
+            if must:
+                raise
+            if self.best_step == self.step:
+                self.best, self.best_step = self._best_before  # whose file is still there
+            return str(error)
+        return ""
+
+
+def check_sound(run: Run, rows: np.ndarray) -> torch.Tensor:
+    """Each step's figures since the last line of the log, [steps, figures]; the device is waited for.
+
+    Raises:
+        RunError: a loss or a weight is not finite, or a loss is beyond what a sane run can have. The step, its rows
+            and their paths are in failure.json; the checkpoints are from before it.
+    """
+    figures = run.group.read(run.world)
+    losses = figures[:, [run.group.names.index(name) for name in ("loss", "loss_a", "loss_m")]]
+    # A key no farther than at right angles cannot cost more, whatever the queue holds; loss_m has two terms.
+    limit = math.log(1 + run.recipe.queue_length) + 1 / run.recipe.temperature
+    sound = losses.isfinite().all(dim=1) & (losses[:, 1] <= limit) & (losses[:, 2] <= 2 * limit)
+    if not sound.all():
+        first = int(sound.int().argmin())
+        _fail(run, rows, run.step - len(sound) + first, f"the loss is {losses[first, 0]:g}")
+    weights = torch.stack(torch._foreach_norm(list(run.c2l.student.parameters())))
+    if not weights.isfinite().all():
+        _fail(run, rows, run.step - 1, "weights are not finite after it")
+    return figures
+
+
+def _fail(run: Run, rows: np.ndarray, step: int, what: str) -> None:
+    batch = batch_rows(rows, run.recipe, step)
+    file = run.folder / FAILURE
+    if run.world.is_main:
+        paths = run.store.index["path"].take(batch).to_pylist()
+        failure = {"step": step + 1, "what": what, "rows": batch.tolist(), "paths": paths}
+        with suppress(OSError):  # a full disk must not hide the failure
+            file.write_text(json.dumps(failure, indent=1) + "\n")
+    some = ", ".join(map(str, batch[:4]))
+    raise RunError(
+        f"step {step + 1}: {what}. The batch's images, rows {some} … of the store, are listed in {file}; the "
+        f"checkpoints are from before it. "
+        f"Begin a new run with a lower --recipe.optimizer.lr than {run.recipe.optimizer.lr:g}, or without bad images"
+    )
+
+
+def _seed(recipe: Recipe, use: int | str) -> int:
+    """A seed for a step or another use; no two share their random numbers."""
+    number = use if isinstance(use, int) else {"networks": 0, "queue": 1, "views": 2}[use]
+    kind = int(isinstance(use, str))
+    return int(np.random.SeedSequence((recipe.seed, kind, number)).generate_state(1, np.uint32)[0])
