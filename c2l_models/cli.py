@@ -6,10 +6,10 @@ Each command imports what it needs when it runs, so that `c2l --help` answers at
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import tyro
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional
 
 from c2l_models.training import commands
 
@@ -107,8 +107,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point; an error of ours is one line on stderr and its exit status, 2 unless it has one of its own."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if arguments[:1] == ["pretrain"]:
-            commands.pretrain(arguments[1:])
+        if arguments and arguments[0] in commands.OWN_ARGUMENTS:
+            COMMANDS[arguments[0]](arguments[1:])
         else:
             tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="c2l", args=arguments, description=__doc__)
     except C2LError as error:

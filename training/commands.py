@@ -198,42 +198,12 @@ def release(
     print(f"{weights.name}: {weights.path()}", *figures(weights), sep="\n")
 
 
-def benchmark(
-    what: Positional[Literal["step"]],
-    recipe: str = "open15k-resnet18",
-    batch_size: int = 64,
-    size: int = 128,
-    precision: Literal["float32", "bfloat16"] | None = None,
-    repeats: int = 7,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    out: Path | None = None,
-) -> None:
-    """What a pretraining step costs beside its bare networks: ratios from one run.
+def benchmark(arguments: list[str]) -> None:
+    """What the pipeline costs, as ratios: `c2l benchmark step|input|prepare|peer|scaling`."""
+    from c2l_models.training.benchmark.commands import COMMANDS
 
-    Args:
-        what: step, a whole pretraining step.
-        recipe: a recipe's name or .toml file.
-        batch_size: in place of the recipe's.
-        size: in place of the recipe's, pixels.
-        precision: in place of the recipe's.
-        repeats: rounds; the figures are medians.
-        device: auto takes CUDA where there is one.
-        out: a .json file for every round's figures.
-    """
-    import dataclasses
-
-    from rich.console import Console
-
-    from c2l_models.training import benchmark
-    from c2l_models.training.recipe import load_recipe
-
-    chosen = load_recipe(recipe)
-    if precision:
-        chosen = dataclasses.replace(chosen, precision=precision)
-    result = benchmark.step(chosen, batch_size, size, repeats, device)
-    Console().print(result)
-    if out:
-        result.save(out)
+    description = "What the pipeline costs: ratios of things that are timed by turns in one run."
+    tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="c2l benchmark", args=arguments, description=description)
 
 
 def demo(out: Path = Path("demo_output"), images: Path | None = None, seconds: float = 60, seed: int = 0) -> None:
@@ -253,3 +223,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "benchmark": benchmark,
     "demo": demo,
 }
+
+OWN_ARGUMENTS = ("pretrain", "benchmark")
+"""Commands that read their arguments themselves."""

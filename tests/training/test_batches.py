@@ -1,5 +1,6 @@
 """Which images a run looks at, in which order, and the probe that goes with it."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.batches import epoch_order, training_rows
+from c2l_models.training.batches import batch_rows, batches, epoch_order, fits, training_rows
+from c2l_models.training.distributed import World
 from c2l_models.training.evaluation.monitor import KnnMonitor
 from c2l_models.training.image_store import ImageStore
 from c2l_models.training.objectives.c2l import C2L
@@ -94,6 +96,88 @@ def test_epoch_order():
     assert not np.array_equal(orders[0], orders[1])
     assert np.array_equal(orders[1], epoch_order(rows, recipe, 1))
     assert not np.array_equal(orders[1], epoch_order(rows, replace(recipe, seed=1), 1))
+
+
+CPU = torch.device("cpu")
+
+
+def test_each_batch_is_the_next_part_of_the_epochs_order(tiny_recipe, tiny_store):
+    rows = training_rows(tiny_recipe, tiny_store)
+    found = list(batches(tiny_store, rows, tiny_recipe, CPU))
+    assert len(found) == tiny_recipe.epochs * STEPS_AN_EPOCH
+    for step, batch in enumerate(found):
+        epoch, position = divmod(step, STEPS_AN_EPOCH)
+        expected = epoch_order(rows, tiny_recipe, epoch)[8 * position : 8 * position + 8]
+        assert np.array_equal(batch.rows, expected)
+        assert np.array_equal(batch_rows(rows, tiny_recipe, step), expected)
+        assert torch.equal(batch.images[:, 0], torch.from_numpy(tiny_store.images[expected]))
+        assert batch.waited >= 0
+
+
+def test_batches_go_on_from_any_step_on_any_number_of_processes(tiny_recipe, tiny_store):
+    rows = training_rows(tiny_recipe, tiny_store)
+    whole = list(batches(tiny_store, rows, tiny_recipe, CPU))
+    for first in (0, 3, 5, 9, 10):
+        for size in (1, 2, 4):
+            shares = [
+                list(batches(tiny_store, rows, tiny_recipe, CPU, World(rank, size), first)) for rank in range(size)
+            ]
+            assert [len(share) for share in shares] == [len(whole) - first] * size
+            for step, parts in enumerate(zip(*shares, strict=True), start=first):
+                assert torch.equal(torch.cat([part.images for part in parts]), whole[step].images)
+                assert all(np.array_equal(part.rows, whole[step].rows) for part in parts)
+
+
+def test_batches_are_read_ahead_but_not_far(tiny_recipe, tiny_store, monkeypatch):
+    """While a step computes, the next ones are gathered; a few, or the store would be in memory after all."""
+    gathered = []
+    gather = ImageStore.__getitem__
+    monkeypatch.setattr(ImageStore, "__getitem__", lambda self, rows: gathered.append(1) or gather(self, rows))
+    upcoming = batches(tiny_store, training_rows(tiny_recipe, tiny_store), tiny_recipe, CPU)
+    next(upcoming)
+    deadline = time.monotonic() + 5
+    while len(gathered) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(gathered) == 3
+    upcoming.close()
+
+
+def test_a_broken_store_breaks_the_run_and_not_just_its_reader(tiny_recipe, tiny_store, monkeypatch):
+    def broken(self, rows):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(ImageStore, "__getitem__", broken)
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches(tiny_store, training_rows(tiny_recipe, tiny_store), tiny_recipe, CPU))
+
+
+def test_the_cpu_maps_a_store_as_it_is(tiny_store):
+    assert not fits(tiny_store, CPU)
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@needs_cuda
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_gpu_gets_the_same_batches_resident_or_streamed(tiny_recipe, tiny_store, monkeypatch, resident):
+    monkeypatch.setattr("c2l_models.training.batches.fits", lambda *_: resident)
+    rows = training_rows(tiny_recipe, tiny_store)
+    for here, there in zip(
+        batches(tiny_store, rows, tiny_recipe, CPU),
+        batches(tiny_store, rows, tiny_recipe, torch.device("cuda")),
+        strict=True,
+    ):
+        assert there.images.is_cuda
+        assert torch.equal(there.images.cpu(), here.images)
+
+
+def test_held_out_patients_are_left_out(tiny_recipe, tiny_store):
+    all_rows = training_rows(tiny_recipe, tiny_store)
+    rows = training_rows(replace(tiny_recipe, hold_out=0.4), tiny_store)
+    left_out = np.setdiff1d(all_rows, rows)
+    assert 0.2 < len(left_out) / len(all_rows) < 0.6
+    assert not set(tiny_store.patients[rows]) & set(tiny_store.patients[left_out])
 
 
 @pytest.mark.usefixtures("small_networks")

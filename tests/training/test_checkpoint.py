@@ -116,6 +116,13 @@ def test_the_best_is_a_name_of_the_same_file(tmp_path):
     assert steps(tmp_path) == ["best 1", "1"]
 
 
+def test_the_best_may_be_marked_by_its_own_name(tmp_path):
+    """As by a run that goes on from it, where the last ones are lost."""
+    best = mark_best(tmp_path, write(tmp_path, 1)[0])
+    assert mark_best(tmp_path, best) == best
+    assert steps(tmp_path) == ["best 1", "1"]
+
+
 def test_a_copy_where_there_are_no_hard_links(tmp_path, monkeypatch):
     def refused(*arguments, **keywords):
         raise OSError(errno.EPERM, "Operation not permitted")

@@ -13,6 +13,7 @@ import torch
 
 from c2l_models.errors import RunError
 from c2l_models.training import checkpoint, distributed, log, mixup, pretrain
+from c2l_models.training.benchmark.scaling import traffic
 from c2l_models.training.distributed import ALONE, World
 
 DRIVER = Path(__file__).parent / "drivers" / "small_pretrain.py"
@@ -168,6 +169,13 @@ def test_one_log_of_the_whole_job(jobs, processes):
         for key in ("loss", "loss_a", "loss_m", "spread"):
             assert many[key] == pytest.approx(one[key], rel=1e-3), key
     assert json.loads((jobs[processes][0] / "run" / "run.json").read_text())["processes"] == processes
+
+
+def test_no_more_goes_over_the_wire_than_is_counted(jobs, recipe):
+    for processes in (2, 4):
+        expected = traffic(recipe, processes)
+        for dump in jobs[processes][1]:
+            assert dump["received"] == STEPS * (expected.images + expected.keys)
 
 
 # A process that dies

@@ -267,6 +267,7 @@ def test_a_best_one_that_finds_no_room(start, whole, tmp_path):
     del figures[lost]
     assert runs.state(best=True)["step"] == max(figures, key=figures.__getitem__)
     same(runs.state()["c2l"], whole.state()["c2l"])
+    assert runs.log() == whole.log()  # lines that found no room are written later
 
 
 # Damage

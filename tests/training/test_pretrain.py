@@ -18,10 +18,12 @@ from c2l_models.errors import DatasetError, RunError
 from c2l_models.training import checkpoint, log
 from c2l_models.training.augment import two_views
 from c2l_models.training.batches import epoch_order, training_rows
+from c2l_models.training.distributed import ALONE
 from c2l_models.training.evaluation.monitor import KnnMonitor
 from c2l_models.training.objectives.c2l import C2L
-from c2l_models.training.pretrain import pretrain
+from c2l_models.training.pretrain import figures, pretrain, train_step
 from c2l_models.training.recipe import Optimizer
+from c2l_models.training.run import Run
 
 TIMING = ("images_per_second", "data_wait")
 
@@ -89,6 +91,36 @@ def test_one_step_in_the_papers_order(tiny_recipe, tiny_store, tmp_path):
     torch.testing.assert_close(keys[:24], torch.cat(replay.keys), rtol=1e-5, atol=1e-6)
     assert torch.equal(keys[24:], before["queue.keys"][24:])
     assert after["queue.pointer"] == 24
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_no_step_waits_for_the_gpu(tiny_recipe, tiny_store, tmp_path):
+    run = Run(tiny_recipe, tiny_store, tmp_path / "run", ALONE, torch.device("cuda"))
+    images = tiny_store.to("cuda")[torch.arange(tiny_recipe.batch_size, device="cuda")]
+    for step in range(3):
+        figures(train_step(run.model, run.optimizer, images, run.seeded(step)))  # what is made at the first use
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        figures(train_step(run.model, run.optimizer, images, run.seeded(3)))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_every_step_draws_from_a_seed_of_its_own(tiny_recipe, tiny_store, tmp_path):
+    """So that a run needs no random state to go on, and processes need not tell each other theirs."""
+    run = Run(tiny_recipe, tiny_store, tmp_path / "run", ALONE, torch.device("cpu"))
+    draws = [torch.rand(4, generator=run.seeded(step)).tolist() for step in (0, 1, 2, "views", 0)]
+    assert draws[0] == draws[4]
+    assert len({tuple(draw) for draw in draws}) == 4
+    other = Run(replace(tiny_recipe, seed=1), tiny_store, tmp_path / "other", ALONE, torch.device("cpu"))
+    assert torch.rand(4, generator=other.seeded(0)).tolist() != draws[0]
+
+
+def test_compiled_networks_have_the_same_names_and_numbers(tiny_recipe, tiny_store, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    run = Run(replace(tiny_recipe, compile=True), tiny_store, tmp_path / "run", ALONE, torch.device("cpu"))
+    assert compiled == [run.c2l.student, run.c2l.teacher]
 
 
 # A whole run

@@ -85,6 +85,8 @@ class C2L(nn.Module):
     @torch.no_grad()
     def keys(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """The teacher's features of every process's images [B, 1, S, S], float32 [W B, D], not normalised."""
+        if self.recipe.precision == "bfloat16":
+            x = x.bfloat16()  # as the first layer would, but before it goes to another process
         with self._autocast(x):
             return self.teach(x, generator).float()
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from c2l_models.training.benchmark.roofline import Ceilings, Cost, ceiling_works, ceilings, count
@@ -12,10 +11,6 @@ from c2l_models.training.benchmark.roofline import Ceilings, Cost, ceiling_works
 X = torch.ones(10, 10)  # 400 bytes
 FOUR = torch.ones(4)  # 16 bytes
 ROWS = torch.tensor([1, 2])
-
-
-def put() -> None:
-    X.index_put_((ROWS,), torch.ones(()).expand(2, 10))
 
 
 @pytest.mark.parametrize(
@@ -77,11 +72,9 @@ def test_the_ceilings_are_rates_of_what_is_counted(precision: str, monkeypatch: 
     monkeypatch.setattr("c2l_models.training.benchmark.roofline.MATRIX", {"cpu": 8})
     monkeypatch.setattr("c2l_models.training.benchmark.roofline.VECTOR", {"cpu": 100})
     cpu = torch.device("cpu")
-    products: list[Tensor] = []
     works = ceiling_works(cpu, precision)
     multiply, triad = count(works["matmul"]), count(works["triad"])
     rates = ceilings(cpu, matmul_seconds=2.0, triad_seconds=4.0)
     assert rates.flops == multiply.flops / 2.0
     assert rates.bytes == triad.bytes / 4.0
     assert multiply.bytes == 3 * 64 * getattr(torch, precision).itemsize
-    assert not products

@@ -54,7 +54,7 @@ def test_the_ratio_is_of_pairs() -> None:
     assert ratios == (2.0, 3.0, 1.2)
     assert timing.spread(ratios) == "2.000 (1.200 to 3.000)"
     assert timing.spread(ratios, 1) == "2.0 (1.2 to 3.0)"
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="argument 2"):
         timing.pairwise((1.0,), (1.0, 2.0))
 
 

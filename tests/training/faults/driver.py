@@ -34,7 +34,7 @@ PHASES = {
     "best": (checkpoint, "mark_best"),
     "probe": (KnnMonitor, "__call__"),
 }
-FEW_BYTES = 4096
+FEW_BYTES = 1024
 
 
 class Events:
@@ -94,23 +94,48 @@ def time_phases(events: Events) -> None:
 
 
 def send_signal(phase: str, count: int = 1, delays: Sequence[float] = (0,), number: int = signal.SIGKILL) -> None:
-    """Signals, each some seconds after a phase began for the `count`-th time; "start": after the child began."""
+    """Signals, each so many seconds after the `count`-th beginning of a phase, and at its end at the latest.
 
-    def act(*_: Any) -> None:
-        nonlocal count
-        count -= 1
-        for delay in delays if count == 0 else ():
+    "start" is from the child's beginning to the first batch.
+    """
+    pending = list(delays)
+
+    def send() -> None:
+        if pending:
+            pending.pop()
+            os.kill(os.getpid(), number)
+
+    def begin() -> None:
+        for delay in delays:
             if delay:
-                timer = threading.Timer(delay, os.kill, (os.getpid(), number))
+                timer = threading.Timer(delay, send)
                 timer.daemon = True
                 timer.start()
             else:
-                os.kill(os.getpid(), number)
+                send()
+
+    def end(*_: Any) -> None:
+        while pending:
+            send()
 
     if phase == "start":
-        act()
-    else:
-        before(*PHASES[phase], act)
+        before(pretrain, "batches", end)
+        begin()
+        return
+    owner, name = PHASES[phase]
+    function = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal count
+        count -= 1
+        if count == 0:
+            begin()
+        result = function(*arguments, **keywords)
+        if count == 0:
+            end()
+        return result
+
+    setattr(owner, name, wrapped)
 
 
 def slow_disk(seconds: float) -> None:

@@ -1,0 +1,42 @@
+"""Bytes and hours, by hand; that the bytes are those of a real job is in test_distributed.py."""
+
+from dataclasses import replace
+
+import pytest
+
+from c2l_models.training.benchmark.scaling import parameters, scaling, table, traffic
+from c2l_models.training.recipe import Recipe
+
+RECIPE = replace(Recipe("scale"), precision="bfloat16")
+
+
+def test_parameters_are_the_networks():
+    """11,689,512 of an ImageNet ResNet-18, less its head's 513,000 and two input channels' 6,272, and the projection."""
+    resnet18 = 11_689_512 - 513 * 1000 - 2 * 64 * 7 * 7
+    assert parameters(RECIPE) == resnet18 + 513 * 128
+    assert parameters(replace(RECIPE, projection="mlp")) == resnet18 + 513 * 512 + 513 * 128
+
+
+def test_one_process_receives_nothing():
+    assert traffic(RECIPE, 1).total == 0
+
+
+def test_eight_processes():
+    """256 images: 224 come from others, twice, 224 x 224 numbers of two bytes each, and 128 of a key."""
+    found = traffic(RECIPE, 8)
+    assert found.images == 2 * 224 * 224 * 224 * 2
+    assert found.keys == 2 * 224 * 128 * 2
+    assert found.gradients == pytest.approx(2 * 7 / 8 * 4 * parameters(RECIPE), rel=1e-6)
+    assert traffic(replace(RECIPE, precision="float32"), 8).images == 2 * found.images
+
+
+def test_hours():
+    """727,053 images are 2,840 steps an epoch, 681,600 in all, of 256 images: at 4,000 a second, 12.1 hours."""
+    one = scaling(RECIPE, 1, 727_053, 4000, 100)
+    assert one.steps == 681_600
+    assert one.computing == pytest.approx(681_600 * 256 / 4000 / 3600)
+    assert one.sending == 0
+    eight = scaling(RECIPE, 8, 727_053, 4000, 100)
+    assert eight.computing == pytest.approx(one.computing / 8)
+    assert eight.sending == pytest.approx(681_600 * eight.step_traffic.total / 1e11 / 3600)
+    assert table([one, eight], "hours").row_count == 2

@@ -1,0 +1,28 @@
+"""Decoding and nothing else, on as many processes as `c2l prepare` has; these import Pillow alone."""
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+CHUNK = 32  # files to a task
+
+
+def decode_all(paths: Sequence[Path], workers: int) -> None:
+    """Open every file and decode it to mode "L", at its full size, with Pillow."""
+    if workers == 1:
+        for path in paths:
+            _decode(path)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for _ in pool.map(_decode, paths, chunksize=CHUNK):
+            pass
+
+
+def _decode(path: Path) -> None:
+    with Image.open(path) as image:
+        image.load()
+        if image.mode != "L":
+            image.convert("L")

@@ -1,0 +1,114 @@
+"""MoCo as Lightly's users run it: its data set, loader, transforms, loss with memory bank, and momentum update.
+
+Not part of the package: `c2l benchmark peer` runs this file with an interpreter that has lightly, torch and
+torchvision, and reads the one line of JSON that it prints. Lightly's defaults, but for what a radiograph needs (one
+channel, a scalar mean and std) and what has to be equal on both sides (architecture, sizes, precision, queue).
+"""
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Iterator
+
+import lightly
+import torch
+import torchvision
+from lightly.data import LightlyDataset
+from lightly.loss import NTXentLoss
+from lightly.models.modules import MoCoProjectionHead
+from lightly.models.utils import batch_shuffle, batch_unshuffle, deactivate_requires_grad, update_momentum
+from lightly.transforms.moco_transform import MoCoV1Transform
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+FEATURES = {"resnet18": 512, "densenet121": 1024}
+MEAN, STD = 0.5, 0.25
+
+
+def main() -> None:
+    options = parse()
+    device = torch.device(options.device)
+    loader = make_loader(options)
+    student = make_encoder(options).to(device)
+    teacher = copy.deepcopy(student)
+    deactivate_requires_grad(teacher)
+    criterion = NTXentLoss(temperature=0.07, memory_bank_size=(options.queue_length, 128)).to(device)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.06, momentum=0.9, weight_decay=1e-4)
+    began = 0.0
+    for number, (query, key) in enumerate(endless(loader, device)):
+        if number == options.warm_up:
+            wait_for(device)
+            began = time.perf_counter()
+        if number == options.warm_up + options.steps:
+            wait_for(device)
+            break
+        update_momentum(student, teacher, m=0.999)
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+            features = student(query)
+            with torch.no_grad():
+                shuffled, order = batch_shuffle(key)
+                targets = batch_unshuffle(teacher(shuffled), order)
+        loss = criterion(features.float(), targets.float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    seconds = (time.perf_counter() - began) / options.steps
+    versions = {library.__name__: library.__version__ for library in (lightly, torch, torchvision)}
+    print(json.dumps({"seconds": seconds, "threads": torch.get_num_threads(), "versions": versions}))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", required=True, help="folder of image files")
+    parser.add_argument("--architecture", choices=sorted(FEATURES), required=True)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], required=True)
+    parser.add_argument("--device", required=True)
+    for name in ("size", "batch-size", "queue-length", "workers", "steps", "warm-up"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--channels-last", action="store_true", help="not what Lightly's examples do")
+    return parser.parse_args()
+
+
+def make_loader(options: argparse.Namespace) -> DataLoader:
+    """Lightly's data set decodes each file at each epoch; two views of one gray channel."""
+    views = MoCoV1Transform(input_size=options.size, normalize={"mean": [MEAN], "std": [STD]})
+    transform = torchvision.transforms.Compose([torchvision.transforms.Grayscale(), views])
+    return DataLoader(
+        LightlyDataset(options.images, transform=transform),
+        batch_size=options.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=options.workers,
+        persistent_workers=options.workers > 0,
+        pin_memory=options.device == "cuda",
+    )
+
+
+def make_encoder(options: argparse.Namespace) -> nn.Module:
+    """torchvision's network for one channel, and MoCo's projection head."""
+    network = torchvision.models.get_model(options.architecture, weights=None)
+    width = FEATURES[options.architecture]
+    first = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    if options.architecture == "resnet18":
+        network.conv1, network.fc = first, nn.Identity()
+    else:
+        network.features.conv0, network.classifier = first, nn.Identity()
+    encoder = nn.Sequential(network, MoCoProjectionHead(width, width, 128))
+    return encoder.to(memory_format=torch.channels_last) if options.channels_last else encoder
+
+
+def endless(loader: DataLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Both views of each batch on the device, epoch after epoch."""
+    while True:
+        for (query, key), _, _ in loader:
+            yield query.to(device, non_blocking=True), key.to(device, non_blocking=True)
+
+
+def wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
