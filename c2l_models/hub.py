@@ -97,7 +97,7 @@ def _read_header(path: Path, data: bytes) -> dict[str, Any]:
     return header
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write beside `path`, flush to the disk, rename: a reader sees the old file or the whole new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -35,7 +35,7 @@ def prepare(
         workers: decoding processes; by default one a core.
         shard: K/N, the K-th of N parts, made by machines of their own; `c2l join` puts them together.
     """
-    from c2l_models.training.image_store import prepare
+    from c2l_models.training.prepare import prepare
 
     pairs = []
     for pair in source:
@@ -57,7 +57,7 @@ def join(
         shards: the shards' folders, in any order.
         out: the store's folder; must not exist.
     """
-    from c2l_models.training.image_store import join_shards
+    from c2l_models.training.shards import join_shards
 
     _tell(join_shards(shards, out))
 

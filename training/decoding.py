@@ -1,105 +1,95 @@
-"""Many files -> rows of one array, in parallel; what is done is in a journal and never done again."""
+"""Many files -> rows of uint8, in parallel. A worker imports this module, and neither torch nor pyarrow."""
 
 import hashlib
-import json
 import multiprocessing
 import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from c2l_models.errors import C2LError, DatasetError
-from c2l_models.radiograph import read_radiograph, square
+from c2l_models.radiograph import decode_square, read_file
 
-ROWS, JOURNAL = "rows.u8", "journal.jsonl"
-CHUNK = 32  # images to a task of a worker and to a line of the journal
+CHUNK = 16  # files to a task of a worker
+AHEAD = 4  # tasks a worker has waiting or finished: bounds what is in memory behind a slow file
+
+Decoded = tuple[bytes, list["Outcome"]]
+Mapper = Callable[[Callable[[Sequence[str]], Decoded], Iterable[Sequence[str]]], Iterator[Decoded]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file: its hash, or the reason for which it was refused."""
+    """What became of one file: its sha256, or the reason for which it was refused, without its path."""
 
     sha256: str = ""
     refused: str = ""
 
 
-def decode(building: Path, paths: Sequence[Path], size: int, workers: int | None, progress: bool) -> list[Outcome]:
-    """Write the image of paths[i] to row i of `building/rows.u8`; the outcome of each, in their order.
-
-    Rows are uint8 [size, size], black where a file is refused. What an earlier call has in the journal is not
-    done again. Raises DatasetError if a process of the pool dies, or if rows that the journal has are gone.
-    """
-    outcomes = _read_journal(building / JOURNAL)
-    chunks = [paths[start : start + CHUNK] for start in range(len(outcomes), len(paths), CHUNK)]
-    bar = Progress(
-        TextColumn("preparing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )
-    (building / ROWS).touch()
-    if (building / ROWS).stat().st_size < len(outcomes) * size * size:
-        raise DatasetError(f"{building / ROWS} is shorter than {JOURNAL} says; remove {building}")
-    with (building / ROWS).open("r+b") as rows, (building / JOURNAL).open("a") as journal, bar:
-        task = bar.add_task("", total=len(paths), completed=len(outcomes))
-        rows.seek(len(outcomes) * size * size)
-        with _mapper(workers) as mapper:
-            for block, done in mapper(partial(_decode_chunk, size=size), chunks):
-                _write_through(rows, block.tobytes())
-                # Only now may the journal say so: a line stands for rows that are on the disk.
-                _write_through(journal, json.dumps([[o.sha256, o.refused] for o in done]) + "\n")
-                outcomes += done
-                bar.advance(task, len(done))
-    return outcomes
-
-
-def _read_journal(file: Path) -> list[Outcome]:
-    """Outcomes of the finished chunks, in order; a last line that a stop cut short is cut off."""
-    if not file.exists():
-        return []
-    text = file.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    os.truncate(file, len(whole.encode()))
-    return [Outcome(*pair) for line in whole.splitlines() for pair in json.loads(line)]
-
-
-def _write_through(file: Any, data: str | bytes) -> None:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
+def decode_chunk(paths: Sequence[str], size: int) -> Decoded:
+    """Rows uint8 [kept, size, size] as bytes, refused files left out, and the outcome of each path."""
+    rows, outcomes = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a decoder's warnings may quote what the file holds
+        for path in paths:
+            try:
+                data = read_file(path)
+                rows.append(decode_square(data, size).tobytes())
+                outcomes.append(Outcome(sha256=hashlib.sha256(data).hexdigest()))
+            except C2LError as error:
+                outcomes.append(Outcome(refused=str(error)))
+            except Exception as error:  # a file may break a decoder in any way, and none may stop the others
+                # The type alone: the text of an error may quote what the file holds.
+                outcomes.append(Outcome(refused=f"unexpected {type(error).__name__}"))
+    return b"".join(rows), outcomes
 
 
 @contextmanager
-def _mapper(workers: int | None) -> Iterator[Any]:
-    """An ordered, lazy map over processes; over none where `workers` is 1."""
+def mapper(workers: int | None) -> Iterator[Mapper]:
+    """An ordered, lazy map over `workers` processes, by default one a core this process may use; over none for 1.
+
+    Raises DatasetError if one of them dies.
+    """
     if workers == 1:
         yield map
         return
+    workers = workers or _cores()
     context = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads may hang
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
-        yield pool.map
+        yield lambda function, tasks: _ordered(pool, function, tasks, AHEAD * workers)
     except BrokenProcessPool:
         raise DatasetError(
             "a decoding process died, for want of memory or in a script without `if __name__ == '__main__'`; "
-            "the same call goes on where it was, with workers=1 in this process alone"
+            "the same call goes on where it was, with fewer workers, or with workers=1 in this process alone"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    """Cores that this process may use, where the system tells; else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _ordered(
+    pool: ProcessPoolExecutor,
+    function: Callable[[Sequence[str]], Decoded],
+    tasks: Iterable[Sequence[str]],
+    ahead: int,
+) -> Iterator[Decoded]:
+    waiting: deque[Future[Decoded]] = deque()
+    for task in tasks:
+        waiting.append(pool.submit(function, task))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _start_worker() -> None:
@@ -113,29 +103,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _decode_chunk(paths: Sequence[Path], size: int) -> tuple[np.ndarray, list[Outcome]]:
-    """Images uint8 [len(paths), size, size], black where refused, and their outcomes."""
-    block = np.zeros((len(paths), size, size), np.uint8)
-    outcomes = []
-    for row, path in zip(block, paths, strict=True):
-        try:
-            row[:], sha256 = _decode_file(path, size)
-            outcomes.append(Outcome(sha256=sha256))
-        except FileNotFoundError:
-            outcomes.append(Outcome(refused="missing file"))
-        except C2LError as error:
-            outcomes.append(Outcome(refused=str(error)))
-        except Exception as error:  # a file may break a decoder in any way, and none may stop the others
-            # The type alone: the text of an error may quote what the file holds.
-            outcomes.append(Outcome(refused=f"unexpected {type(error).__name__}"))
-    return block, outcomes
-
-
-def _decode_file(path: Path, size: int) -> tuple[np.ndarray, str]:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a decoder's warnings may quote what the file holds
-        return np.asarray(square(read_radiograph(path), size)), sha256

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +16,11 @@ import torch
 
 from c2l_models.errors import DatasetError
 
-from .prepare import FORMAT, IMAGES, INDEX, INDEX_SCHEMA, STORE, PrepareReport, prepare
+from .prepare import PrepareReport, prepare
+from .shards import join_shards
+from .store_files import FORMAT, IMAGES, INDEX, INDEX_SCHEMA, STORE, file_sha256
 
-__all__ = ["ImageStore", "PrepareReport", "prepare", "split_patients"]
+__all__ = ["ImageStore", "PrepareReport", "join_shards", "prepare", "split_patients"]
 
 Rows = torch.Tensor | np.ndarray | Sequence[int]
 
@@ -27,7 +30,7 @@ class ImageStore:
     """N images of S x S and their index; `store[rows]` gathers a batch.
 
     `images` is uint8 [N, S, S], memory-mapped, or on a device after `to`; `index` is row-aligned with it:
-    path, dataset, patient, view, split, labels, sha256 of the file. `sha256` is that of index.parquet, and so
+    path, dataset, patient, study, view, split, labels, sha256 of the file. `sha256` is that of index.parquet, and so
     names the corpus.
     """
 
@@ -38,9 +41,10 @@ class ImageStore:
 
     @classmethod
     def open(cls, path: Path | str) -> "ImageStore":
-        """The store in the folder `path`; reads the index, maps the array.
+        """The store in the folder `path`; reads the index, maps the array without reading it (see `verify`).
 
-        Raises DatasetError if it is no finished store, or if array, index and description disagree.
+        Raises DatasetError if it is no finished store but a shard or a part, or if array, index and description
+        disagree.
         """
         path = Path(path)
         if missing := [name for name in (STORE, INDEX, IMAGES) if not (path / name).is_file()]:
@@ -57,6 +61,12 @@ class ImageStore:
         if index.schema.remove_metadata() != INDEX_SCHEMA or len(index) != len(images):
             raise DatasetError(f"{path / INDEX} has not the columns, or not the rows, of {IMAGES}; {_AGAIN}")
         return cls(path, images, index, sha256)
+
+    def verify(self) -> None:
+        """Read the whole array on the disk: DatasetError if it has not the bytes it was finished with."""
+        wanted = json.loads((self.path / STORE).read_text()).get("images_sha256")
+        if file_sha256(self.path / IMAGES) != wanted:
+            raise DatasetError(f"{self.path / IMAGES} has not the sha256 that {STORE} says; {_AGAIN}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -116,7 +126,10 @@ class ImageStore:
 _AGAIN = "copy it again from where it was made, or make it again with `c2l prepare`"
 
 
-def _check(path: Path, description: dict[str, object], images: np.ndarray, sha256: str) -> None:
+def _check(path: Path, description: dict[str, Any], images: np.ndarray, sha256: str) -> None:
+    if "shard" in description:
+        shard = description["shard"]
+        raise DatasetError(f"{path} is shard {shard['number']} of {shard['of']}; open what joining all of them gives")
     if description["format"] != FORMAT:
         raise DatasetError(f"{path} is of format {description['format']}, not {FORMAT}; make it again")
     wanted = (description["images"], description["size"], description["size"])

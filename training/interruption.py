@@ -1,6 +1,7 @@
 """A request to stop, as a preempted node gets it: noticed between two steps, never within one."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -27,8 +28,14 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within, the first SIGTERM or Ctrl-C is only noted; a second one acts at once, as it did before."""
+    """Within, the first SIGTERM or Ctrl-C is only noted; a second one acts at once, as it did before.
+
+    Signals reach the main thread alone; in another one nothing is noted.
+    """
     request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def restore() -> None:

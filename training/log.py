@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from c2l_models.hub import write_atomically
+
 from .distributed import ALONE, World
 
 NAME = "log.jsonl"
@@ -72,7 +74,8 @@ class RunLog:
 
     Use as a context manager. `log.jsonl` has one object a step group (`"kind": "train"`), one a probe (`"probe"`) and
     one a thing that a person should know (`"note"`). Lines of steps after `step` are dropped, so a resumed run tells
-    each step once. A full disk stops nothing: what could not be written is tried again with the next line.
+    each step once. A full disk stops nothing: a line that
+    could not be written is written with the next one (TensorBoard's file ends there).
     """
 
     def __init__(
@@ -159,9 +162,7 @@ class RunLog:
     def _drop_after(self, step: int) -> None:
         if self.path.is_file():
             kept = [json.dumps(line) + "\n" for line in read(self.path.parent) if line["step"] <= step]
-            beside = self.path.with_suffix(".partial")
-            beside.write_text("".join(kept))
-            beside.replace(self.path)  # a kill leaves the old log or the new one
+            write_atomically(self.path, "".join(kept).encode())  # a kill leaves the old log or the new one
 
 
 def read(run_folder: Path) -> list[dict[str, Any]]:

@@ -183,7 +183,7 @@ def run_peer(
         "queue-length": recipe.queue_length,
         "workers": workers,
         "steps": steps,
-        "warm-up": WARM_UP,
+        "warm-up": WARM_UP + 2 * workers,
     }
     command = [str(python), "-I", str(SCRIPT), *(f"--{name}={value}" for name, value in options.items())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -5,13 +5,14 @@ estimate: each operation's tensors, read once and written once, as if nothing st
 fused. A machine that caches or fuses well may therefore do better than "memory" says, never better than "compute".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .timing import Work
 
 MATRIX = {"cpu": 2048, "cuda": 8192}
+IMAGES = {"cpu": (32, 128, 32), "cuda": (256, 256, 56)}  # batch, channels, side
 VECTOR = {"cpu": 2**25, "cuda": 2**28}  # float32 numbers: far more than any cache holds
 
 _aten = torch.ops.aten
@@ -37,7 +39,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """FLOP/s of a large matrix product in the step's dtype, and bytes/s of a triad, a = b + s c."""
+    """FLOP/s of a large matrix product or convolution in the step's dtype, and bytes/s of a triad, a = b + s c."""
 
     flops: float
     bytes: float
@@ -104,24 +106,32 @@ def _as_tuple(result: Any) -> tuple[Any, ...]:
 
 
 def ceiling_works(device: torch.device, precision: str) -> dict[str, Work]:
-    """The two works that `ceilings` turns into rates, to be timed among the others."""
-    side, length = MATRIX[device.type], VECTOR[device.type]
-    dtype = getattr(torch, precision)
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    product = torch.empty_like(a)
+    """The works that `ceilings` turns into rates, to be timed among the others."""
+    length, dtype = VECTOR[device.type], getattr(torch, precision)
+    a, b = (torch.randn(*2 * [MATRIX[device.type]], device=device, dtype=dtype) for _ in range(2))
+    batch, channels, side = IMAGES[device.type]
+    images = torch.randn(batch, channels, side, side, device=device, dtype=dtype)
+    kernel = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
+    images, kernel = (tensor.to(memory_format=torch.channels_last) for tensor in (images, kernel))
     x, y, z = (torch.ones(length, device=device) for _ in range(3))
 
     def multiply() -> None:
         with _tensor_float32_as_convolutions():
-            torch.mm(a, b, out=product)
+            torch.mm(a, b)
 
-    return {"matmul": multiply, "triad": lambda: torch.add(x, y, alpha=2.0, out=z)}
+    return {
+        "matmul": multiply,
+        "convolution": lambda: functional.conv2d(images, kernel, padding=1),
+        "triad": lambda: torch.add(x, y, alpha=2.0, out=z),
+    }
 
 
-def ceilings(device: torch.device, matmul_seconds: float, triad_seconds: float) -> Ceilings:
-    """Rates from the seconds of `ceiling_works`."""
-    side, length = MATRIX[device.type], VECTOR[device.type]
-    return Ceilings(flops=2 * side**3 / matmul_seconds, bytes=3 * 4 * length / triad_seconds)
+def ceilings(works: Mapping[str, Work], seconds: Mapping[str, Sequence[float]]) -> Ceilings:
+    """Rates from the seconds that `ceiling_works` took, one a round: the best of them, and the better kernel."""
+    costs = {name: count(work) for name, work in works.items()}
+    best = {name: min(seconds[name]) for name in works}
+    flops = max(costs[name].flops / best[name] for name in ("matmul", "convolution"))
+    return Ceilings(flops, costs["triad"].bytes / best["triad"])
 
 
 @contextmanager

@@ -82,11 +82,15 @@ def test_every_way_delivers_a_runs_batches(
     given: list[Tensor] = []
     monkeypatch.setattr(module, "two_views", lambda images, *_: given.append(images))
     monkeypatch.setattr(module, "train_step", lambda model, optimizer, images, generator: given.append(images))
+    forgotten: list[Path] = []
+    monkeypatch.setattr(module, "forget", forgotten.append)
     works = build_works(tiny_recipe, tiny_store, CPU)
     for way in ("resident", "mapped", "cold"):
+        assert not forgotten
         given.clear()
         works[way]()
         assert [images.squeeze(1).tolist() for images in given] == [images.tolist() for images in expected], way
+    assert forgotten == [tiny_store.path / IMAGES]
     given.clear()
     works["step"]()
     works["step"]()
@@ -112,13 +116,14 @@ def test_a_cold_file_is_read_from_the_disk(tmp_path: Path) -> None:
         mapped(store, tmp_path / IMAGES)[np.arange(1024)]
         return int(counts.read_text().split("read_bytes: ")[1].split()[0]) - before
 
-    forget(tmp_path / IMAGES)
+    with (tmp_path / IMAGES).open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if not fetched():
         pytest.skip("this folder is not on a disk")
     assert fetched() < mmap.PAGESIZE * 16
     forget(tmp_path / IMAGES)
     assert fetched() >= 1024 * 64 * 64
-    assert hasattr(os, "posix_fadvise")
 
 
 def test_a_store_smaller_than_a_batch_is_refused(tiny_recipe: Recipe, tiny_store_folder: Path) -> None:

@@ -88,9 +88,10 @@ def test_a_folder_without_films_is_refused(tmp_path: Path) -> None:
 
 def test_a_film_that_cannot_be_read_is_no_benchmark(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.png").write_bytes(b"no film")
-    (tmp_path / "images" / "a.jpg").write_bytes(b"no film")
-    with pytest.raises(DatasetError):
+    Image.new("L", (8, 8)).save(tmp_path / "images" / "a.png")
+    for suffix in ("png", "jpg"):
+        (tmp_path / "images" / f"b.{suffix}").write_bytes(b"no film")
+    with pytest.raises(DatasetError, match="1 of the films cannot be read"):
         time_prepare(tmp_path / "images", files=2, workers=1, repeats=1, progress=False)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from c2l_models.training.benchmark import roofline
 from c2l_models.training.benchmark.roofline import Ceilings, Cost, ceiling_works, ceilings, count
 
 X = torch.ones(10, 10)  # 400 bytes
@@ -24,6 +25,7 @@ ROWS = torch.tensor([1, 2])
         (lambda: (X.t(), X[2:], X.view(100), X.detach()), 0),
         (lambda: torch.empty(1000), 0),
         (lambda: FOUR.expand(100, 4).exp(), 16 + 1600),  # is read where it lies
+        (lambda: X[:1].exp(), 2 * 40),
         (lambda: X[ROWS], 2 * 80),  # the rows, not the table
         (lambda: torch._foreach_lerp_([FOUR, FOUR], [FOUR, FOUR], 0.5), 2 * 3 * 16),
         (lambda: torch.cat([X, X]), 2 * 800),
@@ -67,14 +69,29 @@ def test_the_roofline_is_the_slower_of_computing_and_moving() -> None:
     assert best.bound(Cost(flops=100, bytes=50)) == "memory"
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "MATRIX", {"cpu": 8})
+    monkeypatch.setattr(roofline, "IMAGES", {"cpu": (2, 4, 6)})
+    monkeypatch.setattr(roofline, "VECTOR", {"cpu": 100})
+
+
+MATMUL, CONVOLUTION, TRIAD = 2 * 8**3, 2 * (2 * 4 * 6 * 6) * (4 * 9), 3 * 400
+
+
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_ceilings_are_rates_of_what_is_counted(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("c2l_models.training.benchmark.roofline.MATRIX", {"cpu": 8})
-    monkeypatch.setattr("c2l_models.training.benchmark.roofline.VECTOR", {"cpu": 100})
-    cpu = torch.device("cpu")
-    works = ceiling_works(cpu, precision)
-    multiply, triad = count(works["matmul"]), count(works["triad"])
-    rates = ceilings(cpu, matmul_seconds=2.0, triad_seconds=4.0)
-    assert rates.flops == multiply.flops / 2.0
-    assert rates.bytes == triad.bytes / 4.0
-    assert multiply.bytes == 3 * 64 * getattr(torch, precision).itemsize
+def test_what_the_ceilings_are_measured_with(precision: str) -> None:
+    works = ceiling_works(torch.device("cpu"), precision)
+    size = getattr(torch, precision).itemsize
+    assert count(works["matmul"]) == Cost(MATMUL, 3 * 64 * size)
+    assert count(works["convolution"]) == Cost(CONVOLUTION, (2 * 288 + 4 * 4 * 9) * size)
+    assert count(works["triad"]) == Cost(0, TRIAD)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_ceiling_is_the_best_round_of_the_better_kernel() -> None:
+    works = ceiling_works(torch.device("cpu"), "float32")
+    seconds = {"matmul": (8.0, 4.0), "convolution": (1e9, 1e9), "triad": (5.0, 3.0)}
+    assert ceilings(works, seconds) == Ceilings(MATMUL / 4.0, TRIAD / 3.0)
+    assert ceilings(works, seconds | {"convolution": (0.5, 2.0)}).flops == CONVOLUTION / 0.5

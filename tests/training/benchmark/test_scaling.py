@@ -11,7 +11,7 @@ RECIPE = replace(Recipe("scale"), precision="bfloat16")
 
 
 def test_parameters_are_the_networks():
-    """11,689,512 of an ImageNet ResNet-18, less its head's 513,000 and two input channels' 6,272, and the projection."""
+    """11,689,512 of ImageNet's ResNet-18 less its head and two input channels, and the projection."""
     resnet18 = 11_689_512 - 513 * 1000 - 2 * 64 * 7 * 7
     assert parameters(RECIPE) == resnet18 + 513 * 128
     assert parameters(replace(RECIPE, projection="mlp")) == resnet18 + 513 * 512 + 513 * 128

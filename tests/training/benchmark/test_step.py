@@ -29,6 +29,7 @@ def measured() -> StepBenchmark:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "SHORTEST", 0.0)  # one call a timing
         patch.setattr(roofline, "MATRIX", {"cpu": 64})
+        patch.setattr(roofline, "IMAGES", {"cpu": (1, 2, 3)})
         patch.setattr(roofline, "VECTOR", {"cpu": 64})
         return time_step(TINY, batch_size=4, size=32, repeats=2, device="cpu", progress=False)
 

@@ -1,0 +1,94 @@
+"""A run's state: what is taken for broken, and what is told of it."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from c2l_models.errors import RunError
+from c2l_models.training.batches import batch_rows, training_rows
+from c2l_models.training.distributed import ALONE
+from c2l_models.training.run import Run, check_sound
+
+pytestmark = pytest.mark.usefixtures("small_networks")
+
+
+@pytest.fixture
+def run(tiny_recipe, tiny_store, tmp_path):
+    made = Run(tiny_recipe, tiny_store, tmp_path / "run", ALONE, torch.device("cpu"))
+    made.begin(resume=False)
+    return made
+
+
+def add(run, total=3.0, loss_a=3.0, loss_m=6.0):
+    run.step += 1
+    names = {"loss": total, "loss_a": loss_a, "loss_m": loss_m, "top1": 0.5, "spread": 1.0}
+    run.group.add(8, 0.0, {name: torch.tensor(value) for name, value in names.items()})
+
+
+# Right angles to the key, and all 37 of the queue as near as can be: ln(1 + 37 e^(1 / 0.07)).
+HIGHEST = math.log(1 + 37 * math.exp(1 / 0.07))
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"total": math.nan}, "the loss is nan"),
+        ({"loss_a": math.inf}, "the loss is 3"),
+        ({"total": 12.0, "loss_a": HIGHEST + 0.1}, "the loss is 12"),
+        ({"total": 15.0, "loss_m": 2 * HIGHEST + 0.1}, "the loss is 15"),
+    ],
+)
+def test_a_broken_step_is_named_with_its_images(run, tiny_recipe, tiny_store, broken, told):
+    rows = training_rows(tiny_recipe, tiny_store)
+    for step in range(7):
+        add(run, **(broken if step == 4 else {}))
+    with pytest.raises(RunError, match=f"step 5: {told}"):
+        check_sound(run, rows)
+    failure = json.loads((run.folder / "failure.json").read_text())
+    expected = batch_rows(rows, tiny_recipe, 4)
+    assert (failure["step"], failure["rows"]) == (5, expected.tolist())
+    assert failure["paths"] == [tiny_store.index["path"][int(row)].as_py() for row in expected]
+
+
+def test_the_worst_that_a_sane_run_can_have_is_let_pass(run, tiny_recipe, tiny_store):
+    add(run, loss_a=HIGHEST - 1e-3, loss_m=2 * HIGHEST - 1e-3)
+    add(run)
+    figures = check_sound(run, training_rows(tiny_recipe, tiny_store))
+    assert figures.shape == (2, 5)
+
+
+def test_weights_that_are_not_finite_are_noticed_where_the_loss_is(run, tiny_recipe, tiny_store):
+    add(run)
+    with torch.no_grad():
+        next(run.c2l.student.parameters())[0] = math.inf
+    with pytest.raises(RunError, match="step 1: weights are not finite"):
+        check_sound(run, training_rows(tiny_recipe, tiny_store))
+
+
+def test_a_run_goes_on_where_its_checkpoint_is(run, tiny_recipe, tiny_store):
+    add(run)
+    run.probed({"folder": 0.75})
+    assert run.save() == ""
+    again = Run(tiny_recipe, tiny_store, run.folder, ALONE, torch.device("cpu"))
+    assert again.begin(resume=True) == ()
+    assert (again.step, again.best, again.best_step) == (1, 0.75, 1)
+    assert torch.equal(again.group.read(), run.group.read())
+    with pytest.raises(RunError, match="exists"):
+        Run(tiny_recipe, tiny_store, run.folder, ALONE, torch.device("cpu")).begin(resume=False)
+    other = Run(replace(tiny_recipe, seed=1), tiny_store, run.folder, ALONE, torch.device("cpu"))
+    with pytest.raises(RunError, match="seed: began with 0, now 1"):
+        other.begin(resume=True)
+
+
+def test_only_a_higher_probe_is_the_best(run):
+    for step, score, best in ((1, 0.6, 0.6), (2, 0.5, 0.6), (3, 0.7, 0.7)):
+        run.step = step
+        run.probed({"one": score, "two": score})
+        run.save()
+        assert run.best == pytest.approx(best)
+        names = [path.name for path in (run.folder / "checkpoints").glob("best-*")]
+        assert len(names) == 1
+        assert f"step-{1 if step < 3 else 3:09d}" in names[0]
