@@ -137,20 +137,22 @@ def export(
     tag: str = "custom",
     size: int | None = None,
     license: str = "unknown",
+    best: bool = False,
 ) -> None:
     """A run's network as a .safetensors file that loads in one line.
 
     Args:
         run: run folder.
         out: the file to write.
-        teacher: take the teacher's weights in place of the student's.
+        teacher: take the teacher's weights; by default the recipe's `exported`, the student's.
         tag: recorded in the file.
         size: side of the images that it will be used at; the recipe's by default.
         license: recorded in the file.
+        best: take the checkpoint with the highest k-NN AUROC in place of the last one.
     """
     from c2l_models.training.export import export_run
 
-    print(export_run(run, out, None, teacher, tag, size, license))
+    print(export_run(run, out, None, teacher or None, tag, size, license, best))
 
 
 def probe(
