@@ -177,11 +177,11 @@ def test_a_step_is_that_of_pretraining_and_leaves_the_weights(monkeypatch: pytes
 
 def test_the_parts_do_what_a_step_does() -> None:
     """Of everything but the networks, parts move as many bytes as a step does, but for what joins them."""
-    works = build_works(replace(TINY, queue_length=4096), CPU)
+    works = build_works(TINY, CPU)
     works["step"]()  # the optimizer's first step is another
     joined = roofline.count(works["step"]).bytes
     parts = sum(roofline.count(work).bytes for name, work in works.items() if name not in ("step", "bare"))
-    assert parts == pytest.approx(joined, rel=0.02)
+    assert parts == pytest.approx(joined, abs=100_000)  # mixing two views' images moves 300,000
 
 
 def test_a_variant_is_refused() -> None:

@@ -1,0 +1,157 @@
+"""Runs of the real command that are killed, starved of disk, damaged, preempted and poisoned, for real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from c2l_models.training import checkpoint, log
+
+TIMING = ("images_per_second", "data_wait")
+STEPS, PER_EPOCH = 40, 5
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The process that forks the runs."""
+    command = [sys.executable, str(Path(__file__).parent / "driver.py")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
+@dataclass(frozen=True)
+class Runs:
+    """`c2l pretrain` in a folder, again and again."""
+
+    server: subprocess.Popen
+    store: Path
+    recipe: Path
+    folder: Path
+    desk: Path
+    """Where the driver's notes lie: never on the disk that is filled."""
+
+    def __call__(self, times=False, pictures=False, resume=True, recipe=None, **faults):
+        """Run the command with some faults; gives its exit status, or minus the signal that ended it."""
+        arguments = [str(recipe or self.recipe), "--store", str(self.store), "--out", str(self.folder)]
+        arguments += ["--device", "cpu", *(["--resume"] if resume else [])]
+        files = {kind: str(self.desk / kind) for kind in ("events", "stderr")}
+        request = {"arguments": arguments, "faults": faults, "times": times, "pictures": pictures, **files}
+        print(json.dumps(request), file=self.server.stdin, flush=True)
+        return int(self.server.stdout.readline())
+
+    @property
+    def stderr(self):
+        """What the last run said."""
+        return (self.desk / "stderr").read_text()
+
+    def events(self, kind):
+        """What the driver noted of all runs so far."""
+        lines = [json.loads(line) for line in (self.desk / "events").read_text().splitlines()]
+        return [line for line in lines if kind in line]
+
+    def state(self, best=False):
+        return checkpoint.load(self.folder, best).state
+
+    def log(self):
+        """The lines of steps and probes, without timings."""
+        lines = [line for line in log.read(self.folder) if line["kind"] != "note"]
+        return [{key: value for key, value in line.items() if key not in TIMING} for line in lines]
+
+    def notes(self):
+        return [line["text"] for line in log.read(self.folder) if line["kind"] == "note"]
+
+    def files(self):
+        """The newest last."""
+        return sorted((self.folder / "checkpoints").glob("step-*.pt"))
+
+    def copied_to(self, desk):
+        """The same run elsewhere, with the same hard links."""
+        subprocess.run(["cp", "-a", str(self.folder), str(desk / "run")], check=True)
+        return replace(self, folder=desk / "run", desk=desk)
+
+    def assert_same_networks(self, other):
+        """Parameters and queue are those of another run, to the bit."""
+        same(self.state()["c2l"], other.state()["c2l"])
+
+    def assert_nothing_lost(self, whole):
+        """Parameters, queue, optimizer, log and best one are those of the run that nothing happened to."""
+        state, expected = self.state(), whole.state()
+        assert {"c2l", "optimizer", "step", "best"} <= state.keys()
+        assert "queue.keys" in state["c2l"]
+        same(state, expected)
+        assert self.log() == whole.log()
+        same(self.state(best=True), whole.state(best=True))
+        assert not list((self.folder / "checkpoints").glob(".*"))
+
+
+def to_toml(values, section=""):
+    """A recipe as it is written in a file."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict) and key != "name"}
+    lines = [f"[{section}]"] * bool(section) + [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+    tables = [to_toml(value, key) for key, value in values.items() if isinstance(value, dict)]
+    return "\n".join(lines + tables) + "\n"
+
+
+@pytest.fixture(scope="session")
+def faults_recipe(tiny_recipe):
+    """Forty steps in eight epochs: a probe each, a checkpoint each third step."""
+    return replace(tiny_recipe, epochs=STEPS // PER_EPOCH, probe_every=1, checkpoint_every=3, log_every=2)
+
+
+@pytest.fixture(scope="session")
+def start(server, tiny_store_folder, faults_recipe):
+    """Makes a `Runs` for a new folder, of the recipe or of one with other keys."""
+
+    def start(desk, disk=None, **keys):
+        recipe = desk / "tiny.toml"
+        recipe.write_text(to_toml(replace(faults_recipe, **keys).to_dict()))
+        return Runs(server, tiny_store_folder, recipe, (disk or desk) / "run", desk)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def whole(start, tmp_path_factory):
+    """A run that nothing happened to."""
+    runs = start(tmp_path_factory.mktemp("whole"))
+    assert runs(times=True, resume=False) == 0, runs.stderr
+    assert runs.state()["step"] == STEPS
+    assert len(runs.log()) == STEPS // 2 + STEPS // PER_EPOCH
+    return runs
+
+
+@pytest.fixture(scope="session")
+def half(start, tmp_path_factory):
+    """A run that was killed after step 20."""
+    runs = start(tmp_path_factory.mktemp("half"))
+    assert runs(send_signal={"phase": "step", "count": 21}) == -signal.SIGKILL
+    assert runs.state()["step"] == 20
+    return runs
+
+
+def same(one, other, where=""):
+    """Equal to the bit, all the way down."""
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, where
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            same(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for n, (a, b) in enumerate(zip(one, other, strict=True)):
+            same(a, b, f"{where}[{n}]")
+    else:
+        assert one == other, where

@@ -1,0 +1,80 @@
+"""A disk that takes nothing: the old checkpoint survives, the run says so and goes on."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REFUSED = 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of a few megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if mounted.returncode:
+        pytest.skip(f"a small disk needs root: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(params=["limited files", "small disk"])
+def room(request, tmp_path):
+    """The run's parent folder, and what leaves no room in it."""
+    if request.param == "limited files":
+        return tmp_path, {}
+    folder = request.getfixturevalue("small_disk")
+    return folder, {"full": str(folder / "filler")}
+
+
+def test_a_disk_that_is_full_for_a_while(start, whole, room, tmp_path):
+    """From step 12 to 20: the checkpoint of step 10 survives, the run says so, goes on, and writes again."""
+    disk, how = room
+    runs = start(tmp_path, disk)
+    status = runs(little_room={"first": 12, "last": 21, **how}, send_signal={"phase": "step", "count": 20})
+    assert status == -signal.SIGKILL, runs.stderr
+    assert runs.state()["step"] == 10
+    assert [event["written"] for event in runs.events("written")] == [0, 3, 5, 6, 9, 10]
+    if how:
+        Path(how["full"]).unlink()
+    assert runs(little_room={"first": 12, "last": 21, **how}) == 0, runs.stderr
+    (*_, note) = runs.notes()
+    assert "step 20 could not be written" in note
+    assert "No space left on device" in note or "File too large" in note
+    assert "step-000000010" in note
+    assert "step 20 could not be written" in " ".join(runs.stderr.split())
+    runs.assert_nothing_lost(whole)
+
+
+def test_a_disk_that_stays_full(start, half, room, tmp_path):
+    """The run goes to its end, pictures and all, and fails there: what it computed is not on disk."""
+    disk, how = room
+    runs = start(tmp_path, disk, epochs=4, probe_every=2)
+    assert runs(little_room={"first": 12, "last": 10**6, **how}, pictures=True) == REFUSED, runs.stderr
+    assert runs.stderr.splitlines()[-1].startswith("c2l: the checkpoint of step 20 could not be written")
+    assert runs.state()["step"] == 10
+    if how:
+        Path(how["full"]).unlink()
+    assert runs() == 0, runs.stderr
+    runs.assert_same_networks(half)  # of step 20
+
+
+def test_a_best_one_that_finds_no_room(start, whole, tmp_path):
+    """The best one before it stays, until a better one is written."""
+    figures = {line["step"]: line["folder"] for line in whole.log() if line["kind"] == "probe"}
+    assert whole.state(best=True)["step"] == max(figures, key=figures.__getitem__)
+    lost = max(list(figures)[:-1], key=figures.__getitem__)
+    runs = start(tmp_path)
+    assert runs(little_room={"first": lost, "last": lost + 1}) == 0, runs.stderr
+    assert lost not in [event["written"] for event in runs.events("written")]
+    del figures[lost]
+    assert runs.state(best=True)["step"] == max(figures, key=figures.__getitem__)
+    runs.assert_same_networks(whole)
+    assert runs.log() == whole.log()  # lines that found no room are written later
