@@ -3,6 +3,7 @@
 Each command imports what it needs when it runs, so that `c2l --help` answers at once.
 """
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     **commands.COMMANDS,
 }
 
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 TRAINING_LIBRARIES = {"matplotlib", "sklearn", "tensorboard"}
 
 
@@ -117,5 +119,9 @@ def main(arguments: list[str] | None = None) -> None:
         if error.name not in TRAINING_LIBRARIES:
             raise
         _fail(f"this command needs {error.name}: pip install 'c2l-models[train]'")
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        _fail(f"{error.filename or 'the disk'}: {error.strerror}; make room, then give the same command again")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,6 +1,7 @@
 """The `c2l` command: quick help, one-line errors, and the whole way from films to figures."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -185,3 +186,16 @@ def test_from_films_to_figures(tmp_path, monkeypatch, capsys):
 
     cli.main(["embed", "films", "--out", "features.parquet", "--model", "mine.safetensors"])
     assert "80 films" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/mine/log.jsonl")
+
+    monkeypatch.setitem(cli.COMMANDS, "list", full)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["list"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "c2l: runs/mine/log.jsonl: No space left on device; make room, then give the same command again\n"
+    )

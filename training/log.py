@@ -160,6 +160,8 @@ class RunLog:
             self._file.flush()
 
     def _drop_after(self, step: int) -> None:
+        for left_by_a_kill in self.path.parent.glob(f".{NAME}.*.part"):
+            left_by_a_kill.unlink()
         if self.path.is_file():
             kept = [json.dumps(line) + "\n" for line in read(self.path.parent) if line["step"] <= step]
             write_atomically(self.path, "".join(kept).encode())  # a kill leaves the old log or the new one
