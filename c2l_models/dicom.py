@@ -7,6 +7,7 @@ from PIL import Image
 
 from .codestream import frame_size
 from .errors import RadiographError
+from .machine import MachineError
 from .radiograph import check_pixels, container_maximum, scale
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ def read_dicom(file: BinaryIO) -> np.ndarray:
 
     Raises `RadiographError`, without the file's name, for what cannot be shown rightly: no pixel
     data, several frames, a compressed frame of another size than is told, palette colour, more than
-    16 bits, a window that shows nothing, a deflated file (it inflates without limit), pydicom or a
-    decoder missing. What pydicom raises on damaged files passes through.
+    16 bits, a window that shows nothing, a deflated file (it inflates without limit); `MachineError` where
+    pydicom or a decoder is missing. What pydicom raises on damaged files passes through.
     """
     try:
         from pydicom.pixels import pixel_array
     except ImportError:
-        raise RadiographError(f"a DICOM file; {INSTALL}") from None
+        raise MachineError(f"a DICOM file; {INSTALL}") from None
     dataset = _parse(file)
     _check(dataset)
     _check_frame(dataset)
@@ -103,7 +104,7 @@ def _check(dataset: "Dataset") -> None:
     except NotImplementedError:
         raise RadiographError("a DICOM file compressed as a video or in a maker's own way") from None
     if not decoder.is_available:
-        raise RadiographError(f"a DICOM file compressed with {syntax.name}; {INSTALL}")
+        raise MachineError(f"a DICOM file compressed with {syntax.name}; {INSTALL}")
 
 
 def _check_frame(dataset: "Dataset") -> None:

@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, ImageChops, ImageFile, ImageOps, UnidentifiedIm
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from .errors import RadiographError
+from .machine import MachineError, system_error
 
 MAX_PIXELS = 2**26
 """Larger images (8192 x 8192 is the limit) are refused before they are decoded."""
@@ -32,6 +33,9 @@ WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 CUT_OFF = ("truncated", "less than expected")
 """Words of Pillow's and of pydicom's errors for a file that ends too early."""
 
+NO_DECODER = "not available"
+"""Words of Pillow's error where it was built without the library that a file needs."""
+
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 
@@ -45,20 +49,21 @@ def read_radiograph(path: str | os.PathLike[str]) -> Image.Image:
     inside a phone's JPEG is ignored).
 
     Raises `RadiographError`, which names the file and what is wrong: missing, not a file, empty,
-    truncated, damaged, above `MAX_PIXELS`, or none of the formats.
+    truncated, damaged, above `MAX_PIXELS`, or none of the formats; `MachineError` where the machine, not the
+    file, is to blame.
     """
     try:
         with _open(Path(path)) as file:
             return _read(file)
     except RadiographError as error:
-        raise RadiographError(f"{os.fspath(path)}: {error}") from None
+        raise type(error)(f"{os.fspath(path)}: {error}") from None
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """The bytes of one file, read once, for a caller who also hashes what `decode_square` shows.
 
     Raises `RadiographError`, which does not name the file: missing, no regular file, not to be read, larger
-    than `MAX_BYTES`, or written to meanwhile.
+    than `MAX_BYTES`, or written to meanwhile; `MachineError` where the machine, not the file, is to blame.
     """
     with _open(Path(path)) as file:
         try:
@@ -68,7 +73,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
             data = file.read()
             after = os.fstat(file.fileno())
         except OSError as error:
-            raise RadiographError(f"cannot be read: {error.strerror}") from None
+            raise system_error("cannot be read", error) from None
     if (before.st_size, before.st_mtime_ns) != (len(data), after.st_mtime_ns):
         raise RadiographError("the file changed while it was read")
     return data
@@ -79,9 +84,9 @@ def decode_square(data: bytes, size: int) -> Image.Image:
 
     Of a JPEG the decoder makes 1/2, 1/4 or 1/8 of the pixels a side, as few as leave `REDUCTION` times `size`
     on the shorter side (one that EXIF turns is decoded in full). Against `square` of the full decode, on 16
-    chest films of 1024 to 3000 pixels at qualities 75 and 95 and sizes 128 to 256: 0.3 grey levels on average
-    or less, 18 at most, at the edges of burnt-in letters; half of what resizing bicubically instead would
-    change. With one pixel to one it would be 80. Every other file gives the same pixels.
+    chest films of 1024 to 3000 pixels at qualities 75 and 95 and sizes 128 to 256: a film's mean difference is
+    0.36 grey levels at most, its largest 14 to 18, at the edges of burnt-in letters; half of what resizing
+    bicubically instead would change. With one pixel to one it would be 80. Every other file gives the same pixels.
 
     Raises `RadiographError` as `read_radiograph` does, without the name of a file.
     """
@@ -189,9 +194,10 @@ def _open(path: Path) -> BinaryIO:
         return path.open("rb")
     except FileNotFoundError:
         raise RadiographError("no such file") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a valid path"
-        raise RadiographError(f"cannot be opened: {reason}") from None
+    except OSError as error:
+        raise system_error("cannot be opened", error) from None
+    except ValueError:
+        raise RadiographError("cannot be opened: not a valid path") from None
 
 
 def _read(file: BinaryIO, size: int | None = None) -> Image.Image:
@@ -216,8 +222,14 @@ def _read(file: BinaryIO, size: int | None = None) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise RadiographError(f"more pixels than the limit of {MAX_PIXELS:,}") from None
     except MemoryError:
-        raise RadiographError("not enough memory to decode it") from None
+        raise MachineError("not enough memory to decode it") from None
+    except ImportError as error:
+        raise MachineError(f"the library that decodes it cannot be loaded: {error.name}") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise system_error("cannot be read", error) from None
+        if isinstance(error, OSError) and NO_DECODER in str(error):
+            raise MachineError("this machine's Pillow was built without the library that decodes it") from None
         cut_off = isinstance(error, EOFError) or any(sign in str(error).lower() for sign in CUT_OFF)
         reason = "the file ends too early" if cut_off else "its data are damaged or of an unknown kind"
         raise RadiographError(

@@ -162,10 +162,11 @@ def draw_geometry(count: int, augment: Augment, generator: torch.Generator) -> G
 
 def draw_tiles(count: int, probability: float, generator: torch.Generator) -> Tensor:
     """An order of the nine tiles for each image, int64 [B, 9]: a random one with `probability`, else their own."""
-    uniform = _Uniform(count, generator)
-    order = torch.stack([uniform(0, 1) for _ in range(TILES**2)], dim=1).argsort(dim=1)
-    moved = uniform(0, 1) < probability
-    return torch.where(moved[:, None], order, torch.arange(TILES**2, device=order.device))
+    own = torch.arange(TILES**2, device=generator.device).expand(count, -1)
+    if not probability:
+        return own
+    drawn = torch.rand(count, TILES**2 + 1, generator=generator, device=generator.device)
+    return torch.where(drawn[:, :1] < probability, drawn[:, 1:].argsort(dim=1), own)
 
 
 def resample(image: Tensor, geometry: Geometry, size: int) -> Tensor:
@@ -198,16 +199,6 @@ def jitter(image: Tensor, by_brightness: Tensor, by_contrast: Tensor, brightness
     ):
         image = _stretch(image, factor, _mean(image) * ~brightens)
     return image
-
-
-def brightness(image: Tensor, factor: Tensor) -> Tensor:
-    """Scale [0, 1] intensities by a factor [B, 1, 1, 1], clamped."""
-    return _stretch(image, factor, torch.zeros_like(factor))
-
-
-def contrast(image: Tensor, factor: Tensor) -> Tensor:
-    """Stretch [0, 1] intensities about each image's mean by a factor [B, 1, 1, 1], clamped."""
-    return _stretch(image, factor, _mean(image))
 
 
 def jigsaw(image: Tensor, tiles: Tensor) -> Tensor:

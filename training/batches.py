@@ -61,13 +61,13 @@ class Batch:
     """One step's images.
 
     Attributes:
-        images: uint8 [B, 1, S, S] on the device: this process's part.
-        rows: int64 [W B], which rows of the store the whole batch is.
+        images: uint8 [B, 1, S, S] on the device: this process's part of the batch.
+        rows: int64 [B] on the device, the images' rows in the store.
         waited: seconds that the step had to wait for it.
     """
 
     images: Tensor
-    rows: np.ndarray
+    rows: Tensor
     waited: float
 
 
@@ -84,19 +84,18 @@ def batches(
     An epoch's last images that do not fill a batch are left out; the next epoch has another order. A store that fits
     is held by the GPU; of any other, batches are read ahead while the device computes.
     """
-    upcoming: Iterator[tuple[np.ndarray, Tensor]]
+    upcoming: Iterator[tuple[Tensor, Tensor]]
     if fits(store, device):
         store = store.to(device)
-        upcoming = ((part, store[own]) for part, own in _parts(rows, recipe, device, world, first))
+        upcoming = ((store[own], own) for own in _shares(rows, recipe, device, world, first))
     else:
-        upcoming = _read_ahead(store, _parts(rows, recipe, torch.device("cpu"), world, first), device)
+        upcoming = _read_ahead(store, _shares(rows, recipe, torch.device("cpu"), world, first), device)
     while True:
         began = time.perf_counter()
         found = next(upcoming, None)
         if found is None:
             return
-        part, images = found
-        yield Batch(images, part, time.perf_counter() - began)
+        yield Batch(*found, time.perf_counter() - began)
 
 
 def fits(store: ImageStore, device: torch.device) -> bool:
@@ -112,35 +111,31 @@ def batch_rows(rows: np.ndarray, recipe: Recipe, step: int) -> np.ndarray:
     return epoch_order(rows, recipe, epoch)[position * recipe.batch_size :][: recipe.batch_size]
 
 
-def _parts(
-    rows: np.ndarray, recipe: Recipe, device: torch.device, world: World, first: int
-) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Each step's rows, and this process's share of them on the device, to which an epoch's order is sent once."""
+def _shares(rows: np.ndarray, recipe: Recipe, device: torch.device, world: World, first: int) -> Iterator[Tensor]:
+    """This process's rows of each step, int64 [B] on the device, to which an epoch's order is sent once."""
     steps_per_epoch = len(rows) // recipe.batch_size
     for step in range(first, recipe.epochs * steps_per_epoch):
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == first:
-            order = epoch_order(rows, recipe, epoch)
-            here = torch.from_numpy(order).to(device)
-        part = slice(position * recipe.batch_size, (position + 1) * recipe.batch_size)
-        yield order[part], world.block(here[part])
+            order = torch.from_numpy(epoch_order(rows, recipe, epoch)).to(device)
+        yield world.block(order[position * recipe.batch_size : (position + 1) * recipe.batch_size])
 
 
-def _read_ahead(
-    store: ImageStore, parts: Iterator[tuple[np.ndarray, Tensor]], device: torch.device
-) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """The parts' images, gathered by a thread while the device computes, from pinned memory where it is a GPU."""
+def _read_ahead(store: ImageStore, shares: Iterator[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The shares' images and rows, gathered by a thread while the device computes; a GPU's go through pinned memory."""
 
-    def gather(own: Tensor) -> Tensor:
-        images = store[own]
-        return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
+    def gather(own: Tensor) -> tuple[Tensor, Tensor]:
+        found = store[own], own
+        if device.type == "cuda":
+            images, own = (part.pin_memory().to(device, non_blocking=True) for part in found)
+            return images, own
+        return found
 
-    waiting: deque[tuple[np.ndarray, Future[Tensor]]] = deque()
+    waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
     with ThreadPoolExecutor(1) as reader:
-        for part, own in parts:
-            waiting.append((part, reader.submit(gather, own)))
+        for own in shares:
+            waiting.append(reader.submit(gather, own))
             if len(waiting) > READ_AHEAD:
-                ready, images = waiting.popleft()
-                yield ready, images.result()
-        for ready, images in waiting:
-            yield ready, images.result()
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -3,7 +3,6 @@
 Each command imports what it needs when it runs, so that `c2l --help` answers at once.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -65,6 +64,7 @@ def join(
 def _tell(report: "PrepareReport") -> None:
     import json
 
+    import pyarrow.parquet as pq
     from rich.console import Console
 
     from c2l_models.training.datasets import corpus
@@ -73,9 +73,16 @@ def _tell(report: "PrepareReport") -> None:
         f"{report.images} images in {report.store} ({report.duplicates} of them copies of others), "
         f"{report.refused} refused (refused.parquet), {report.seconds:.0f} s"
     )
+    if report.shard:
+        return
     counts = json.loads((report.store / "store.json").read_text())["counts"]
     if rows := corpus.beside_paper({tuple(part.split("/")): count for part, count in counts.items()}):
         Console().print(corpus.table(rows))
+    index = pq.read_table(report.store / "index.parquet", columns=["patient", "dataset", "split"])
+    for shared in corpus.shared_patients(index):
+        print(
+            f"{shared.images} images of {shared.part} are of {shared.patients} patients who are in {shared.other} too"
+        )
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -114,15 +121,16 @@ def pretrain(arguments: list[str]) -> None:
             recipe: what is computed.
             device: auto takes CUDA where there is one.
             resume: go on from the run's newest sound checkpoint, or begin where there is none.
-            max_seconds: stop after about so long, ready to go on.
+            max_seconds: stop after about so long and export what there is; --resume goes on.
         """
+        from c2l_models.training.distributed import is_main_process
         from c2l_models.training.export import export_run
         from c2l_models.training.image_store import ImageStore
         from c2l_models.training.pretrain import pretrain
 
         images = ImageStore.open(store)
         pretrain(recipe, images, out, device, resume, max_seconds)
-        if int(os.environ.get("RANK", "0")):
+        if not is_main_process():
             return
         weights = export_run(out, out / "backbone.safetensors", images)
         print(f"{weights}: load it with c2l_models.{recipe.architecture}(weights={str(weights)!r})")

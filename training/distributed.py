@@ -5,6 +5,8 @@ a job computes the same on any number of processes, but for the rounding of sums
 """
 
 import os
+import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +23,9 @@ from c2l_models.errors import RunError
 T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=30)
-"""How long processes wait for one another: one probes while the others wait."""
+"""How long the processes' hosts wait for one another: one probes and writes while the others wait."""
+DEVICE_PATIENCE = timedelta(minutes=5)
+"""How long a GPU waits for another in a step, before its process is taken for lost."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,12 @@ class World:
     Attributes:
         rank: this process, from 0; 0 writes the run folder.
         size: W, the number of processes.
+        hosts: the group for what is agreed between steps, without waiting for a GPU; None: the same as for all else.
     """
 
     rank: int = 0
     size: int = 1
+    hosts: Any = None
 
     @property
     def is_main(self) -> bool:
@@ -60,12 +66,12 @@ class World:
             values /= self.size
         return values
 
-    def any(self, here: bool, device: torch.device) -> bool:
+    def any(self, here: bool) -> bool:
         """Whether it is so on any process: all of them leave a loop at the same step."""
         if self.size == 1:
             return here
-        flag = torch.tensor(float(here), device=device)
-        distributed.all_reduce(flag)
+        flag = torch.tensor(float(here))
+        distributed.all_reduce(flag, group=self.hosts)
         return bool(flag)
 
     def share(self, make: Callable[[], T]) -> T:
@@ -73,19 +79,18 @@ class World:
         if self.size == 1:
             return make()
         box = [make() if self.is_main else None]
-        distributed.broadcast_object_list(box)
+        distributed.broadcast_object_list(box, group=self.hosts)
         return cast(T, box[0])
 
     def wait(self) -> None:
         """Until every process has come here."""
-        if self.size > 1:
-            distributed.barrier()
+        self.any(False)
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module with its gradients averaged over processes; its first weights become rank 0's.
 
-        Buffers are not sent around: the queue is equal everywhere already, and each process's batch-norm statistics
-        are used by no one until they are set anew for a probe or an export.
+        Buffers are not sent around: the queue is equal everywhere already; of batch norm's statistics rank 0's are
+        probed and saved, and by default set anew for it.
         """
         if self.size == 1:
             return module
@@ -113,29 +118,57 @@ def join(device: str = "auto") -> Iterator[tuple[World, torch.device]]:
         yield ALONE, place
         return
     if place.type == "cuda":
-        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if local >= gpus:
             raise RunError(f"process {local} of this machine has no GPU, there are {gpus}: --nproc-per-node {gpus}")
         place = torch.device("cuda", local)
         torch.cuda.set_device(place)
-    store, rank, size = next(distributed.rendezvous("env://"))
-    # torchrun keeps one store for all its restarts, in which the addresses of the dead must not be found.
-    store = distributed.PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    backend = "nccl" if place.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-    world = World(rank, size)
+    store, rank, size = next(distributed.rendezvous("env://", timeout=PATIENCE))
+    store = distributed.PrefixStore(_meet(store, rank, size), store)
+    backend, patience = ("nccl", DEVICE_PATIENCE) if place.type == "cuda" else ("gloo", PATIENCE)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+    hosts = distributed.new_group(backend="gloo", timeout=PATIENCE) if backend == "nccl" else None
     try:
-        yield world, place
+        yield World(rank, size, hosts), place
     except RuntimeError as error:
         if not any(sign in str(error).lower() for sign in ("gloo", "nccl", "peer")):
             raise
         reason = str(error).strip().splitlines()[-1]
         raise RunError(
-            f"process {world.rank} of {world.size} lost the others ({reason}); the first error above is the cause. "
+            f"process {rank} of {size} lost the others ({reason}); the first error above is the cause. "
             "torchrun --max-restarts with --resume goes on from the last checkpoint"
         ) from error
-    finally:
-        distributed.destroy_process_group()
+    distributed.destroy_process_group()  # not after an error: it would wait for the others
+
+
+def is_main_process() -> bool:
+    """Whether this process is rank 0 of its job, or alone; known before and after `join`."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _meet(store: distributed.Store, rank: int, size: int) -> str:
+    """A name that the processes which are here now, and no others, agree on.
+
+    torchrun keeps one store for all its restarts, in which the addresses of the dead must not be found, and the count
+    of restarts that it gives is each machine's own. So rank 0 makes a name, and hands it to each other rank under the
+    word that this rank left for it; a word of a dead process is never answered.
+    """
+    mine = uuid.uuid4().hex
+    if rank:
+        store.set(f"here/{rank}", mine)
+        name = store.get(f"name/{rank}/{mine}").decode()
+        store.set(f"known/{rank}/{name}", "")
+        return name
+    absent, until = set(range(1, size)), time.monotonic() + PATIENCE.total_seconds()
+    while absent:
+        for other in [other for other in absent if store.check([f"here/{other}"])]:
+            store.set(f"name/{other}/{store.get(f'here/{other}').decode()}", mine)
+            if store.check([f"known/{other}/{mine}"]):
+                absent.remove(other)
+        if time.monotonic() > until:
+            raise RunError(f"processes {', '.join(map(str, sorted(absent)))} of {size} never came")
+        time.sleep(0.05)
+    return mine
 
 
 def unwrap(module: nn.Module) -> Any:

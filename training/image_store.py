@@ -16,11 +16,10 @@ import torch
 
 from c2l_models.errors import DatasetError
 
-from .prepare import PrepareReport, prepare
-from .shards import join_shards
+from .prepare import prepare
 from .store_files import FORMAT, IMAGES, INDEX, INDEX_SCHEMA, STORE, file_sha256
 
-__all__ = ["ImageStore", "PrepareReport", "join_shards", "prepare", "split_patients"]
+__all__ = ["ImageStore", "prepare", "split_patients"]
 
 Rows = torch.Tensor | np.ndarray | Sequence[int]
 

@@ -20,7 +20,7 @@ class StopRequest:
         self.signal: signal.Signals | None = None
 
     def __str__(self) -> str:
-        return "stopped by " + (self.signal.name if self.signal else "nothing")
+        return f"stopped by {self.signal.name}" if self.signal else "stopped, for another process was asked to"
 
     def __bool__(self) -> bool:
         return self.signal is not None

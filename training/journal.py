@@ -7,9 +7,9 @@ import time
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -46,26 +46,30 @@ def write_all(file: BinaryIO, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk when this returns."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Have a file, or the names in a folder, on the disk when this returns; a folder only where the system can."""
+    is_folder = path.is_dir()
+    with suppress(OSError) if is_folder else nullcontext():
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class Journal:
     """The images `images`, an .npy file of uint8 [kept, size, size], and a line a chunk of what became of its files.
+
+    The first line is `head`, a JSON object: what it is the journal of.
 
     Rows are appended in the files' order and those of refused files left out, so the array is written once. A
     line is written when its rows are on the disk, at most every `SYNC_SECONDS` and on leaving: a kill costs the
     work since then, never a row that the journal has. Each line has a checksum; from a damaged one on, the files
     are decoded again (a warning says how many lines), and a last one that a kill cut short is dropped.
 
-    Raises DatasetError if rows that the journal has are gone, or if the disk takes no more.
+    Raises DatasetError if the journal has another head, if rows that it has are gone, or if the disk takes no more.
     """
 
-    def __init__(self, folder: Path, images: Path, size: int) -> None:
+    def __init__(self, folder: Path, images: Path, size: int, head: dict[str, Any]) -> None:
         self._folder, self._size = folder, size
         self.outcomes: list[Outcome] = []
         self._pending: list[str] = []
@@ -73,7 +77,7 @@ class Journal:
         with self._writing():
             self._images = os.fdopen(os.open(images, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
             self._lines = os.fdopen(os.open(folder / JOURNAL, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
-            self._resume(images)
+            self._resume(images, head)
         self._synced = time.monotonic()
 
     def append(self, rows: bytes, outcomes: Sequence[Outcome]) -> None:
@@ -85,7 +89,7 @@ class Journal:
             except OSError:
                 self._images.truncate(end)  # leaves room on a full disk for the lines of what was finished
                 raise
-        self._pending.append(_line(len(self.outcomes), outcomes))
+        self._pending.append(_line([len(self.outcomes), *([o.sha256, o.refused] for o in outcomes)]))
         self.outcomes += outcomes
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             self.flush()
@@ -99,16 +103,14 @@ class Journal:
             os.fsync(self._lines.fileno())
         self._synced = time.monotonic()
 
-    def finish(self) -> int:
-        """Write the head of the array; the number of images in it."""
+    def finish(self) -> None:
+        """Write the head of the array."""
         self.flush()
-        kept = self._kept()
         with self._writing():
             self._images.seek(0)
-            write_all(self._images, npy_header(kept, self._size))
+            write_all(self._images, npy_header(self._kept(), self._size))
             self._images.truncate(self._end())
             os.fsync(self._images.fileno())
-        return kept
 
     def __enter__(self) -> "Journal":
         return self
@@ -130,35 +132,59 @@ class Journal:
     def _end(self) -> int:
         return self._head + self._kept() * self._size**2
 
-    def _resume(self, images: Path) -> None:
-        self.outcomes, good = _read(self._lines.read(), self._folder / JOURNAL)
-        self._lines.truncate(good)
-        self._lines.seek(good)
+    def _resume(self, images: Path, head: dict[str, Any]) -> None:
+        found, self.outcomes, good = _read(self._lines.read(), self._folder / JOURNAL)
+        if found not in (None, head):
+            raise DatasetError(f"{self._folder / JOURNAL} is the journal of something else; remove {self._folder}")
         if self._images.seek(0, os.SEEK_END) < self._end() and self.outcomes:
             raise DatasetError(f"{images} is shorter than {JOURNAL} says; remove {self._folder}")
+        self._lines.truncate(good)
+        self._lines.seek(good)
         self._images.truncate(self._end())
         self._images.seek(self._end())
+        if found is None:
+            write_all(self._lines, _line(head).encode())
+            os.fsync(self._lines.fileno())
+        sync(images.parent)
+        sync(self._folder)
 
 
-def _line(first: int, outcomes: Sequence[Outcome]) -> str:
-    text = json.dumps([first, *([o.sha256, o.refused] for o in outcomes)])
+def journal_head(folder: Path) -> dict[str, Any] | None:
+    """What the journal in a folder is of; None if there is none, or none whose first line is whole."""
+    file = folder / JOURNAL
+    if not file.exists():
+        return None
+    with file.open("rb") as lines:
+        return _head(lines.readline())
+
+
+def _line(payload: Any) -> str:
+    text = json.dumps(payload)
     return f"{zlib.crc32(text.encode()):08x} {text}\n"
 
 
-def _read(data: bytes, file: Path) -> tuple[list[Outcome], int]:
-    """Outcomes of the journal's lines before the first that is cut short or damaged, and the bytes these take."""
-    outcomes: list[Outcome] = []
-    good = 0
-    for line in data.splitlines(keepends=True):
-        if not _is_whole(line, len(outcomes)):
+def _payload(line: bytes) -> Any:
+    """What `_line` was given; None if the line is cut short or damaged."""
+    checksum, _, text = line[:-1].partition(b" ")
+    return json.loads(text) if line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(text) else None
+
+
+def _head(line: bytes) -> dict[str, Any] | None:
+    payload = _payload(line)
+    return payload if isinstance(payload, dict) else None
+
+
+def _read(data: bytes, file: Path) -> tuple[dict[str, Any] | None, list[Outcome], int]:
+    """The head, the outcomes of the lines before the first cut short or damaged, and the bytes these take."""
+    first, *lines = data.splitlines(keepends=True) or [b""]
+    head, outcomes = _head(first), list[Outcome]()
+    good = 0 if head is None else len(first)
+    for line in lines if good else ():
+        payload = _payload(line)
+        if payload is None or payload[0] != len(outcomes):
             break
-        outcomes += [Outcome(*pair) for pair in json.loads(line[9:])[1:]]
+        outcomes += [Outcome(*pair) for pair in payload[1:]]
         good += len(line)
     if lost := data[good:].count(b"\n"):
         warnings.warn(f"{file} is damaged: the files of its last {lost} lines are decoded again", stacklevel=4)
-    return outcomes, good
-
-
-def _is_whole(line: bytes, first: int) -> bool:
-    checksum, _, text = line[:-1].partition(b" ")
-    return line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(text) and json.loads(text)[0] == first
+    return head, outcomes, good

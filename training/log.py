@@ -22,30 +22,36 @@ NAME = "log.jsonl"
 
 
 class StepGroup:
-    """The figures of the steps since the last line of the log: left on the device, so that no step waits for it."""
+    """The figures of the steps since the last line of the log.
+
+    New ones are left on the device, so that no step waits for it; what was read is kept as means over processes.
+    """
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.figures: list[torch.Tensor] = []
+        self._known = torch.empty(0, 0)
+        self._new: list[torch.Tensor] = []
         self.clear()
-
-    def __len__(self) -> int:
-        return len(self.figures)
 
     def add(self, images: int, data_wait: float, figures: dict[str, torch.Tensor]) -> None:
         """Take a step's figures, scalar tensors; `images` of all processes, `data_wait` in seconds."""
         self.names = list(figures)
-        self.figures.append(torch.stack([value.detach().float() for value in figures.values()]))
+        self._new.append(torch.stack([value.detach().float() for value in figures.values()]))
         self.images += images
         self.data_wait += data_wait
 
     def read(self, world: World = ALONE) -> torch.Tensor:
-        """Each step's figures, float32 [steps, figures], the means over processes: here the device is waited for."""
-        return world.mean(torch.stack(self.figures)).cpu()
+        """Each step's figures, float32 [steps, figures], means over processes; here the device is waited for."""
+        if self._new:
+            new = world.mean(torch.stack(self._new)).cpu()
+            self._known = torch.cat([self._known, new]) if len(self._known) else new
+            self._new = []
+        return self._known
 
     def clear(self) -> None:
         """Begin the next group."""
-        self.figures = []
+        self._known = self._known[:0]
+        self._new = []
         self.images, self.data_wait, self.began = 0, 0.0, time.perf_counter()
 
     @contextmanager
@@ -61,12 +67,12 @@ class StepGroup:
         return {"images_per_second": self.images / seconds, "data_wait": self.data_wait / seconds}
 
     def state_dict(self) -> dict[str, Any]:
-        """Names and figures, without timings."""
-        return {"names": self.names, "figures": self.figures}
+        """Names and figures as last read, without timings: the same on every process."""
+        return {"names": self.names, "figures": self._known}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on within a group that a stopped run left open."""
-        self.names, self.figures = state["names"], state["figures"]
+        self.names, self._known = state["names"], state["figures"]
 
 
 class RunLog:
@@ -74,8 +80,8 @@ class RunLog:
 
     Use as a context manager. `log.jsonl` has one object a step group (`"kind": "train"`), one a probe (`"probe"`) and
     one a thing that a person should know (`"note"`). Lines of steps after `step` are dropped, so a resumed run tells
-    each step once. A full disk stops nothing: a line that
-    could not be written is written with the next one (TensorBoard's file ends there).
+    each step once. A disk that fills up stops nothing: a line that could not be written is written with the next one
+    (TensorBoard's file ends there).
     """
 
     def __init__(
@@ -118,9 +124,9 @@ class RunLog:
         """One step is done."""
         self._progress.advance(self._task)
 
-    def write_group(self, step: int, epoch: float, lr: float, group: StepGroup, figures: torch.Tensor) -> None:
-        """Write the means of a group's `figures`, [steps, figures] as `StepGroup.read` gives them, and its speed."""
-        means = dict(zip(group.names, figures.mean(dim=0).tolist(), strict=True))
+    def write_group(self, step: int, epoch: float, lr: float, group: StepGroup) -> None:
+        """Write a group's means, as far as it has been read, and its speed."""
+        means = dict(zip(group.names, group.read().mean(dim=0).tolist(), strict=True))
         speed = group.speed()
         self._write("train", step, {"epoch": epoch, "lr": lr, **means, **speed})
         shown = (

@@ -1,26 +1,21 @@
 """A run's state: all that the next step depends on is in a checkpoint, or follows from recipe and step."""
 
-import json
 import math
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from c2l_models.errors import RunError
+from c2l_models.errors import DatasetError
 
 from . import checkpoint
-from .batches import batch_rows
 from .distributed import World
 from .image_store import ImageStore
 from .log import StepGroup
 from .objectives import build
 from .recipe import Recipe
 from .run_folder import create_run_folder
-
-FAILURE = "failure.json"
 
 
 class Run:
@@ -31,11 +26,20 @@ class Run:
         optimizer: SGD on the student's parameters.
         group: the figures of the steps since the last line of the log.
         step: steps done.
+        steps_per_epoch, total_steps: of the recipe and so many images.
         best: the highest mean AUROC of a probe so far, and `best_step`, after which it was measured.
     """
 
-    def __init__(self, recipe: Recipe, store: ImageStore, folder: Path, world: World, device: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, store: ImageStore, rows: np.ndarray, folder: Path, world: World, device: torch.device
+    ) -> None:
+        """`rows`: the store's rows that are trained on. Raises DatasetError for fewer than one batch."""
         self.recipe, self.store, self.folder, self.world, self.device = recipe, store, folder, world, device
+        self.rows = rows
+        self.steps_per_epoch = len(rows) // recipe.batch_size
+        self.total_steps = recipe.epochs * self.steps_per_epoch
+        if not self.steps_per_epoch:
+            raise DatasetError(f"{len(rows)} images to train on, fewer than one batch of {recipe.batch_size}")
         torch.backends.cudnn.benchmark = device.type == "cuda"  # shapes never change
         torch.manual_seed(_seed(recipe, "networks"))
         queue = torch.Generator().manual_seed(_seed(recipe, "queue"))
@@ -89,12 +93,12 @@ class Run:
 
         The same on every process; what layers draw by themselves, as dropout, differs between processes.
         """
-        seed = _seed(self.recipe, step)
-        torch.manual_seed(seed + self.world.rank)
-        return self._generator.manual_seed(seed)
+        torch.manual_seed(_seed(self.recipe, step, 1 + self.world.rank))
+        return self._generator.manual_seed(_seed(self.recipe, step))
 
-    def set_lr(self, lr: float) -> float:
-        """Set and give the learning rate."""
+    def set_lr(self) -> float:
+        """Set and give the learning rate of the present epoch."""
+        lr = self.recipe.lr_at(self.step // self.steps_per_epoch)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = lr
         return lr
@@ -126,45 +130,8 @@ class Run:
         return ""
 
 
-def check_sound(run: Run, rows: np.ndarray) -> torch.Tensor:
-    """Each step's figures since the last line of the log, [steps, figures]; the device is waited for.
-
-    Raises:
-        RunError: a loss or a weight is not finite, or a loss is beyond what a sane run can have. The step, its rows
-            and their paths are in failure.json; the checkpoints are from before it.
-    """
-    figures = run.group.read(run.world)
-    losses = figures[:, [run.group.names.index(name) for name in ("loss", "loss_a", "loss_m")]]
-    # A key no farther than at right angles cannot cost more, whatever the queue holds; loss_m has two terms.
-    limit = math.log(1 + run.recipe.queue_length) + 1 / run.recipe.temperature
-    sound = losses.isfinite().all(dim=1) & (losses[:, 1] <= limit) & (losses[:, 2] <= 2 * limit)
-    if not sound.all():
-        first = int(sound.int().argmin())
-        _fail(run, rows, run.step - len(sound) + first, f"the loss is {losses[first, 0]:g}")
-    weights = torch.stack(torch._foreach_norm(list(run.c2l.student.parameters())))
-    if not weights.isfinite().all():
-        _fail(run, rows, run.step - 1, "weights are not finite after it")
-    return figures
-
-
-def _fail(run: Run, rows: np.ndarray, step: int, what: str) -> None:
-    batch = batch_rows(rows, run.recipe, step)
-    file = run.folder / FAILURE
-    if run.world.is_main:
-        paths = run.store.index["path"].take(batch).to_pylist()
-        failure = {"step": step + 1, "what": what, "rows": batch.tolist(), "paths": paths}
-        with suppress(OSError):  # a full disk must not hide the failure
-            file.write_text(json.dumps(failure, indent=1) + "\n")
-    some = ", ".join(map(str, batch[:4]))
-    raise RunError(
-        f"step {step + 1}: {what}. The batch's images, rows {some} … of the store, are listed in {file}; the "
-        f"checkpoints are from before it. "
-        f"Begin a new run with a lower --recipe.optimizer.lr than {run.recipe.optimizer.lr:g}, or without bad images"
-    )
-
-
-def _seed(recipe: Recipe, use: int | str) -> int:
-    """A seed for a step or another use; no two share their random numbers."""
+def _seed(recipe: Recipe, use: int | str, stream: int = 0) -> int:
+    """A seed for a step, or for another use, and one of its streams."""
     number = use if isinstance(use, int) else {"networks": 0, "queue": 1, "views": 2}[use]
-    kind = int(isinstance(use, str))
-    return int(np.random.SeedSequence((recipe.seed, kind, number)).generate_state(1, np.uint32)[0])
+    words = (recipe.seed, int(isinstance(use, str)), number, stream)
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])

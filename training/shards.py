@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from c2l_models.errors import DatasetError
 
 from .journal import npy_header, sync, write_all, writing
-from .prepare import PrepareReport, progress_bar
+from .prepare import STORE_FOLDER, PrepareReport, check_same, progress_bar, report
 from .sources import differences
 from .store_files import (
     FORMAT,
@@ -24,11 +23,11 @@ from .store_files import (
     INDEX,
     REFUSED,
     STORE,
-    count_duplicates,
     file_sha256,
     write_description,
     write_tables,
 )
+from .workplace import clear, workplace
 
 PIECE = 2**24  # bytes at a time
 
@@ -45,32 +44,38 @@ class Part:
 
 
 def join_shards(shards: Sequence[Path], out: Path, progress: bool = True) -> PrepareReport:
-    """Write the store `out`, an absent folder, from the folders of all its shards, given in any order.
+    """Write the store `out` from the folders of all its shards, given in any order.
 
     The store is byte for byte that of an unsharded `prepare`. Every byte of the shards is checked against the
     hashes they were finished with; the shards stay as they are, so there must be room for both. It is written
-    in `<out>.joining` and renamed; after a stop the same call begins again.
+    in `<out>.joining` and renamed; after a stop the same call begins again. Where `out` is the store already, as
+    after a stop at the very end, nothing is made again.
 
-    Raises DatasetError if `out` exists; if a folder is no finished shard; if shards are missing, there twice,
-    or of another plan; if one is damaged; if no image is in any; or if the disk is full.
+    Raises DatasetError if `out` is something else, or another process is making it; if a folder is no finished
+    shard; if shards are missing, there twice, or of another plan; if one is damaged; if no image is in any; or if
+    the disk is full.
     """
     started = time.monotonic()
     out = Path(out)
-    if out.exists():
-        raise DatasetError(f"{out} exists and is not overwritten; remove it, or give another folder")
     parts = sorted((_open(Path(path)) for path in shards), key=lambda p: p.number)
     _check_complete(parts)
+    if out.exists():
+        check_same(out, parts[0].plan, None)
     joining = out.with_name(out.name + ".joining")
-    with writing(joining, "The shards are safe: make room, and the same call begins again"):
-        shutil.rmtree(joining, ignore_errors=True)
-        joining.mkdir(parents=True)
-        index, refused = _table(parts, INDEX), _table(parts, REFUSED)
-        write_tables(joining, index, refused)
-        images_sha256 = _join_images(parts, joining / IMAGES, progress)
-        write_description(joining, parts[0].plan, images_sha256)
-        joining.rename(out)
-        sync(out.parent)
-    return PrepareReport(out, len(index), len(refused), count_duplicates(index), time.monotonic() - started)
+    with workplace(joining):
+        if not out.exists():
+            with writing(joining, "The shards are safe: make room, and the same call begins again"):
+                clear(joining)
+                _join(parts, joining / STORE_FOLDER, progress)
+                (joining / STORE_FOLDER).rename(out)
+                sync(out.parent)
+    return report(out, None, started)
+
+
+def _join(parts: Sequence[Part], store: Path, progress: bool) -> None:
+    store.mkdir()
+    write_tables(store, _table(parts, INDEX), _table(parts, REFUSED))
+    write_description(store, parts[0].plan, _join_images(parts, store / IMAGES, progress))
 
 
 def _open(path: Path) -> Part:
@@ -81,7 +86,7 @@ def _open(path: Path) -> Part:
         if description["format"] != FORMAT or "shard" not in description:
             raise DatasetError(f"{path} is no shard of format {FORMAT}; make it with `c2l prepare --shard K/N`")
         shard = description["shard"]
-        return Part(path, shard["number"], shard["of"], shard["plan"], description)
+        return Part(path, shard["number"], shard["of"], description["plan"], description)
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path / STORE} is damaged: {error!r}; copy the shard again, or make it again") from error
 

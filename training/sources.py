@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,23 +23,30 @@ Shard = tuple[int, int]
 
 @dataclass(frozen=True)
 class Source:
-    """A data set under its root: its records by path, and (path, reason) of what else there is."""
+    """A data set under its root, and its records in the order of what the index calls them."""
 
     name: str
     root: Path
     records: tuple[Record, ...]
-    others: tuple[tuple[str, str], ...]
+    with_others: bool = True
+
+    @cached_property
+    def others(self) -> tuple[tuple[str, str], ...]:
+        """(path, reason) of what else is under the root, if asked for; the folders are gone through at first use."""
+        return tuple(_others(self)) if self.with_others else ()
 
 
 def shown(record: Record, root: Path) -> str:
     """What the index calls an image: the path under the root, or a name where that holds numbers of patients."""
-    return record.name or record.path.relative_to(root).as_posix()
+    return datasets.as_utf8(record.name or datasets.below(record.path, root))
 
 
 def load(sources: Sequence[tuple[str, Path]], others: bool = True) -> list[Source]:
-    """The sources, their records in the order of their paths.
+    """The sources; their `others` stay empty unless asked for.
 
-    Raises DatasetError for an unknown data set, one given twice, or one that is not laid out as it should be.
+    Records come in the order of what the index calls them: in that of their paths, the k-th hash of CheXpert's
+    index would be patient k's. Raises DatasetError for an unknown data set, one given twice, one that is not laid
+    out as it should be, or a record outside the root.
     """
     names = [name for name, _ in sources]
     if unknown := [name for name in names if name not in datasets.ADAPTERS]:
@@ -50,38 +59,29 @@ def load(sources: Sequence[tuple[str, Path]], others: bool = True) -> list[Sourc
 
 
 def _load(name: str, root: Path, others: bool) -> Source:
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 - pathlib's raises where the folder above may not be entered
         raise DatasetError(f"{root} is not a folder; give the one that holds {name}")
     try:
-        records = sorted(datasets.ADAPTERS[name](root), key=lambda r: r.path.relative_to(root).as_posix())
-        return Source(name, root, tuple(records), tuple(_others(root, records)) if others else ())
-    except OSError as error:
+        records = datasets.ADAPTERS[name](root)
+        return Source(name, root, tuple(sorted(records, key=lambda record: shown(record, root))), others)
+    except OSError as error:  # its file's name may be that of a patient's folder
         raise DatasetError(
-            f"{error.filename or root} cannot be read: {error.strerror}; give yourself the right to, or move it away"
-        ) from error
+            f"{root}: something in it cannot be read: {error.strerror}; give yourself the right to, or move it away"
+        ) from None
 
 
-def _others(root: Path, records: Sequence[Record]) -> list[tuple[str, str]]:
-    """What is under `root` beside the records' files; only counted where paths hold numbers of patients."""
-    known = {record.path.relative_to(root).as_posix() for record in records}
-    unreadable: list[OSError] = []
-    for _ in os.walk(root, onerror=unreadable.append):
-        pass
+def _others(source: Source) -> list[tuple[str, str]]:
+    """What is under a root beside the records' files; only counted where paths hold numbers of patients."""
+    known = {datasets.below(record.path, source.root) for record in source.records}
+    listing = datasets.list_images(source.root)
     found = [
-        *(
-            (path, "on disk, but in no row of the label file")
-            for path in datasets.image_files(root)
-            if path not in known
-        ),
-        *(
-            (Path(error.filename).relative_to(root).as_posix(), f"a folder that cannot be read: {error.strerror}")
-            for error in unreadable
-        ),
+        *((path, "on disk, but in no row of the label file") for path in listing.images if path not in known),
+        *((path, f"a folder that cannot be read: {reason}") for path, reason in listing.unreadable),
     ]
-    if any(record.name for record in records):
-        reasons = [reason for _, reason in found]
-        return [("", f"{reason} ({reasons.count(reason)})") for reason in sorted(set(reasons))]
-    return found
+    if source.name in datasets.NUMBERED_PATHS:
+        reasons = Counter(reason for _, reason in found)
+        return [("", f"{reason} ({count})") for reason, count in sorted(reasons.items())]
+    return [(datasets.as_utf8(path), reason) for path, reason in found]
 
 
 def make_plan(sources: Sequence[Source], size: int) -> dict[str, Any]:
@@ -89,10 +89,7 @@ def make_plan(sources: Sequence[Source], size: int) -> dict[str, Any]:
     digest = hashlib.sha256()
     for source in sources:
         for record in source.records:
-            row = vars(record) | {
-                "path": record.path.relative_to(source.root).as_posix(),
-                "labels": dict(record.labels),
-            }
+            row = vars(record) | {"path": datasets.below(record.path, source.root), "labels": dict(record.labels)}
             digest.update(json.dumps(row, sort_keys=True).encode())
     return {
         "format": FORMAT,
@@ -119,15 +116,3 @@ def part(count: int, shard: Shard | None) -> slice:
     if not 1 <= number <= of:
         raise DatasetError(f"shard {number}/{of}; wanted K/N with K from 1 to N, such as 3/16")
     return slice((number - 1) * count // of, number * count // of)
-
-
-def check_roots(sources: Sequence[Source]) -> None:
-    """Raise DatasetError if a root has become empty: a disk that went away is not a million missing files."""
-    for source in sources:
-        try:
-            with os.scandir(source.root) as entries:
-                gone = next(entries, None) is None
-        except OSError:
-            gone = True
-        if gone:
-            raise DatasetError(f"{source.root} was there and is not any more; mount it, then the same call goes on")

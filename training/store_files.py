@@ -4,12 +4,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import features
 
 from .journal import sync
 
@@ -25,6 +26,23 @@ INDEX_SCHEMA = pa.schema(
 )
 REFUSED_SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "dataset", "reason")])
 
+LIBRARIES = ("pillow", "pyarrow", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what a store's bytes depend on: what decodes and resizes films, and what writes tables."""
+    return {
+        **{f"version of {name}": _version(name) for name in LIBRARIES},
+        "version of libjpeg in pillow": str(features.version("libjpeg_turbo") or features.version("jpg")),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
+
 
 def write_tables(folder: Path, index: pa.Table, refused: pa.Table) -> None:
     """Write index.parquet and refused.parquet; the same rows give the same bytes, also when read from shards."""
@@ -37,7 +55,7 @@ def write_description(
 ) -> None:
     """Write store.json for the array and the tables that are in `folder`, and have all of them on the disk.
 
-    A shard's has the plan of the whole, to which those of the others must be equal.
+    It has the plan; a shard's is that of the whole, to which those of the others must be equal.
     """
     index, refused = pq.read_table(folder / INDEX), pq.read_metadata(folder / REFUSED)
     counts = Counter(zip(index["dataset"].to_pylist(), index["split"].to_pylist(), strict=True))
@@ -52,9 +70,10 @@ def write_description(
         "images_sha256": images_sha256,
         "index_sha256": file_sha256(folder / INDEX),
         "refused_sha256": file_sha256(folder / REFUSED),
+        "plan": dict(plan),
     }
     if shard:
-        description["shard"] = {"number": shard[0], "of": shard[1], "plan": dict(plan)}
+        description["shard"] = {"number": shard[0], "of": shard[1]}
     (folder / STORE).write_text(json.dumps(description, indent=2) + "\n")
     for path in (folder / IMAGES, folder / INDEX, folder / REFUSED, folder / STORE, folder):
         sync(path)

@@ -125,7 +125,7 @@ def test_batches_go_on_from_any_step_on_any_number_of_processes(tiny_recipe, tin
             assert [len(share) for share in shares] == [len(whole) - first] * size
             for step, parts in enumerate(zip(*shares, strict=True), start=first):
                 assert torch.equal(torch.cat([part.images for part in parts]), whole[step].images)
-                assert all(np.array_equal(part.rows, whole[step].rows) for part in parts)
+                assert torch.equal(torch.cat([part.rows for part in parts]), whole[step].rows)
 
 
 def test_batches_are_read_ahead_but_not_far(tiny_recipe, tiny_store, monkeypatch):
@@ -169,6 +169,8 @@ def test_a_gpu_gets_the_same_batches_resident_or_streamed(tiny_recipe, tiny_stor
         strict=True,
     ):
         assert there.images.is_cuda
+        assert there.rows.is_cuda
+        assert torch.equal(there.rows.cpu(), here.rows)
         assert torch.equal(there.images.cpu(), here.images)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from c2l_models.errors import RunError
 from c2l_models.training import checkpoint, distributed, log, mixup, pretrain
 from c2l_models.training.benchmark.scaling import traffic
 from c2l_models.training.distributed import ALONE, World
+from c2l_models.training.recipe import Objective
 
 DRIVER = Path(__file__).parent / "drivers" / "small_pretrain.py"
 STEPS = 10
@@ -29,7 +31,7 @@ def test_a_world_of_one_changes_nothing():
     for same in (ALONE.block(x), ALONE.gather(x), ALONE.mean(x)):
         assert same is x or torch.equal(same, x)
     assert ALONE.share(lambda: 7) == 7
-    assert [ALONE.any(here, torch.device("cpu")) for here in (True, False)] == [True, False]
+    assert [ALONE.any(here) for here in (True, False)] == [True, False]
     layer = torch.nn.Linear(2, 2)
     assert distributed.unwrap(ALONE.wrap(layer, torch.device("cpu"))) is layer
 
@@ -63,21 +65,45 @@ def test_without_torchrun_a_process_is_alone(monkeypatch):
 
 @pytest.fixture(scope="module")
 def recipe(tiny_recipe):
-    """A batch of 16, in batch-norm groups of 4 and mixup blocks of 4: on 1, 2 and 4 processes the same run."""
+    """A batch of 16, in batch-norm groups of 4 and mixup blocks of 4: on 1, 2 and 4 processes the same run.
+
+    Two steps an epoch, a line of the log every three, so that each second checkpoint lies within a group; a probe.
+    """
     return replace(
         tiny_recipe,
         batch_size=16,
         mixup_blocks=4,
         queue_length=101,
         epochs=5,
-        log_every=1,
+        log_every=3,
         checkpoint_every=3,
-        probe_every=0,
+        probe_every=4,
     )
 
 
-def start(folder, recipe, store, processes, restarts=0, **environment):
+@pytest.fixture(scope="module")
+def variant(recipe):
+    """All that the method leaves out: other terms, other draws, no shuffle, views made once."""
+    objective = Objective(
+        terms=("mixed", "feature"),
+        mixup="separate",
+        feature_mixup="after_norm",
+        queue_update="interleaved",
+        shuffle_bn=False,
+    )
+    return replace(recipe, objective=objective, views="once", epochs=2, probe_every=0)
+
+
+def start(folder, recipe, store, processes, **environment):
     """A job under torchrun, or one plain process; gives the finished process and each rank's dump."""
+    torchrun = ["--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    done = launch(folder, recipe, store, torchrun, **environment)
+    done.stdout, done.stderr = done.communicate(timeout=150)
+    return done, [torch.load(path, weights_only=True) for path in sorted(folder.glob("rank*.pt"))]
+
+
+def launch(folder, recipe, store, torchrun, **environment):
+    """Start a job and do not wait for it."""
     folder.mkdir(exist_ok=True)
     file = folder / f"{recipe.name}.toml"
     file.write_text(to_toml(recipe))
@@ -92,23 +118,19 @@ def start(folder, recipe, store, processes, restarts=0, **environment):
         "cpu",
         "--resume",
     ]
-    if processes > 1:
-        torchrun = [
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={processes}",
-            f"--max-restarts={restarts}",
-        ]
-        command = ["-m", *torchrun, *command]
-    done = subprocess.run(
-        [sys.executable, *command],
-        capture_output=True,
+    return subprocess.Popen(
+        [sys.executable, *(["-m", "torch.distributed.run", *torchrun] if torchrun else []), *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "DUMP": str(folder)} | environment,
-        timeout=120,
     )
-    dumps = [torch.load(path, weights_only=True) for path in sorted(folder.glob("rank*.pt"))]
-    return done, dumps
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
 
 
 def to_toml(recipe):
@@ -163,12 +185,25 @@ def test_many_processes_compute_what_one_does(jobs, processes):
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_one_log_of_the_whole_job(jobs, processes):
-    lines = {n: [line for line in log.read(jobs[n][0] / "run") if line["kind"] == "train"] for n in (1, processes)}
-    assert [line["step"] for line in lines[processes]] == list(range(1, STEPS + 1))
-    for one, many in zip(lines[1], lines[processes], strict=True):
-        for key in ("loss", "loss_a", "loss_m", "spread"):
-            assert many[key] == pytest.approx(one[key], rel=1e-3), key
+    one, many = (log.read(jobs[n][0] / "run") for n in (1, processes))
+    assert [(line["kind"], line["step"]) for line in many] == [
+        *(("train", 3), ("train", 6), ("probe", 8), ("train", 9), ("train", 10))
+    ]
+    for alone, shared in zip(one, many, strict=True):
+        for key in {"loss", "loss_a", "loss_m", "spread"} & alone.keys():
+            assert shared[key] == pytest.approx(alone[key], rel=1e-3), key
     assert json.loads((jobs[processes][0] / "run" / "run.json").read_text())["processes"] == processes
+
+
+def test_a_variant_is_the_same_on_two_processes_too(variant, tiny_store, tmp_path):
+    (_, (one,)), (_, two) = (start(tmp_path / str(processes), variant, tiny_store, processes) for processes in (1, 2))
+    assert len(two[1]["losses"]) == 4
+    assert two[0]["received"] == 4 * traffic(variant, 2).keys  # without a shuffle no image travels
+    losses = torch.stack([dump["losses"] for dump in two]).mean(dim=0)
+    torch.testing.assert_close(losses, one["losses"], rtol=2e-4, atol=1e-5)
+    for name, value in trained(one).items():
+        torch.testing.assert_close(trained(two[0])[name], value, rtol=2e-3, atol=2e-5, msg=name)
+        assert torch.equal(trained(two[0])[name], trained(two[1])[name])
 
 
 def test_no_more_goes_over_the_wire_than_is_counted(jobs, recipe):
@@ -198,22 +233,55 @@ def test_a_killed_process_ends_the_job_with_one_clear_error(jobs, recipe, tiny_s
         torch.testing.assert_close(trained(finished)[name], value, rtol=2e-3, atol=2e-5, msg=name)
 
 
-def test_torchrun_starts_a_killed_job_again_from_its_checkpoint(jobs, recipe, tiny_store, tmp_path):
-    """And it ends with the bits of the job that nobody killed."""
-    marker = tmp_path / "killed"
-    done, _ = start(tmp_path / "job", recipe, tiny_store, 2, restarts=1, KILL=f"1:5:{marker}")
-    assert done.returncode == 0, done.stderr
+def without_timing(run):
+    timing = ("images_per_second", "data_wait")
+    return [{key: value for key, value in line.items() if key not in timing} for line in log.read(run)]
+
+
+def test_two_machines_start_a_killed_job_again_from_its_checkpoint(jobs, recipe, tiny_store, tmp_path):
+    """And it ends with the bits, and the log, of the job that nobody killed.
+
+    Each machine's torchrun counts its own restarts, and keeps the addresses of the dead.
+    """
+    marker, port = tmp_path / "killed", free_port()
+    machines = [
+        "--nnodes=2",
+        "--nproc-per-node=1",
+        "--max-restarts=2",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint=localhost:{port}",
+    ]
+    jobs_there = [launch(tmp_path / "job", recipe, tiny_store, machines, KILL=f"1:5:{marker}") for _ in range(2)]
+    for job in jobs_there:
+        _, told = job.communicate(timeout=150)
+        assert job.returncode == 0, told
     assert marker.exists()
     again, whole = (checkpoint.load(folder / "run").state for folder in (tmp_path / "job", jobs[2][0]))
     assert again["step"] == whole["step"] == STEPS
     for name, value in whole["c2l"].items():
         assert torch.equal(again["c2l"][name], value), name
-    steps = [line["step"] for line in log.read(tmp_path / "job" / "run")]
-    assert steps == list(range(1, STEPS + 1))
+    assert without_timing(tmp_path / "job" / "run") == without_timing(jobs[2][0] / "run")
+
+
+def test_a_signal_to_any_process_stops_them_all(jobs, recipe, tiny_store, tmp_path):
+    """Each leaves after the same step, rank 0 with a checkpoint and no export; the job goes on to the same bits."""
+    done, dumps = start(tmp_path / "job", recipe, tiny_store, 2, TERM_AT="1:4")
+    assert done.returncode
+    assert [len(dump["losses"]) for dump in dumps] == [5, 5]
+    assert "stopped by SIGTERM at step 5; a checkpoint is written" in done.stderr
+    assert not (tmp_path / "job" / "run" / "backbone.safetensors").exists()
+    resumed, _ = start(tmp_path / "job", recipe, tiny_store, 2)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (tmp_path / "job" / "run" / "backbone.safetensors").exists()
+    again, whole = (checkpoint.load(folder / "run").state for folder in (tmp_path / "job", jobs[2][0]))
+    for name, value in whole["c2l"].items():
+        assert torch.equal(again["c2l"][name], value), name
+    assert without_timing(tmp_path / "job" / "run") == without_timing(jobs[2][0] / "run")
 
 
 def test_a_batch_is_shared_in_whole_groups_and_blocks(recipe):
-    pretrain.check_shares(recipe, World(0, 2))
-    for change in ({"batch_norm_group": 16}, {"mixup_blocks": 1}):
-        with pytest.raises(RunError, match="2 processes, batch_size 16"):
-            pretrain.check_shares(replace(recipe, **change), World(0, 2))
+    assert pretrain.share_batch(recipe, World(0, 2)) == recipe
+    assert pretrain.share_batch(replace(recipe, mixup_blocks=1), World(0, 2)).mixup_blocks == 2
+    for change, processes in (({"batch_norm_group": 16}, 2), ({"mixup_blocks": 1}, 3), ({"mixup_blocks": 4}, 8)):
+        with pytest.raises(RunError, match=f"{processes} processes cannot share a batch of 16"):
+            pretrain.share_batch(replace(recipe, **change), World(0, processes))

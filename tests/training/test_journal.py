@@ -1,5 +1,6 @@
 """`Journal`: an .npy file that grows, and that no stop, kill or flipped byte makes disagree with its journal."""
 
+import errno
 import os
 import warnings
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from c2l_models.errors import DatasetError
 from c2l_models.training import journal
 from c2l_models.training.decoding import Outcome
-from c2l_models.training.journal import JOURNAL, Journal, npy_header
+from c2l_models.training.journal import JOURNAL, Journal, journal_head, npy_header, sync
 
 SIZE = 4
+HEAD = {"size": SIZE, "sources": ["brökén"]}
 
 
 def chunk(number: int) -> tuple[bytes, list[Outcome]]:
@@ -22,7 +24,7 @@ def chunk(number: int) -> tuple[bytes, list[Outcome]]:
 
 
 def opened(folder: Path) -> Journal:
-    return Journal(folder, folder / "images.npy", SIZE)
+    return Journal(folder, folder / "images.npy", SIZE, HEAD)
 
 
 def rows(folder: Path) -> list[int]:
@@ -69,6 +71,8 @@ def test_a_line_is_written_only_when_its_rows_are_on_the_disk_and_not_with_every
     monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
     head, each = len(npy_header(0, SIZE)), 2 * SIZE**2
     with opened(tmp_path) as book:
+        written = (tmp_path / JOURNAL).stat().st_size
+        seen.clear()
         book.append(*chunk(0))
         now[0] += journal.SYNC_SECONDS / 2
         book.append(*chunk(1))
@@ -76,8 +80,8 @@ def test_a_line_is_written_only_when_its_rows_are_on_the_disk_and_not_with_every
         now[0] += journal.SYNC_SECONDS / 2
         book.append(*chunk(2))
     assert [name for name, *_ in seen] == ["images.npy", JOURNAL]
-    assert seen[0][1:] == (head + 3 * each, 0)
-    assert (tmp_path / JOURNAL).read_bytes().count(b"\n") == 3
+    assert seen[0][1:] == (head + 3 * each, written)
+    assert (tmp_path / JOURNAL).read_bytes().count(b"\n") == 1 + 3
 
 
 def test_any_flipped_or_cut_journal_gives_a_true_beginning(tmp_path):
@@ -85,7 +89,7 @@ def test_any_flipped_or_cut_journal_gives_a_true_beginning(tmp_path):
         for number in range(3):
             book.append(*chunk(number))
     whole, array = (tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()
-    ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
+    first, *ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
     truth = [o for number in range(3) for o in chunk(number)[1]]
 
     def reread(data: bytes) -> list[Outcome]:
@@ -94,8 +98,9 @@ def test_any_flipped_or_cut_journal_gives_a_true_beginning(tmp_path):
         with warnings.catch_warnings(record=True) as said, opened(tmp_path) as book:
             warnings.simplefilter("always")
         kept = len(book.outcomes)
-        assert (tmp_path / JOURNAL).read_bytes() == data[: [0, *ends][kept // 3]]
-        assert bool(said) == (b"\n" in data[[0, *ends][kept // 3] :])
+        good = [first, *ends][kept // 3] if data.startswith(whole[:first]) else 0
+        assert (tmp_path / JOURNAL).read_bytes() == (data[:good] or whole[:first])
+        assert bool(said) == (b"\n" in data[good:])
         return book.outcomes
 
     for place in sorted({*range(0, len(whole), 6), *(end - 1 for end in ends)}):
@@ -104,6 +109,7 @@ def test_any_flipped_or_cut_journal_gives_a_true_beginning(tmp_path):
         assert reread(flipped) == truth[: 3 * line]
         assert reread(whole[:place]) == truth[: 3 * line]
     assert reread(whole[: ends[0]] + whole[ends[1] :]) == truth[:3]  # a line that is gone
+    assert reread(whole[first:]) == []  # the head
     assert reread(whole) == truth
 
 
@@ -124,3 +130,35 @@ def test_rows_that_are_gone_are_told(tmp_path):
     os.truncate(tmp_path / "images.npy", 100)
     with pytest.raises(DatasetError, match=r"images\.npy is shorter than journal\.jsonl says; remove"):
         opened(tmp_path)
+
+
+def test_a_journal_is_of_its_head_alone(tmp_path):
+    assert journal_head(tmp_path) is None
+    with opened(tmp_path) as book:
+        book.append(*chunk(0))
+    assert journal_head(tmp_path) == HEAD
+    before = (tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()
+    with pytest.raises(DatasetError, match=r"journal\.jsonl is the journal of something else; remove"):
+        Journal(tmp_path, tmp_path / "images.npy", SIZE, HEAD | {"size": 5})
+    assert ((tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()) == before
+    (tmp_path / JOURNAL).write_bytes(before[0][:20])
+    assert journal_head(tmp_path) is None
+
+
+def test_a_folder_that_cannot_be_synced_is_let_be_but_not_a_file(tmp_path, monkeypatch):
+    def refuse(_: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(journal.os, "fsync", refuse)
+    sync(tmp_path)
+    with pytest.raises(OSError, match="Invalid"):
+        sync(tmp_path / "file")
+
+
+def test_the_names_of_the_files_are_on_the_disk_before_any_line(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(journal, "sync", lambda path: synced.append(path))
+    (tmp_path / "store").mkdir()
+    with Journal(tmp_path, tmp_path / "store" / "images.npy", SIZE, HEAD):
+        assert set(synced) == {tmp_path, tmp_path / "store"}

@@ -34,7 +34,8 @@ def run(folder, first, last, resumed_at=0, every=2):
         for step in range(first, last + 1):
             group.add(8, 0.0, figures(float(step)))
             if step % every == 0:
-                lines.write_group(step, step / 10, 0.1, group, group.read())
+                group.read()
+                lines.write_group(step, step / 10, 0.1, group)
                 group.clear()
 
 
@@ -62,7 +63,20 @@ def test_a_group_keeps_each_steps_figures():
     other.load_state_dict(group.state_dict())
     assert torch.equal(other.read(), group.read())
     group.clear()
-    assert len(group) == 0
+    assert len(group.read()) == 0
+
+
+def test_a_resumed_group_goes_on_with_figures_of_another_device():
+    """What is saved was read: on the CPU, and means over processes; what is new may be on a GPU."""
+    group = StepGroup()
+    group.add(8, 0.0, figures(1.0))
+    group.read()
+    resumed = StepGroup()
+    resumed.load_state_dict(group.state_dict())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    resumed.add(8, 0.0, {name: value.to(device) for name, value in figures(4.0).items()})
+    assert resumed.read()[:, 0].tolist() == [1.0, 4.0]
+    assert not resumed.read().is_cuda
 
 
 def test_speed_counts_images_and_waiting(monkeypatch):
@@ -96,7 +110,7 @@ def test_a_line_is_on_disk_at_once(tmp_path):
     group = StepGroup()
     with RunLog(tmp_path, 10, progress=False) as lines:
         group.add(8, 0.0, figures(1.0))
-        lines.write_group(1, 0.1, 0.1, group, group.read())
+        lines.write_group(1, 0.1, 0.1, group)
         assert steps(tmp_path) == [1]
         lines.write_probe(1, 1, {"folder": 0.75})
         assert log.read(tmp_path)[-1] == {"kind": "probe", "step": 1, "epoch": 1, "folder": 0.75}
@@ -130,7 +144,7 @@ def test_another_process_writes_and_shows_nothing(tmp_path, capfd):
     group.add(8, 0.0, figures(1.0))
     with RunLog(tmp_path, 10, writes=False) as lines:
         lines.advance()
-        lines.write_group(1, 0.1, 0.1, group, group.read())
+        lines.write_group(1, 0.1, 0.1, group)
         lines.write_probe(1, 1, {"folder": 0.75})
         lines.write_note(1, "something to know")
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import nn
 
-from c2l_models.training import checkpoint
+from c2l_models.training import checkpoint, watch
 from c2l_models.training import pretrain as loop
 from c2l_models.training.export import load_run_backbone
 from c2l_models.training.recipe import SECTIONS, Augment, Recipe
@@ -101,8 +101,8 @@ def outcome(tiny_recipe, tiny_store, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timm, "create_model", Backbone)
-        patch.setattr(loop, "draw_curves", lambda *_: None)
-        patch.setattr(loop, "draw_first_batch", lambda *_: None)
+        patch.setattr(watch, "draw_curves", lambda *_: None)
+        patch.setattr(watch, "draw_first_batch", lambda *_: None)
         yield run
 
 

@@ -81,6 +81,7 @@ def rename(monkeypatch, **changes) -> None:
 
 
 def test_studies_and_names_are_in_the_index_and_no_path_that_has_a_number_of_a_patient(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources.datasets, "NUMBERED_PATHS", {"folder"})
     root = films(tmp_path / "p10000032", 4)
     (root / "0001.png").write_bytes(b"broken")
     (root / "labels.csv").write_text("path\n0000.png\n0001.png\n0002.png\n")
@@ -100,7 +101,9 @@ def test_studies_and_names_are_in_the_index_and_no_path_that_has_a_number_of_a_p
 
 
 def test_another_study_or_name_is_another_plan(tmp_path, monkeypatch):
-    root, out = begun(tmp_path)
+    root, out = films(tmp_path / "films", 3), tmp_path / "store"
+    with stopped_at(store_files.pq, "write_table"):
+        make(root, out)
     for change in ({"study": "s"}, {"name": "n"}):
         with monkeypatch.context() as patch:
             rename(patch, **change)
@@ -124,49 +127,6 @@ def test_processes_and_a_second_time_give_the_same_bytes(tmp_path):
     alone = content(make(tmp_path / "films", tmp_path / "alone").store)
     assert content(make(tmp_path / "films", tmp_path / "again").store) == alone
     assert content(make(tmp_path / "films", tmp_path / "together", workers=2).store) == alone
-
-
-def begun(tmp_path: Path) -> tuple[Path, Path]:
-    """A folder of films and a store of it that was begun and stopped."""
-    films(tmp_path / "films", 3)
-    with stopped_at(store_files.pq, "write_table"):
-        make(tmp_path / "films", tmp_path / "store")
-    return tmp_path / "films", tmp_path / "store"
-
-
-def test_stopped_while_the_store_is_put_together_it_goes_on(tmp_path):
-    root, out = begun(tmp_path)
-    assert not out.exists()
-    partial = tmp_path / "store.partial"
-    assert {str(path.relative_to(partial)) for path in partial.rglob("*.*") if path.is_file()} == {
-        "plan.json",
-        "journal.jsonl",
-        "store/images.npy",  # the array is on the disk once
-    }
-    assert content(make(root, out).store) == content(make(root, tmp_path / "whole").store)
-
-
-def test_a_store_begun_for_something_else_is_refused(tmp_path):
-    root, out = begun(tmp_path)
-    with pytest.raises(DatasetError, match=r"store\.partial was begun with other size;"):
-        make(root, out, size=SIZE + 1)
-    with pytest.raises(DatasetError, match="begun with other shard;"):
-        make(root, out, shard=(1, 2))
-    film(root / "more.png", 9)
-    with pytest.raises(DatasetError, match="other records, sha256 of the records;"):
-        make(root, out)
-    (root / "more.png").unlink()
-    (tmp_path / "store.partial" / "store" / "images.npy").write_bytes(b"")
-    with pytest.raises(DatasetError, match="shorter than journal"):
-        make(root, out)
-
-
-def test_a_finished_store_is_not_overwritten(tmp_path):
-    films(tmp_path / "films", 2)
-    before = content(make(tmp_path / "films", tmp_path / "store").store)
-    with pytest.raises(DatasetError, match="exists and is not overwritten"):
-        make(tmp_path / "films", tmp_path / "store")
-    assert content(tmp_path / "store") == before
 
 
 def test_what_cannot_be_prepared_says_why(tmp_path):
@@ -200,6 +160,24 @@ def test_a_decoder_that_breaks_in_its_own_way_stops_nothing_and_is_not_quoted(tm
 
     monkeypatch.setattr(decoding, "read_file", breaking)
     assert refused(make(tmp_path / "films", tmp_path / "store").store) == {"0000.png": "unexpected RuntimeError"}
+
+
+@pytest.mark.parametrize("error", [MemoryError, OSError, ImportError])
+def test_what_this_machine_cannot_do_now_stops_the_call_and_is_not_recorded(tmp_path, monkeypatch, error):
+    root = films(tmp_path / "films", 3)
+    (root / "0000.png").write_bytes(b"broken")
+    read = decoding.read_file
+
+    def failing(path):
+        if path.endswith("0001.png"):
+            raise error("DOE^JANE")
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "read_file", failing)
+        with pytest.raises(DatasetError, match=rf"0001\.png: unexpected {error.__name__}\. Mend this"):
+            make(root, tmp_path / "store")
+    assert list(refused(make(root, tmp_path / "store").store)) == ["0000.png"]
 
 
 def test_too_little_room_is_said_at_the_start(tmp_path, monkeypatch):

@@ -28,8 +28,8 @@ def key(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path_factory.mktemp("key") / "patient.key"))
 
 
-# Each file takes a while and leaves its name in a log; the file "deadly", where there is one, kills the process
-# that reads it. The workers import this script, so it is so in them too.
+# Each file takes a while and leaves its name in a log; the file "deadly" beside it, if any, names the signal
+# that ends the process that reads it. The workers import this script, so it is so in them too.
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
@@ -41,8 +41,8 @@ journal.SYNC_SECONDS = 0.05
 def slow(path):
     os.write(log, (Path(path).name + "\\n").encode())
     time.sleep(0.004)
-    if Path(path).with_suffix(".deadly").exists():
-        os.kill(os.getpid(), signal.SIGKILL)
+    if (deadly := Path(path).with_suffix(".deadly")).exists():
+        os.kill(os.getpid(), getattr(signal, deadly.read_text()))
     return read(path)
 
 decoding.read_file = slow
@@ -87,7 +87,7 @@ def size(file: Path) -> int:
 
 def finished(partial: Path) -> int:
     """Files that the journal has, read without the code under test."""
-    lines = (partial / "journal.jsonl").read_bytes().split(b"\n")[:-1]
+    _, *lines = (partial / "journal.jsonl").read_bytes().split(b"\n")[:-1]
     return sum(len(json.loads(line[9:])) - 1 for line in lines)
 
 
@@ -138,10 +138,10 @@ def test_a_worker_that_is_killed_is_told_and_what_was_finished_stays(tmp_path, s
     root = films(tmp_path / "films", 12 * CHUNK)
     whole = content(make(root, tmp_path / "whole").store)
     deadly = root / f"{8 * CHUNK:04}.deadly"
-    deadly.touch()
+    deadly.write_text("SIGKILL")
     ended = subprocess.run([*command, "2"], stderr=subprocess.PIPE, text=True)
-    assert "DatasetError: a decoding process died, for want of memory" in ended.stderr
-    assert finished(tmp_path / "store.partial") >= 2 * CHUNK
+    assert f"DatasetError: {8 * CHUNK:04}.png: decoding it was killed (exit code -9), as for want" in ended.stderr
+    assert finished(tmp_path / "store.partial") == 8 * CHUNK
     deadly.unlink()
     first = finished(tmp_path / "store.partial")
     log.unlink()
@@ -150,19 +150,46 @@ def test_a_worker_that_is_killed_is_told_and_what_was_finished_stays(tmp_path, s
     assert content(tmp_path / "store") == whole
 
 
-@pytest.mark.parametrize("limit", [128 + 20 * SIZE**2, 5200], ids=["array", "tables"])
-def test_a_full_disk_is_told_and_the_same_call_goes_on(tmp_path, monkeypatch, limit):
+def test_a_file_that_crashes_its_process_is_refused_and_the_others_go_on(tmp_path, script):
+    command, _ = script
+    root = films(tmp_path / "films", 4 * CHUNK)
+    whole = make(root, tmp_path / "whole").store
+    crashing = [f"{number:04}" for number in (2 * CHUNK, 2 * CHUNK + 1)]
+    for name in crashing:
+        (root / f"{name}.deadly").write_text("SIGSEGV")
+    subprocess.run([*command, "2"], check=True)
+    assert refused(tmp_path / "store") == {f"{name}.png": "decoding it ended the process" for name in crashing}
+    others = [number for number in range(4 * CHUNK) if f"{number:04}" not in crashing]
+    np.testing.assert_array_equal(np.load(tmp_path / "store" / "images.npy"), np.load(whole / "images.npy")[others])
+
+
+@pytest.mark.parametrize("stage", ["begun", "nearly done"])
+def test_a_second_call_beside_the_first_is_refused(tmp_path, script, stage):
+    command, log = script
+    root, out = films(tmp_path / "films", 6 * CHUNK), tmp_path / "store"
+    whole = content(make(root, tmp_path / "whole").store)
+    with subprocess.Popen([*command, "1"]) as first:
+        wait_for(lambda: size(log) >= 9 * (1 if stage == "begun" else 5 * CHUNK))
+        with pytest.raises(DatasetError, match=r"store\.partial is being written by another process; wait for it"):
+            make(root, out)
+        assert first.poll() is None
+    assert first.returncode == 0
+    assert content(out) == whole
+
+
+@pytest.mark.parametrize(("side", "limit"), [(32, 128 + 20 * 32**2), (SIZE, 5200)], ids=["array", "tables"])
+def test_a_full_disk_is_told_and_the_same_call_goes_on(tmp_path, monkeypatch, side, limit):
     monkeypatch.setattr(journal, "SYNC_SECONDS", 0)
     root, out = films(tmp_path / "films", 3 * CHUNK), tmp_path / "store"
-    whole = content(make(root, tmp_path / "whole").store)
+    whole = content(make(root, tmp_path / "whole", size=side).store)
     sizes = {name: len(data) for name, data in whole.items()}
     assert sizes["images.npy"] > limit or sizes["images.npy"] < limit < sizes["index.parquet"]
     with files_no_larger_than(limit), pytest.raises(DatasetError, match="cannot be written to: ") as caught:
-        make(root, out)
+        make(root, out, size=side)
     assert "store.partial" in str(caught.value)
     assert "make room, and the same call goes on where it was" in str(caught.value)
     assert finished(tmp_path / "store.partial") >= CHUNK
-    assert content(make(root, out).store) == whole
+    assert content(make(root, out, size=side).store) == whole
 
 
 @contextmanager
@@ -249,27 +276,6 @@ def test_a_file_that_changes_or_vanishes_is_stored_as_it_was_read_or_refused(tmp
     assert refused(store) == {"0001.png": "no such file"}
 
 
-def test_a_disk_that_goes_away_is_no_list_of_missing_files(tmp_path, monkeypatch):
-    root = films(tmp_path / "films", 3 * CHUNK)
-    whole = content(make(root, tmp_path / "whole").store)
-    for name in ("renamed", "emptied"):
-        with monkeypatch.context() as patch:
-
-            def leave(name=name) -> None:
-                root.rename(tmp_path / "away")
-                if name == "emptied":
-                    root.mkdir()
-
-            before_reading(patch, f"{CHUNK + 3:04}.png", leave)
-            with pytest.raises(DatasetError, match="films was there and is not any more; mount it"):
-                make(root, tmp_path / name)
-        if name == "emptied":
-            root.rmdir()
-        (tmp_path / "away").rename(root)
-        assert finished(tmp_path / f"{name}.partial") == CHUNK
-        assert content(make(root, tmp_path / name).store) == whole
-
-
 def test_a_flipped_byte_in_the_journal_is_noticed_and_its_files_decoded_again(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "SYNC_SECONDS", 0)
     root, out = films(tmp_path / "films", 4 * CHUNK), tmp_path / "store"
@@ -278,9 +284,9 @@ def test_a_flipped_byte_in_the_journal_is_noticed_and_its_files_decoded_again(tm
         make(root, out)
     file = tmp_path / "store.partial" / "journal.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 4
+    assert len(lines) == 5
     damaged = bytearray(file.read_bytes())
-    damaged[len(lines[0]) + len(lines[1]) // 2] ^= 1
+    damaged[len(lines[0]) + len(lines[1]) + len(lines[2]) // 2] ^= 1
     file.write_bytes(damaged)
     with pytest.warns(UserWarning, match=r"journal\.jsonl is damaged: the files of its last 3 lines are decoded again"):
         make(root, out)

@@ -21,7 +21,7 @@ from c2l_models.training.batches import epoch_order, training_rows
 from c2l_models.training.distributed import ALONE
 from c2l_models.training.evaluation.monitor import KnnMonitor
 from c2l_models.training.objectives.c2l import C2L
-from c2l_models.training.pretrain import figures, pretrain, train_step
+from c2l_models.training.pretrain import pretrain, train_step
 from c2l_models.training.recipe import Optimizer
 from c2l_models.training.run import Run
 
@@ -58,6 +58,11 @@ def same(one, other, where=""):
 # One step
 
 
+def a_run(recipe, store, folder, device="cpu"):
+    """A run that is alone on its device."""
+    return Run(recipe, store, training_rows(recipe, store), folder, ALONE, torch.device(device))
+
+
 @pytest.mark.usefixtures("small_networks")
 def test_one_step_in_the_papers_order(tiny_recipe, tiny_store, tmp_path):
     """Lines 1 to 18 replayed: gradient, SGD, teacher from the new student, queue last."""
@@ -67,7 +72,7 @@ def test_one_step_in_the_papers_order(tiny_recipe, tiny_store, tmp_path):
     after = state["c2l"]
 
     def seed(kind, number):
-        return int(np.random.SeedSequence((tiny_recipe.seed, kind, number)).generate_state(1)[0])
+        return int(np.random.SeedSequence((tiny_recipe.seed, kind, number, 0)).generate_state(1, np.uint64)[0])
 
     torch.manual_seed(seed(1, 0))
     c2l = C2L(tiny_recipe, torch.Generator().manual_seed(seed(1, 1))).to(memory_format=torch.channels_last).train()
@@ -95,31 +100,45 @@ def test_one_step_in_the_papers_order(tiny_recipe, tiny_store, tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_no_step_waits_for_the_gpu(tiny_recipe, tiny_store, tmp_path):
-    run = Run(tiny_recipe, tiny_store, tmp_path / "run", ALONE, torch.device("cuda"))
+    run = a_run(tiny_recipe, tiny_store, tmp_path / "run", "cuda")
     images = tiny_store.to("cuda")[torch.arange(tiny_recipe.batch_size, device="cuda")]
     for step in range(3):
-        figures(train_step(run.model, run.optimizer, images, run.seeded(step)))  # what is made at the first use
+        train_step(run.model, run.optimizer, images, run.seeded(step)).figures()  # what is made at the first use
     torch.cuda.set_sync_debug_mode("error")
     try:
-        figures(train_step(run.model, run.optimizer, images, run.seeded(3)))
+        train_step(run.model, run.optimizer, images, run.seeded(3)).figures()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
 def test_every_step_draws_from_a_seed_of_its_own(tiny_recipe, tiny_store, tmp_path):
     """So that a run needs no random state to go on, and processes need not tell each other theirs."""
-    run = Run(tiny_recipe, tiny_store, tmp_path / "run", ALONE, torch.device("cpu"))
+    run = a_run(tiny_recipe, tiny_store, tmp_path / "run")
     draws = [torch.rand(4, generator=run.seeded(step)).tolist() for step in (0, 1, 2, "views", 0)]
     assert draws[0] == draws[4]
     assert len({tuple(draw) for draw in draws}) == 4
-    other = Run(replace(tiny_recipe, seed=1), tiny_store, tmp_path / "other", ALONE, torch.device("cpu"))
+    other = Run(
+        replace(tiny_recipe, seed=1),
+        tiny_store,
+        training_rows(tiny_recipe, tiny_store),
+        tmp_path / "other",
+        ALONE,
+        torch.device("cpu"),
+    )
     assert torch.rand(4, generator=other.seeded(0)).tolist() != draws[0]
 
 
 def test_compiled_networks_have_the_same_names_and_numbers(tiny_recipe, tiny_store, tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
-    run = Run(replace(tiny_recipe, compile=True), tiny_store, tmp_path / "run", ALONE, torch.device("cpu"))
+    run = Run(
+        replace(tiny_recipe, compile=True),
+        tiny_store,
+        training_rows(tiny_recipe, tiny_store),
+        tmp_path / "run",
+        ALONE,
+        torch.device("cpu"),
+    )
     assert compiled == [run.c2l.student, run.c2l.teacher]
 
 

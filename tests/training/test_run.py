@@ -10,16 +10,31 @@ import torch
 from c2l_models.errors import RunError
 from c2l_models.training.batches import batch_rows, training_rows
 from c2l_models.training.distributed import ALONE
-from c2l_models.training.run import Run, check_sound
+from c2l_models.training.interruption import StopRequest
+from c2l_models.training.log import RunLog
+from c2l_models.training.run import Run
+from c2l_models.training.watch import Watch
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 @pytest.fixture
 def run(tiny_recipe, tiny_store, tmp_path):
-    made = Run(tiny_recipe, tiny_store, tmp_path / "run", ALONE, torch.device("cpu"))
+    made = a_run(tiny_recipe, tiny_store, tmp_path / "run")
     made.begin(resume=False)
     return made
+
+
+def a_run(recipe, store, folder, device="cpu"):
+    """A run that is alone on its device."""
+    return Run(recipe, store, training_rows(recipe, store), folder, ALONE, torch.device(device))
+
+
+def check_sound(run):
+    """What a watch does between two steps; gives the figures it read."""
+    with RunLog(run.folder, 10, progress=False) as log:
+        Watch(run, log, StopRequest(), math.inf).check_sound()
+    return run.group.read()
 
 
 def add(run, total=3.0, loss_a=3.0, loss_m=6.0):
@@ -46,7 +61,7 @@ def test_a_broken_step_is_named_with_its_images(run, tiny_recipe, tiny_store, br
     for step in range(7):
         add(run, **(broken if step == 4 else {}))
     with pytest.raises(RunError, match=f"step 5: {told}"):
-        check_sound(run, rows)
+        check_sound(run)
     failure = json.loads((run.folder / "failure.json").read_text())
     expected = batch_rows(rows, tiny_recipe, 4)
     assert (failure["step"], failure["rows"]) == (5, expected.tolist())
@@ -56,7 +71,7 @@ def test_a_broken_step_is_named_with_its_images(run, tiny_recipe, tiny_store, br
 def test_the_worst_that_a_sane_run_can_have_is_let_pass(run, tiny_recipe, tiny_store):
     add(run, loss_a=HIGHEST - 1e-3, loss_m=2 * HIGHEST - 1e-3)
     add(run)
-    figures = check_sound(run, training_rows(tiny_recipe, tiny_store))
+    figures = check_sound(run)
     assert figures.shape == (2, 5)
 
 
@@ -65,20 +80,28 @@ def test_weights_that_are_not_finite_are_noticed_where_the_loss_is(run, tiny_rec
     with torch.no_grad():
         next(run.c2l.student.parameters())[0] = math.inf
     with pytest.raises(RunError, match="step 1: weights are not finite"):
-        check_sound(run, training_rows(tiny_recipe, tiny_store))
+        check_sound(run)
 
 
 def test_a_run_goes_on_where_its_checkpoint_is(run, tiny_recipe, tiny_store):
     add(run)
     run.probed({"folder": 0.75})
+    run.group.read()
     assert run.save() == ""
-    again = Run(tiny_recipe, tiny_store, run.folder, ALONE, torch.device("cpu"))
+    again = a_run(tiny_recipe, tiny_store, run.folder)
     assert again.begin(resume=True) == ()
     assert (again.step, again.best, again.best_step) == (1, 0.75, 1)
     assert torch.equal(again.group.read(), run.group.read())
     with pytest.raises(RunError, match="exists"):
-        Run(tiny_recipe, tiny_store, run.folder, ALONE, torch.device("cpu")).begin(resume=False)
-    other = Run(replace(tiny_recipe, seed=1), tiny_store, run.folder, ALONE, torch.device("cpu"))
+        a_run(tiny_recipe, tiny_store, run.folder).begin(resume=False)
+    other = Run(
+        replace(tiny_recipe, seed=1),
+        tiny_store,
+        training_rows(tiny_recipe, tiny_store),
+        run.folder,
+        ALONE,
+        torch.device("cpu"),
+    )
     with pytest.raises(RunError, match="seed: began with 0, now 1"):
         other.begin(resume=True)
 

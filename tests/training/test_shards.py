@@ -8,9 +8,10 @@ import pytest
 from films import SIZE, content, files_no_larger_than, film, films, make, refused, stopped_at
 
 from c2l_models.errors import DatasetError
-from c2l_models.training import shards, sources
+from c2l_models.training import shards, sources, store_files
 from c2l_models.training.image_store import ImageStore
 from c2l_models.training.shards import join_shards
+from c2l_models.training.workplace import workplace
 
 
 @pytest.fixture(autouse=True)
@@ -123,8 +124,9 @@ def test_what_is_no_shard_is_told(tmp_path, root):
     store = make(root, tmp_path / "store").store
     with pytest.raises(DatasetError, match="store is no shard of format 2; make it with `c2l prepare --shard K/N`"):
         join_shards([store], tmp_path / "joined")
-    with pytest.raises(DatasetError, match="store exists and is not overwritten"):
-        join_shards(parts(root, tmp_path / "shards", 2), store)
+    (tmp_path / "own").mkdir()
+    with pytest.raises(DatasetError, match="own exists and is not overwritten"):
+        join_shards(parts(root, tmp_path / "shards", 2), tmp_path / "own")
 
 
 def test_shards_without_any_image_are_legal_but_no_store(tmp_path):
@@ -148,6 +150,44 @@ def test_stopped_or_out_of_room_it_begins_again(tmp_path, root):
     assert not (tmp_path / "joined").exists()
     assert content(join_shards(made, tmp_path / "joined", progress=False).store) == whole
     assert not (tmp_path / "joined.joining").exists()
+
+
+def test_one_process_joins_and_no_folder_of_ones_own_is_taken(tmp_path, root):
+    made, joining = parts(root, tmp_path / "shards", 2), tmp_path / "joined.joining"
+    with (
+        workplace(joining),
+        pytest.raises(DatasetError, match=r"joined\.joining is being written by another process"),
+    ):
+        join_shards(made, tmp_path / "joined", progress=False)
+    joining.mkdir()
+    (joining / "precious.txt").write_text("mine")
+    with pytest.raises(DatasetError, match=r"joined\.joining is where the store would be built, and holds something"):
+        join_shards(made, tmp_path / "joined", progress=False)
+    assert (joining / "precious.txt").read_text() == "mine"
+
+
+def test_joined_once_the_same_call_reports_it_and_another_does_not_overwrite_it(tmp_path, root):
+    made, out = parts(root, tmp_path / "shards", 2), tmp_path / "joined"
+    with stopped_at(shards, "sync"):
+        join_shards(made, out, progress=False)
+    before = content(out)
+    again = join_shards(made, out, progress=False)
+    assert (again.images, again.refused, again.duplicates, again.shard) == (5, 3, 1, None)
+    assert not (tmp_path / "joined.joining").exists()
+    assert make(root, out).images == 5  # one machine's call for the same store
+    with pytest.raises(DatasetError, match="exists and is not overwritten: it is of other size"):
+        join_shards([make(root, tmp_path / "large", shard=(1, 1), size=SIZE + 1).store], out, progress=False)
+    assert content(out) == before
+
+
+@pytest.mark.parametrize("name", ["pillow", "pyarrow", "pydicom"])
+def test_shards_of_other_decoders_are_not_joined(tmp_path, root, monkeypatch, name):
+    first = make(root, tmp_path / "1", shard=(1, 2)).store
+    version = store_files.version
+    monkeypatch.setattr(store_files, "version", lambda asked: "0" if asked == name else version(asked))
+    second = make(root, tmp_path / "2", shard=(2, 2)).store
+    with pytest.raises(DatasetError, match=f"2 is no part of the store that .*1 is of: other version of {name}"):
+        join_shards([first, second], tmp_path / "joined", progress=False)
 
 
 def test_parts_are_of_equal_length_and_cover_all():

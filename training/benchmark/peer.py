@@ -19,7 +19,7 @@ from c2l_models.errors import C2LError
 
 from ..distributed import pick_device
 from ..image_store import ImageStore, prepare
-from ..pretrain import figures, train_step
+from ..pretrain import train_step
 from ..recipe import Objective, Recipe
 from .input import run_batches
 from .prepare import film_files, link, synthetic_films
@@ -202,6 +202,6 @@ def seconds_a_step(recipe: Recipe, store: ImageStore, steps: int, device: torch.
         if number == WARM_UP:
             synchronize(device)
             began = time.perf_counter()
-        figures(train_step(run.model, run.optimizer, images, run.seeded(number)))
+        train_step(run.model, run.optimizer, images, run.seeded(number)).figures()
     synchronize(device)
     return (time.perf_counter() - began) / steps

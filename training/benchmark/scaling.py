@@ -15,7 +15,7 @@ class Traffic:
 
     Attributes:
         gradients: of the student, averaged by a ring: each process receives 2 (W - 1) / W of their size.
-        images: the teacher's two batches, gathered for ShuffleBN from all other processes.
+        images: the teacher's batches, clean and mixed, gathered for ShuffleBN from all other processes.
         keys: the teacher's features of them, gathered likewise.
     """
 
@@ -31,12 +31,14 @@ class Traffic:
 
 def traffic(recipe: Recipe, processes: int) -> Traffic:
     """The bytes that each of so many processes receives in a step of a recipe."""
-    others = recipe.batch_size - recipe.batch_size // processes  # images of other processes
+    objective = recipe.objective
+    batches = bool({"clean", "feature"} & set(objective.terms)) + ("mixed" in objective.terms)
+    others = batches * (recipe.batch_size - recipe.batch_size // processes)  # images of other processes
     value = 2 if recipe.precision == "bfloat16" else 4  # bytes of an image's or a key's number as it travels
     return Traffic(
         gradients=2 * 4 * parameters(recipe) * (processes - 1) // processes,
-        images=2 * others * recipe.size**2 * value,
-        keys=2 * others * recipe.feature_dim * value,
+        images=others * recipe.size**2 * value * objective.shuffle_bn,
+        keys=others * recipe.feature_dim * value,
     )
 
 

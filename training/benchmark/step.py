@@ -19,7 +19,7 @@ from ..distributed import ALONE, pick_device
 from ..image_store import ImageStore
 from ..networks import in_groups, in_shuffled_groups, update_teacher
 from ..objectives.c2l import c2l_loss, contrast_top1
-from ..pretrain import figures, train_step
+from ..pretrain import train_step
 from ..recipe import Objective, Recipe
 from ..run import Run
 from .roofline import Ceilings, Cost, ceiling_works, ceilings, count
@@ -170,8 +170,9 @@ def time_step(
 
 def still_run(recipe: Recipe, store: ImageStore, device: torch.device) -> Run:
     """A run that was never begun, with a learning rate of 0: each step does the same work, and moves nothing."""
-    run = Run(recipe, store, Path(), ALONE, device)
-    run.set_lr(0.0)
+    run = Run(recipe, store, np.arange(len(store)), Path(), ALONE, device)
+    for parameters in run.optimizer.param_groups:
+        parameters["lr"] = 0.0
     return run
 
 
@@ -189,7 +190,7 @@ def build_works(recipe: Recipe, device: torch.device) -> dict[str, Work]:
     features = torch.randn(4, len(batch), recipe.feature_dim, device=device)
 
     def whole_step() -> None:
-        figures(train_step(run.model, run.optimizer, store[rows], generator))
+        train_step(run.model, run.optimizer, store[rows], generator).figures()
 
     def networks(student: Callable, teacher: Callable) -> None:
         c2l.student.zero_grad()

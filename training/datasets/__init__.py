@@ -4,10 +4,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from . import chestxray14, chexpert, folder, knee_kl, mimic_cxr, mura, rsna
-from .folder import image_files
-from .record import Record, constants, label_names
+from .listing import as_utf8, image_files, list_images
+from .record import Record, below, constants, label_names
 
-__all__ = ["ADAPTERS", "PUBLIC", "Record", "image_files", "label_names"]
+__all__ = [
+    "ADAPTERS",
+    "NUMBERED_PATHS",
+    "PUBLIC",
+    "Record",
+    "as_utf8",
+    "below",
+    "image_files",
+    "label_names",
+    "list_images",
+]
 
 ADAPTERS: Mapping[str, Callable[[Path], list[Record]]] = {
     "chestxray14": chestxray14.records,
@@ -21,3 +31,6 @@ ADAPTERS: Mapping[str, Callable[[Path], list[Record]]] = {
 
 PUBLIC = frozenset(constants()["public"])
 """Data sets whose patient ids are public."""
+
+NUMBERED_PATHS = frozenset(constants()["numbered_paths"])
+"""Data sets whose paths hold numbers of patients that are not public: no message or store may show one."""

@@ -1,14 +1,18 @@
 """NIH ChestX-ray14 as distributed: label file, official lists, `images/` or `images_001/images/` …."""
 
+import re
 from pathlib import Path
 
 from c2l_models.errors import DatasetError
 
-from .record import Record, label_names, named, read_table, refuse_duplicates, refuse_shared_patients
+from .listing import names_in
+from .record import OneRowEach, Record, label_names, named, read_table
 
 NAME = "chestxray14"
-TABLE = "Data_Entry_2017_v2020.csv"
+TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+"""As NIH distributes it, corrected in 2020, and as Kaggle does."""
 LISTS = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
+PART = re.compile(r"images_\d+")
 
 
 def records(root: Path) -> list[Record]:
@@ -19,16 +23,17 @@ def records(root: Path) -> list[Record]:
     and the two official lists do not name the same images once each, if a patient is in both lists, or if a
     finding is unknown.
     """
-    table = root / TABLE
+    table = next((root / name for name in TABLES if (root / name).is_file()), root / TABLES[0])
     columns = ("Image Index", "Finding Labels", "Patient ID", "View Position")
     rows = dict(read_table(table, columns))
-    refuse_duplicates((row["Image Index"] for row in rows.values()), table)
-    splits = _splits(root, {row["Image Index"] for row in rows.values()})
+    splits = _splits(root, table, {row["Image Index"] for row in rows.values()})
     files = _files(root)
+    once = OneRowEach()
     found = []
     for line, row in rows.items():
         image = row["Image Index"]
         patient = f"{NAME}:{_patient(row['Patient ID'], table, line)}"
+        once.check(image, patient, splits[image], table, line)
         found.append(
             Record(
                 path=files.get(image, root / "images" / image),
@@ -40,16 +45,15 @@ def records(root: Path) -> list[Record]:
                 study=f"{patient}/{row['Follow-up #']}" if row.get("Follow-up #") else "",
             )
         )
-    refuse_shared_patients(found, root)
     return found
 
 
 def _files(root: Path) -> dict[str, Path]:
-    folders = [root / "images", *sorted(root.glob("images_[0-9]*/images"))]
-    return {path.name: path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())}
+    folders = [root / "images", *(root / part / "images" for part in names_in(root) if PART.fullmatch(part))]
+    return {name: folder / name for folder in folders for name in names_in(folder)}
 
 
-def _splits(root: Path, images: set[str]) -> dict[str, str]:
+def _splits(root: Path, table: Path, images: set[str]) -> dict[str, str]:
     splits: dict[str, str] = {}
     for split, name in LISTS.items():
         if not (root / name).is_file():
@@ -59,9 +63,9 @@ def _splits(root: Path, images: set[str]) -> dict[str, str]:
             raise DatasetError(f"{root}: images in both official lists: {named(both)}; fetch the lists again")
         splits.update(dict.fromkeys(listed, split))
     if neither := images - splits.keys():
-        raise DatasetError(f"{root / TABLE}: in neither official list: {named(neither)}; fetch them again")
+        raise DatasetError(f"{table}: in neither official list: {named(neither)}; fetch them again")
     if unknown := splits.keys() - images:
-        raise DatasetError(f"{root}: listed, but not in {TABLE}: {named(unknown)}; fetch it again")
+        raise DatasetError(f"{root}: listed, but not in {table.name}: {named(unknown)}; fetch it again")
     return splits
 
 

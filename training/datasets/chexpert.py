@@ -7,7 +7,7 @@
     CheXpert-v1.0 batch 2 (train 1)/patient00001/study1/view1_frontal.jpg, … batch 4 (train 3)/…
 
 223,414 images of 64,540 patients in train.csv, and 234 of 200 patients in valid.csv, the official validation
-set. The official test set (668 images), where it lies beside them: `test/` with `test.csv` or
+set. The official test set (668 images), where it lies beside them: `test/` with `test.csv`, or else
 `test_labels.csv`. Source: Irvin et al., AAAI 2019; https://stanfordmlgroup.github.io/competitions/chexpert.
 """
 
@@ -17,16 +17,17 @@ from pathlib import Path
 
 from c2l_models.errors import DatasetError
 
+from .listing import names_in
 from .observations import NAMES, observations
 from .pseudonym import Pseudonyms
-from .record import OneRowEach, Record, constants, distribution, read_table
+from .record import OneRowEach, Record, below, constants, distribution, read_table
 
 NAME = "chexpert"
 FIRST_BATCH = "CheXpert-v1.0 batch 1 (validate & csv)"
 FOLDERS = ("CheXpert-v1.0", "CheXpert-v1.0-small", FIRST_BATCH)
-BATCHES = "CheXpert-v1.0 batch * (train *)"
+BATCH = re.compile(r"CheXpert-v1\.0 batch .* \(train .*\)")
 PATH = re.compile(
-    r"(?:CheXpert-v1\.0(?:-small)?/)?"
+    r"(?:CheXpert(?:-v1\.0(?:-small)?)?/)?"
     r"((train|valid|test)/(patient(\d+)/(study\d+)/view\d+_(frontal|lateral)\.jpg))"
 )
 
@@ -44,7 +45,9 @@ def records(root: Path) -> list[Record]:
     folder = distribution(root, "train.csv", FOLDERS)
     if root.resolve().name == FIRST_BATCH:
         raise DatasetError(f"{root} is one batch of four; give the folder that holds the batches")
-    batches = {path.name: batch for batch in sorted(root.glob(BATCHES)) for path in batch.iterdir()}
+    batches = {
+        name: root / batch for batch in names_in(root) if BATCH.fullmatch(batch) for name in names_in(root / batch)
+    }
     pseudonyms, once = Pseudonyms(NAME), OneRowEach()
     found = []
     for table, split, directory in _tables(folder):
@@ -55,9 +58,9 @@ def records(root: Path) -> list[Record]:
                     f"{table}, line {line}: Path is not of the form CheXpert-v1.0/{directory}/patient<number>/"
                     "study<number>/view<number>_frontal.jpg (or _lateral.jpg); fetch the file again"
                 )
-            image, below, number, study, file = match.group(1, 3, 4, 5, 6)
-            batch = batches.get(below.split("/")[0]) if split == "train" else None
-            path = batch / below if batch else folder / image
+            image, inside, number, study, file = match.group(1, 3, 4, 5, 6)
+            batch = batches.get(inside.split("/")[0]) if split == "train" else None
+            path = batch / inside if batch else folder / image
             who = pseudonyms.patient(number)
             patient = f"{NAME}:{who}"
             once.check(image, patient, split, table, line)
@@ -70,7 +73,7 @@ def records(root: Path) -> list[Record]:
                     split=split,
                     labels=observations(row, table, line),
                     study=f"{patient}/{study}",
-                    name=path.relative_to(root).as_posix().replace(f"patient{number}", who),
+                    name=below(path, root).replace(f"patient{number}", who),
                 )
             )
     return found
@@ -80,7 +83,8 @@ def _tables(folder: Path) -> Iterator[tuple[Path, str, str]]:
     """Label file, split and folder of images; the test set's where it is there."""
     yield folder / "train.csv", "train", "train"
     yield folder / "valid.csv", "val", "valid"
-    yield from ((folder / n, "test", "test") for n in ("test.csv", "test_labels.csv") if (folder / n).is_file())
+    tests = (folder / name for name in ("test.csv", "test_labels.csv"))
+    yield from [(table, "test", "test") for table in tests if table.is_file()][:1]
 
 
 def _view(row: Mapping[str, str], file: str) -> str:

@@ -1,13 +1,21 @@
-"""The counts of a store beside those of the paper's corpus, `paper_corpus.toml`."""
+"""A store beside the paper's corpus, `paper_corpus.toml`, and the patients whom its parts share."""
 
 import tomllib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from rich.table import Table
+
+KINDS = {"train": 0, "train_val": 0, "val": 1, "test": 2}
+"""Splits in the order of training, validation and test."""
+
+GROUPED = ("patient", "dataset", "split", "count_all")
 
 
 @dataclass(frozen=True)
@@ -43,18 +51,47 @@ def beside_paper(counts: Mapping[tuple[str, str], int]) -> list[Row]:
     return [*rows, Row("sum", "", sum(r.here for r in rows), sum(r.paper for r in rows), corpus["printed"])]
 
 
+@dataclass(frozen=True)
+class Shared:
+    """How many images of a part of a corpus, such as "rsna/train", are of patients of another part, and of how many."""
+
+    part: str
+    other: str
+    images: int
+    patients: int
+
+
+def shared_patients(index: pa.Table) -> list[Shared]:
+    """Leakage: the patients that are in two parts of different kinds (training, validation, test), by pair of parts.
+
+    `index` is a store's, of which dataset, split and patient are read; a second at 750,000 rows. Of a pair, `part` is
+    the one nearer to training: its images are those to leave out. Sets that name the same people differently, as
+    by keyed hashes of their own, cannot be compared.
+    """
+    counted = index.group_by(["patient", "dataset", "split"]).aggregate([([], "count_all")])
+    parts: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
+    for patient, dataset, split, images in zip(*(counted[name].to_pylist() for name in GROUPED), strict=True):
+        parts[patient].append((KINDS[split], f"{dataset}/{split}", images))
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for of_patient in parts.values():
+        for (kind, part, images), (other_kind, other, _) in combinations(sorted(of_patient), 2):
+            if kind != other_kind:
+                found[part, other].append(images)
+    return [Shared(*pair, sum(images), len(images)) for pair, images in sorted(found.items())]
+
+
 def table(rows: list[Row]) -> Table:
     """The rows, to be printed."""
-    shown = Table(title="This store beside the paper's corpus")
+    printed = Table(title="This store beside the paper's corpus")
     for name in ("data set", "splits"):
-        shown.add_column(name)
+        printed.add_column(name)
     for name in ("images here", "in the paper's corpus", "as the paper prints it"):
-        shown.add_column(name, justify="right")
+        printed.add_column(name, justify="right")
     for row in rows:
         if row.dataset == "sum":
-            shown.add_section()
-        shown.add_row(row.dataset, row.splits, f"{row.here:,}", f"{row.paper:,}" if row.paper else "–", row.printed)
-    return shown
+            printed.add_section()
+        printed.add_row(row.dataset, row.splits, f"{row.here:,}", f"{row.paper:,}" if row.paper else "–", row.printed)
+    return printed
 
 
 @cache

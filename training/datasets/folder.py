@@ -6,13 +6,13 @@ from pathlib import Path
 
 from c2l_models.errors import DatasetError
 
+from .dicom_header import dicom_header
+from .listing import IMAGE_SUFFIXES, image_files
 from .pseudonym import patient_key, pseudonym
-from .record import Record, constants, read_table, refuse_duplicates, refuse_shared_patients
+from .record import OneRowEach, Record, constants, read_table
 
 NAME = "folder"
 TABLE = "labels.csv"
-DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"}) | DICOM_SUFFIXES
 NO_LABELS = frozenset({"path", "patient", "study", "view", "split"})
 LOWEST, HIGHEST = -1, 10
 """Findings and grades lie between; record numbers, dates and most ages do not, and must not enter a store."""
@@ -30,31 +30,21 @@ def records(root: Path) -> list[Record]:
     split that is not a code of `datasets.toml`, a label that is no number, or a patient in two splits.
     Messages give the line, never the field: it may be free text.
     """
-    table = root / TABLE
-    rows = _rows(table) if table.is_file() else (({"path": p}, {}) for p in image_files(root))
-    key = patient_key()
-    found = [_record(root, fields, labels, key) for fields, labels in rows]
+    table, key = root / TABLE, patient_key()
+    if table.is_file():
+        found, once = [], OneRowEach()
+        for line, fields, labels in _rows(table):
+            record = _record(root, fields, labels, key)
+            once.check(str(record.path), record.patient, record.split, table, line)
+            found.append(record)
+    else:
+        found = [_record(root, {"path": path}, {}, key) for path in image_files(root)]
     if not found:
         raise DatasetError(f"{root} holds no image; wanted {', '.join(sorted(IMAGE_SUFFIXES))} or DICOM")
-    refuse_duplicates((str(record.path.relative_to(root)) for record in found), table)
-    refuse_shared_patients(found, table)
     return found
 
 
-def image_files(root: Path) -> Iterator[str]:
-    """Sorted relative paths of the images under `root`, by suffix, or by DICOM's magic if without one.
-
-    `._image1.png` and the like are no images: macOS keeps attributes in them.
-    """
-    for path in sorted(root.rglob("*")):
-        if path.name.startswith("._"):
-            continue
-        is_image = path.suffix.lower() in IMAGE_SUFFIXES or (not path.suffix and _has_dicom_magic(path))
-        if is_image and path.is_file():
-            yield path.relative_to(root).as_posix()
-
-
-def _rows(table: Path) -> Iterator[tuple[dict[str, str], dict[str, float]]]:
+def _rows(table: Path) -> Iterator[tuple[int, dict[str, str], dict[str, float]]]:
     for line, row in read_table(table, ("path",)):
         fields = {name: row[name].strip() for name in NO_LABELS & row.keys()}
         path = Path(fields["path"])
@@ -65,7 +55,7 @@ def _rows(table: Path) -> Iterator[tuple[dict[str, str], dict[str, float]]]:
             if fields.get(name) and fields[name] not in codes:
                 raise DatasetError(f"{table}, line {line}: {name} must be empty or one of {', '.join(codes)}")
         labels = {name: _number(row[name], name, table, line) for name in row if name and name not in NO_LABELS}
-        yield fields, labels
+        yield line, fields, labels
 
 
 def _number(text: str, name: str, table: Path, line: int) -> float:
@@ -83,7 +73,7 @@ def _number(text: str, name: str, table: Path, line: int) -> float:
 
 def _record(root: Path, fields: dict[str, str], labels: dict[str, float], key: bytes) -> Record:
     path = root / fields["path"]
-    header = {} if fields.get("patient") and fields.get("view") else _dicom_header(path)
+    header = {} if fields.get("patient") and fields.get("view") else dicom_header(path)
     patient = fields.get("patient") or header.get("PatientID")
     identity = f"patient {patient}" if patient else f"file {Path(fields['path']).as_posix()}"
     return Record(
@@ -95,33 +85,3 @@ def _record(root: Path, fields: dict[str, str], labels: dict[str, float], key: b
         labels=labels,
         study=f"{NAME}:{pseudonym(f'study {study} of {identity}', key)}" if (study := fields.get("study")) else "",
     )
-
-
-def _has_dicom_magic(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
-def _dicom_header(path: Path) -> dict[str, str]:
-    """PatientID and ViewPosition (a known code or absent) of a DICOM file; empty for any other file."""
-    is_dicom = path.suffix.lower() in DICOM_SUFFIXES or (not path.suffix and _has_dicom_magic(path))
-    if not is_dicom or not path.is_file():
-        return {}
-    try:
-        from pydicom import dcmread
-        from pydicom.config import disable_value_validation
-    except ImportError:
-        raise DatasetError(f"{path} is DICOM; install its reader: pip install 'c2l-models[dicom]'") from None
-    try:
-        with disable_value_validation():  # its warnings quote the values they are about
-            tags = ["PatientID", "ViewPosition"]
-            header = dcmread(path, stop_before_pixels=True, specific_tags=tags, force=True)
-            found = {tag: str(header.get(tag, "") or "").strip() for tag in tags}
-    except Exception:  # a broken file: `prepare` refuses it, with the reader's reason
-        return {}
-    if found["ViewPosition"] not in constants()["views"]:
-        del found["ViewPosition"]
-    return found

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from c2l_models.errors import DatasetError
 
-from .record import Record, read_table, refuse_duplicates, refuse_shared_patients
+from .record import OneRowEach, Record, read_table
 
 NAME = "knee_kl"
 
@@ -17,12 +17,14 @@ def records(root: Path) -> list[Record]:
     grade or split, an image named twice, or a subject in two splits.
     """
     table = root / "labels.csv"
+    once = OneRowEach()
     found = []
     for line, row in read_table(table, ("image", "subject", "side", "kl_grade", "split")):
         if row["kl_grade"] not in ("0", "1", "2", "3", "4"):
             raise DatasetError(f"{table}, line {line}: kl_grade is {row['kl_grade']!r}; wanted 0 to 4")
         if row["split"] not in ("train", "val", "test"):
             raise DatasetError(f"{table}, line {line}: split is {row['split']!r}; wanted train, val or test")
+        once.check(row["image"], row["subject"], row["split"], table, line)
         found.append(
             Record(
                 path=root / "images" / row["image"],
@@ -34,6 +36,4 @@ def records(root: Path) -> list[Record]:
                 study=f"{NAME}:{row['subject']}",
             )
         )
-    refuse_duplicates((record.path.name for record in found), table)
-    refuse_shared_patients(found, table)
     return found

@@ -16,7 +16,7 @@ from c2l_models.errors import DatasetError
 
 from .observations import NAMES, observations
 from .pseudonym import Pseudonyms
-from .record import OneRowEach, Record, constants, read_table
+from .record import OneRowEach, Record, check_match, constants, read_table
 
 NAME = "mimic_cxr"
 RELEASES = ("2.1.0", "2.0.0")
@@ -33,14 +33,14 @@ def records(root: Path) -> list[Record]:
     may be unzipped. Patients and studies are keyed hashes, also in `name`, where the DICOM id stays.
 
     Raises DatasetError, naming the line and never an id, if metadata and split do not list the same images once
-    each, for a malformed row, or for a patient in two splits.
+    each, for a malformed row, for a patient in two splits, or if the labels are of none of the studies.
     """
     splits = _splits(_table(root, "split"))
-    labels = _labels(_table(root, "chexpert"))
-    table = _table(root, "metadata")
+    labelled, table = _table(root, "chexpert"), _table(root, "metadata")
+    labels = _labels(labelled)
     views = constants()["views"]
     pseudonyms, once = Pseudonyms(NAME), OneRowEach()
-    found = []
+    found, studies = [], []
     for line, row in read_table(table, ("dicom_id", "subject_id", "study_id", "ViewPosition")):
         dicom, subject, study = row["dicom_id"], row["subject_id"], row["study_id"]
         if not (DICOM_ID.fullmatch(dicom) and NUMBER.fullmatch(subject) and NUMBER.fullmatch(study)):
@@ -50,6 +50,7 @@ def records(root: Path) -> list[Record]:
             )
         if dicom not in splits:
             raise DatasetError(f"{table}, line {line}: an image that the split file does not list; fetch both again")
+        studies.append(study)
         who, exam = pseudonyms.patient(subject), pseudonyms.study(study)
         once.check(dicom, who, splits[dicom], table, line)
         found.append(
@@ -66,6 +67,7 @@ def records(root: Path) -> list[Record]:
         )
     if more := len(splits) - len(found):
         raise DatasetError(f"{table} lacks {more} images that the split file lists; fetch both again")
+    check_match(labelled, labels, studies)
     return found
 
 
@@ -91,6 +93,8 @@ def _labels(table: Path) -> dict[str, Mapping[str, float]]:
     """The labels of each study."""
     labels: dict[str, Mapping[str, float]] = {}
     for line, row in read_table(table, ("study_id", *NAMES)):
+        if not NUMBER.fullmatch(row["study_id"]):
+            raise DatasetError(f"{table}, line {line}: study_id is no number of eight digits; fetch the file again")
         if row["study_id"] in labels:
             raise DatasetError(f"{table}, line {line}: a study that has labels already; keep one row for each study")
         labels[row["study_id"]] = observations(row, table, line)

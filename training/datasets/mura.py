@@ -14,7 +14,7 @@ from pathlib import Path
 from c2l_models.errors import DatasetError
 
 from .pseudonym import Pseudonyms
-from .record import OneRowEach, Record, distribution, read_table
+from .record import OneRowEach, Record, below, distribution, read_table
 
 NAME = "mura"
 SPLITS = {"train": "train", "valid": "val"}
@@ -59,7 +59,7 @@ def records(root: Path) -> list[Record]:
                     split=split,
                     labels={"abnormal": labels[study]},
                     study=f"{NAME}:{who}/{part}/{match[5]}",
-                    name=(folder / image).relative_to(root).as_posix().replace(f"patient{number}", who),
+                    name=below(folder / image, root).replace(f"patient{number}", who),
                 )
             )
     return found

@@ -7,6 +7,8 @@ secret key that cannot be done, so the key lies outside every store and is never
 import hmac
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from c2l_models.errors import DatasetError
@@ -22,18 +24,18 @@ def key_path() -> Path:
 def patient_key() -> bytes:
     """The local key, 32 bytes; made at its first use, readable by its owner alone.
 
-    Raises DatasetError for a file of another length.
+    Raises DatasetError for a file of another length, or one that cannot be read or made.
     """
     path = key_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-    key = path.read_bytes()
+        if not path.exists():
+            _make_key(path)
+        key = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f"{path}, the key of the patients' hashes, cannot be read or made: {error.strerror}; mend this, or let "
+            "C2L_PATIENT_KEY name another file"
+        ) from error
     if len(key) != KEY_BYTES:
         raise DatasetError(
             f"{path} holds {len(key)} bytes, wanted {KEY_BYTES}; restore it, or remove it to get a new key"
@@ -41,9 +43,20 @@ def patient_key() -> bytes:
     return key
 
 
+def _make_key(path: Path) -> None:
+    """A key in a file that is whole from the moment it is there; of several processes, that of the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.") as file:
+        file.write(secrets.token_bytes(KEY_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(file.name, path)  # a rename would take the place of another process's key
+
+
 def pseudonym(identity: str, key: bytes) -> str:
     """HMAC-SHA256 of an identity, 16 hexadecimal digits."""
-    return hmac.digest(key, identity.encode(), "sha256").hex()[:16]
+    return hmac.digest(key, identity.encode(errors="surrogateescape"), "sha256").hex()[:16]
 
 
 class Pseudonyms:

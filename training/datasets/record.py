@@ -2,9 +2,11 @@
 
 import csv
 import gzip
+import os
 import tomllib
+import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,28 +59,31 @@ def read_table(path: Path, columns: Iterable[str], header: bool = True) -> Itera
     """Line number and row of each row of a CSV file, gzipped or not, that must have these columns.
 
     Without `header` the file has no line of names, and these columns alone. Raises DatasetError for an absent
-    file, a missing column, a row of another length, bytes that are no UTF-8, or a torn gzip file; no message
-    quotes a field.
+    file, a missing column, a row of another length, bytes that are no UTF-8, a torn gzip file, or one that may
+    not be read; no message quotes a field.
     """
     if not path.is_file():
         raise DatasetError(f"{path} is missing; give the folder that holds the data set as it is distributed")
     names = tuple(columns)
     try:
         with _open_text(path) as file:
-            reader = csv.DictReader(file, None if header else names)
-            fields = reader.fieldnames or ()
+            reader = csv.reader(file)
+            fields = next(reader, []) if header else list(names)
             if missing := [name for name in names if name not in fields]:
                 raise DatasetError(
                     f"{path} has no column {', '.join(missing)} among its {len(fields)}; fetch the file again"
                 )
             for row in reader:
-                if None in row or None in row.values():
+                if len(row) == len(fields):
+                    yield reader.line_num, dict(zip(fields, row, strict=True))
+                elif row:  # a blank line is none
                     raise DatasetError(f"{path}, line {reader.line_num}: wanted {len(fields)} fields; mend it")
-                yield reader.line_num, row
     except (UnicodeDecodeError, csv.Error):
         raise DatasetError(f"{path} is no CSV file in UTF-8; save it as one") from None
     except (gzip.BadGzipFile, zlib.error, EOFError):
         raise DatasetError(f"{path} is no whole gzip file; fetch it again") from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}; give yourself the right to") from None
 
 
 def _open_text(path: Path) -> TextIO:
@@ -106,19 +111,32 @@ def named(names: Iterable[str]) -> str:
     return ", ".join(ordered[:5]) + (f" … ({len(ordered)} in all)" if len(ordered) > 5 else "")
 
 
-def refuse_duplicates(names: Iterable[str], source: Path) -> None:
-    """Raise DatasetError if a name comes twice."""
-    seen: set[str] = set()
-    if twice := {name for name in names if name in seen or seen.add(name)}:  # type: ignore[func-returns-value]
-        raise DatasetError(f"{source} names more than once: {named(twice)}; keep one row for each image")
+def below(path: Path, root: Path) -> str:
+    """The path under the root, with `/` (much faster than pathlib's `relative_to`).
+
+    Raises DatasetError, naming the root alone, for one outside it.
+    """
+    inside = str(path).removeprefix(_prefix(root))
+    if os.path.isabs(inside) or ".." in inside.split(os.sep):  # noqa: PTH117, PTH206 - once for each of a million
+        raise DatasetError(f"{root}: a label file names a file outside this folder; mend it or fetch it again")
+    return inside.replace(os.sep, "/")
 
 
-def refuse_shared_patients(records: Iterable[Record], source: Path) -> None:
-    """Raise DatasetError if a patient is in more than one split: scores on such a split mean nothing."""
-    splits: dict[str, str] = {}
-    shared = {r.patient for r in records if splits.setdefault(r.patient, r.split) != r.split}
-    if shared:
-        raise DatasetError(f"{source}: patients in more than one split: {named(shared)}; give each one split")
+@cache
+def _prefix(root: Path) -> str:
+    return str(root / "_")[:-1]  # with its separator, or empty for the working directory
+
+
+def check_match(table: Path, known: Container[str], wanted: Collection[str]) -> None:
+    """Hold what a table tells against the images, given by the id that each has in it.
+
+    Raises DatasetError if the table tells of none of them; warns of how many if it is silent on one in a hundred.
+    """
+    lacking = sum(name not in known for name in wanted)
+    if wanted and lacking == len(wanted):
+        raise DatasetError(f"{table} is of none of the {lacking:,} images; fetch all tables again, of one release")
+    if lacking * 100 > len(wanted):
+        warnings.warn(f"{table} says nothing of {lacking:,} of {len(wanted):,} images", stacklevel=3)
 
 
 class OneRowEach:

@@ -34,6 +34,13 @@ class Step(NamedTuple):
     keys: tuple[Tensor, ...]
     top1: Tensor
 
+    def figures(self) -> dict[str, Tensor]:
+        """What is logged, left on its device. Spread: 0 where all features are one, 1 where they are even."""
+        keys = self.keys[0]
+        spread = keys.std(dim=0).mean() * keys.shape[1] ** 0.5
+        loss, loss_a, loss_m = self.loss
+        return {"loss": loss, "loss_a": loss_a, "loss_m": loss_m, "top1": self.top1, "spread": spread}
+
 
 class C2L(nn.Module):
     """Student, teacher and memory queue, the same on every process."""
@@ -75,7 +82,7 @@ class C2L(nn.Module):
     def draw_mix(self, batch_size: int, generator: torch.Generator) -> mixup.Mix:
         """λ and π for all processes' images, B = `batch_size` on each; no image is paired with another process's."""
         recipe, size = self.recipe, self.world.size
-        return mixup.draw(batch_size * size, recipe.mixup_alpha, generator, max(recipe.mixup_blocks, size))
+        return mixup.draw(batch_size * size, recipe.mixup_alpha, generator, recipe.mixup_blocks)
 
     def queries(self, x: Tensor) -> Tensor:
         """The student's features of images [B, 1, S, S], float32 [B, D], not normalised."""

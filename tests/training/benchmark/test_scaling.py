@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from c2l_models.training.benchmark.scaling import parameters, scaling, table, traffic
-from c2l_models.training.recipe import Recipe
+from c2l_models.training.recipe import Objective, Recipe
 
 RECIPE = replace(Recipe("scale"), precision="bfloat16")
 
@@ -40,3 +40,11 @@ def test_hours():
     assert eight.computing == pytest.approx(one.computing / 8)
     assert eight.sending == pytest.approx(681_600 * eight.step_traffic.total / 1e11 / 3600)
     assert table([one, eight], "hours").row_count == 2
+
+
+def test_only_what_the_objective_needs_travels():
+    whole = traffic(RECIPE, 8)
+    one = traffic(replace(RECIPE, objective=Objective(terms=("mixed",))), 8)
+    assert (one.images, one.keys, one.gradients) == (whole.images / 2, whole.keys / 2, whole.gradients)
+    assert traffic(replace(RECIPE, objective=Objective(terms=("clean", "feature"))), 8) == one
+    assert traffic(replace(RECIPE, objective=Objective(shuffle_bn=False)), 8).images == 0

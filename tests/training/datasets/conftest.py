@@ -44,24 +44,26 @@ def write_csv() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def draw() -> Callable[..., None]:
-    """Writes a small gray ramp as PNG, JPEG or DICOM, by the suffix."""
+    """Writes a small gray ramp as PNG, JPEG or DICOM, by the suffix; DICOM with a view where one is given."""
 
-    def write(*paths: Path) -> None:
+    def write(*paths: Path, view: str = "") -> None:
         ramp = np.add.outer(np.arange(24), np.arange(16)).astype(np.uint8) * 6
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".dcm":
-                _write_dicom(path, ramp)
+                _write_dicom(path, ramp, view)
             else:
                 Image.fromarray(ramp).save(path)
 
     return write
 
 
-def _write_dicom(path: Path, pixels: np.ndarray) -> None:
+def _write_dicom(path: Path, pixels: np.ndarray, view: str) -> None:
     pydicom = pytest.importorskip("pydicom")
     film = pydicom.Dataset()
     film.SOPClassUID, film.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
+    if view:
+        film.ViewPosition = view
     film.Rows, film.Columns = pixels.shape
     film.PhotometricInterpretation, film.SamplesPerPixel, film.PixelRepresentation = "MONOCHROME2", 1, 0
     film.BitsAllocated, film.BitsStored, film.HighBit = 8, 8, 7

@@ -57,11 +57,14 @@ def test_chestxray14_reads_the_distribution(tmp_path, write_csv):
         ({"test": ["00000023_000.png", "00000099_000.png"]}, "listed, but not in .*: 00000099_000.png"),
         (
             {"train_val": ["00000001_000.png"], "test": ["00000001_001.png", "00000023_000.png"]},
-            "patients in more than one split: chestxray14:00000001",
+            "line 3: a patient of split test who is in train_val too, by Data_Entry_2017_v2020.csv, line 2",
         ),
         ({"rows": [["00000001_000.png", "Mass|Cough", "0", "1", "PA"], *NIH_ROWS[1:]]}, "line 2: .*Cough"),
         ({"rows": [["00000001_000.png", "Mass", "0", "one", "PA"], *NIH_ROWS[1:]]}, "line 2: .*'one'"),
-        ({"rows": [NIH_ROWS[0], *NIH_ROWS]}, "more than once: 00000001_000.png"),
+        (
+            {"rows": [NIH_ROWS[0], *NIH_ROWS]},
+            "line 3: the image of Data_Entry_2017_v2020.csv, line 2 again; keep one row",
+        ),
         ({"rows": [["00000001_000.png", "Mass"], *NIH_ROWS[1:]]}, "line 2: wanted 5 fields"),
     ],
 )
@@ -75,6 +78,19 @@ def test_chestxray14_names_an_absent_file(tmp_path, write_csv, name):
     (nih(tmp_path, write_csv) / name).unlink()
     with pytest.raises(DatasetError, match=name):
         ADAPTERS["chestxray14"](tmp_path)
+
+
+def test_chestxray14_reads_kaggles_table_where_nihs_is_not(tmp_path, write_csv):
+    nih(tmp_path, write_csv)
+    wanted = ADAPTERS["chestxray14"](tmp_path)
+    header = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+    header += "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],"  # the last field has no name
+    rows = [[*row[:4], "058Y", "M", row[4], "2682", "2749", "0.143", "0.143", ""] for row in NIH_ROWS]
+    write_csv(tmp_path / "Data_Entry_2017.csv", header.split(","), *rows[:1])
+    assert ADAPTERS["chestxray14"](tmp_path) == wanted
+    write_csv(tmp_path / "Data_Entry_2017.csv", header.split(","), *rows)
+    (tmp_path / "Data_Entry_2017_v2020.csv").unlink()
+    assert ADAPTERS["chestxray14"](tmp_path) == wanted
 
 
 def test_real_chestxray14(real_data):

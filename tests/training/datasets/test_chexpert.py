@@ -99,6 +99,15 @@ def test_chexpert_reads_the_test_set_where_it_is_there(tmp_path, hashed, name):
     assert last.patient == "chexpert:" + hashed("chexpert patient 64741")
 
 
+@pytest.mark.parametrize("prefix", ["CheXpert/", "CheXpert-v1.0/"])
+def test_chexpert_reads_one_of_two_test_tables_whatever_its_prefix(tmp_path, prefix):
+    root = chexpert(tmp_path / "root")
+    (root / "test.csv").write_text("\n".join([TEST_HEADER, *(prefix + row for row in TEST)]))
+    (root / "test_labels.csv").write_text("\n".join([TEST_HEADER, *TEST, changed(TEST[0], "view2", "view1")]))
+    found = [record for record in ADAPTERS["chexpert"](root) if record.split == "test"]
+    assert [record.path for record in found] == [root / "test/patient64741/study1/view2_lateral.jpg"]
+
+
 def changed(row: str, old: str, new: str) -> str:
     assert old in row
     return row.replace(old, new)

@@ -2,10 +2,11 @@
 
 import io
 
+import pyarrow as pa
 from rich.console import Console
 
 from c2l_models.training.datasets import ADAPTERS
-from c2l_models.training.datasets.corpus import Row, beside_paper, paper_corpus, table
+from c2l_models.training.datasets.corpus import Row, Shared, beside_paper, paper_corpus, shared_patients, table
 from c2l_models.training.datasets.record import constants
 
 FULL = {
@@ -60,3 +61,45 @@ def test_the_corpus_is_of_sets_and_splits_that_there_are():
         assert part["dataset"] in ADAPTERS
         assert set(part["splits"]) <= set(constants()["splits"])
         assert part["source"]
+
+
+def index(*rows: tuple[str, str, str]) -> pa.Table:
+    return pa.table(dict(zip(("patient", "dataset", "split"), zip(*rows, strict=True), strict=True)))
+
+
+def test_patients_of_two_kinds_of_splits_are_counted_by_pairs_of_parts():
+    table = index(
+        ("nih:1", "nih", "test"),
+        ("nih:1", "nih", "test"),
+        ("nih:1", "rsna", "train"),
+        ("nih:1", "rsna", "train"),
+        ("nih:1", "rsna", "train"),
+        ("nih:2", "nih", "test"),
+        ("nih:2", "rsna", "train"),
+        ("nih:3", "nih", "train_val"),  # training both: no leakage
+        ("nih:3", "rsna", "train"),
+        ("nih:4", "rsna", "train"),
+        ("nih:4", "rsna", "test"),  # one set, split by images
+        ("knee:4", "knee", "val"),
+        ("nih:5", "nih", "test"),  # test both
+        ("nih:5", "rsna", "test"),
+        ("nih:6", "knee", "val"),
+        ("nih:6", "nih", "test"),
+        ("nih:6", "nih", "test"),
+    )
+    assert shared_patients(table) == [
+        Shared("knee/val", "nih/test", images=1, patients=1),
+        Shared("rsna/train", "nih/test", images=4, patients=2),
+        Shared("rsna/train", "rsna/test", images=1, patients=1),
+    ]
+    assert shared_patients(table.slice(0, 2)) == []
+
+
+def test_the_training_films_of_rsna_that_are_of_test_patients_of_chestxray14(real_data):
+    nih = ADAPTERS["chestxray14"](real_data / "chestxray14")
+    rsna = ADAPTERS["rsna"](real_data / "rsna-pneumonia")
+    tested = {record.patient for record in nih if record.split == "test"}
+    wanted = [record.patient for record in rsna if record.patient in tested]
+    table = index(*((record.patient, record.dataset, record.split) for record in [*nih, *rsna]))
+    assert shared_patients(table) == [Shared("rsna/train", "chestxray14/test", len(wanted), len(set(wanted)))]
+    assert len(wanted) == 16

@@ -1,6 +1,7 @@
 """Any folder: images found, `labels.csv` read, and nothing of a patient shown."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,27 @@ def test_folder_without_labels_finds_images_and_groups_dicom_by_patient(tmp_path
     assert {r.split for r in found.values()} == {"train"}
     assert caplog.text == ""  # a warning about a value may quote it
     assert len(recwarn) == 0
+
+
+def test_folder_finds_what_links_lead_to_once_and_names_that_lead_nowhere(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for path in (root / "own" / "a.png", elsewhere / "b.png", elsewhere / "deep" / "c.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (root / "another way").symlink_to(root / "own")
+    (root / "linked").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(root)
+    (root / "own" / "loop").symlink_to(root / "own" / "loop")
+    (root / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (root / "itself.png").symlink_to(root / "itself.png")
+    found = [r.path.relative_to(root).as_posix() for r in ADAPTERS["folder"](root)]
+    assert found == ["gone.png", "itself.png", "linked/b.png", "linked/deep/c.png", "own/a.png"]
+
+
+def test_folder_passes_over_a_pipe_without_a_suffix(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for ever
+    (tmp_path / "a.png").touch()
+    assert [r.path.name for r in ADAPTERS["folder"](tmp_path)] == ["a.png"]
 
 
 def test_folder_with_labels_reads_its_columns(tmp_path, write_csv):
@@ -76,11 +98,11 @@ def test_folder_refuses_what_is_no_code_or_number_and_does_not_quote_it(tmp_path
 def test_folder_refuses_a_patient_in_two_splits_and_a_path_named_twice(tmp_path, write_csv):
     table = tmp_path / "labels.csv"
     write_csv(table, ["path", "patient", "split"], ["a.png", "Jane", "train"], ["b.png", "Jane", "test"])
-    with pytest.raises(DatasetError, match="more than one split") as caught:
+    with pytest.raises(DatasetError, match="line 3: a patient of split test who is in train too") as caught:
         ADAPTERS["folder"](tmp_path)
     assert "Jane" not in str(caught.value)
     write_csv(table, ["path"], ["a.png"], ["./a.png"])
-    with pytest.raises(DatasetError, match=r"more than once: a\.png"):
+    with pytest.raises(DatasetError, match=r"line 3: the image of labels\.csv, line 2 again"):
         ADAPTERS["folder"](tmp_path)
     table.unlink()
     with pytest.raises(DatasetError, match="holds no image"):

@@ -25,9 +25,9 @@ def test_knee_kl_reads_grades(tmp_path, write_csv):
         ([["9L.jpg", "9", "L", "1", "dev"]], "line 2: split is 'dev'"),
         (
             [["9L.jpg", "9", "L", "1", "val"], ["9R.jpg", "9", "R", "1", "test"]],
-            "more than one split: knee_kl:9",
+            "line 3: a patient of split test who is in val too, by labels.csv, line 2",
         ),
-        ([["9L.jpg", "9", "L", "1", "val"]] * 2, "more than once: 9L.jpg"),
+        ([["9L.jpg", "9", "L", "1", "val"]] * 2, "line 3: the image of labels.csv, line 2 again; keep one row"),
     ],
 )
 def test_knee_kl_refuses(tmp_path, write_csv, rows, message):

@@ -61,6 +61,7 @@ def mimic(tmp_path, write_csv):
     return write
 
 
+@pytest.mark.filterwarnings("ignore:.*says nothing of 1 of 4 images")
 @pytest.mark.parametrize("name", ["mimic-cxr-2.0.0-{}.csv.gz", "mimic-cxr-2.0.0-{}.csv", "mimic-cxr-2.1.0-{}.csv.gz"])
 def test_mimic_reads_the_distribution(mimic, hashed, name):
     root = mimic(name=name, bom=name.endswith(".csv"))
@@ -98,6 +99,12 @@ def changed(rows: list[list[str]], row: int, column: int, value: str) -> list[li
         ({"labels": [*LABELS, LABELS[0]]}, "chexpert.*, line 4: a study that has labels already"),
         ({"split": changed(SPLIT, 1, 3, "test")}, "metadata.*, line 3: a patient of split test who is in train too"),
         ({"split": changed(SPLIT, 1, 3, "dev")}, "split.*, line 3: split is none of train, validate, test"),
+        ({"labels": changed(LABELS, 1, 1, "s53189527")}, "chexpert.*, line 3: study_id is no number of eight digits"),
+        (
+            {"labels": [[row[0], f"6{row[1][1:]}", *row[2:]] for row in LABELS]},
+            "chexpert.* is of none of the 4 images; fetch all tables again",
+        ),
+        ({"labels": []}, "chexpert.* is of none of the 4 images"),
         ({"labels": changed(LABELS, 1, 5, "2.0")}, "chexpert.*, line 3: an observation is none of 1, 0, -1 and blank"),
         (
             {"metadata": changed(METADATA, 0, 1, "1000003")},
@@ -111,6 +118,13 @@ def test_mimic_refuses_tables_that_do_not_agree_and_quotes_no_id(mimic, change, 
     with pytest.raises(DatasetError, match=message) as caught:
         ADAPTERS["mimic_cxr"](root)
     assert not re.search(r"1000003|5041426|5318952|19999987|[0-9a-f]{8}-", str(caught.value))
+
+
+def test_mimic_tells_how_many_images_stay_without_labels(mimic):
+    root = mimic(labels=LABELS[:1])
+    with pytest.warns(UserWarning, match=r"chexpert\.csv\.gz says nothing of 2 of 4 images"):
+        found = ADAPTERS["mimic_cxr"](root)
+    assert [len(record.labels) for record in found] == [3, 3, 0, 0]
 
 
 @pytest.mark.parametrize("kind", ["metadata", "split", "chexpert"])

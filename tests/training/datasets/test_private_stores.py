@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from films import stopped_at
+from nobody import folder_of_nobody
 
+from c2l_models.errors import DatasetError
+from c2l_models.training import store_files
 from c2l_models.training.datasets import label_names
 from c2l_models.training.prepare import prepare
 
@@ -32,7 +36,8 @@ def mimic_cxr(root: Path, write_csv) -> list[str]:
     head = ["dicom_id", "subject_id", "study_id"]
     write_csv(root / "mimic-cxr-2.0.0-metadata.csv", [*head, "ViewPosition"], *([d, p, s, "PA"] for p, s, d in ids))
     write_csv(root / "mimic-cxr-2.0.0-split.csv", [*head, "split"], *([d, p, s, "train"] for p, s, d in ids))
-    write_csv(root / "mimic-cxr-2.0.0-chexpert.csv", ["subject_id", "study_id", *OBSERVATIONS])
+    labels = [[patient, study, *([""] * 14)] for patient, study, _ in ids[1:]]
+    write_csv(root / "mimic-cxr-2.0.0-chexpert.csv", ["subject_id", "study_id", *OBSERVATIONS], *labels)
     return [*(f"files/p16/p{p}/s{s}/{d}.jpg" for p, s, d in ids), "files/p16/p16100734/s56100144/new.jpg"]
 
 
@@ -48,20 +53,63 @@ def mura(root: Path, write_csv) -> list[str]:
 NUMBERS = {"chexpert": r"6100\d|6101\d", "mimic_cxr": r"1610073\d|5610014\d", "mura": r"11610\d"}
 
 
-@pytest.mark.parametrize("build", [chexpert, mimic_cxr, mura], ids=lambda build: build.__name__)
-def test_a_store_tells_no_number_of_a_patient_or_study(tmp_path, write_csv, draw, build):
+SETS = pytest.mark.parametrize("build", [chexpert, mimic_cxr, mura], ids=lambda build: build.__name__)
+
+
+def numbers_in(name: str, told: str) -> list[str]:
+    """Numbers of patients and studies of the miniature in a text."""
+    return re.findall(NUMBERS[name], re.sub("[0-9a-f]{64}", "", told))  # a sha256 may hold any digits
+
+
+def names_and_texts(folder: Path) -> str:
+    """The names of all files under a folder, and what is in them but for the pixels."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    tables = [pq.read_table(path).to_pylist() for path in files if path.suffix == ".parquet"]
+    texts = [path.read_text() for path in files if path.suffix not in (".parquet", ".npy")]
+    return json.dumps([[str(path.relative_to(folder)) for path in files], tables, texts], default=str)
+
+
+@SETS
+def test_neither_a_store_nor_the_folder_it_is_built_in_tells_a_number(tmp_path, write_csv, draw, capfd, build):
     name = build.__name__
-    root = tmp_path / "set"
+    root, store = tmp_path / "set", tmp_path / "store"
     good, missing, broken, unlisted = build(root, write_csv)
     draw(root / good, root / unlisted)
     (root / broken).parent.mkdir(parents=True, exist_ok=True)
     (root / broken).write_bytes(b"no image")
-    report = prepare([(name, root)], tmp_path / "store", size=16, workers=1, progress=False)
-    assert report.images == 1
-    assert report.refused >= 2
-    index, refused = (pq.read_table(tmp_path / "store" / f"{table}.parquet") for table in ("index", "refused"))
-    told = json.dumps([index.to_pylist(), refused.to_pylist()], default=str)
-    told += (tmp_path / "store" / "store.json").read_text()
-    assert not re.findall(NUMBERS[name], re.sub("[0-9a-f]{64}", "", told))  # a sha256 may hold any digits
+    with stopped_at(store_files.pq, "write_table"):
+        prepare([(name, root)], store, size=16, workers=1)
+    begun = names_and_texts(tmp_path / "store.partial")
+    assert "journal" in begun
+    assert "no such file" in begun
+    report = prepare([(name, root)], store, size=16, workers=1)
+    assert (report.images, report.refused) == (1, 3)
+    told = names_and_texts(store)
     assert (root / missing).name in told
-    assert len(index) == 1
+    assert not numbers_in(name, begun + told + "".join(capfd.readouterr()))
+
+
+@SETS
+@pytest.mark.parametrize("mode", [0o444, 0o000])
+def test_what_may_not_be_read_is_refused_without_a_number(tmp_path, monkeypatch, write_csv, draw, capfd, build, mode):
+    name = build.__name__
+    draw(tmp_path / "a" / "a.png", tmp_path / "a" / "b.jpg")
+    prepare([("folder", tmp_path / "a")], tmp_path / "b", 8, 1)  # loads what only root may read
+    with folder_of_nobody() as folder:
+        monkeypatch.setenv("C2L_PATIENT_KEY", str(folder / "key"))
+        root = folder / "set"
+        good, locked, *_ = build(root, write_csv)
+        draw(root / good, root / locked)
+        (root / locked).parent.chmod(mode)
+        one_of_study = (root / good).parent == (root / locked).parent
+        if one_of_study:  # both in one folder: nothing is left to store
+            with pytest.raises(DatasetError, match="no image could be read") as caught:
+                prepare([(name, root)], folder / "store", 16, 1)
+            told = str(caught.value).replace(str(folder), "") + names_and_texts(folder / "store.partial")
+        else:
+            assert prepare([(name, root)], folder / "store", 16, 1).images == 1
+            told = names_and_texts(folder / "store")
+        (root / locked).parent.chmod(0o755)
+    assert "cannot be opened: Permission denied" in told
+    assert ("a folder that cannot be read: Permission denied (1)" in told) == (mode == 0 and not one_of_study)
+    assert not numbers_in(name, told + "".join(capfd.readouterr()))

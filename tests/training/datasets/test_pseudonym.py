@@ -1,6 +1,9 @@
 """Pseudonyms: the key, the hash, and paths without numbers of patients."""
 
 import hashlib
+import hmac
+import os
+import secrets
 import stat
 
 import pytest
@@ -20,6 +23,40 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path, monkeypatch):
     key.write_bytes(b"short")
     with pytest.raises(DatasetError, match="5 bytes, wanted 32"):
         patient_key()
+
+
+def test_a_kill_leaves_no_half_key_and_the_first_of_two_processes_wins(tmp_path, monkeypatch):
+    key = tmp_path / "patient.key"
+    monkeypatch.setenv("C2L_PATIENT_KEY", str(key))
+    draw = secrets.token_bytes
+
+    def killed(count: int) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(secrets, "token_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        patient_key()
+    assert list(tmp_path.iterdir()) == []
+
+    def another_process_is_faster(count: int) -> bytes:
+        key.write_bytes(b"1" * count)
+        return draw(count)
+
+    monkeypatch.setattr(secrets, "token_bytes", another_process_is_faster)
+    assert patient_key() == b"1" * 32
+    assert list(tmp_path.iterdir()) == [key]
+
+
+def test_a_key_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path / "file" / "patient.key"))
+    with pytest.raises(DatasetError, match=r"patient\.key, the key of .*cannot be read or made: .*C2L_PATIENT_KEY"):
+        patient_key()
+
+
+def test_an_identity_of_bytes_that_are_no_utf8_has_a_pseudonym():
+    expected = hmac.new(bytes(32), b"file caf\xe9.png", "sha256").hexdigest()[:16]
+    assert pseudonym("file " + os.fsdecode(b"caf\xe9.png"), bytes(32)) == expected
 
 
 def test_the_pseudonym_is_hmac_sha256():

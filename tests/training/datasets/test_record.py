@@ -1,13 +1,14 @@
 """What the adapters share: label lists, tables, refusals."""
 
 import gzip
+from pathlib import Path
 
 import pytest
 
 from c2l_models.errors import DatasetError
 from c2l_models.training import datasets
 from c2l_models.training.datasets import ADAPTERS, label_names
-from c2l_models.training.datasets.record import OneRowEach, distribution, read_table
+from c2l_models.training.datasets.record import OneRowEach, below, distribution, read_table
 
 
 def test_a_missing_column_and_another_encoding_are_refused(tmp_path, write_csv):
@@ -68,6 +69,24 @@ def test_the_distribution_is_the_folder_or_its_one_child(tmp_path):
     (tmp_path / "two" / "list.csv").touch()
     with pytest.raises(DatasetError, match="one and two, the same images; give one"):
         distribution(tmp_path, "list.csv", ["one", "two"])
+
+
+@pytest.mark.parametrize("root", [".", "/", "/a", "a/b", "../a"])
+def test_below_is_relative_to(root):
+    path = Path(root) / "x y" / "z.png"
+    assert below(path, Path(root)) == path.relative_to(root).as_posix() == "x y/z.png"
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../b.png", "images/../../b.png", ".."])
+@pytest.mark.parametrize("root", [".", "/a", "a/b"])
+def test_below_refuses_what_lies_outside(root, name):
+    with pytest.raises(DatasetError, match="names a file outside this folder"):
+        below(Path(root) / name, Path(root))
+
+
+def test_a_blank_line_is_no_row(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n\n3,4\n\n")
+    assert list(read_table(tmp_path / "a.csv", ["a"])) == [(2, {"a": "1", "b": "2"}), (4, {"a": "3", "b": "4"})]
 
 
 def test_one_row_each_names_lines_and_not_ids(tmp_path):

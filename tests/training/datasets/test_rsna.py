@@ -1,6 +1,7 @@
 """RSNA Pneumonia: miniatures of both stages, and the real folder against its published counts."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,10 @@ def challenge(tmp_path, write_csv, draw):
         root = tmp_path / "with a space"
         write_csv(root / f"{stage}_train_labels.csv", HEADER, *rows)
         write_csv(root / f"{stage}_detailed_class_info.csv", ["patientId", "class"], *classes)
-        draw(*(root / f"{stage}_train_images" / f"{image}.dcm" for image in (A, B)))
-        draw(root / f"{stage}_test_images" / f"{T}.dcm")
+        draw(root / f"{stage}_train_images" / f"{A}.dcm", view="AP")
+        draw(root / f"{stage}_train_images" / f"{B}.dcm", view="SITTING")
+        draw(root / f"{stage}_test_images" / f"{T}.dcm", view="PA")
+        draw(root / f"{stage}_test_images" / "no id.dcm")
         (root / f"{stage}_test_images" / f"._{T}.dcm").touch()
         return root
 
@@ -44,7 +47,7 @@ def test_rsna_reads_one_record_an_image(challenge, stage):
             root / f"{stage}_train_images/{A}.dcm",
             f"rsna:{A}",
             f"rsna:{A}",
-            "",
+            "AP",
             "train",
             {"pneumonia": 1, "abnormal": 1},
             "",
@@ -67,7 +70,7 @@ def test_rsna_reads_one_record_an_image(challenge, stage):
             {"pneumonia": 0, "abnormal": 0},
             "",
         ),
-        (root / f"{stage}_test_images/{T}.dcm", f"rsna:{T}", f"rsna:{T}", "", "test", {}, ""),
+        (root / f"{stage}_test_images/{T}.dcm", f"rsna:{T}", f"rsna:{T}", "PA", "test", {}, ""),
     ]
     assert [r.path.is_file() for r in found] == [True, True, False, True]
 
@@ -85,6 +88,13 @@ def test_rsna_takes_labels_of_test_images_and_lives_without_classes(challenge, w
     assert [dict(r.labels) for r in ADAPTERS["rsna"](root)] == [{"pneumonia": v} for v in (1, 0, 0, 1)]
 
 
+def test_rsna_tells_how_many_images_stay_without_a_class(challenge):
+    with pytest.warns(UserWarning, match=r"class_info\.csv says nothing of 1 of 3 images"):
+        found = ADAPTERS["rsna"](challenge(classes=CLASSES[:3]))
+    assert [dict(r.labels) for r in found][2:] == [{"pneumonia": 0}, {}]
+
+
+@pytest.mark.filterwarnings("ignore:.*says nothing of . of 3 images")
 def test_rsna_takes_the_patients_of_chestxray14_from_either_mapping(challenge, write_csv):
     root = challenge()
     wanted = ["chestxray14:00001836", f"rsna:{B}", "chestxray14:00001836", f"rsna:{T}"]
@@ -125,6 +135,14 @@ def test_rsna_boxes(challenge):
         ({"rows": [*ROWS, ROWS[1]]}, r"train_labels\.csv, line 6: the same row again; keep one"),
         ({"rows": [*ROWS, ROWS[2]]}, "line 6: the same row again; keep one"),
         ({"rows": [*ROWS, [A, "", "", "", "", "0"]]}, "line 6: Target is not that of the image's row before"),
+        (
+            {"rows": [*ROWS, ["../../secret", "", "", "", "", "0"]]},
+            r"train_labels\.csv, line 6: patientId is not of the form of 0004cfab-",
+        ),
+        (
+            {"classes": [[T, "Normal"]]},
+            r"class_info\.csv is of none of the 3 images; fetch all tables again",
+        ),
         ({"rows": [[A, "", "", "", "", "1"]]}, "line 2: wanted Target 1 and a box, or Target 0 and none"),
         ({"rows": [[A, "1", "1", "5", "5", "0"]]}, "line 2: wanted Target 1 and a box"),
         ({"rows": [[A, "1", "1", "0", "5", "1"]]}, "line 2: wanted Target 1 and a box"),
@@ -149,6 +167,7 @@ def test_real_rsna(real_data):
     labels = [(r.labels["pneumonia"], r.labels["abnormal"]) for r in found]
     assert (labels.count((1, 1)), labels.count((0, 1)), labels.count((0, 0)), len(labels)) == (129, 134, 76, 339)
     assert all(r.path.is_file() and r.patient.startswith("chestxray14:") for r in found)
+    assert Counter(r.view for r in found) == {"PA": 172, "AP": 167}
     everywhere = rsna.boxes(real_data / "rsna-pneumonia")
     assert sum(len(boxes) for boxes in everywhere.values()) == 205
     assert {path for path, boxes in everywhere.items() if boxes} == {r.path for r in found if r.labels["pneumonia"]}

@@ -1,7 +1,7 @@
 """`c2l pretrain` with networks of one convolution: a command for tests that start, stop and kill many runs.
 
 Under torchrun each process also writes what it ends with to `$DUMP/rank<R>.pt`. `KILL=rank:step:marker` kills that
-process before that step, once: the file `marker` remembers it.
+process before that step, once: the file `marker` remembers it; `TERM_AT=rank:step` asks it to stop instead.
 """
 
 import os
@@ -15,13 +15,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import SmallEncoder
 
 from c2l_models.cli import main
-from c2l_models.training import export, pretrain, run
+from c2l_models.training import export, pretrain, run, watch
 from c2l_models.training.objectives import c2l
 
 torch.set_num_threads(1)
 c2l.Encoder = SmallEncoder
-export.export_run = lambda run_folder, path, store: path
-pretrain.draw_curves = pretrain.draw_first_batch = lambda *_: None
+export.export_run = lambda run_folder, path, store: path.write_text("exported")
+watch.draw_curves = watch.draw_first_batch = lambda *_: None
 step = pretrain.train_step
 rank = int(os.environ.get("RANK", "0"))
 runs = []
@@ -38,6 +38,9 @@ def watched_step(*arguments):
     if int(doomed) == rank and runs[0].step == int(when) and not Path(marker).exists():
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    asked, when = os.environ.get("TERM_AT", "-1:0").split(":")
+    if int(asked) == rank and runs[0].step == int(when):
+        os.kill(os.getpid(), signal.SIGTERM)
     done = step(*arguments)
     losses.append(done.loss.total.detach())
     return done

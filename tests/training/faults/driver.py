@@ -24,6 +24,7 @@ from conftest import SmallEncoder
 
 from c2l_models import cli
 from c2l_models.training import checkpoint, export, pretrain
+from c2l_models.training import watch as between
 from c2l_models.training.evaluation.monitor import KnnMonitor
 from c2l_models.training.objectives import c2l
 from c2l_models.training.run import Run
@@ -197,7 +198,7 @@ def poison_image(row: int) -> None:
 
     def two_views(*arguments: Any, **keywords: Any) -> Any:
         x1, x2 = views(*arguments, **keywords)
-        x1[torch.from_numpy(rows == row)] = torch.nan
+        x1[rows == row] = torch.nan
         return x1, x2
 
     pretrain.batches, pretrain.two_views = batches, two_views
@@ -212,7 +213,7 @@ def run(arguments: list[str], faults: dict[str, Any], events: str, times: bool, 
     c2l.Encoder = SmallEncoder  # type: ignore[assignment, misc]
     KnnMonitor.__call__ = varied(KnnMonitor.__call__)  # type: ignore[method-assign]
     if not pictures:
-        pretrain.draw_first_batch = pretrain.draw_curves = lambda *_: None
+        between.draw_first_batch = between.draw_curves = lambda *_: None
     export.export_run = lambda run_folder, path, *_: path  # a network of one convolution is no backbone to export
     told = Events(events)
     watch(told)

@@ -1,0 +1,26 @@
+"""Permissions, also for a test that runs as root, who may read everything."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def folder_of_nobody() -> Iterator[Path]:
+    """A new folder of this user, or of "nobody", who then this process is until it is left, if that is root."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        if is_root:
+            os.seteuid(0)
+        subprocess.run(["chmod", "-R", "u+rwx", folder], check=True)
+        shutil.rmtree(folder)
