@@ -65,6 +65,7 @@ def prepare(
     files: int = 1000,
     workers: int | None = None,
     repeats: Repeats = 5,
+    kind: Literal["PNG", "JPEG"] | None = None,
     out: Out = None,
 ) -> None:
     """`c2l prepare` beside decoding alone with the same library on the same cores.
@@ -74,10 +75,11 @@ def prepare(
         size: of the stored images, pixels.
         files: how many are read; films are read again where they are fewer.
         workers: decoding processes, ours and those of decoding alone; one a core by default.
+        kind: of the files; both by default.
     """
     from .prepare import time_prepare
 
-    _show(time_prepare(images, size, files, workers, repeats), out)
+    _show(time_prepare(images, size, files, workers, repeats, kind), out)
 
 
 def peer(

@@ -24,7 +24,7 @@ from ..recipe import Objective, Recipe
 from .input import run_batches
 from .prepare import film_files, link, synthetic_films
 from .step import still_run
-from .timing import Machine, load_average, pairwise, save, spread, synchronize
+from .timing import Machine, load_average, pairwise, save, source_name, spread, synchronize
 
 SCRIPT = Path(__file__).with_name("lightly_moco.py")
 INSTALL = (
@@ -155,7 +155,7 @@ def time_peer(
     return PeerBenchmark(
         recipe=recipe.name,
         architecture=recipe.architecture,
-        images=str(images or "synthetic films"),
+        images=source_name(images),
         files=files,
         films=min(len(films), files),
         side=store.size,

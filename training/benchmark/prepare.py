@@ -19,7 +19,7 @@ from c2l_models.phantom import films
 
 from ..image_store import prepare
 from .decode_alone import decode_all
-from .timing import Machine, Work, load_average, pairwise, save, spread, take_turns
+from .timing import Machine, Work, load_average, pairwise, save, source_name, spread, take_turns
 
 KINDS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg")}
 QUALITY = 90  # of films that are saved as JPEG here
@@ -75,6 +75,7 @@ def time_prepare(
     files: int = 1000,
     workers: int | None = None,
     repeats: int = 5,
+    kind: str | None = None,
     progress: bool = True,
 ) -> PrepareBenchmark:
     """Time `prepare` and decoding alone by turns, on PNG and on JPEG.
@@ -86,6 +87,7 @@ def time_prepare(
         files: how many a call reads: links to the films, which are fewer.
         workers: processes, by default one a core.
         repeats: rounds.
+        kind: "PNG" or "JPEG" alone; None: both.
         progress: show a progress line.
 
     Raises:
@@ -96,13 +98,14 @@ def time_prepare(
     with tempfile.TemporaryDirectory() as folder:
         found = films_by_kind(images or synthetic_films(Path(folder) / "synthetic"), Path(folder))
         works: dict[str, Work] = {}
-        for kind, paths in found.items():
-            root = link(paths, files, Path(folder) / f"{kind} files")
-            works[f"prepare {kind}"] = partial(_prepare, root, size, workers)
-            works[f"decode {kind}"] = partial(decode_all, sorted(root.iterdir()), workers)
+        found = {name: paths for name, paths in found.items() if kind in (None, name)}
+        for name, paths in found.items():
+            root = link(paths, files, Path(folder) / f"{name} files")
+            works[f"prepare {name}"] = partial(_prepare, root, size, workers)
+            works[f"decode {name}"] = partial(decode_all, sorted(root.iterdir()), workers)
         seconds = take_turns(works, repeats, cpu, progress)
     return PrepareBenchmark(
-        source="synthetic films" if images is None else str(images),
+        source=source_name(images),
         files=files,
         films={kind: len(paths) for kind, paths in found.items()},
         size=size,

@@ -100,3 +100,8 @@ def save(result: Any, path: Path, **derived: Any) -> None:
     """Write a result's fields, and figures derived from them, as JSON; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dataclasses.asdict(result) | derived, indent=2) + "\n")
+
+
+def source_name(images: Path | None) -> str:
+    """What a benchmark says of its films: the end of the folder's path, which need not tell more of the machine."""
+    return "synthetic films" if images is None else str(Path(*images.resolve().parts[-2:]))
