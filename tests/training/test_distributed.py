@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import to_toml
 
 from c2l_models.errors import RunError
 from c2l_models.training import checkpoint, distributed, log, mixup, pretrain
@@ -106,7 +107,7 @@ def launch(folder, recipe, store, torchrun, **environment):
     """Start a job and do not wait for it."""
     folder.mkdir(exist_ok=True)
     file = folder / f"{recipe.name}.toml"
-    file.write_text(to_toml(recipe))
+    file.write_text(to_toml(recipe.to_dict()))
     command = [
         str(DRIVER),
         str(file),
@@ -131,16 +132,6 @@ def free_port():
     with socket.socket() as found:
         found.bind(("localhost", 0))
         return found.getsockname()[1]
-
-
-def to_toml(recipe):
-    """A recipe's keys as TOML; JSON's values are TOML's here."""
-    values = recipe.to_dict()
-    sections = {key: value for key, value in values.items() if isinstance(value, dict)}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if key not in (*sections, "name")]
-    for name, section in sections.items():
-        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())]
-    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture(scope="module")

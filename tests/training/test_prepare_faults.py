@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from films import SIZE, content, files_no_larger_than, film, films, make, refused, stopped_at
+from nobody import folder_of_nobody
 
 from c2l_models.errors import DatasetError
 from c2l_models.training import decoding, journal, store_files
@@ -217,28 +217,19 @@ def test_a_disk_that_is_really_full(tmp_path):
 
 
 @pytest.fixture
-def folder_of_nobody() -> Iterator[Path]:
+def nobodys():
     """A folder in which a root user is nobody: root may read everything."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    is_root = os.geteuid() == 0
-    film(folder / "first" / "a.png", 0)
-    (folder / "first" / "labels.csv").write_text("path\na.png\n")
-    make(folder / "first", folder / "loads-what-nobody-may-not-read")
-    if is_root:
-        os.chown(folder, 65534, 65534)
-        os.seteuid(65534)
-    try:
+    with tempfile.TemporaryDirectory() as first:
+        film(Path(first) / "films" / "a.png", 0)
+        (Path(first) / "films" / "labels.csv").write_text("path\na.png\n")
+        make(Path(first) / "films", Path(first) / "loads-what-nobody-may-not-read")
+    with folder_of_nobody() as folder:
         yield folder
-    finally:
-        if is_root:
-            os.seteuid(0)
-        subprocess.run(["chmod", "-R", "u+rwx", folder], check=True)
-        shutil.rmtree(folder)
 
 
-def test_folders_and_files_that_may_not_be_read_are_listed_and_the_others_go_on(folder_of_nobody, monkeypatch):
-    root = folder_of_nobody / "films"
-    monkeypatch.setenv("C2L_PATIENT_KEY", str(folder_of_nobody / "key"))
+def test_folders_and_files_that_may_not_be_read_are_listed_and_the_others_go_on(nobodys, monkeypatch):
+    root = nobodys / "films"
+    monkeypatch.setenv("C2L_PATIENT_KEY", str(nobodys / "key"))
     film(root / "a.png", 1)
     film(root / "locked" / "b.png", 2)
     film(root / "unlisted" / "d.png", 3)
@@ -247,7 +238,7 @@ def test_folders_and_files_that_may_not_be_read_are_listed_and_the_others_go_on(
     (root / "c.png").chmod(0)
     (root / "locked").chmod(0)
     (root / "unlisted").chmod(0)
-    store = make(root, folder_of_nobody / "store").store
+    store = make(root, nobodys / "store").store
     assert pq.read_table(store / "index.parquet")["path"].to_pylist() == ["a.png"]
     assert refused(store) == {
         "c.png": "cannot be opened: Permission denied",

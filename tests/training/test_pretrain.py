@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from runs import same
 
 from c2l_models.errors import DatasetError, RunError
 from c2l_models.training import checkpoint, log
@@ -35,24 +36,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def same(one, other, where=""):
-    """Equal to the bit, all the way down."""
-    assert type(one) is type(other), where
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype, where
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            same(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for n, (a, b) in enumerate(zip(one, other, strict=True)):
-            same(a, b, f"{where}[{n}]")
-    else:
-        assert one == other, where
 
 
 # One step

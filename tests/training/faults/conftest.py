@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import torch
+from runs import same, to_toml
 
 from c2l_models.training import checkpoint, log
 
@@ -94,14 +94,6 @@ class Runs:
         assert not list((self.folder / "checkpoints").glob(".*"))
 
 
-def to_toml(values, section=""):
-    """A recipe as it is written in a file."""
-    plain = {key: value for key, value in values.items() if not isinstance(value, dict) and key != "name"}
-    lines = [f"[{section}]"] * bool(section) + [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
-    tables = [to_toml(value, key) for key, value in values.items() if isinstance(value, dict)]
-    return "\n".join(lines + tables) + "\n"
-
-
 @pytest.fixture(scope="session")
 def faults_recipe(tiny_recipe):
     """Forty steps in eight epochs: a probe each, a checkpoint each third step."""
@@ -137,21 +129,3 @@ def half(start, tmp_path_factory):
     assert runs(send_signal={"phase": "step", "count": 21}) == -signal.SIGKILL
     assert runs.state()["step"] == 20
     return runs
-
-
-def same(one, other, where=""):
-    """Equal to the bit, all the way down."""
-    assert type(one) is type(other), where
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype, where
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            same(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for n, (a, b) in enumerate(zip(one, other, strict=True)):
-            same(a, b, f"{where}[{n}]")
-    else:
-        assert one == other, where

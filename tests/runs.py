@@ -1,0 +1,31 @@
+"""What several tests do with runs and their recipes."""
+
+import json
+
+import torch
+
+
+def to_toml(values, section=""):
+    """A recipe as it is written in a file."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict) and key != "name"}
+    lines = [f"[{section}]"] * bool(section) + [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+    tables = [to_toml(value, key) for key, value in values.items() if isinstance(value, dict)]
+    return "\n".join(lines + tables) + "\n"
+
+
+def same(one, other, where=""):
+    """Equal to the bit, all the way down."""
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, where
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            same(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for n, (a, b) in enumerate(zip(one, other, strict=True)):
+            same(a, b, f"{where}[{n}]")
+    else:
+        assert one == other, where
