@@ -40,10 +40,10 @@ class Result:
             ("open15k-resnet18", "bfloat16", Path("stores/mine"), 8, 32, 2, "cpu"),
         ),
         (
-            "prepare --images films --size 64 --files 10 --workers 3 --repeats 2",
+            "prepare --images films --size 64 --files 10 --workers 3 --repeats 2 --kind JPEG",
             prepare,
             "time_prepare",
-            (Path("films"), 64, 10, 3, 2),
+            (Path("films"), 64, 10, 3, 2, "JPEG"),
         ),
         (
             "peer --peer-python peer/bin/python --images films --recipe smoke --batch-size 8 --size 32 --files 10 "
