@@ -108,13 +108,15 @@ class RunLog:
         self._task = self._progress.add_task("pretraining", total=total_steps, completed=step, figures="")
 
     def __enter__(self) -> "RunLog":
-        self._progress.start()
+        if not self._progress.disable:
+            self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if not self._progress.disable:  # where it is, older versions of rich end with an empty line
+            self._progress.stop()
         for file in (self._file, self._board):
             with suppress(OSError):
                 if file:
