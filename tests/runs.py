@@ -1,8 +1,9 @@
-"""What several tests do with runs and their recipes."""
+"""What several tests do with runs and their recipes, and a network that is quick to run."""
 
 import json
 
 import torch
+from torch import nn
 
 
 def to_toml(values, section=""):
@@ -29,3 +30,14 @@ def same(one, other, where=""):
             same(a, b, f"{where}[{n}]")
     else:
         assert one == other, where
+
+
+class Small(nn.Module):
+    """In place of the backbone and its projection: no batch statistics, so an image can be taken by itself."""
+
+    def __init__(self, architecture, feature_dim, *projection):
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(16, feature_dim), nn.Tanh())
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))

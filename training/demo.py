@@ -26,8 +26,9 @@ from .evaluation.monitor import spread_over
 from .evaluation.probe import probe
 from .evaluation.tasks import load_task
 from .export import export_run
-from .image_store import ImageStore, prepare
+from .image_store import ImageStore
 from .log import read
+from .prepare import prepare
 from .pretrain import pretrain
 from .recipe import Recipe, load_recipe
 

@@ -12,7 +12,7 @@ from .distributed import ALONE, World
 
 
 class Encoder(nn.Module):
-    """A one-channel backbone and one linear projection.
+    """A one-channel backbone and a projection, one linear layer by default.
 
     Attributes:
         backbone: timm network, [B, 1, S, S] -> [B, F].

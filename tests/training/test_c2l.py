@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from oracles import c2l as oracle
-from torch import nn
+from runs import Small
 
 from c2l_models.training import mixup
 from c2l_models.training.objectives import c2l
@@ -98,17 +98,6 @@ def test_top1_counts_queries_nearest_to_their_key():
     past = torch.tensor([[0.0, 0.9, 0.1]])
     assert contrast_top1(query, key, past).item() == pytest.approx(1 / 3)
     assert contrast_top1(query, query, past).item() == 1
-
-
-class Small(nn.Module):
-    """In place of the backbone and its projection: no batch statistics, so an image can be taken by itself."""
-
-    def __init__(self, architecture, feature_dim, *projection):
-        super().__init__()
-        self.layer = nn.Sequential(nn.Linear(16, feature_dim), nn.Tanh())
-
-    def forward(self, x):
-        return self.layer(x.flatten(1))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from oracles import variants as oracle
+from runs import Small
 from torch import nn
 
 from c2l_models.training import mixup
@@ -15,17 +16,6 @@ from c2l_models.training.objectives.variants import Variant
 from c2l_models.training.recipe import Objective, Recipe, load_recipe
 
 RECIPE = Recipe("small", size=4, batch_size=6, batch_norm_group=3, queue_length=19, feature_dim=5, temperature=0.3)
-
-
-class Small(nn.Module):
-    """In place of backbone and projection: no batch statistics, so an image can be taken by itself."""
-
-    def __init__(self, architecture, feature_dim, *projection):
-        super().__init__()
-        self.layer = nn.Sequential(nn.Linear(16, feature_dim), nn.Tanh())
-
-    def forward(self, x):
-        return self.layer(x.flatten(1))
 
 
 class SmallWithBatchNorm(Small):

@@ -18,7 +18,8 @@ from rich.table import Table
 from c2l_models.errors import C2LError
 
 from ..distributed import pick_device
-from ..image_store import ImageStore, prepare
+from ..image_store import ImageStore
+from ..prepare import prepare
 from ..pretrain import train_step
 from ..recipe import Objective, Recipe
 from .input import run_batches

@@ -17,7 +17,7 @@ from rich.table import Table
 from c2l_models.errors import DatasetError
 from c2l_models.phantom import films
 
-from ..image_store import prepare
+from ..prepare import prepare
 from .decode_alone import decode_all
 from .timing import Machine, Work, load_average, pairwise, save, source_name, spread, take_turns
 
