@@ -10,36 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from c2l_models.errors import C2LError
 
-Floats = NDArray[np.float64]
+from .figures import Difference, Estimate, Floats, estimate, resampled
+
+__all__ = ["Auroc", "Difference", "Estimate", "Mask", "auroc", "average", "paired_difference"]
+
 Mask = NDArray[np.bool_]
-
-LEVEL = 0.95
-"""Coverage of every interval."""
-_CHUNK = 4_000_000  # weights held at once: 25,596 images x 1,000 resamples would be 200 MB an array
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure and its 95 % percentile interval; NaN where it cannot be computed, written 'n/a'."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if np.isnan(self.value):
-            return "n/a"
-        return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f})"
-
-
-@dataclass(frozen=True)
-class Difference(Estimate):
-    """A paired difference of two figures and its interval; signed."""
-
-    def __str__(self) -> str:
-        if np.isnan(self.value):
-            return "n/a"
-        return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
 @dataclass(frozen=True)
@@ -63,19 +38,19 @@ class Auroc:
 
     def interval(self, label: int | None = None) -> tuple[float, float]:
         """The 95 % interval of one label's AUROC, or of the mean."""
-        estimate = self.mean_of() if label is None else self.label(label)
-        return estimate.low, estimate.high
+        found = self.mean_of() if label is None else self.label(label)
+        return found.low, found.high
 
     def label(self, index: int) -> Estimate:
         """One label's AUROC and its interval."""
-        return _estimate(float(self.per_label[index]), self.resamples[:, index])
+        return estimate(float(self.per_label[index]), self.resamples[:, index])
 
     def mean_of(self, mask: Mask | None = None) -> Estimate:
         """The mean over the labels of a bool mask [L] (None: all) that have both classes, and its interval.
 
         A resample that lacks a class of some label gives the mean over its other labels.
         """
-        return _estimate(float(_mean(self.per_label, mask)), _mean(self.resamples, mask))
+        return estimate(float(_mean(self.per_label, mask)), _mean(self.resamples, mask))
 
 
 def auroc(
@@ -101,15 +76,7 @@ def auroc(
         C2LError: shapes that do not match, scores that are not finite, labels other than 0, 1 and NaN.
     """
     scores, labels, patients = _checked(scores, labels, patients)
-    one_each = np.ones((len(scores), 1))
-    per_label = _auroc_of_each(scores, labels, one_each)[0]
-    resamples = np.full((bootstrap, scores.shape[1]), np.nan)
-    if len(scores) and bootstrap:
-        counts, rows = _draw_patients(patients, bootstrap, seed)
-        chunk = max(1, _CHUNK // len(scores))
-        for start in range(0, bootstrap, chunk):
-            weights = counts[:, start : start + chunk][rows]
-            resamples[start : start + chunk] = _auroc_of_each(scores, labels, weights)
+    per_label, resamples = resampled(lambda weights: _auroc_of_each(scores, labels, weights), patients, bootstrap, seed)
     return Auroc(per_label, resamples, _fingerprint(labels, patients, bootstrap, seed))
 
 
@@ -133,8 +100,8 @@ def paired_difference(a: Auroc, b: Auroc, mask: Mask | None = None) -> Differenc
     """
     _check_same_sample([a, b])
     value = float(_mean(a.per_label - b.per_label, mask))
-    estimate = _estimate(value, _mean(a.resamples - b.resamples, mask))
-    return Difference(estimate.value, estimate.low, estimate.high)
+    found = estimate(value, _mean(a.resamples - b.resamples, mask))
+    return Difference(found.value, found.low, found.high)
 
 
 def _auroc_of_each(scores: Floats, labels: Floats, weights: Floats) -> Floats:
@@ -159,27 +126,12 @@ def _weighted_auroc(scores: Floats, labels: Floats, weights: Floats) -> Floats:
     return np.divide(in_order, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
-def _draw_patients(patients: NDArray[Any], bootstrap: int, seed: int) -> tuple[Floats, NDArray[np.intp]]:
-    """How often each of P patients is drawn in each resample, [P, R], and each image's patient, [N]."""
-    ids, rows = np.unique(patients, return_inverse=True)
-    drawn = np.random.default_rng(seed).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=bootstrap)
-    return np.ascontiguousarray(drawn.T, dtype=np.float64), rows
-
-
 def _mean(values: Floats, mask: Mask | None) -> Floats:
     """Mean over the last axis of what is in the mask and not NaN; NaN where nothing is."""
     known = ~np.isnan(values) if mask is None else ~np.isnan(values) & mask
     count = known.sum(axis=-1)
     total = np.where(known, values, 0.0).sum(axis=-1)
     return np.divide(total, count, out=np.full(np.shape(count), np.nan), where=count > 0)
-
-
-def _estimate(value: float, resamples: Floats) -> Estimate:
-    known = resamples[~np.isnan(resamples)]
-    if np.isnan(value) or not len(known):
-        return Estimate(value, np.nan, np.nan)
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value, float(low), float(high))
 
 
 def _checked(scores: ArrayLike, labels: ArrayLike, patients: ArrayLike | None) -> tuple[Floats, Floats, NDArray[Any]]:

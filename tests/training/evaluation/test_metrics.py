@@ -67,7 +67,7 @@ def test_bootstrap_against_repeated_rows_and_sample_weights():
 def test_resamples_do_not_depend_on_how_they_are_chunked(monkeypatch):
     scores, truth, patients = tied_sample()
     whole = auroc(scores, truth, patients, bootstrap=10).resamples
-    monkeypatch.setattr("c2l_models.training.evaluation.metrics._CHUNK", 3 * len(scores))
+    monkeypatch.setattr("c2l_models.training.evaluation.figures.CHUNK", 3 * len(scores))
     np.testing.assert_array_equal(auroc(scores, truth, patients, bootstrap=10).resamples, whole)
 
 
