@@ -57,12 +57,12 @@ def test_it_is_c2ls_first_term(moco, views):
 
 def test_a_step_moves_the_teacher_and_fills_the_queue_with_one_batch(moco):
     optimizer = torch.optim.SGD(moco.student.parameters(), lr=0.1)
-    student, teacher = (net.layer.weight.detach().clone() for net in (moco.student, moco.teacher))
+    student, teacher = (net.layer[0].weight.detach().clone() for net in (moco.student, moco.teacher))
     batch = torch.randint(256, (6, 1, 8, 8), dtype=torch.uint8)
     train_step(moco, optimizer, batch, torch.Generator().manual_seed(3))
     assert moco.queue.pointer == 6
-    assert not torch.equal(moco.student.layer.weight, student)
-    torch.testing.assert_close(moco.teacher.layer.weight, 0.999 * teacher + 0.001 * moco.student.layer.weight)
+    assert not torch.equal(moco.student.layer[0].weight, student)
+    torch.testing.assert_close(moco.teacher.layer[0].weight, 0.999 * teacher + 0.001 * moco.student.layer[0].weight)
 
 
 def test_what_a_sane_step_can_cost(moco):
