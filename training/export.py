@@ -46,7 +46,7 @@ def load_run_backbone(
         teacher = recipe.exported == "teacher"
     prefix = ("teacher" if teacher else "student") + ".backbone."
     backbone = timm.create_model(recipe.architecture, pretrained=False, in_chans=1, num_classes=0)
-    own = {key.removeprefix(prefix): value for key, value in state["c2l"].items() if key.startswith(prefix)}
+    own = {key.removeprefix(prefix): value for key, value in state["method"].items() if key.startswith(prefix)}
     backbone.load_state_dict(own)
     if recipe.recalibrate:
         store = store or load_run_store(run_folder)

@@ -125,6 +125,8 @@ class Recipe:
     description: str = ""
     table: str = ""
     """The table and row of the paper that it is for, as in "Table 1, Bat. Mix."."""
+    method: Literal["c2l", "moco"] = "c2l"
+    """What is learnt: one file of `objectives/` each. `objective` is C2L's."""
     architecture: Literal["resnet18", "densenet121"] = "resnet18"
     sources: tuple[str, ...] = ()
     """What is trained on: "dataset:split"; "dataset", all of it but a split named "test"; "dataset:*", all of it.
@@ -194,6 +196,8 @@ class Recipe:
         for part in (self, self.objective, self.augment, self.restoration, self.optimizer):
             check_values(part)
         terms = self.objective.terms
+        own = self.method == "c2l" or self.objective == Objective()
+        check(own, self, "method", "c2l, where a key of [objective] is set")
         check(0 < len(terms) == len(set(terms)), self.objective, "terms", "one or more, each once")
         check(self.batch_size % self.batch_norm_group == 0, self, "batch_size", "a multiple of batch_norm_group")
         check(self.batch_size % self.mixup_blocks == 0, self, "mixup_blocks", "a divisor of batch_size")

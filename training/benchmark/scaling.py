@@ -33,6 +33,8 @@ def traffic(recipe: Recipe, processes: int) -> Traffic:
     """The bytes that each of so many processes receives in a step of a recipe."""
     objective = recipe.objective
     batches = bool({"clean", "feature"} & set(objective.terms)) + ("mixed" in objective.terms)
+    if recipe.method == "moco":
+        batches = 1
     others = batches * (recipe.batch_size - recipe.batch_size // processes)  # images of other processes
     value = 2 if recipe.precision == "bfloat16" else 4  # bytes of an image's or a key's number as it travels
     return Traffic(
