@@ -125,8 +125,8 @@ class Recipe:
     description: str = ""
     table: str = ""
     """The table and row of the paper that it is for, as in "Table 1, Bat. Mix."."""
-    method: Literal["c2l", "moco"] = "c2l"
-    """What is learnt: one file of `objectives/` each. `objective` is C2L's."""
+    method: Literal["c2l", "moco", "model_genesis"] = "c2l"
+    """What is learnt: one file of `objectives/` each. `objective` is C2L's, `restoration` Model Genesis'."""
     architecture: Literal["resnet18", "densenet121"] = "resnet18"
     sources: tuple[str, ...] = ()
     """What is trained on: "dataset:split"; "dataset", all of it but a split named "test"; "dataset:*", all of it.
@@ -198,6 +198,11 @@ class Recipe:
         terms = self.objective.terms
         own = self.method == "c2l" or self.objective == Objective()
         check(own, self, "method", "c2l, where a key of [objective] is set")
+        own = self.method == "model_genesis" or self.restoration == Restoration()
+        check(own, self, "method", "model_genesis, where a key of [restoration] is set")
+        alone = self.method == "model_genesis"  # one network, one view
+        check(not alone or self.views == "each_step", self, "views", "each_step, for Model Genesis")
+        check(not alone or self.exported == "student", self, "exported", "student, for Model Genesis has no teacher")
         check(0 < len(terms) == len(set(terms)), self.objective, "terms", "one or more, each once")
         check(self.batch_size % self.batch_norm_group == 0, self, "batch_size", "a multiple of batch_norm_group")
         check(self.batch_size % self.mixup_blocks == 0, self, "mixup_blocks", "a divisor of batch_size")
