@@ -22,7 +22,7 @@ from c2l_models.training.restoration import (
     spoilt_and_whole,
 )
 
-RECIPE = Recipe("restored", size=40, restoration=Restoration(shuffle_windows=60))
+RECIPE = Recipe("restored", method="model_genesis", size=40, restoration=Restoration(shuffle_windows=60))
 
 
 def seeded(seed=0):
