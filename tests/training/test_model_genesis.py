@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import c2l_models
 from c2l_models import phantom
-from c2l_models.errors import RecipeError
+from c2l_models.errors import RecipeError, RunError
 from c2l_models.training import checkpoint, log
 from c2l_models.training.contact_sheet import draw_first_batch, look
 from c2l_models.training.distributed import World
@@ -218,3 +218,5 @@ def test_an_export_is_the_encoder_alone(recipe, tiny_store, tmp_path):
     own = model.state_dict()["layer4.1.conv2.weight"]
     torch.testing.assert_close(own, state["student.backbone.layer4.1.conv2.weight"], rtol=1e-3, atol=1e-4)
     assert model.eval()(torch.randn(1, 1, 32, 32)).shape == (1, 512)
+    with pytest.raises(RunError, match="model_genesis, which has no teacher"):
+        export_run(run, tmp_path / "teacher.safetensors", tiny_store, teacher=True)
