@@ -14,6 +14,7 @@ from . import mixup
 from .augment import Draws
 from .objectives.c2l import C2L
 from .objectives.method import Method
+from .objectives.model_genesis import ModelGenesis
 
 TILE, GAP, MARGIN = 176, 12, 32  # pixels
 TITLE, TEXT, LINE = 22, 14, 20
@@ -61,7 +62,7 @@ def draw_first_batch(
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN - 8), recipe.name, LIGHT, ImageFont.load_default(TITLE))
     below = MARGIN - 8 + TITLE + GAP // 2
-    pen.text((MARGIN, below), "the first batch, as student and teacher see it", DIM, ImageFont.load_default(TEXT))
+    pen.text((MARGIN, below), "the first batch, as the networks see it", DIM, ImageFont.load_default(TEXT))
     for i, column in enumerate(columns):
         _draw_column(sheet, pen, column, MARGIN + i * (TILE + GAP), top)
     sheet.save(path)
@@ -80,6 +81,10 @@ def look(
         return (normalised[:count] * recipe.std + recipe.mean).clamp(0, 1).cpu()
 
     columns = [Column("film", "in the store", images[:count].cpu() / 255, _names(range(count)))]
+    if isinstance(method, ModelGenesis):
+        spoilt, whole = views
+        columns.append(Column("view", "to be restored", whole[:count].cpu(), [""] * count))
+        return [*columns, Column("spoilt view", "for the network", shown(spoilt), [""] * count)]
     for i, (view, network) in enumerate(zip(views, ("for the student", "for the teacher"), strict=True)):
         columns.append(Column(f"view {i + 1}", network, shown(view), [""] * count))
     if not isinstance(method, C2L) or terms == {"clean"}:

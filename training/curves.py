@@ -17,8 +17,9 @@ def draw_curves(run_folder: Path) -> Path:
     probes = [line for line in lines if line["kind"] == "probe"]
     steps = [line["step"] for line in train]
     figure, axes = pyplot.subplots(2, 2, figsize=(10, 6), sharex=True, layout="constrained")
+    losses = {"loss": "loss", "loss_a": "A", "loss_m": "M (two terms)", "given": "of the spoilt views as they are"}
     panels = (
-        (axes[0, 0], "loss, mean over the batch", {"loss": "loss", "loss_a": "A", "loss_m": "M (two terms)"}),
+        (axes[0, 0], "loss, mean over the batch", losses),
         (axes[0, 1], "contrast", {"top1": "top-1 of the contrast", "spread": "feature spread (1: even)"}),
         (axes[1, 1], "learning rate", {"lr": "learning rate"}),
     )

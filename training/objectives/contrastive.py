@@ -88,9 +88,6 @@ class Contrastive(Method):
         within = [figures[name] <= count * limit for name, count in self.CONTRASTS.items()]
         return torch.stack([figures["loss"].isfinite(), *within]).all(dim=0)
 
-    def _autocast(self, x: Tensor) -> torch.autocast:
-        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
-
 
 def contrast(query: Tensor, key: Tensor, past: Tensor, temperature: float) -> Tensor:
     """CE({q·k, q·Q}, gt) with gt = {1, 0, …, 0}: query, key [B, D], past [B, N] inner products."""

@@ -60,3 +60,6 @@ class Method(nn.Module):
     def sound(self, figures: Mapping[str, Tensor]) -> Tensor:
         """Whether each of some steps was one that a sane run can have, bool [steps], from what was logged of them."""
         return figures["loss"].isfinite()
+
+    def _autocast(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
