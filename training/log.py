@@ -121,8 +121,9 @@ class RunLog:
         means = dict(zip(group.names, group.read().mean(dim=0).tolist(), strict=True))
         speed = group.speed()
         self._write("train", step, {"epoch": epoch, "lr": lr, **means, **speed})
+        contrast = f"top-1 {means['top1']:.2f}  " if "top1" in means else ""
         shown = (
-            f"loss {means['loss']:.3f}  top-1 {means['top1']:.2f}  {speed['images_per_second']:.0f} images/s  "
+            f"loss {means['loss']:.3f}  {contrast}{speed['images_per_second']:.0f} images/s  "
             f"{speed['data_wait']:.0%} waiting"
         )
         self._progress.update(self._task, figures=shown)
