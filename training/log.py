@@ -85,7 +85,13 @@ class RunLog:
     """
 
     def __init__(
-        self, folder: Path, total_steps: int, step: int = 0, writes: bool = True, progress: bool = True
+        self,
+        folder: Path,
+        total_steps: int,
+        step: int = 0,
+        writes: bool = True,
+        progress: bool = True,
+        what: str = "pretraining",
     ) -> None:
         """`step`: steps done; `writes`: whether this process is the one that writes and shows anything."""
         self.path = folder / NAME
@@ -105,7 +111,7 @@ class RunLog:
             console=Console(stderr=True),
             disable=not (writes and progress),
         )
-        self._task = self._progress.add_task("pretraining", total=total_steps, completed=step, figures="")
+        self._task = self._progress.add_task(what, total=total_steps, completed=step, figures="")
 
     def __enter__(self) -> "RunLog":
         if not self._progress.disable:
@@ -131,8 +137,9 @@ class RunLog:
         means = dict(zip(group.names, group.read().mean(dim=0).tolist(), strict=True))
         speed = group.speed()
         self._write("train", step, {"epoch": epoch, "lr": lr, **means, **speed})
+        contrast = f"top-1 {means['top1']:.2f}  " if "top1" in means else ""
         shown = (
-            f"loss {means['loss']:.3f}  top-1 {means['top1']:.2f}  {speed['images_per_second']:.0f} images/s  "
+            f"loss {means['loss']:.3f}  {contrast}{speed['images_per_second']:.0f} images/s  "
             f"{speed['data_wait']:.0%} waiting"
         )
         self._progress.update(self._task, figures=shown)
