@@ -1,5 +1,7 @@
 """torchvision's RetinaNet, of one class, on the network that a start gives."""
 
+from typing import Any
+
 import torch
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
@@ -31,7 +33,8 @@ def build_detector(start: Start, size: int, seed: int = 0) -> RetinaNet:
     """
     if start.architecture not in ARCHITECTURES:
         raise C2LError(f"{start.name} is a {start.architecture}; detection wants one of: {', '.join(ARCHITECTURES)}")
-    widths = {info["module"]: info["num_chs"] for info in start.network.feature_info}
+    layers: Any = start.network.feature_info
+    widths = {layer["module"]: layer["num_chs"] for layer in layers}
     torch.manual_seed(seed)
     backbone = BackboneWithFPN(
         start.network,

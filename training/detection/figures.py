@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torchmetrics.detection import MeanAveragePrecision
 
 from ..evaluation.challenge import CONFIDENCES, Predicted, image_scores
 from ..evaluation.figures import Figures, Floats, resampled
@@ -55,8 +56,6 @@ def measure_boxes(
 
 def coco_ap(predictions: Sequence[Predicted], boxes: Sequence[Floats]) -> Floats:
     """COCO's AP (over IoU 0.50 … 0.95) and AP50, [2], of one class; NaN where no image has a box."""
-    from torchmetrics.detection import MeanAveragePrecision
-
     if not any(map(len, boxes)):
         return np.full(2, np.nan)
     metric = MeanAveragePrecision()

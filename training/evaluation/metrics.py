@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from c2l_models.errors import C2LError
 
+from .challenge import rsna_map
 from .figures import Difference, Estimate, Floats, estimate, resampled
 
-__all__ = ["Auroc", "Difference", "Estimate", "Mask", "auroc", "average", "paired_difference"]
+__all__ = ["Auroc", "Difference", "Estimate", "Mask", "auroc", "average", "paired_difference", "rsna_map"]
 
 Mask = NDArray[np.bool_]
 
