@@ -63,8 +63,10 @@ def train(
         detector.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
     )
     group, first, seconds = StepGroup(), 0, 0.0
+    damaged: tuple[str, ...] = ()
     if checkpoint.exists(folder):
-        state = checkpoint.load(folder).state
+        loaded = checkpoint.load(folder)
+        state, damaged = loaded.state, loaded.passed_over
         detector.load_state_dict(state["detector"])
         optimizer.load_state_dict(state["optimizer"])
         group.load_state_dict(state["group"])
@@ -79,6 +81,8 @@ def train(
         checkpoint.save(folder, state, step, KEEP)
 
     with stop_requests() as request, RunLog(folder, total, first, True, progress, "training") as log:
+        for reason in damaged:
+            log.write_note(first, reason)
         for step in range(first, total):
             lr = settings.lr_at(step, total)
             batch = positions[batch_of(step, len(positions), settings)]

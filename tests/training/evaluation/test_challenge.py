@@ -58,7 +58,7 @@ def test_a_surer_prediction_takes_the_box_that_another_needs():
     """The first overlaps both boxes and takes the nearer one; the second, which only fits that one, goes without."""
     left, right = (0, 0, 100, 100), (0, 40, 100, 140)
     between, exact = (0, 10, 100, 110), (0, 0, 100, 100)  # `between`: IoU 90/110 with left, 70/130 with right
-    # Up to 0.50 both boxes could have been hit; taken greedily, `exact` fits right with IoU 60/140 = 0.43 at 0.40 alone.
+    # Up to 0.50 both could have been hit; taken greedily, `exact` is left with right: IoU 60/140, a hit at 0.40 alone.
     wanted = (1 * 2 / 2 + 7 * 1 / 3) / 8
     assert rsna_map([predicted((0.9, between), (0.8, exact))], [true(left, right)], 0.5) == pytest.approx(wanted)
 
@@ -75,17 +75,19 @@ corner = st.integers(-2, 8)
 side = st.integers(0, 6)
 a_box = st.tuples(corner, corner, side, side).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
 image = st.tuples(
-    st.lists(st.tuples(st.sampled_from([0.1, 0.25, 0.5, 0.5, 0.7, 0.9]), a_box), max_size=6), st.lists(a_box, max_size=4)
+    st.lists(st.tuples(st.sampled_from([0.1, 0.25, 0.5, 0.5, 0.7, 0.9]), a_box), max_size=6),
+    st.lists(a_box, max_size=4),
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(image, min_size=1, max_size=4))
 def test_against_an_explicit_loop(images):
     """Small whole numbers: equal confidences, equal overlaps, boxes of no area and overlaps at a threshold abound."""
     found, boxes = [pairs for pairs, _ in images], [of_image for _, of_image in images]
     scores = image_scores([predicted(*pairs) for pairs in found], [true(*b) for b in boxes], CONFIDENCES)
-    for k, confidence in enumerate(CONFIDENCES):
+    for k in (0, 3, 6):
+        confidence = CONFIDENCES[k]
         wanted = [oracle.image_score(*pair, confidence) for pair in zip(found, boxes, strict=True)]
         np.testing.assert_allclose(scores[:, k], [math.nan if w is None else w for w in wanted], atol=1e-12)
         mean = oracle.mean_score(found, boxes, confidence)
