@@ -11,8 +11,10 @@ from torch import Tensor
 from c2l_models.search import BACKGROUND, DIM, FRAME, LIGHT
 
 from . import mixup
-from .augment import Draws, two_views
+from .augment import Draws
 from .objectives.c2l import C2L
+from .objectives.method import Method
+from .objectives.model_genesis import ModelGenesis
 
 TILE, GAP, MARGIN = 176, 12, 32  # pixels
 TITLE, TEXT, LINE = 22, 14, 20
@@ -35,27 +37,32 @@ class Column:
 
 
 def draw_first_batch(
-    path: Path, images: Tensor, c2l: C2L, generator: torch.Generator, draws: Draws | None = None, count: int = 8
+    path: Path,
+    images: Tensor,
+    method: Method,
+    generator: torch.Generator,
+    draws: Draws | None = None,
+    count: int = 8,
 ) -> Path:
     """Draw the batch's first images as a PNG, a row each; nothing on it names a film or a patient.
 
     Args:
         path: is written.
         images: uint8 [B, 1, S, S], this process's part of the batch.
-        c2l: gives recipe and processes, and draws the mixture; is not changed.
+        method: gives recipe and processes, and draws the mixture; is not changed.
         generator: in the state in which the step will find it.
         draws: the views' augmentation, where the step does not draw it.
         count: images shown.
     """
-    recipe = c2l.recipe
-    columns = look(images, c2l, generator, draws, count)
+    recipe = method.recipe
+    columns = look(images, method, generator, draws, count)
     width = 2 * MARGIN + len(columns) * (TILE + GAP) - GAP
     top = MARGIN + TITLE + 3 * LINE + 3 * GAP
     sheet = Image.new("RGB", (width, top + len(columns[0].films) * (TILE + LINE + GAP) + MARGIN - GAP), BACKGROUND)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN - 8), recipe.name, LIGHT, ImageFont.load_default(TITLE))
     below = MARGIN - 8 + TITLE + GAP // 2
-    pen.text((MARGIN, below), "the first batch, as student and teacher see it", DIM, ImageFont.load_default(TEXT))
+    pen.text((MARGIN, below), "the first batch, as the networks see it", DIM, ImageFont.load_default(TEXT))
     for i, column in enumerate(columns):
         _draw_column(sheet, pen, column, MARGIN + i * (TILE + GAP), top)
     sheet.save(path)
@@ -63,24 +70,28 @@ def draw_first_batch(
 
 
 def look(
-    images: Tensor, c2l: C2L, generator: torch.Generator, draws: Draws | None = None, count: int = 8
+    images: Tensor, method: Method, generator: torch.Generator, draws: Draws | None = None, count: int = 8
 ) -> list[Column]:
     """What a step makes of its first `count` images, in the order in which it draws; arguments as above."""
-    recipe, world, terms = c2l.recipe, c2l.world, set(c2l.recipe.objective.terms)
-    views = two_views(images, recipe, generator, world, draws)
+    recipe, world, terms = method.recipe, method.world, set(method.recipe.objective.terms)
+    views = method.views(images, generator, draws)
     count = min(count, len(images))
 
     def shown(normalised: Tensor) -> Tensor:
         return (normalised[:count] * recipe.std + recipe.mean).clamp(0, 1).cpu()
 
     columns = [Column("film", "in the store", images[:count].cpu() / 255, _names(range(count)))]
+    if isinstance(method, ModelGenesis):
+        spoilt, whole = views
+        columns.append(Column("view", "to be restored", whole[:count].cpu(), [""] * count))
+        return [*columns, Column("spoilt view", "for the network", shown(spoilt), [""] * count)]
     for i, (view, network) in enumerate(zip(views, ("for the student", "for the teacher"), strict=True)):
         columns.append(Column(f"view {i + 1}", network, shown(view), [""] * count))
-    if terms == {"clean"}:
+    if not isinstance(method, C2L) or terms == {"clean"}:
         return columns
-    m1 = m2 = c2l.draw_mix(len(images), generator).block(world)
+    m1 = m2 = method.draw_mix(len(images), generator).block(world)
     if recipe.objective.mixup == "separate":
-        m2 = c2l.draw_mix(len(images), generator).block(world)
+        m2 = method.draw_mix(len(images), generator).block(world)
     mixtures = [(views[0], m1, "for the student"), (views[1], m2, "for the teacher")]
     for i, (view, m, network) in enumerate(mixtures if "mixed" in terms else mixtures[:1]):
         partners = m.permutation[:count].tolist()

@@ -17,16 +17,20 @@ def draw_curves(run_folder: Path) -> Path:
     probes = [line for line in lines if line["kind"] == "probe"]
     steps = [line["step"] for line in train]
     figure, axes = pyplot.subplots(2, 2, figsize=(10, 6), sharex=True, layout="constrained")
+    losses = {"loss": "loss", "loss_a": "A", "loss_m": "M (two terms)", "given": "of the spoilt views as they are"}
     panels = (
-        (axes[0, 0], "loss, mean over the batch", {"loss": "(A + M) / 3", "loss_a": "A", "loss_m": "M (two terms)"}),
+        (axes[0, 0], "loss, mean over the batch", losses),
         (axes[0, 1], "contrast", {"top1": "top-1 of the contrast", "spread": "feature spread (1: even)"}),
         (axes[1, 1], "learning rate", {"lr": "learning rate"}),
     )
     for axis, title, curves in panels:
         for key, label in curves.items():
+            if train and key not in train[0]:  # of another method
+                continue
             axis.plot(steps, [line[key] for line in train], "." if len(steps) == 1 else "-", label=label)
         axis.set_title(title, loc="left", fontsize=10)
-        axis.legend(frameon=False, fontsize=8)
+        if axis.lines:
+            axis.legend(frameon=False, fontsize=8)
     axes[0, 1].set_ylim(0, 1.05)
     axes[1, 0].set_title("k-NN AUROC, held-out training patients", loc="left", fontsize=10)
     tasks = sorted({key for line in probes for key in line} - {"kind", "step", "epoch"})

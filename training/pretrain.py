@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from c2l_models.errors import RunError
 
-from .augment import Draws, draw_two, two_views
+from .augment import Draws, draw_two
 from .batches import batches, training_rows
 from .distributed import World, join, unwrap
 from .image_store import ImageStore
 from .interruption import stop_requests
 from .log import RunLog
-from .networks import update_teacher
-from .objectives.c2l import C2L, Step
+from .objectives.method import Method, MethodStep
 from .recipe import Recipe
 from .run import Run
 from .watch import Watch
@@ -80,24 +79,23 @@ def train_step(
     batch: Tensor,
     generator: torch.Generator,
     draws: Draws | None = None,
-) -> Step:
+) -> MethodStep:
     """One iteration of Algorithm 1.
 
     Args:
-        model: student, teacher and queue (`C2L`, wrapped where there are several processes); all three are changed.
+        model: student, teacher and queue (a `Method`, wrapped where there are several processes); all are changed.
         optimizer: of the student's parameters.
         batch: X, uint8 [B, 1, S, S], this process's part.
         generator: on the batch's device, in the same state on every process; all chance comes from it.
         draws: the views' augmentation, where it is not drawn anew.
     """
-    c2l: C2L = unwrap(model)
-    x1_a, x2_a = two_views(batch, c2l.recipe, generator, c2l.world, draws)  # line 1
-    step: Step = model(x1_a, x2_a, generator)  # lines 2, 7 to 15
+    method: Method = unwrap(model)
+    views = method.views(batch, generator, draws)  # line 1
+    step: MethodStep = model(*views, generator)  # lines 2, 7 to 15
     optimizer.zero_grad()
     step.loss.total.backward()  # line 16
     optimizer.step()
-    update_teacher(c2l.teacher, c2l.student, c2l.recipe.teacher_momentum)  # line 17
-    c2l.queue.insert(*step.keys)  # line 18
+    method.after_step(step)  # lines 17 and 18
     return step
 
 

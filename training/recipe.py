@@ -45,6 +45,37 @@ class Augment:
 
 
 @dataclass(frozen=True)
+class Restoration:
+    """What is done to the views that Model Genesis restores: Zhou et al., Models Genesis (MICCAI 2019).
+
+    The values are those of its published code, which is for volumes, on two axes; where they cannot be, it is said.
+    """
+
+    shuffle: float = 0.5
+    """Probability of local pixel shuffling."""
+    shuffle_windows: int = 600
+    """Windows that are shuffled in such a view. Ours: they cover it 1.6 to 1.8 times over; the published code's
+    10,000 do so 1.9 times with its volumes."""
+    shuffle_side: float = 0.1
+    """Longest side of a window, as a share of the view's; the shortest is one pixel."""
+    bend: float = 0.9
+    """Probability that intensities go through a random Bézier curve, which rises or falls, each half of the time."""
+    paint: float = 0.9
+    """Probability of in-painting or out-painting."""
+    paint_inside: float = 0.2
+    """Probability of in-painting where there is either."""
+    blocks: int = 5
+    """Blocks to paint in or to leave, at most."""
+    another_block: float = 0.95
+    """Probability of each further block up to `blocks`, and of in-painting's first."""
+    inside_side: tuple[float, float] = (1 / 6, 1 / 3)
+    """Shortest and longest side of a block to paint in, as shares of the view's. It may lie anywhere (the published
+    code leaves three pixels at the border)."""
+    outside_side: tuple[float, float] = (3 / 7, 4 / 7)
+    """The same of a block that out-painting leaves."""
+
+
+@dataclass(frozen=True)
 class Objective:
     """What is contrasted, and how: the defaults are the method, all else an ablation or a reading of the paper.
 
@@ -94,6 +125,8 @@ class Recipe:
     description: str = ""
     table: str = ""
     """The table and row of the paper that it is for, as in "Table 1, Bat. Mix."."""
+    method: Literal["c2l", "moco", "model_genesis"] = "c2l"
+    """What is learnt: one file of `objectives/` each. `objective` is C2L's, `restoration` Model Genesis'."""
     architecture: Literal["resnet18", "densenet121"] = "resnet18"
     sources: tuple[str, ...] = ()
     """What is trained on: "dataset:split"; "dataset", all of it but a split named "test"; "dataset:*", all of it.
@@ -139,6 +172,7 @@ class Recipe:
 
     objective: Objective = field(default_factory=Objective)
     augment: Augment = field(default_factory=Augment)
+    restoration: Restoration = field(default_factory=Restoration)
     optimizer: Optimizer = field(default_factory=Optimizer)
 
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -159,9 +193,16 @@ class Recipe:
     """Epochs between two k-NN probes; 0: none."""
 
     def __post_init__(self) -> None:
-        for part in (self, self.objective, self.augment, self.optimizer):
+        for part in (self, self.objective, self.augment, self.restoration, self.optimizer):
             check_values(part)
         terms = self.objective.terms
+        own = self.method == "c2l" or self.objective == Objective()
+        check(own, self, "method", "c2l, where a key of [objective] is set")
+        own = self.method == "model_genesis" or self.restoration == Restoration()
+        check(own, self, "method", "model_genesis, where a key of [restoration] is set")
+        alone = self.method == "model_genesis"  # one network, one view
+        check(not alone or self.views == "each_step", self, "views", "each_step, for Model Genesis")
+        check(not alone or self.exported == "student", self, "exported", "student, for Model Genesis has no teacher")
         check(0 < len(terms) == len(set(terms)), self.objective, "terms", "one or more, each once")
         check(self.batch_size % self.batch_norm_group == 0, self, "batch_size", "a multiple of batch_norm_group")
         check(self.batch_size % self.mixup_blocks == 0, self, "mixup_blocks", "a divisor of batch_size")
@@ -178,7 +219,7 @@ class Recipe:
         return plain
 
 
-SECTIONS = {"objective": Objective, "augment": Augment, "optimizer": Optimizer}
+SECTIONS = {"objective": Objective, "augment": Augment, "restoration": Restoration, "optimizer": Optimizer}
 
 
 def list_recipes() -> list[str]:

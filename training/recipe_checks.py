@@ -11,13 +11,15 @@ _POSITIVE = {
     *("size", "std", "batch_size", "epochs", "feature_dim", "temperature", "queue_length", "mixup_alpha"),
     *("mixup_blocks", "batch_norm_group", "crop_scale", "crop_ratio", "lr_decay"),
     *("log_every", "checkpoint_every", "keep_checkpoints"),
+    *("shuffle_windows", "blocks"),
 }
 _NOT_NEGATIVE = {"seed", "probe_every", "rotation", "cutout_holes", "lr", "weight_decay", "lr_milestones"}
 _SHARE = {
     *("crop_scale", "brightness", "contrast", "flip", "jigsaw", "cutout_side"),
     *("teacher_momentum", "momentum", "hold_out", "projection_dropout"),
+    *("shuffle", "shuffle_side", "bend", "paint", "paint_inside", "another_block", "inside_side", "outside_side"),
 }
-_ASCENDING = {"crop_scale", "crop_ratio"}
+_ASCENDING = {"crop_scale", "crop_ratio", "inside_side", "outside_side"}
 
 
 def build(kind: Any, values: Any, where: str) -> Any:

@@ -22,7 +22,7 @@ class Run:
     """Networks, queue, optimizer and progress of a run, the same on every process.
 
     Attributes:
-        c2l: student, teacher and queue; `model` is the same, its gradients averaged over processes.
+        method: its networks and state; `model` is the same, its gradients averaged over processes.
         optimizer: SGD on the student's parameters.
         group: the figures of the steps since the last line of the log.
         step: steps done.
@@ -43,13 +43,13 @@ class Run:
         torch.backends.cudnn.benchmark = device.type == "cuda"  # shapes never change
         torch.manual_seed(_seed(recipe, "networks"))
         queue = torch.Generator().manual_seed(_seed(recipe, "queue"))
-        self.c2l = build(recipe, world, queue).to(device).to(memory_format=torch.channels_last).train()
+        self.method = build(recipe, world, queue).to(device).to(memory_format=torch.channels_last).train()
         if recipe.compile:
-            self.c2l.student.compile()
-            self.c2l.teacher.compile()
-        self.model = world.wrap(self.c2l, device)
+            for network in self.method.networks:
+                network.compile()
+        self.model = world.wrap(self.method, device)
         self.optimizer = torch.optim.SGD(
-            self.c2l.student.parameters(),
+            self.method.student.parameters(),
             lr=recipe.lr_at(0),
             momentum=recipe.optimizer.momentum,
             weight_decay=recipe.optimizer.weight_decay,
@@ -80,7 +80,7 @@ class Run:
         if loaded is None:
             self.save(must=True)
             return ()
-        self.c2l.load_state_dict(loaded.state["c2l"])
+        self.method.load_state_dict(loaded.state["method"])
         self.optimizer.load_state_dict(loaded.state["optimizer"])
         self.group.load_state_dict(loaded.state["group"])
         self.step, self.best, self.best_step = (loaded.state[key] for key in ("step", "best", "best_step"))
@@ -114,7 +114,7 @@ class Run:
         """Rank 0 writes a checkpoint; gives what is to be told where it could not, or raises that if it `must`."""
         if not self.world.is_main:
             return ""
-        parts: dict[str, Any] = {"c2l": self.c2l, "optimizer": self.optimizer, "group": self.group}
+        parts: dict[str, Any] = {"method": self.method, "optimizer": self.optimizer, "group": self.group}
         state = {name: part.state_dict() for name, part in parts.items()}
         state |= {"step": self.step, "best": self.best, "best_step": self.best_step}
         try:

@@ -1,7 +1,6 @@
 """What happens between two steps: figures, checks, the log, probes, checkpoints, and whether to stop."""
 
 import json
-import math
 import time
 from contextlib import suppress
 
@@ -16,7 +15,7 @@ from .curves import draw_curves
 from .evaluation.monitor import KnnMonitor
 from .interruption import StopRequest
 from .log import RunLog
-from .objectives.c2l import Step
+from .objectives.method import MethodStep
 from .run import Run
 
 FAILURE = "failure.json"
@@ -43,9 +42,9 @@ class Watch:
         if self.run.step == 0 and self.run.world.is_main:
             file = self.run.folder / "first_batch.png"
             with suppress(OSError):  # a full disk: no picture is worth a run
-                draw_first_batch(file, batch.images, self.run.c2l, self.run.seeded(0), draws)
+                draw_first_batch(file, batch.images, self.run.method, self.run.seeded(0), draws)
 
-    def ends(self, step: Step, batch: Batch, lr: float) -> bool:
+    def ends(self, step: MethodStep, batch: Batch, lr: float) -> bool:
         """After a step; says whether to stop here, with a checkpoint written.
 
         Raises:
@@ -93,7 +92,7 @@ class Watch:
         if self.monitor is None or not self.monitor.is_due(epoch):
             return
         with run.group.paused():
-            auroc = self.monitor(run.c2l.student.backbone)
+            auroc = self.monitor(run.method.student.backbone)
             run.probed(auroc)
             self.log.write_probe(run.step, epoch, auroc)
             with suppress(OSError):
@@ -108,14 +107,12 @@ class Watch:
         """
         run = self.run
         figures = run.group.read(run.world)
-        losses = figures[:, [run.group.names.index(name) for name in ("loss", "loss_a", "loss_m")]]
-        # A key no farther than at right angles cannot cost more, whatever the queue holds; loss_m has two terms.
-        limit = math.log(1 + run.recipe.queue_length) + 1 / run.recipe.temperature
-        sound = losses.isfinite().all(dim=1) & (losses[:, 1] <= limit) & (losses[:, 2] <= 2 * limit)
+        named = dict(zip(run.group.names, figures.T, strict=True))
+        sound = run.method.sound(named)
         if not sound.all():
             first = int(sound.int().argmin())
-            self._fail(run.step - len(sound) + first, f"the loss is {losses[first, 0]:g}")
-        weights = torch.stack(torch._foreach_norm(list(run.c2l.student.parameters())))
+            self._fail(run.step - len(sound) + first, f"the loss is {named['loss'][first]:g}")
+        weights = torch.stack(torch._foreach_norm(list(run.method.student.parameters())))
         if not weights.isfinite().all():
             self._fail(run.step - 1, "weights are not finite after it")
 

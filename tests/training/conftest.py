@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from c2l_models.training import pretrain as loop
 from c2l_models.training import watch
 from c2l_models.training.image_store import ImageStore, prepare
-from c2l_models.training.objectives import c2l
+from c2l_models.training.objectives import contrastive
 from c2l_models.training.recipe import Optimizer, Recipe
 
 TRAIN, TEST = 44, 20
@@ -104,6 +104,6 @@ class SmallEncoder(nn.Module):
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Student and teacher of one convolution, and no picture of the curves."""
-    monkeypatch.setattr(c2l, "Encoder", SmallEncoder)
+    monkeypatch.setattr(contrastive, "Encoder", SmallEncoder)
     monkeypatch.setattr(watch, "draw_curves", lambda run_folder: run_folder)
     monkeypatch.setattr(watch, "draw_first_batch", lambda *_: None)

@@ -18,7 +18,7 @@ from c2l_models.training import checkpoint
 from c2l_models.training.checkpoint import CheckpointNotWritten, exists, load, mark_best, save
 from c2l_models.training.recipe import Augment, Objective, Optimizer, Recipe
 
-STATE = {"step": 7, "c2l": {"weight": torch.arange(1000.0)}, "recipe": {"name": "x", "sources": ["a", "b"]}}
+STATE = {"step": 7, "method": {"weight": torch.arange(1000.0)}, "recipe": {"name": "x", "sources": ["a", "b"]}}
 
 
 def names(run):
@@ -50,8 +50,8 @@ def test_round_trip(tmp_path):
     assert exists(tmp_path)
     found = load(tmp_path)
     assert (found.path, found.passed_over) == (path, ())
-    assert torch.equal(found.state["c2l"].pop("weight"), torch.arange(1000.0))
-    assert found.state == {"step": 7, "c2l": {}, "recipe": {"name": "x", "sources": ["a", "b"]}}
+    assert torch.equal(found.state["method"].pop("weight"), torch.arange(1000.0))
+    assert found.state == {"step": 7, "method": {}, "recipe": {"name": "x", "sources": ["a", "b"]}}
     assert names(tmp_path) == [path.name]
 
 
@@ -355,6 +355,14 @@ def test_another_run_is_refused_key_by_key():
     for part in ("log_every", "queue_length", "brightness"):
         assert part not in message
     assert message.count("began with") == 7
+
+
+def test_a_run_from_before_a_key_or_a_section_was_there_goes_on():
+    older = identity(Recipe("x"))
+    del older["recipe"]["restoration"], older["recipe"]["method"], older["recipe"]["objective"]["shuffle_bn"]
+    checkpoint.check_same_run(older, identity(Recipe("x")))
+    with pytest.raises(RunError, match="method: began with 'c2l', now 'moco'"):
+        checkpoint.check_same_run(older, identity(replace(Recipe("x"), method="moco")))
 
 
 @pytest.mark.parametrize(

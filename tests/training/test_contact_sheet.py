@@ -12,7 +12,7 @@ from c2l_models.training import mixup
 from c2l_models.training.augment import draw_two, two_views
 from c2l_models.training.contact_sheet import GAP, LINE, MARGIN, TILE, draw_first_batch, look
 from c2l_models.training.distributed import ALONE, World
-from c2l_models.training.objectives import build, c2l
+from c2l_models.training.objectives import build, contrastive
 from c2l_models.training.recipe import Objective, Recipe
 
 RECIPE = Recipe("seen", size=16, batch_size=6, batch_norm_group=3, queue_length=19, feature_dim=5, mean=0.4, std=0.3)
@@ -31,7 +31,7 @@ class Small(nn.Module):
 
 @pytest.fixture
 def method(monkeypatch):
-    monkeypatch.setattr(c2l, "Encoder", Small)
+    monkeypatch.setattr(contrastive, "Encoder", Small)
     return lambda world=ALONE, **objective: build(replace(RECIPE, objective=Objective(**objective)), world)
 
 

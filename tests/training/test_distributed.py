@@ -149,7 +149,7 @@ def jobs(recipe, tiny_store, tmp_path_factory):
 
 def trained(dump):
     """Parameters and queue; batch norm's running statistics are each process's own, and used by none."""
-    return {name: value for name, value in dump["c2l"].items() if "running" not in name and "tracked" not in name}
+    return {name: value for name, value in dump["method"].items() if "running" not in name and "tracked" not in name}
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -249,8 +249,8 @@ def test_two_machines_start_a_killed_job_again_from_its_checkpoint(jobs, recipe,
     assert marker.exists()
     again, whole = (checkpoint.load(folder / "run").state for folder in (tmp_path / "job", jobs[2][0]))
     assert again["step"] == whole["step"] == STEPS
-    for name, value in whole["c2l"].items():
-        assert torch.equal(again["c2l"][name], value), name
+    for name, value in whole["method"].items():
+        assert torch.equal(again["method"][name], value), name
     assert without_timing(tmp_path / "job" / "run") == without_timing(jobs[2][0] / "run")
 
 
@@ -265,8 +265,8 @@ def test_a_signal_to_any_process_stops_them_all(jobs, recipe, tiny_store, tmp_pa
     assert resumed.returncode == 0, resumed.stderr
     assert (tmp_path / "job" / "run" / "backbone.safetensors").exists()
     again, whole = (checkpoint.load(folder / "run").state for folder in (tmp_path / "job", jobs[2][0]))
-    for name, value in whole["c2l"].items():
-        assert torch.equal(again["c2l"][name], value), name
+    for name, value in whole["method"].items():
+        assert torch.equal(again["method"][name], value), name
     assert without_timing(tmp_path / "job" / "run") == without_timing(jobs[2][0] / "run")
 
 

@@ -31,7 +31,7 @@ def films(store, split):
 def trained(run, store, which):
     """The run's network in float32 with the statistics of all training films, made without the code under test."""
     network = timm.create_model("resnet18", pretrained=False, in_chans=1, num_classes=0)
-    state = checkpoint.load(run).state["c2l"]
+    state = checkpoint.load(run).state["method"]
     start = f"{which}.backbone."
     network.load_state_dict({key[len(start) :]: value for key, value in state.items() if key.startswith(start)})
     for module in network.modules():
@@ -121,7 +121,7 @@ def run_with(tiny_run, folder, step=0, **keys):
 
 def test_without_recalibration_the_statistics_are_the_trainings(tiny_run, tiny_store, tmp_path):
     backbone, _ = load_run_backbone(run_with(tiny_run, tmp_path / "run", recalibrate=False), tiny_store)
-    state = checkpoint.load(tiny_run).state["c2l"]
+    state = checkpoint.load(tiny_run).state["method"]
     assert not backbone.training
     for name, value in backbone.state_dict().items():
         assert torch.equal(value, state[f"student.backbone.{name}"]), name
@@ -131,7 +131,7 @@ def test_without_recalibration_the_statistics_are_the_trainings(tiny_run, tiny_s
 
 def test_the_recipe_says_whose_weights_unless_asked(tiny_run, tiny_store, tmp_path):
     run = run_with(tiny_run, tmp_path / "run", exported="teacher")
-    state = checkpoint.load(tiny_run).state["c2l"]
+    state = checkpoint.load(tiny_run).state["method"]
     for teacher, which in ((None, "teacher"), (False, "student"), (True, "teacher")):
         weight = load_run_backbone(run, tiny_store, teacher)[0].conv1.weight
         assert torch.equal(weight, state[f"{which}.backbone.conv1.weight"])
@@ -144,7 +144,7 @@ def test_the_best_checkpoint_where_it_is_asked_for(tiny_run, tiny_store, tmp_pat
     checkpoint.mark_best(run, checkpoint.load(run).path)
     checkpoint.save(run, checkpoint.load(tiny_run).state, 2, keep=3)  # a later one, of the student
     last, best = (load_run_backbone(run, tiny_store, best=best)[0].conv1.weight for best in (False, True))
-    state = checkpoint.load(tiny_run).state["c2l"]
+    state = checkpoint.load(tiny_run).state["method"]
     assert torch.equal(last, state["student.backbone.conv1.weight"])
     assert torch.equal(best, state["teacher.backbone.conv1.weight"])
     export_run(run, tmp_path / "best.safetensors", tiny_store, best=True)

@@ -95,7 +95,7 @@ def outcome(tiny_recipe, tiny_store, tmp_path_factory):
             recipe = with_value(usual, key, value) if key else usual
             folder = tmp_path_factory.mktemp("notes") / "run"
             loop.pretrain(recipe, tiny_store, folder, "cpu", progress=False)
-            state, (backbone, _) = checkpoint.load(folder).state["c2l"], load_run_backbone(folder, tiny_store)
+            state, (backbone, _) = checkpoint.load(folder).state["method"], load_run_backbone(folder, tiny_store)
             known[key] = [flat(state.values()), flat(backbone.state_dict().values())]
         return known[key]
 

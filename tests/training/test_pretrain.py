@@ -52,7 +52,7 @@ def test_one_step_in_the_papers_order(tiny_recipe, tiny_store, tmp_path):
     run = pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", max_seconds=0, progress=False)
     state = checkpoint.load(run).state
     assert state["step"] == 1
-    after = state["c2l"]
+    after = state["method"]
 
     def seed(kind, number):
         return int(np.random.SeedSequence((tiny_recipe.seed, kind, number, 0)).generate_state(1, np.uint64)[0])
@@ -122,7 +122,7 @@ def test_compiled_networks_have_the_same_names_and_numbers(tiny_recipe, tiny_sto
         ALONE,
         torch.device("cpu"),
     )
-    assert compiled == [run.c2l.student, run.c2l.teacher]
+    assert compiled == [run.method.student, run.method.teacher]
 
 
 # A whole run
@@ -168,9 +168,9 @@ def test_a_runs_log(tiny_run):
 def test_a_finished_checkpoint(tiny_run):
     state = checkpoint.load(tiny_run).state
     assert state["step"] == 10
-    assert state["c2l"]["queue.pointer"] == 10 * 24 % 37
-    torch.testing.assert_close(state["c2l"]["queue.keys"].norm(dim=1), torch.ones(37))
-    moved = state["c2l"]["student.backbone.conv1.weight"] - state["c2l"]["teacher.backbone.conv1.weight"]
+    assert state["method"]["queue.pointer"] == 10 * 24 % 37
+    torch.testing.assert_close(state["method"]["queue.keys"].norm(dim=1), torch.ones(37))
+    moved = state["method"]["student.backbone.conv1.weight"] - state["method"]["teacher.backbone.conv1.weight"]
     assert moved.abs().max() > 0
     files = sorted(path.name[:14] for path in (tiny_run / "checkpoints").iterdir())
     assert files == ["best-step-0000", "step-000000005", "step-000000007", "step-000000010"]
@@ -210,11 +210,12 @@ from pathlib import Path
 import torch
 from c2l_models.training import pretrain
 from c2l_models.training.image_store import ImageStore
+from c2l_models.training.objectives import contrastive
 from c2l_models.training.recipe import from_dict
 
 torch.set_num_threads(1)
 store, run, recipe, steps = sys.argv[1:]
-draw, drawn = pretrain.two_views, 0
+draw, drawn = contrastive.two_views, -1  # once for the picture of the first batch
 
 def two_views(*arguments):
     global drawn
@@ -223,7 +224,7 @@ def two_views(*arguments):
     drawn += 1
     return draw(*arguments)
 
-pretrain.two_views = two_views
+contrastive.two_views = two_views
 pretrain.pretrain(from_dict(json.loads(recipe)), ImageStore.open(store), Path(run), "cpu", progress=False)
 """
 
@@ -247,10 +248,10 @@ def killed_run(tiny_recipe, tiny_store, tiny_run, tmp_path_factory):
 
 def test_a_killed_run_goes_on_to_the_same_bits(killed_run, tiny_run):
     killed, whole = checkpoint.load(killed_run).state, checkpoint.load(tiny_run).state
-    assert {"c2l", "optimizer", "group", "step", "best"} <= killed.keys()
-    assert any(name.startswith("student.") for name in killed["c2l"])
-    assert any(name.startswith("teacher.") for name in killed["c2l"])
-    assert {"queue.keys", "queue.pointer"} <= killed["c2l"].keys()
+    assert {"method", "optimizer", "group", "step", "best"} <= killed.keys()
+    assert any(name.startswith("student.") for name in killed["method"])
+    assert any(name.startswith("teacher.") for name in killed["method"])
+    assert {"queue.keys", "queue.pointer"} <= killed["method"].keys()
     same(killed, whole)
 
 
@@ -335,7 +336,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tiny_store, tmp_pa
     order = epoch_order(training_rows(tiny_recipe, tiny_store), tiny_recipe, 0)
     assert failure["rows"] == order[(failure["step"] - 1) * 8 : failure["step"] * 8].tolist()
     assert failure["paths"] == [tiny_store.index["path"][row].as_py() for row in failure["rows"]]
-    assert all(torch.isfinite(value).all() for value in state["c2l"].values())
+    assert all(torch.isfinite(value).all() for value in state["method"].values())
 
 
 @pytest.mark.usefixtures("small_networks")
@@ -344,7 +345,7 @@ def test_a_run_killed_before_its_first_step_can_go_on(tiny_recipe, tiny_store, t
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("c2l_models.training.pretrain.two_views", killed)
+        patch.setattr("c2l_models.training.objectives.contrastive.two_views", killed)
         with pytest.raises(KeyboardInterrupt):
             pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
     resumed = pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", resume=True, progress=False)

@@ -78,7 +78,7 @@ def test_the_worst_that_a_sane_run_can_have_is_let_pass(run, tiny_recipe, tiny_s
 def test_weights_that_are_not_finite_are_noticed_where_the_loss_is(run, tiny_recipe, tiny_store):
     add(run)
     with torch.no_grad():
-        next(run.c2l.student.parameters())[0] = math.inf
+        next(run.method.student.parameters())[0] = math.inf
     with pytest.raises(RunError, match="step 1: weights are not finite"):
         check_sound(run)
 

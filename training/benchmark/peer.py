@@ -138,8 +138,8 @@ def time_peer(
     """
     if peer_python is None or not peer_python.is_file():
         raise C2LError(f"no interpreter for the peer at {peer_python}; {INSTALL}")
-    recipe = replace(recipe, batch_size=batch_size, size=size, objective=Objective())
-    moco = replace(recipe, objective=Objective(terms=("clean",)))
+    recipe = replace(recipe, batch_size=batch_size, size=size, method="c2l", objective=Objective())
+    moco = replace(recipe, method="moco")
     workers = (os.cpu_count() or 1) if workers is None else workers
     place, before = pick_device(device), load_average()
     with tempfile.TemporaryDirectory() as folder:

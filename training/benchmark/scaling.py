@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from rich.table import Table
+from torch import nn
 
 from ..networks import Encoder
+from ..objectives.model_genesis import Restorer
 from ..recipe import Recipe
 
 
@@ -33,6 +35,8 @@ def traffic(recipe: Recipe, processes: int) -> Traffic:
     """The bytes that each of so many processes receives in a step of a recipe."""
     objective = recipe.objective
     batches = bool({"clean", "feature"} & set(objective.terms)) + ("mixed" in objective.terms)
+    if recipe.method != "c2l":
+        batches = int(recipe.method == "moco")  # Model Genesis has no teacher
     others = batches * (recipe.batch_size - recipe.batch_size // processes)  # images of other processes
     value = 2 if recipe.precision == "bfloat16" else 4  # bytes of an image's or a key's number as it travels
     return Traffic(
@@ -45,7 +49,9 @@ def traffic(recipe: Recipe, processes: int) -> Traffic:
 def parameters(recipe: Recipe) -> int:
     """How many numbers the student has."""
     with torch.device("meta"):
-        student = Encoder(recipe.architecture, recipe.feature_dim, recipe.projection)
+        student: nn.Module = Encoder(recipe.architecture, recipe.feature_dim, recipe.projection)
+        if recipe.method == "model_genesis":
+            student = Restorer(recipe.architecture)
     return sum(parameter.numel() for parameter in student.parameters())
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,8 @@ from ..augment import two_views
 from ..distributed import ALONE, pick_device
 from ..image_store import ImageStore
 from ..networks import in_groups, in_shuffled_groups, update_teacher
-from ..objectives.c2l import c2l_loss, contrast_top1
+from ..objectives.c2l import C2L, c2l_loss
+from ..objectives.contrastive import contrast_top1
 from ..pretrain import train_step
 from ..recipe import Objective, Recipe
 from ..run import Run
@@ -135,7 +137,7 @@ def time_step(
     Raises:
         RecipeError: the recipe cannot have this batch size or view size, or is not the method itself.
     """
-    if recipe.objective != Objective():
+    if recipe.method != "c2l" or recipe.objective != Objective():
         raise RecipeError(f"recipe {recipe.name} departs from the method, and so from what the bare networks do here")
     recipe = replace(recipe, batch_size=batch_size, size=size, compile=False)
     place = pick_device(device)
@@ -180,7 +182,7 @@ def build_works(recipe: Recipe, device: torch.device) -> dict[str, Work]:
     """What is timed: "step", "bare", "grouped" (bare, but in the step's groups), then the step's other parts."""
     store = noise_store(recipe.size, device)
     run = still_run(recipe, store, device)
-    c2l, generator = run.c2l, run.seeded(0)
+    c2l, generator = cast(C2L, run.method), run.seeded(0)
     rows = torch.randint(STORE_IMAGES, (recipe.batch_size,), generator=generator, device=device)
 
     batch = store[rows]

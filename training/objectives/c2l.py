@@ -1,19 +1,18 @@
-"""C2L, "Comparing to Learn": Algorithm 1, lines 2, 5 and 7 to 15, line by line.
+"""C2L, "Comparing to Learn": Algorithm 1, lines 2 and 7 to 15, line by line.
 
-In MoCo's words the student is the query encoder and the teacher the key encoder.
+Lines 1, 3, 5, 17 and 18 are what it shares with MoCo: contrastive.py.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from .. import mixup
-from ..distributed import ALONE, World
-from ..memory_queue import MemoryQueue
-from ..networks import Encoder, in_groups, in_shuffled_groups
-from ..recipe import Recipe
+from .contrastive import Contrastive, Step, contrast, contrast_top1
+
+__all__ = ["C2L", "C2LLoss", "c2l_loss"]
 
 
 class C2LLoss(NamedTuple):
@@ -24,37 +23,10 @@ class C2LLoss(NamedTuple):
     loss_m: Tensor
 
 
-class Step(NamedTuple):
-    """What one forward pass gives: the loss, the features that go into Q (line 18), and how the contrast fares.
+class C2L(Contrastive):
+    """Three contrasts: of the clean views, of the mixed views, and of the mixed view with the mixed features."""
 
-    Loss and top1 are of this process's rows; the keys, float32 [W B, D] each, are of every process's.
-    """
-
-    loss: C2LLoss
-    keys: tuple[Tensor, ...]
-    top1: Tensor
-
-    def figures(self) -> dict[str, Tensor]:
-        """What is logged, left on its device. Spread: 0 where all features are one, 1 where they are even."""
-        keys = self.keys[0]
-        spread = keys.std(dim=0).mean() * keys.shape[1] ** 0.5
-        loss, loss_a, loss_m = self.loss
-        return {"loss": loss, "loss_a": loss_a, "loss_m": loss_m, "top1": self.top1, "spread": spread}
-
-
-class C2L(nn.Module):
-    """Student, teacher and memory queue, the same on every process."""
-
-    def __init__(self, recipe: Recipe, generator: torch.Generator | None = None, world: World = ALONE) -> None:
-        """`generator`: a CPU generator for the queue's first content; `world`: the processes."""
-        super().__init__()
-        self.recipe, self.world = recipe, world
-        projection = (recipe.feature_dim, recipe.projection, recipe.projection_dropout)
-        self.student = Encoder(recipe.architecture, *projection)  # line 3
-        self.teacher = Encoder(recipe.architecture, *projection)
-        self.teacher.load_state_dict(self.student.state_dict())
-        self.teacher.requires_grad_(False)
-        self.queue = MemoryQueue(recipe.queue_length, recipe.feature_dim, generator)  # line 5
+    CONTRASTS: ClassVar = {"loss_a": 1, "loss_m": 2}
 
     def forward(self, x1_a: Tensor, x2_a: Tensor, generator: torch.Generator) -> Step:
         """Lines 2 and 7 to 15 for two augmented batches.
@@ -84,26 +56,6 @@ class C2L(nn.Module):
         recipe, size = self.recipe, self.world.size
         return mixup.draw(batch_size * size, recipe.mixup_alpha, generator, recipe.mixup_blocks)
 
-    def queries(self, x: Tensor) -> Tensor:
-        """The student's features of images [B, 1, S, S], float32 [B, D], not normalised."""
-        with self._autocast(x):
-            return in_groups(self.student, x, self.recipe.batch_norm_group).float()
-
-    @torch.no_grad()
-    def keys(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The teacher's features of every process's images [B, 1, S, S], float32 [W B, D], not normalised."""
-        if self.recipe.precision == "bfloat16":
-            x = x.bfloat16()  # as the first layer would, but before it goes to another process
-        with self._autocast(x):
-            return self.teach(x, generator).float()
-
-    def teach(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The teacher's forward pass with ShuffleBN: [B, 1, S, S] -> [W B, D]."""
-        return in_shuffled_groups(self.teacher, x, self.recipe.batch_norm_group, generator, self.world)
-
-    def _autocast(self, x: Tensor) -> torch.autocast:
-        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
-
 
 def c2l_loss(
     v1_a: Tensor, v1_m: Tensor, v2_a: Tensor, v2_m: Tensor, v_m: Tensor, queue: Tensor, temperature: float
@@ -124,17 +76,3 @@ def c2l_loss(
     past = v1_m @ queue.T  # shared by both terms of line 13
     loss_m = contrast(v1_m, v2_m, past, temperature) + contrast(v1_m, v_m, past, temperature)
     return C2LLoss((loss_a + loss_m) / 3, loss_a, loss_m)
-
-
-def contrast(query: Tensor, key: Tensor, past: Tensor, temperature: float) -> Tensor:
-    """CE({q·k, q·Q}, gt) with gt = {1, 0, …, 0}: query, key [B, D], past [B, N] inner products."""
-    present = (query * key).sum(dim=1, keepdim=True)
-    logits = torch.cat([present, past], dim=1) / temperature
-    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
-
-
-@torch.no_grad()
-def contrast_top1(query: Tensor, key: Tensor, queue: Tensor) -> Tensor:
-    """The share of queries [B, D] that are nearer to their key [B, D] than to any past feature [N, D]."""
-    present = (query * key).sum(dim=1)
-    return (present > (query @ queue.T).max(dim=1).values).float().mean()

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from .. import mixup
 from ..networks import in_groups
-from .c2l import C2L, C2LLoss, Step, contrast, contrast_top1
+from .c2l import C2L, C2LLoss
+from .contrastive import Step, contrast, contrast_top1
 
 
 class Variant(C2L):

@@ -16,10 +16,10 @@ from conftest import SmallEncoder
 
 from c2l_models.cli import main
 from c2l_models.training import export, pretrain, run, watch
-from c2l_models.training.objectives import c2l
+from c2l_models.training.objectives import contrastive
 
 torch.set_num_threads(1)
-c2l.Encoder = SmallEncoder
+contrastive.Encoder = SmallEncoder
 export.export_run = lambda run_folder, path, store: path.write_text("exported")
 watch.draw_curves = watch.draw_first_batch = lambda *_: None
 step = pretrain.train_step
@@ -59,5 +59,5 @@ try:
     main(["pretrain", *sys.argv[1:]])
 finally:
     if "DUMP" in os.environ and runs:
-        ends = {"c2l": runs[0].c2l.state_dict(), "losses": torch.stack(losses), "received": sum(received)}
+        ends = {"method": runs[0].method.state_dict(), "losses": torch.stack(losses), "received": sum(received)}
         torch.save(ends, Path(os.environ["DUMP"]) / f"rank{rank}.pt")

@@ -81,13 +81,13 @@ class Runs:
 
     def assert_same_networks(self, other):
         """Parameters and queue are those of another run, to the bit."""
-        same(self.state()["c2l"], other.state()["c2l"])
+        same(self.state()["method"], other.state()["method"])
 
     def assert_nothing_lost(self, whole):
         """Parameters, queue, optimizer, log and best one are those of the run that nothing happened to."""
         state, expected = self.state(), whole.state()
-        assert {"c2l", "optimizer", "step", "best"} <= state.keys()
-        assert "queue.keys" in state["c2l"]
+        assert {"method", "optimizer", "step", "best"} <= state.keys()
+        assert "queue.keys" in state["method"]
         same(state, expected)
         assert self.log() == whole.log()
         same(self.state(best=True), whole.state(best=True))

@@ -26,7 +26,7 @@ from c2l_models import cli
 from c2l_models.training import checkpoint, export, pretrain
 from c2l_models.training import watch as between
 from c2l_models.training.evaluation.monitor import KnnMonitor
-from c2l_models.training.objectives import c2l
+from c2l_models.training.objectives import contrastive
 from c2l_models.training.run import Run
 
 PHASES = {
@@ -187,7 +187,7 @@ def poison_weights(step: int) -> None:
 
 def poison_image(row: int) -> None:
     """A radiograph of the store that turns into NaN."""
-    make, views = pretrain.batches, pretrain.two_views
+    make, views = pretrain.batches, contrastive.two_views
     rows: Any = None
 
     def batches(*arguments: Any, **keywords: Any) -> Any:
@@ -201,7 +201,7 @@ def poison_image(row: int) -> None:
         x1[rows == row] = torch.nan
         return x1, x2
 
-    pretrain.batches, pretrain.two_views = batches, two_views
+    pretrain.batches, contrastive.two_views = batches, two_views
 
 
 FAULTS = {fault.__name__: fault for fault in (send_signal, slow_disk, little_room, poison_weights, poison_image)}
@@ -210,7 +210,7 @@ FAULTS = {fault.__name__: fault for fault in (send_signal, slow_disk, little_roo
 def run(arguments: list[str], faults: dict[str, Any], events: str, times: bool, pictures: bool) -> None:
     """The child: one run of `c2l pretrain`, timed or not, with its pictures or without."""
     torch.set_num_threads(1)
-    c2l.Encoder = SmallEncoder  # type: ignore[assignment, misc]
+    contrastive.Encoder = SmallEncoder  # type: ignore[assignment, misc]
     KnnMonitor.__call__ = varied(KnnMonitor.__call__)  # type: ignore[method-assign]
     if not pictures:
         between.draw_first_batch = between.draw_curves = lambda *_: None

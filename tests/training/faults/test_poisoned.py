@@ -23,7 +23,7 @@ def assert_stopped_at(runs, step, recipe, store):
     for path in runs.files():
         state = torch.load(path, weights_only=True)
         assert state["step"] < step
-        assert all(value.isfinite().all() for value in state["c2l"].values())
+        assert all(value.isfinite().all() for value in state["method"].values())
         assert all(
             value.isfinite().all()
             for parameter in state["optimizer"]["state"].values()
