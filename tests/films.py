@@ -22,6 +22,23 @@ def film(path: Path, seed: int) -> np.ndarray:
     return pixels
 
 
+def write_dicom(path: Path, pixels: np.ndarray, view: str = "") -> None:
+    """Pixels uint8 [H, W] as a DICOM film, with a view where one is given; skips without the reader."""
+    pydicom = pytest.importorskip("pydicom")
+    film = pydicom.Dataset()
+    film.SOPClassUID, film.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
+    if view:
+        film.ViewPosition = view
+    film.Rows, film.Columns = pixels.shape
+    film.PhotometricInterpretation, film.SamplesPerPixel, film.PixelRepresentation = "MONOCHROME2", 1, 0
+    film.BitsAllocated, film.BitsStored, film.HighBit = 8, 8, 7
+    film.PixelData = pixels.tobytes()
+    film.file_meta = pydicom.dataset.FileMetaDataset()
+    film.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pydicom.dcmwrite(path, film, enforce_file_format=True)
+
+
 def films(root: Path, count: int) -> Path:
     """0000.png, 0001.png …, under `root`."""
     for number in range(count):

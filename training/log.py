@@ -85,7 +85,13 @@ class RunLog:
     """
 
     def __init__(
-        self, folder: Path, total_steps: int, step: int = 0, writes: bool = True, progress: bool = True
+        self,
+        folder: Path,
+        total_steps: int,
+        step: int = 0,
+        writes: bool = True,
+        progress: bool = True,
+        what: str = "pretraining",
     ) -> None:
         """`step`: steps done; `writes`: whether this process is the one that writes and shows anything."""
         self.path = folder / NAME
@@ -95,7 +101,7 @@ class RunLog:
             self._file = self.path.open("a")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
         self._progress = progress_line(writes and progress)
-        self._task = self._progress.add_task("pretraining", total=total_steps, completed=step, figures="")
+        self._task = self._progress.add_task(what, total=total_steps, completed=step, figures="")
 
     def __enter__(self) -> "RunLog":
         if not self._progress.disable:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from films import write_dicom
 from PIL import Image
 
 KEY = bytes(range(32))
@@ -51,23 +52,8 @@ def draw() -> Callable[..., None]:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".dcm":
-                _write_dicom(path, ramp, view)
+                write_dicom(path, ramp, view)
             else:
                 Image.fromarray(ramp).save(path)
 
     return write
-
-
-def _write_dicom(path: Path, pixels: np.ndarray, view: str) -> None:
-    pydicom = pytest.importorskip("pydicom")
-    film = pydicom.Dataset()
-    film.SOPClassUID, film.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
-    if view:
-        film.ViewPosition = view
-    film.Rows, film.Columns = pixels.shape
-    film.PhotometricInterpretation, film.SamplesPerPixel, film.PixelRepresentation = "MONOCHROME2", 1, 0
-    film.BitsAllocated, film.BitsStored, film.HighBit = 8, 8, 7
-    film.PixelData = pixels.tobytes()
-    film.file_meta = pydicom.dataset.FileMetaDataset()
-    film.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    pydicom.dcmwrite(path, film, enforce_file_format=True)

@@ -1,0 +1,207 @@
+"""The whole way on a miniature: outputs, resuming to the bit, refusals, and the command."""
+
+import csv
+import json
+import shutil
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from c2l_models.cli import main
+from c2l_models.errors import C2LError, DatasetError, RunError, RunInterrupted
+from c2l_models.training.detection import train as loop
+from c2l_models.training.detection.detect import detect
+from c2l_models.training.detection.detector import build_detector
+from c2l_models.training.detection.films import load_films
+from c2l_models.training.detection.predict import predict
+from c2l_models.training.detection.settings import Settings
+from c2l_models.training.detection.train import batch_of
+from c2l_models.training.evaluation.result import Result
+from c2l_models.training.log import read
+from c2l_models.training.starts import load_start
+
+from .conftest import SIDE
+
+SMALL = Settings(size=SIDE, batch_size=4, epochs=2, lr=0.01, bootstrap=20)
+OPTIONS = {"device": "cpu", "progress": False, "workers": 1}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def whole(challenge, runs):
+    """A run that was never stopped."""
+    torch.set_num_threads(1)
+    return detect("random", challenge, runs / "whole", SMALL, **OPTIONS)
+
+
+def test_what_a_run_leaves(whole, runs, films):
+    out = runs / "whole"
+    assert {path.name for path in out.iterdir()} == {
+        *("settings.json", "split.csv", "log.jsonl", "tensorboard", "model.safetensors", "detections.json"),
+        *("boxes.png", "report.md", "report.csv", "figures.npz", "result.json"),
+    }
+    assert (whole.kind, whole.task, whole.start, whole.seed) == ("detect", "rsna", "random:resnet18", 0)
+    assert Result.read(out).figures.names == whole.figures.names
+    evaluated = films.of("evaluation")
+    detections = json.loads((out / "detections.json").read_text())
+    assert list(detections) == [films.ids[i] for i in evaluated]
+    with (out / "split.csv").open(newline="") as file:
+        assert [(row["image"], row["part"]) for row in csv.DictReader(file)] == films.split
+    assert whole.facts["training"]["films"] + whole.facts["evaluation"]["films"] == 16
+    assert whole.facts["steps"] == len(films.of("training")) // 4 * 2
+    assert [line["step"] for line in read(out) if line["kind"] == "train"][-1] == whole.facts["steps"]
+    report = (out / "report.md").read_text()
+    assert "| mAP at 0.5 |" in report
+    assert "| COCO AP |" in report
+    with (out / "report.csv").open(newline="") as file:
+        assert [row["figure"] for row in csv.DictReader(file)] == list(whole.figures.names)
+    assert Image.open(out / "boxes.png").width > 1000
+
+
+def test_the_weights_are_the_detectors(whole, runs, films):
+    detector = build_detector(load_start("random"), SIDE)
+    detector.load_state_dict(safetensors.torch.load_file(runs / "whole" / "model.safetensors"))
+    found = predict(detector, films, films.of("evaluation"), 4, torch.device("cpu"))
+    detections = json.loads((runs / "whole" / "detections.json").read_text())
+    for predicted, saved in zip(found, detections.values(), strict=True):
+        np.testing.assert_allclose(predicted.scores, saved["scores"], atol=1e-4)
+        x, y, right, bottom = predicted.boxes.T
+        np.testing.assert_allclose(np.reshape(saved["boxes"], (-1, 4)).T, [x, y, right - x, bottom - y], atol=0.11)
+
+
+@pytest.mark.parametrize("stop", [2, 3])
+def test_a_stopped_run_goes_on_to_the_same_bits(whole, challenge, runs, monkeypatch, stop):
+    """Stopped within the first epoch, and at its end."""
+    out = runs / f"stopped at {stop}"
+    step, done = loop.train_step, []
+
+    def stopping(*arguments):
+        done.append(1)
+        if len(done) == stop:
+            signal.raise_signal(signal.SIGTERM)
+        return step(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", stopping)
+    with pytest.raises(RunInterrupted, match=f"stopped by SIGTERM after step {stop} of 6; go on with --resume"):
+        detect("random", challenge, out, SMALL, **OPTIONS)
+    monkeypatch.undo()
+    result = detect("random", challenge, out, SMALL, resume=True, **OPTIONS)
+    np.testing.assert_array_equal(result.figures.values, whole.figures.values)
+    for name in ("detections.json", "report.csv"):
+        assert (out / name).read_bytes() == (runs / "whole" / name).read_bytes()
+    one, other = (safetensors.torch.load_file(run / "model.safetensors") for run in (out, runs / "whole"))
+    assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+def test_a_run_is_not_written_over(whole, challenge, runs, tmp_path, monkeypatch):
+    out = runs / "whole"
+    with pytest.raises(RunError, match="whole exists; choose another folder, or go on with that run: --resume"):
+        detect("random", challenge, out, SMALL, **OPTIONS)
+    with pytest.raises(RunError, match=r"cannot go on.*lr: began with 0\.01, now 0\.02"):
+        detect("random", challenge, out, Settings(size=SIDE, epochs=2, lr=0.02, bootstrap=20), resume=True, **OPTIONS)
+    with pytest.raises(RunError, match=r"cannot go on.*start_sha256"):
+        detect("resnet18.c2l_preview", challenge, out, SMALL, resume=True, **OPTIONS)
+    (tmp_path / "thing").touch()
+    with pytest.raises(RunError, match="is no run of `c2l detect`"):
+        detect("random", challenge, tmp_path, SMALL, resume=True, store=runs / f"rsna-{SIDE}", **OPTIONS)
+    monkeypatch.setattr(loop, "train_step", None)  # a finished run is read
+    again = detect("random", challenge, out, SMALL, resume=True, **OPTIONS)
+    np.testing.assert_array_equal(again.figures.resamples, whole.figures.resamples)
+
+
+def test_a_start_that_saw_the_evaluation_part_is_refused(challenge, runs, films, tmp_path, monkeypatch):
+    seen = frozenset(films.patients[films.of("evaluation")][:1].tolist())
+    monkeypatch.setattr(
+        "c2l_models.training.detection.detect.load_start", lambda *_, **__: replace(load_start("random"), seen=seen)
+    )
+    store = runs / f"rsna-{SIDE}"
+    with pytest.raises(DatasetError, match=r"was pretrained on 1 of the evaluation part's patients.*--avoid"):
+        detect("random", challenge, tmp_path / "out", SMALL, store=store, **OPTIONS)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "seen.txt").write_text("\n".join(seen))
+    once = Settings(size=SIDE, max_steps=1, bootstrap=0)
+    result = detect("random", challenge, tmp_path / "out", once, store=store, avoid=[tmp_path / "seen.txt"], **OPTIONS)
+    assert result.facts["steps"] == 1
+    assert "none of them in the evaluation part" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_an_evaluation_part_without_boxes_has_no_figure(challenge, films, tmp_path):
+    root = shutil.copytree(challenge, tmp_path / "copy")
+    table = root / "stage_2_train_labels.csv"
+    evaluated = {films.ids[i] for i in films.of("evaluation")}
+    rows = [row for row in csv.reader(table.open(newline="")) if row[0] not in evaluated]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([*rows, *([name, "", "", "", "", 0] for name in sorted(evaluated))])
+    once = Settings(size=SIDE, max_steps=1, bootstrap=5)
+    result = detect("random", root, tmp_path / "out", once, **OPTIONS)
+    assert np.isnan(result.figures.values).all()
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "| mAP at 0.2 | n/a | n/a |" in report
+    assert "No film of the evaluation part has a box" in report
+
+
+def test_the_command(challenge, runs, whole, tmp_path, capsys):
+    """Its flags reach the run; its errors are one line."""
+    arguments = [
+        "detect",
+        "rsna",
+        "random",
+        "--data",
+        str(challenge),
+        "--out",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+    ]
+    arguments += ["--store", str(runs / f"rsna-{SIDE}"), "--size", str(SIDE), "--max-steps", "1", "--bootstrap", "5"]
+    main(arguments)
+    shown = capsys.readouterr().out
+    assert "mAP at 0.8" in shown
+    assert "COCO AP50" in shown
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["settings"]["max_steps"] == 1
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "out exists; choose another folder" in capsys.readouterr().err
+
+
+def test_order_and_learning_rate_are_functions_of_the_step():
+    settings = Settings(batch_size=4, epochs=3, warmup=0.2, lr=1.0)
+    batches = [batch_of(step, 18, settings) for step in range(12)]
+    for epoch in (0, 1, 2):
+        assert len(set(np.concatenate(batches[4 * epoch : 4 * epoch + 4]).tolist())) == 16
+    assert not np.array_equal(batches[0], batches[4])
+    assert settings.total_steps(18) == 12
+    assert Settings(max_steps=5).total_steps(100) == 5
+    rates = [settings.lr_at(step, 10) for step in range(10)]
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
+    assert 0 < rates[-1] < 0.05
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": 100}, {"size": 500}, {"epochs": 0}, {"lr": 0.0}, {"warmup": 1.0}, {"max_steps": 0}, {"seed": -1}],
+)
+def test_settings_out_of_range_are_refused(change):
+    with pytest.raises(C2LError, match=f"{next(iter(change))} .*wanted|{next(iter(change))} is .*; wanted"):
+        Settings(**change)
+
+
+def test_too_few_films_for_a_batch(challenge, films, tmp_path):
+    many = Settings(size=SIDE, batch_size=64)
+    with pytest.raises(DatasetError, match="films to train on, fewer than one batch of 64"):
+        detect("random", challenge, tmp_path / "out", many, store=films.store.path, **OPTIONS)
+
+
+def test_a_store_of_other_films_is_refused(challenge, tiny_store_folder):
+    with pytest.raises(DatasetError, match="exists and is not overwritten: it is of other"):
+        load_films(challenge, tiny_store_folder, SIDE, workers=1, progress=False)

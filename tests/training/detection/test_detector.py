@@ -1,0 +1,87 @@
+"""The network: shapes of maps and losses, what is trained, and that a few real films can be learnt."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from c2l_models.errors import C2LError
+from c2l_models.training.detection.detector import build_detector
+from c2l_models.training.detection.films import load_films
+from c2l_models.training.detection.train import train_step
+from c2l_models.training.starts import load_start
+
+
+def test_maps_losses_and_boxes():
+    start = load_start("random", size=128)
+    detector = build_detector(start, 128)
+    maps = detector.backbone(torch.zeros(2, 1, 128, 128))
+    assert [tuple(m.shape) for m in maps.values()] == [(2, 256, side, side) for side in (16, 8, 4, 2, 1)]
+    assert detector.head.classification_head.cls_logits.out_channels == 9  # nine anchors, one class, no background
+    images = [torch.rand(1, 128, 128) for _ in range(2)]
+    nothing = {"boxes": torch.empty(0, 4), "labels": torch.empty(0, dtype=torch.int64)}
+    box = {"boxes": torch.tensor([[10.0, 20, 70, 90]]), "labels": torch.tensor([0])}
+    losses = detector(images, [box, nothing])
+    assert losses["classification"] > 0
+    assert losses["bbox_regression"] > 0
+    assert detector(images, [nothing, nothing])["bbox_regression"] == 0
+    detector.eval().score_thresh = 0.0
+    [found, _] = detector(images)
+    assert found["boxes"].shape == (300, 4)
+    assert set(found["labels"].tolist()) == {0}
+    assert (found["boxes"] >= 0).all()
+    assert (found["boxes"] <= 128).all()
+
+
+def test_the_body_is_the_starts_and_all_of_it_is_trained():
+    start = load_start("resnet18.c2l_preview")
+    detector = build_detector(start, 128)
+    weights = start.network.state_dict()
+    body = detector.backbone.body.state_dict()
+    assert len(body) == len(weights) > 100
+    assert all(torch.equal(body[key], weights[key]) for key in body)
+    assert all(parameter.requires_grad for parameter in detector.parameters())
+    assert (detector.transform.image_mean, detector.transform.image_std) == ([start.mean], [start.std])
+    before = detector.backbone.body.bn1.running_mean.clone()
+    nothing = {"boxes": torch.empty(0, 4), "labels": torch.empty(0, dtype=torch.int64)}
+    detector.train()([torch.rand(1, 128, 128)] * 2, [nothing] * 2)
+    assert not torch.equal(before, detector.backbone.body.bn1.running_mean)
+
+
+def test_new_layers_depend_on_the_seed_alone():
+    one, same, other = (
+        build_detector(load_start(name), 128, seed)
+        for name, seed in (("random", 1), ("resnet18.c2l_preview", 1), ("random", 2))
+    )
+    key = "head.classification_head.conv.0.0.weight"
+    assert torch.equal(one.state_dict()[key], same.state_dict()[key])
+    assert not torch.equal(one.state_dict()[key], other.state_dict()[key])
+
+
+def test_another_architecture_is_refused():
+    with pytest.raises(C2LError, match="random:densenet121 is a densenet121; detection wants one of: resnet18"):
+        build_detector(load_start("random:densenet121"), 128)
+
+
+def test_real_films_can_be_learnt(real_data, tmp_path):
+    """Four films with boxes, over and over: the loss falls by a half."""
+    source, root = real_data / "rsna-pneumonia", tmp_path / "few"
+    (root / "stage_2_train_images").mkdir(parents=True)
+    with (source / "stage_2_train_labels.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    names = list(dict.fromkeys(row[0] for row in rows if row[5] == "1"))[:12]
+    with (root / "stage_2_train_labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *(row for row in rows if row[0] in names)])
+    for name in names:
+        file = f"stage_2_train_images/{name}.dcm"
+        (root / file).symlink_to(source / file)
+    films = load_films(root, tmp_path / "store", 128, workers=1, progress=False)
+    detector = build_detector(load_start("resnet18.c2l_preview"), 128)
+    optimizer = torch.optim.SGD(detector.parameters(), 0.01, 0.9)
+    batch = films.of("training")[:4]
+    losses = []
+    for _ in range(10):
+        step = train_step(detector, optimizer, films, np.asarray(batch), 0.01, 0, torch.device("cpu"))
+        losses.append(float(step["loss"]))
+    assert losses[-1] < losses[0] / 2
