@@ -14,7 +14,7 @@ from .distributed import World
 from .image_store import ImageStore
 from .log import StepGroup
 from .objectives import build
-from .recipe import Recipe
+from .recipe import Recipe, from_dict
 from .run_folder import create_run_folder
 
 
@@ -70,7 +70,8 @@ class Run:
         def on_main() -> checkpoint.Loaded | None:
             if resume and checkpoint.exists(self.folder):
                 loaded = checkpoint.load(self.folder)
-                checkpoint.check_same_run(loaded.state, identity)
+                began = from_dict(loaded.state["recipe"]).to_dict()  # keys newer than the run take their defaults
+                checkpoint.check_same_run(loaded.state | {"recipe": began}, identity)
                 return loaded
             create_run_folder(self.folder, self.recipe, self.store, self.device, self.world, again=resume)
             return None

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from c2l_models.errors import RunError
+from c2l_models.training import checkpoint
 from c2l_models.training.batches import batch_rows, training_rows
 from c2l_models.training.distributed import ALONE
 from c2l_models.training.interruption import StopRequest
@@ -104,6 +105,15 @@ def test_a_run_goes_on_where_its_checkpoint_is(run, tiny_recipe, tiny_store):
     )
     with pytest.raises(RunError, match="seed: began with 0, now 1"):
         other.begin(resume=True)
+
+
+def test_a_run_from_before_a_key_or_a_section_was_there_goes_on(run, tiny_recipe, tiny_store):
+    state = checkpoint.load(run.folder).state
+    del state["recipe"]["restoration"], state["recipe"]["method"], state["recipe"]["objective"]["shuffle_bn"]
+    checkpoint.save(run.folder, state, 0, keep=1)
+    assert a_run(tiny_recipe, tiny_store, run.folder).begin(resume=True) == ()
+    with pytest.raises(RunError, match="method: began with 'c2l', now 'moco'"):
+        a_run(replace(tiny_recipe, method="moco"), tiny_store, run.folder).begin(resume=True)
 
 
 def test_only_a_higher_probe_is_the_best(run):
