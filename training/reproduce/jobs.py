@@ -1,14 +1,25 @@
 """What does the work of a cell: pretraining and the four measurements, called with a scale's settings."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from c2l_models.hub import write_atomically
+
+from ..batches import training_rows
+from ..evaluation.predictions import Predictions, measure
 from ..evaluation.result import Result
-from ..image_store import ImageStore
+from ..evaluation.tasks import Task, load_task
+from ..image_store import ImageStore, split_patients
 from ..recipe import Recipe
-from .data import Stores
-from .plan import Measurement, Scale, StartPlan
+from .data import DataMissing, Stores
+from .plan import Measurement, Scale, StartPlan, datasets_of, load_start_plan, recipe_of
 from .pretraining import Pretrained
+
+AVOIDED = "pretrained-on.txt"
 
 
 class Jobs(Protocol):
@@ -30,3 +41,117 @@ class Jobs(Protocol):
     ) -> Result:
         """Measure a start; what it writes into `out` ends with result.json. A stopped one goes on."""
         ...
+
+    def read(self, measured: Measurement, out: Path) -> Result:
+        """The result of a finished measurement, its figures on resamples that all seeds and rows share."""
+        ...
+
+
+@dataclass(frozen=True)
+class RealJobs:
+    """The pipeline's own functions.
+
+    Attributes:
+        device: "cpu", "cuda", or "auto": CUDA where there is one.
+        progress: show bars.
+    """
+
+    device: str = "auto"
+    progress: bool = True
+
+    def pretrain(self, recipe: Recipe, store: ImageStore, folder: Path) -> object:
+        """See `Jobs`."""
+        from ..pretrain import pretrain
+
+        return pretrain(recipe, store, folder, self.device, resume=True, progress=self.progress)
+
+    def measure(
+        self,
+        start: StartPlan,
+        measured: Measurement,
+        seed: int,
+        pretrained: Pretrained | None,
+        scale: Scale,
+        stores: Stores,
+        out: Path,
+    ) -> Result:
+        """See `Jobs`."""
+        spec = str(pretrained.folder) if pretrained else f"{start.weights}:{start.architecture}"
+        settings = scale.settings(measured) | {"seed": seed}
+        if measured.kind == "detect":
+            return self._detect(spec, settings, scale, stores, out)
+        task = task_of(measured)
+        store = stores.get({task.dataset}, pretrained.store_sha256 if pretrained else "")
+        if measured.kind == "finetune":
+            from ..finetuning import Settings, finetune
+
+            own = Settings(**settings)
+            finetune(spec, store, task, out, own, self.device, resume=True, progress=self.progress)
+        return self.read(measured, out)
+
+    def read(self, measured: Measurement, out: Path) -> Result:
+        """See `Jobs`. A measurement draws its resamples by its own seed, a detector's by none: they become seed 0's."""
+        result = Result.read(out)
+        if measured.kind == "detect" or result.seed == 0:
+            return result
+        figures = measure(Predictions.load(out), load_task(measured.task), len(result.figures.resamples), seed=0)
+        return replace(result, figures=figures)
+
+    def _detect(self, spec: str, settings: dict[str, object], scale: Scale, stores: Stores, out: Path) -> Result:
+        """The decoded films are a store beside the others; the evaluation part is one for all rows."""
+        from ..detection.detect import detect
+        from ..detection.settings import Settings
+
+        own, data = Settings(**settings), stores.raw("rsna")["rsna"]
+        films = stores.folder / f"rsna-boxes-{own.size}"
+        avoid = avoided(scale, stores, out.parent)
+        return detect(
+            spec,
+            data,
+            out,
+            own,
+            device=self.device,
+            resume=True,
+            progress=self.progress,
+            avoid=avoid,
+            store=films,
+            workers=stores.workers,
+        )
+
+
+@dataclass(frozen=True)
+class HeldOut(Task):
+    """A task that is learnt on the patients alone whom a recipe's `hold_out` keeps from pretraining."""
+
+    share: float = 0.0
+
+    def train_rows(self, store: ImageStore) -> NDArray[np.int64]:
+        """The task's rows of these patients."""
+        rows = super().train_rows(store)
+        return rows[split_patients(store.patients[rows], self.share, seed=0)]
+
+
+def task_of(measured: Measurement) -> Task:
+    """The task that is measured. Raises DatasetError for an unknown one."""
+    task = load_task(measured.task)
+    return HeldOut(**vars(task), share=measured.held_out) if measured.held_out else task
+
+
+def avoided(scale: Scale, stores: Stores, folder: Path) -> list[Path]:
+    """A list of the patients whom any row is pretrained on at this scale, to be kept from a detector's evaluation part.
+
+    RSNA's films are of ChestX-ray14's patients. The list is written into the folder; where the images for pretraining
+    are not there, no row is pretrained, and there is none.
+    """
+    recipe = replace(recipe_of(load_start_plan("resnet18-c2l"), scale, 0), hold_out=0.0)
+    try:
+        store = stores.get(datasets_of(recipe.sources))
+    except DataMissing:
+        return []
+    patients = sorted(set(store.patients[training_rows(recipe, store)].tolist()))
+    file = folder / AVOIDED
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(
+        file, "".join(f"{patient}\n" for patient in patients if patient.startswith("chestxray14:")).encode()
+    )
+    return [file]

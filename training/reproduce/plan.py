@@ -38,19 +38,20 @@ class Measurement:
     Attributes:
         kind, task: of the downstream run.
         fraction: of the task's training patients that are learnt from.
-        held_out: learn only from the patients whom the pretraining left out (sections 3.1 and 5: 16k of 86k images).
+        held_out: learn only from this share of them, those whom a recipe with this `hold_out` does not pretrain on
+            (sections 3.1 and 5: 16k of 86k images); 0: from all.
     """
 
     kind: Kind
     task: str
     fraction: float = 1.0
-    held_out: bool = False
+    held_out: float = 0.0
 
     @property
     def folder(self) -> str:
         """Its runs' folder below OUT."""
         part = f"-{self.fraction:g}" if self.kind == "finetune" else ""
-        return f"{self.kind}/{self.task}{part}" + ("-held-out" if self.held_out else "")
+        return f"{self.kind}/{self.task}{part}" + "-held-out" * bool(self.held_out)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ class Scale:
     Attributes:
         store_size: side of the stored images, pixels.
         sources: what stands in for the sources of a recipe that trains on other data sets too; none: nothing does.
-        recipe, finetune, detect, probe: laid over each recipe, and over the settings' defaults.
+        recipe: laid over each recipe.
+        finetune, detect, features: laid over the settings of these measurements; `features` are probe's and k-NN's.
+        few_labels: by fraction, laid over `finetune`.
         smoke: whether `--smoke` is laid on top.
     """
 
@@ -113,8 +116,18 @@ class Scale:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     finetune: Mapping[str, Any] = field(default_factory=dict)
     detect: Mapping[str, Any] = field(default_factory=dict)
-    probe: Mapping[str, Any] = field(default_factory=dict)
+    features: Mapping[str, Any] = field(default_factory=dict)
+    few_labels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     smoke: bool = False
+
+    def settings(self, measured: Measurement) -> dict[str, Any]:
+        """What a measurement's settings have otherwise than their defaults."""
+        if measured.kind == "detect":
+            return dict(self.detect)
+        if measured.kind != "finetune":
+            return dict(self.features)
+        few = self.few_labels.get(f"{measured.fraction:g}", {})
+        return {"fraction": measured.fraction} | merged(self.finetune, few)
 
 
 def table_names() -> list[str]:

@@ -126,7 +126,7 @@ class Engine:
         out = self.out / measured.folder / f"{start.name}-seed{seed}"
         if not Result.is_done(out):
             return self.jobs.measure(start, measured, seed, pretrained, self.scale, self.stores, out)
-        result = Result.read(out)
+        result = self.jobs.read(measured, out)
         check_result(result, start, measured, seed, out)
         return result
 

@@ -117,7 +117,8 @@ def test_ablations_keep_to_chestxray14_and_hold_patients_out():
     recipe = recipe_of(load_start_plan("table1-mix"), OPEN, 0)
     assert recipe.sources == ("chestxray14:train_val",)
     assert recipe.hold_out == 0.19
-    assert load_table("table1").measurements == (Measurement("finetune", "chestxray14", held_out=True),)
+    for table in ("table1", "table2"):
+        assert load_table(table).measurements == (Measurement("finetune", "chestxray14", held_out=recipe.hold_out),)
 
 
 @pytest.mark.parametrize("table", table_names())
@@ -131,6 +132,15 @@ def test_every_row_has_a_recipe_at_every_scale(table, scale, smoke):
             assert recipe.architecture == start.architecture
         else:
             assert start.weights in ("random", "imagenet")
+
+
+def test_settings_of_measurements():
+    assert PAPER.settings(Measurement("finetune", "chestxray14")) == {"fraction": 1.0}  # and the defaults, the paper's
+    few, all_labels = (OPEN.settings(Measurement("finetune", "chestxray14", fraction)) for fraction in (0.01, 1.0))
+    assert few["size"] == all_labels["size"] == 64
+    assert few["epochs"] > all_labels["epochs"]
+    assert OPEN.settings(Measurement("detect", "rsna"))["size"] == 512
+    assert "fraction" not in OPEN.settings(Measurement("probe", "knee_kl"))
 
 
 def test_two_rows_that_are_one_run_are_equal_key_by_key():
