@@ -15,6 +15,7 @@ from ..evaluation.result import Result
 from ..evaluation.tasks import Task, load_task
 from ..image_store import ImageStore, split_patients
 from ..recipe import Recipe
+from ..starts import IMAGENET, RANDOM
 from .data import DataMissing, Stores
 from .plan import Measurement, Scale, StartPlan, datasets_of, load_start_plan, recipe_of
 from .pretraining import Pretrained
@@ -76,7 +77,7 @@ class RealJobs:
         out: Path,
     ) -> Result:
         """See `Jobs`."""
-        spec = str(pretrained.folder) if pretrained else f"{start.weights}:{start.architecture}"
+        spec = spec_of(start, pretrained)
         settings = scale.settings(measured) | {"seed": seed}
         if measured.kind == "detect":
             return self._detect(spec, settings, scale, stores, out)
@@ -117,6 +118,13 @@ class RealJobs:
             store=films,
             workers=stores.workers,
         )
+
+
+def spec_of(start: StartPlan, pretrained: Pretrained | None) -> str:
+    """What `load_start` is asked for."""
+    if pretrained:
+        return str(pretrained.folder)
+    return f"{start.weights}:{start.architecture}" if start.weights in (RANDOM, IMAGENET) else start.weights
 
 
 @dataclass(frozen=True)

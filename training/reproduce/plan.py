@@ -21,7 +21,7 @@ Kind = Literal["probe", "knn", "finetune", "detect"]
 
 @dataclass(frozen=True)
 class StartPlan:
-    """What a row starts from: a pretraining by a recipe, or weights that are there ("random", "imagenet")."""
+    """What a row starts from: a pretraining by a recipe, or weights that are there, as `load_start` names them."""
 
     name: str
     architecture: str = ""

@@ -1,6 +1,7 @@
 """The engine of `c2l reproduce`: row by row and seed by seed, what is missing is run, what is there is used."""
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,23 @@ class Book:
             for start, _ in self.plan.rows:
                 for measured in self.plan.measurements:
                     yield start, measured, seed
+
+    @property
+    def failed(self) -> bool:
+        """Whether a cell failed; one that could not be run here has not."""
+        return any(cell.state == "failed" for cell in self.cells.values())
+
+    def summary(self) -> str:
+        """How many cells there are of each state, and why, for those that are not done."""
+        cells = {key: self.cell(*key) for key in self.keys()}
+        counts = Counter(cell.state for cell in cells.values())
+        lines = [f"{self.plan.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
+        lines += [
+            f"  {start.name}, seed {seed}, {measured.folder}: {cell.state}: {cell.why}"
+            for (start, measured, seed), cell in cells.items()
+            if cell.why
+        ]
+        return "\n".join(lines)
 
 
 @dataclass
