@@ -181,7 +181,7 @@ def test_from_films_to_figures(tmp_path, monkeypatch, capsys):
     cli.main(probe)
     assert "finding" in capsys.readouterr().out
     assert {path.suffix for path in (tmp_path / "probe").iterdir()} >= {".csv", ".json"}
-    figures = (tmp_path / "probe" / "probe.csv").read_text()
+    figures = (tmp_path / "probe" / "report.csv").read_text()
     assert any(0.6 < float(number) <= 1 for number in re.findall(r"\d\.\d+", figures))
 
     cli.main(["embed", "films", "--out", "features.parquet", "--model", "mine.safetensors"])

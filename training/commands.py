@@ -170,15 +170,18 @@ def probe(
     task: str = "chestxray14",
     size: int | None = None,
     floors: bool = True,
+    classifier: Literal["linear", "knn"] = "linear",
+    seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Linear probe on frozen features: AUROC with patient-level intervals, beside the floors."""
+    """A linear probe, or nearest neighbours, on frozen features: AUROC with patient-level intervals, beside floors."""
     from c2l_models.training.distributed import pick_device
     from c2l_models.training.evaluation.probe import probe
     from c2l_models.training.image_store import ImageStore
 
     place = pick_device(device).type
-    report = probe(target, ImageStore.open(store), task, out=out, size=size, floors=floors, device=place)
+    images = ImageStore.open(store)
+    report = probe(target, images, task, out, size, floors, seed, device=place, classifier=classifier)
     report.show()
     print(f"table, CSV, JSON and picture: {out}")
 

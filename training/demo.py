@@ -21,7 +21,6 @@ from c2l_models.weights import default_weights
 
 from .batches import training_rows
 from .datasets import image_files
-from .evaluation.metrics import paired_difference
 from .evaluation.monitor import spread_over
 from .evaluation.probe import probe
 from .evaluation.tasks import load_task
@@ -180,10 +179,10 @@ def show_probes(store: ImageStore, weights: Path, seed: int) -> str:
     before, after, _ = reports.values()
     columns = [f"{name}, {report.facts['size']} px" for name, report in reports.items()]
     table = Table("label", *columns, title="Linear probe: AUROC (95 % interval)", title_justify="left")
-    for name, mask in after.rows():
-        table.add_row(name, *(str(report.target.auroc.mean_of(mask)) for report in reports.values()))
+    for name in after.target.figures.names:
+        table.add_row(name, *(str(report.target.figures[name]) for report in reports.values()))
     console.print(table)
-    gain = paired_difference(after.target.auroc, before.target.auroc)
+    gain = after.difference(before.target, after.headline)
     console.print(
         f"On {after.facts['test_images']} images of {after.facts['test_patients']} patients that this pretraining has "
         f"not seen. After minus before, paired: {gain}. The random network is one seed's; others differ."

@@ -6,6 +6,7 @@ import numpy as np
 import timm
 from torch import nn
 
+from c2l_models.errors import RunError
 from c2l_models.weights import save_weights
 
 from . import checkpoint
@@ -37,7 +38,7 @@ def load_run_backbone(
         best: take the checkpoint that was best by probe, not the last one.
 
     Raises:
-        RunError: no readable checkpoint.
+        RunError: no readable checkpoint; the teacher is asked for, and the run's method has none.
         DatasetError: the store is not where the run found it.
     """
     state = checkpoint.load(run_folder, best).state
@@ -47,6 +48,8 @@ def load_run_backbone(
     prefix = ("teacher" if teacher else "student") + ".backbone."
     backbone = timm.create_model(recipe.architecture, pretrained=False, in_chans=1, num_classes=0)
     own = {key.removeprefix(prefix): value for key, value in state["method"].items() if key.startswith(prefix)}
+    if not own:
+        raise RunError(f"{run_folder} is a run of {recipe.method}, which has no teacher; export the student's weights")
     backbone.load_state_dict(own)
     if recipe.recalibrate:
         store = store or load_run_store(run_folder)

@@ -17,8 +17,10 @@ from c2l_models.weights import Weights
 from . import checkpoint, log
 from .batches import training_rows
 from .datasets import PUBLIC
+from .evaluation.predictions import KAPPA
 from .evaluation.probe import probe
-from .evaluation.report import ProbeReport
+from .evaluation.report import Report
+from .evaluation.result import as_json
 from .evaluation.tasks import Task, load_tasks
 from .export import export_run
 from .image_store import ImageStore
@@ -102,16 +104,16 @@ def check_unseen(store: ImageStore, rows: np.ndarray, tasks: list[Task]) -> None
             raise RunError(f"the run trained on {len(both)} test patients of {task.name} ({both[0]}, …): no release")
 
 
-def figures(report: ProbeReport) -> dict[str, dict[str, float]]:
-    """A probe's means with their 95 % intervals, under names that say what they are."""
-    task = report.facts["task"]
-    means = [(name, mask) for name, mask in report.rows() if name.startswith("mean") or len(report.labels) == 1]
-    result = {}
-    for name, mask in means:
-        estimate = report.target.auroc.mean_of(mask)
-        shown = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-        result[f"{task} linear probe, AUROC, {name}"] = {key: round(value, 4) for key, value in shown.items()}
-    return result
+def figures(report: Report) -> dict[str, dict[str, float | None]]:
+    """The figures that stand for a probe's task with their 95 % intervals, under names that say what they are."""
+    names = dict.fromkeys([report.headline, *report.summaries])
+    known = {name: estimate for name in names if not np.isnan((estimate := report.target.figures[name]).value)}
+    return {figure_name(report.facts["task"], name): as_json(estimate) for name, estimate in known.items()}
+
+
+def figure_name(task: str, figure: str) -> str:
+    """What the registry calls a figure of a task's linear probe."""
+    return f"{task} linear probe, {figure}" if figure == KAPPA else f"{task} linear probe, AUROC, {figure}"
 
 
 def patients_seen(patients: np.ndarray, datasets: np.ndarray) -> dict[str, list[str]]:
@@ -123,7 +125,7 @@ def patients_seen(patients: np.ndarray, datasets: np.ndarray) -> dict[str, list[
     }
 
 
-def registry_entry(weights: Weights, metrics: dict[str, dict[str, float]], default: bool) -> str:
+def registry_entry(weights: Weights, metrics: dict[str, dict[str, float | None]], default: bool) -> str:
     """The release's tables for releases.toml. Strings, numbers and lists read the same in JSON and TOML."""
     table: dict[str, Any] = {"default": default, "file": weights.location.name, "sha256": weights.sha256}
     config = weights.config

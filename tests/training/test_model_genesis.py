@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import c2l_models
 from c2l_models import phantom
-from c2l_models.errors import RecipeError
+from c2l_models.errors import RecipeError, RunError
 from c2l_models.training import checkpoint, log
 from c2l_models.training.contact_sheet import draw_first_batch, look
 from c2l_models.training.distributed import World
@@ -93,12 +93,17 @@ def test_the_restored_view_has_the_views_side(size):
 def test_the_decoder_takes_what_the_probe_pools():
     restorer = Restorer("resnet18").eval()
     x = torch.randn(2, 1, 64, 64, generator=seeded())
-    taken = []
-    restorer.decoder[0].register_forward_pre_hook(lambda _, maps: taken.append(maps))
+    taken, made = [], []
+    for up in restorer.decoder:
+        up.register_forward_pre_hook(lambda _, maps: taken.append(maps))
+    for layer in (restorer.backbone.layer1, restorer.backbone.layer2, restorer.backbone.layer3):
+        layer.register_forward_hook(lambda _, __, result: made.insert(0, result))
     restorer(x)
-    coarse, fine = taken[0]
-    assert (coarse.shape, fine.shape) == ((2, 512, 2, 2), (2, 256, 4, 4))
-    torch.testing.assert_close(coarse.mean(dim=(2, 3)), restorer.backbone(x))
+    coarse, fine = zip(*taken, strict=True)
+    assert [maps.shape[2] for maps in coarse] == [2, 4, 8, 16, 32]
+    assert [maps.shape[2] for maps in fine] == [4, 8, 16, 32, 64]
+    assert all(map(torch.equal, fine, made))  # the skip connections from 1/16 to 1/4
+    torch.testing.assert_close(coarse[0].mean(dim=(2, 3)), restorer.backbone(x))
 
 
 def test_bfloat16_is_the_networks_alone():
@@ -213,3 +218,5 @@ def test_an_export_is_the_encoder_alone(recipe, tiny_store, tmp_path):
     own = model.state_dict()["layer4.1.conv2.weight"]
     torch.testing.assert_close(own, state["student.backbone.layer4.1.conv2.weight"], rtol=1e-3, atol=1e-4)
     assert model.eval()(torch.randn(1, 1, 32, 32)).shape == (1, 512)
+    with pytest.raises(RunError, match="model_genesis, which has no teacher"):
+        export_run(run, tmp_path / "teacher.safetensors", tiny_store, teacher=True)

@@ -50,10 +50,10 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
     assert torch.nn.functional.cosine_similarity(released, own).min() > 0.9999
 
     assert verify("resnet18.test_tag").ok
-    reported = json.loads((tmp_path / "probes" / "folder" / "probe.json").read_text())
+    reported = json.loads((tmp_path / "probes" / "folder" / "result.json").read_text())
     (figure,) = table["metrics"].values()
     assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
-    assert figure == reported["auroc"][record.name]["finding"]
+    assert figure == reported["figures"]["finding"] == reported["figures"]["mean"]
 
     provenance = json.loads(record.path().with_suffix(".json").read_text())
     assert provenance["sha256"] == record.sha256

@@ -19,6 +19,7 @@ from c2l_models.hub import write_atomically
 from ..image_store import ImageStore
 from ..networks import recalibrate_batch_norm
 from . import linear
+from .classifiers import Classifier, classify
 from .features import CALIBRATION_IMAGES, calibration_rows, clean_batches, extract_features
 from .tasks import Task
 
@@ -66,22 +67,24 @@ def floor_scores(
     device: str | torch.device = "cpu",
     seed: int = 0,
     progress: bool = True,
+    classifier: Classifier = "linear",
 ) -> Scores:
-    """A floor's probe scores on the test rows of a task, float32 [seeds, M, L].
+    """A floor's scores on the test rows of a task, float32 [seeds, M, L].
 
     They are kept in the store's folder `floors` and computed once; what they depend on is in the file's name.
 
     Args:
         size: input side of a network; pixels are pooled from the stored image.
         seed: of the probe's tuning split; the networks have seeds of their own.
+        classifier: what stands on the features.
     """
-    file = store.path / "floors" / f"{_key(spec, store, task, size, seed)}.npz"
+    file = store.path / "floors" / f"{_key(spec, store, task, size, seed, classifier)}.npz"
     if file.is_file():
         with np.load(file) as cached:
             scores: Scores = cached["scores"]
         return scores
     seeds = track(spec.seeds, description=f"floor: {spec.name}", transient=True, disable=not progress)
-    scores = np.stack([_scores(spec, one, store, task, size, device, seed) for one in seeds])
+    scores = np.stack([_scores(spec, one, store, task, size, device, seed, classifier) for one in seeds])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, scores=scores)
     file.parent.mkdir(exist_ok=True)
@@ -132,6 +135,7 @@ def _scores(
     size: int,
     device: str | torch.device,
     seed: int,
+    classifier: Classifier,
 ) -> Scores:
     train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
     if spec.architecture:
@@ -142,10 +146,10 @@ def _scores(
     if spec.recalibrated:
         recalibrate(network, store, train, size, device)
     known, asked = (extract_features(network, store, rows, size, MEAN, STD, device) for rows in (train, test))
-    return linear.linear_probe(known, labels[train], store.patients[train], asked, seed).scores
+    return classify(classifier, known, labels[train], store.patients[train], asked, seed).scores
 
 
-def _key(spec: FloorSpec, store: ImageStore, task: Task, size: int, seed: int) -> str:
+def _key(spec: FloorSpec, store: ImageStore, task: Task, size: int, seed: int, classifier: Classifier) -> str:
     """A file name that changes with whatever the scores depend on."""
     depends = {
         "spec": asdict(spec),
@@ -153,9 +157,11 @@ def _key(spec: FloorSpec, store: ImageStore, task: Task, size: int, seed: int) -
         "task": (asdict(task), task.label_names(store)),
         "size": size if spec.architecture else store.size,
         "seed": seed,
+        "classifier": classifier,
         "probe": (linear.C_GRID, linear.HELD_OUT, linear.TOLERANCE, linear.MAX_ITERATIONS),
         "floor": (PIXELS, CALIBRATION_IMAGES, MEAN, STD, VERSION),
     }
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    words = "".join(letter if letter.isalnum() else "-" for letter in f"{task.name} {depends['size']} {spec.name}")
+    name = f"{classifier} {task.name} {depends['size']} {spec.name}"
+    words = "".join(letter if letter.isalnum() else "-" for letter in name)
     return f"{words}-{digest[:16]}"

@@ -1,7 +1,7 @@
-"""AUROC with patient-level bootstrap intervals, and paired comparisons on the same resamples."""
+"""AUROC and weighted kappa, with patient-level bootstrap intervals."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from c2l_models.errors import C2LError
 
-from .figures import Difference, Estimate, Floats, estimate, resampled
+from .figures import Estimate, Figures, Floats, estimate, resampled
 
-__all__ = ["Auroc", "Difference", "Estimate", "Mask", "auroc", "average", "paired_difference"]
+__all__ = ["Auroc", "Estimate", "Mask", "auroc", "weighted_kappa"]
 
 Mask = NDArray[np.bool_]
 
@@ -40,6 +40,17 @@ class Auroc:
         """The 95 % interval of one label's AUROC, or of the mean."""
         found = self.mean_of() if label is None else self.label(label)
         return found.low, found.high
+
+    def figures(self, labels: Sequence[str], means: Mapping[str, Mask]) -> Figures:
+        """The same under names: each label's, and means over some of them, bool masks [L]."""
+        values = [_mean(self.per_label, mask) for mask in means.values()]
+        resamples = [_mean(self.resamples, mask) for mask in means.values()]
+        return Figures(
+            (*labels, *means),
+            np.append(self.per_label, values),
+            np.column_stack([self.resamples, *resamples]),
+            self.sample,
+        )
 
     def label(self, index: int) -> Estimate:
         """One label's AUROC and its interval."""
@@ -80,28 +91,37 @@ def auroc(
     return Auroc(per_label, resamples, _fingerprint(labels, patients, bootstrap, seed))
 
 
-def average(results: Sequence[Auroc]) -> Auroc:
-    """The mean of several networks' AUROC on one sample, in every resample: what a seed gives on average.
+def weighted_kappa(
+    given: ArrayLike, true: ArrayLike, patients: NDArray[Any], bootstrap: int = 1000, seed: int = 0
+) -> tuple[float, Floats]:
+    """Cohen's kappa of two gradings with quadratic weights, and on R resamples of whole patients, [R].
 
-    Raises:
-        C2LError: none given, or not computed on one sample.
+    1 - Σ_n (g_n - t_n)² / (Σ_n Σ_m (g_n - t_m)² / N): the squared disagreement over that of the same grades in
+    random order.
+
+    Args:
+        given: grades [N] that were predicted.
+        true: grades [N]; NaN: unknown, that image is left out.
+        patients: [N] ids.
+        bootstrap, seed: as of `auroc`; the same resamples.
+
+    Returns:
+        NaN where all grades are one.
     """
-    _check_same_sample(results)
-    per_label = np.mean([result.per_label for result in results], axis=0)
-    resamples = np.mean([result.resamples for result in results], axis=0)
-    return Auroc(per_label, resamples, results[0].sample)
+    given, true = np.asarray(given, dtype=np.float64), np.asarray(true, dtype=np.float64)
+    known = ~np.isnan(true)
+    g, t = given[known], true[known]
 
+    def statistic(weights: Floats) -> Floats:
+        w = weights[known]
+        n, sum_g, sum_t = w.sum(axis=0), g @ w, t @ w
+        by_chance = n * ((g**2 + t**2) @ w) - 2 * sum_g * sum_t
+        found = n * ((g - t) ** 2 @ w)
+        ratio = np.divide(found, by_chance, out=np.full(len(n), np.nan), where=by_chance > 0)
+        return 1 - ratio[:, None]
 
-def paired_difference(a: Auroc, b: Auroc, mask: Mask | None = None) -> Difference:
-    """Mean AUROC of a minus that of b over the labels of a mask (None: all), paired resample by resample.
-
-    Raises:
-        C2LError: a and b were not computed on the same labels, patients and resamples.
-    """
-    _check_same_sample([a, b])
-    value = float(_mean(a.per_label - b.per_label, mask))
-    found = estimate(value, _mean(a.resamples - b.resamples, mask))
-    return Difference(found.value, found.low, found.high)
+    values, resamples = resampled(statistic, patients, bootstrap, seed)
+    return float(values[0]), resamples[:, 0]
 
 
 def _auroc_of_each(scores: Floats, labels: Floats, weights: Floats) -> Floats:
@@ -154,11 +174,3 @@ def _fingerprint(labels: Floats, patients: NDArray[Any], bootstrap: int, seed: i
     digest.update(np.ascontiguousarray(labels).tobytes())
     digest.update("\0".join(map(str, patients)).encode())
     return digest.hexdigest()
-
-
-def _check_same_sample(results: Sequence[Auroc]) -> None:
-    if len({result.sample for result in results}) != 1:
-        raise C2LError(
-            "AUROCs that cannot be compared resample by resample; wanted results on the same labels and "
-            "patients, in the same order, with the same seed and number of resamples"
-        )

@@ -10,7 +10,7 @@ from ..networks import recalibrate_batch_norm
 from ..recipe import Recipe
 from .features import calibration_rows, clean_batches, extract_features
 from .knn import knn_scores
-from .metrics import auroc
+from .predictions import Predictions, measure
 from .tasks import load_tasks
 
 BANK, QUERIES = 4000, 1000
@@ -18,9 +18,9 @@ HELD_OUT = 0.2
 
 
 class KnnMonitor:
-    """Mean k-NN AUROC on training patients held out from the bank; test rows are never looked at.
+    """k-NN AUROC on training patients held out from the bank; test rows are never looked at.
 
-    The network under training is not changed, nor is any random state.
+    Of each task it is the headline figure. The network under training is not changed, nor is any random state.
     """
 
     def __init__(self, recipe: Recipe, store: ImageStore, rows: np.ndarray) -> None:
@@ -36,14 +36,14 @@ class KnnMonitor:
             bank = spread_over(labelled[~held_out[labelled]], BANK)
             queries = spread_over(labelled[held_out[labelled]], QUERIES)
             if len(bank) and len(queries):
-                self.tasks[task.name] = (bank, queries, labels)
+                self.tasks[task.name] = (task, bank, queries, labels)
 
     def is_due(self, epoch: int) -> bool:
         """Whether there is something to probe after so many epochs."""
         return bool(self.tasks) and epoch % self.recipe.probe_every == 0
 
     def __call__(self, backbone: nn.Module) -> dict[str, float]:
-        """Mean AUROC of each task for a one-channel backbone."""
+        """AUROC of each task for a one-channel backbone."""
         network = copy.deepcopy(backbone)
         size, mean, std = self.recipe.size, self.recipe.mean, self.recipe.std
         device = next(network.parameters()).device
@@ -51,11 +51,14 @@ class KnnMonitor:
             films = clean_batches(self.store, calibration_rows(self.rows), size, mean, std, device)
             recalibrate_batch_norm(network, films)
         result = {}
-        for name, (bank, queries, labels) in self.tasks.items():
+        for name, (task, bank, queries, labels) in self.tasks.items():
             known, asked = (
                 extract_features(network, self.store, rows, size, mean, std, device) for rows in (bank, queries)
             )
-            result[name] = auroc(knn_scores(known, labels[bank], asked), labels[queries], bootstrap=0).mean
+            scores = knn_scores(known, labels[bank], asked)
+            names = task.label_names(self.store)
+            answers = Predictions(name, names, scores, labels[queries], self.store.patients[queries], yes=0.5)
+            result[name] = measure(answers, task, bootstrap=0)[task.headline].value
         return result
 
 

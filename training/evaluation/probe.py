@@ -1,5 +1,6 @@
-"""`c2l probe`: a linear probe of a release, a run or a random network, beside the floors."""
+"""`c2l probe`: what a classifier makes of frozen features, of a release, a run or chance, beside the floors."""
 
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,13 +9,17 @@ import numpy as np
 from ..image_store import ImageStore
 from ..starts import load_start
 from . import floors as floor
+from .classifiers import TITLES, Classifier, classify
 from .features import extract_features
-from .linear import ProbeResult, linear_probe
-from .metrics import Auroc, auroc, average
-from .report import Column, ProbeReport
+from .figures import Figures, average
+from .predictions import Predictions, measure
+from .report import Column, Report
+from .result import Result
 from .tasks import Task, load_task
 
-__all__ = ["ProbeReport", "ProbeResult", "linear_probe", "probe"]
+__all__ = ["Report", "probe"]
+
+KINDS = {"linear": "probe", "knn": "knn"}
 
 
 def probe(
@@ -28,7 +33,8 @@ def probe(
     bootstrap: int = 1000,
     device: str = "cpu",
     progress: bool = True,
-) -> ProbeReport:
+    classifier: Classifier = "linear",
+) -> Report:
     """Probe frozen features on a task's test rows.
 
     Args:
@@ -37,36 +43,44 @@ def probe(
             training part.
         store: the images; floors are cached in its folder `floors`.
         task: a task, or the name of one in `tasks.toml`.
-        out: folder for probe.csv, probe.md, probe.json and probe.png; None: nothing is written.
+        out: folder for report.csv, report.md, report.png and what `Result` says; None: nothing is written.
         size: input side in pixels; by default the weights' own.
         floors: show what pixels and random networks of the architecture reach.
         seed: of the tuning split, of the bootstrap, and of a random target.
         bootstrap: number of resamples.
+        classifier: "linear", tuned on held-out training patients, or "knn", 20 neighbours by cosine.
 
     Raises:
         C2LError: an unknown task or target, or a store without the task's images.
     """
+    began = time.perf_counter()
     task = load_task(task) if isinstance(task, str) else task
     train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
+    names = task.label_names(store)
     chosen = load_start(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
-
-    def measure(scores: np.ndarray) -> Auroc:
-        return auroc(scores, labels[test], store.patients[test], bootstrap, seed)
-
     known, asked = (
         extract_features(chosen.network, store, rows, chosen.size, chosen.mean, chosen.std, device)
         for rows in (train, test)
     )
-    fitted = linear_probe(known, labels[train], store.patients[train], asked, seed)
-    columns = [Column(chosen.name, measure(fitted.scores))]
+    answers = classify(classifier, known, labels[train], store.patients[train], asked, seed)
+
+    def predictions(scores: np.ndarray) -> Predictions:
+        return Predictions(task.name, names, scores, labels[test], store.patients[test], answers.yes)
+
+    def figures(scores: np.ndarray) -> Figures:
+        return measure(predictions(scores), task, bootstrap, seed)
+
+    columns = [Column(chosen.name, figures(answers.scores))]
     for spec in floor.floor_specs(chosen.architecture) if floors else ():
-        scores = floor.floor_scores(spec, store, task, chosen.size, device, seed, progress)
-        by_seed = [measure(one) for one in scores]
-        columns.append(Column(spec.name, average(by_seed), tuple(result.mean for result in by_seed)))
+        scores = floor.floor_scores(spec, store, task, chosen.size, device, seed, progress, classifier)
+        by_seed = [figures(one) for one in scores]
+        headlines = tuple(one[task.headline].value for one in by_seed)
+        columns.append(Column(spec.name, average(by_seed), headlines if len(by_seed) > 1 else ()))
     facts = {
         "target": chosen.name,
         **chosen.about,
         "task": task.name,
+        "classifier": classifier,
         "size": chosen.size,
         "mean": chosen.mean,
         "std": chosen.std,
@@ -78,12 +92,23 @@ def probe(
         "test_patients": len(set(store.patients[test])),
         "seed": seed,
         "bootstrap": bootstrap,
-        "C": fitted.C,
-        "tuning_auroc": round(fitted.tuning_auroc, 4),
+        **answers.facts,
         "versions": {name: version(name) for name in ("c2l-models", "torch", "timm", "scikit-learn")},
     }
-    positives = tuple(int(count) for count in np.nansum(labels[test], axis=0))
-    report = ProbeReport(task.label_names(store), positives, task.without, tuple(columns), facts)
+    positives = dict(zip(names, np.nansum(labels[test], axis=0).astype(int).tolist(), strict=True))
+    report = Report(TITLES[classifier], positives, tuple(columns), task.headline, facts, FLOORS if floors else "")
     if out:
         report.write(out)
+        predictions(answers.scores).save(out)
+        facts = facts | {"seconds": round(time.perf_counter() - began, 1)}
+        Result(
+            KINDS[classifier], chosen.name, chosen.architecture, task.name, seed, report.target.figures, facts
+        ).write(out)
     return report
+
+
+FLOORS = (
+    "A random floor is the mean over its seeds, its interval that of the mean; its batch norm, where recalibrated, saw "
+    "the task's own training films."
+)
+"""What a report says of its floors."""

@@ -1,11 +1,11 @@
 """Probe tasks: which rows of a store are trained and tested on, and what is asked of them."""
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from ..image_store import ImageStore
 from .metrics import Mask
 
 TASKS = Path(__file__).with_name("tasks.toml")
+UNCERTAIN = -1
+"""A finding that a report mentions without deciding (CheXpert, MIMIC-CXR)."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,34 @@ class Task:
     dataset: str
     train: tuple[str, ...]
     test: tuple[str, ...]
-    at_least: Mapping[str, float] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+    grade: str = ""
+    steps: tuple[float, ...] = ()
+    headline: str = "mean"
     without: tuple[str, ...] = ()
+    uncertain: Literal["zeros", "ones", "ignore"] = "ignore"
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether the labels are the steps of a grade: at least so high, or not."""
+        return bool(self.grade)
+
+    def means(self, labels: Sequence[str]) -> dict[str, Mask]:
+        """The means over labels that stand for the task, under their names: bool masks [L]."""
+        means = {"mean": np.ones(len(labels), bool)}
+        if self.without and not set(labels) <= set(self.without):
+            means[f"mean without {', '.join(self.without)}"] = ~np.isin(labels, self.without)
+        return means
 
     def label_names(self, store: ImageStore) -> tuple[str, ...]:
-        """The labels asked about, as a table names them: 'kl_grade ≥ 2' for a grade."""
-        grades = {name: f"{name} ≥ {grade:g}" for name, grade in self.at_least.items()}
-        return tuple(grades.get(name, name) for name in self._findings(store)[0])
+        """The labels asked about, as a table names them: 'kl_grade ≥ 2' for a step of a grade."""
+        return tuple(self._findings(store)[0])
 
     def labels(self, store: ImageStore) -> NDArray[np.float32]:
-        """Labels of every row of the store, float32 [N, L], 0 or 1; NaN: unknown, or not this data set."""
+        """Labels of every row of the store, float32 [N, L], 0 or 1; NaN: unknown, or not this data set.
+
+        What is marked uncertain (-1) counts in the training part as `uncertain` says, and is unknown in the test part.
+        """
         return self._findings(store)[1]
 
     def train_rows(self, store: ImageStore) -> NDArray[np.int64]:
@@ -48,14 +68,22 @@ class Task:
         return self._rows(store, self.test)
 
     def _findings(self, store: ImageStore) -> tuple[list[str], NDArray[np.float32]]:
-        """Names and values [N, L] of the labels that are 0 or 1 wherever they are known, grades compared."""
+        """Names and values [N, L] of the labels asked about; of a data set's own, those known as 0 or 1 anywhere."""
         own = store.select(dataset=self.dataset)
-        names = list(label_names(self.dataset)) or _labels_in(store, own)
+        names = list(self.findings or label_names(self.dataset)) or _labels_in(store, own)
+        if self.grade:
+            names = [self.grade]
         values = np.full((len(store), len(names)), np.nan, np.float32)
         values[own] = store.labels(names)[own]
-        for name, grade in self.at_least.items():
-            column = values[:, names.index(name)]
-            column[:] = np.where(np.isnan(column), np.nan, column >= grade)
+        if self.grade:
+            asked = np.where(np.isnan(values), np.nan, values >= np.array(self.steps)).astype(np.float32)
+            return [f"{self.grade} ≥ {step:g}" for step in self.steps], asked
+        uncertain = values == UNCERTAIN
+        values[uncertain] = np.nan
+        if self.uncertain != "ignore":
+            train = np.zeros((len(store), 1), bool)
+            train[store.select(dataset=self.dataset, split=self.train)] = True
+            values[uncertain & train] = self.uncertain == "ones"
         unknown = np.isnan(values)
         binary: Mask = np.all(unknown | np.isin(values, (0, 1)), axis=0) & ~np.all(unknown, axis=0)
         return [name for name, kept in zip(names, binary, strict=True) if kept], values[:, binary]

@@ -48,3 +48,14 @@ def test_only_what_the_objective_needs_travels():
     assert (one.images, one.keys, one.gradients) == (whole.images / 2, whole.keys / 2, whole.gradients)
     assert traffic(replace(RECIPE, objective=Objective(terms=("clean", "feature"))), 8) == one
     assert traffic(replace(RECIPE, objective=Objective(shuffle_bn=False)), 8).images == 0
+
+
+def test_model_genesis_sends_gradients_alone():
+    """Those of the encoder and of its decoder: five convolutions of 3 x 3 with batch norm, and one of 1 x 1."""
+    genesis = replace(RECIPE, method="model_genesis")
+    widths = ((512 + 256, 128), (128 + 128, 64), (64 + 64, 32), (32 + 64, 16), (16, 16))
+    decoder = sum(9 * before * after + 2 * after for before, after in widths) + 16 + 1
+    assert parameters(genesis) == 11_689_512 - 513 * 1000 - 2 * 64 * 7 * 7 + decoder
+    found = traffic(genesis, 8)
+    assert (found.images, found.keys) == (0, 0)
+    assert found.gradients == pytest.approx(2 * 7 / 8 * 4 * parameters(genesis), rel=1e-6)

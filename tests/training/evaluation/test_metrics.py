@@ -6,10 +6,11 @@ import time
 import numpy as np
 import pytest
 from oracles import auroc as oracle
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from c2l_models.errors import C2LError
-from c2l_models.training.evaluation.metrics import Estimate, auroc, average, paired_difference
+from c2l_models.training.evaluation.figures import draw_patients
+from c2l_models.training.evaluation.metrics import Estimate, auroc, weighted_kappa
 
 
 def tied_sample(images=60, labels=3, patients=12, seed=0):
@@ -130,44 +131,33 @@ def test_a_resample_with_one_class_is_ignored_for_that_label_only():
     assert result.interval() == pytest.approx(np.percentile(means, [2.5, 97.5]))
 
 
-def test_paired_difference_is_taken_resample_by_resample():
-    scores, truth, patients = tied_sample(images=200, patients=30)
-    a = auroc(scores, truth, patients)
-    b = auroc(scores + np.random.default_rng(0).normal(size=scores.shape), truth, patients)
-    paired = paired_difference(a, b)
-    by_resample = a.resamples.mean(axis=1) - b.resamples.mean(axis=1)
-    assert paired.value == pytest.approx(a.mean - b.mean)
-    assert (paired.low, paired.high) == pytest.approx(np.percentile(by_resample, [2.5, 97.5]))
-    first = np.array([True, False, False])
-    assert paired_difference(a, b, first).value == pytest.approx(a.per_label[0] - b.per_label[0])
-    itself = paired_difference(a, a)
-    assert (itself.value, itself.low, itself.high) == (0, 0, 0)
-    assert str(itself) == "+0.000 (+0.000 to +0.000)"
+@pytest.mark.parametrize("missing", [False, True])
+def test_weighted_kappa_is_scikit_learns(missing):
+    rng = np.random.default_rng(1)
+    true = rng.integers(0, 5, 300).astype(float)
+    given = np.clip(true + rng.integers(-1, 3, 300), 0, 4)
+    patients = rng.integers(0, 60, 300)
+    if missing:
+        true[::7] = np.nan
+    known = ~np.isnan(true)
+
+    def reference(rows):
+        rows = rows[known[rows]]
+        return cohen_kappa_score(true[rows].astype(int), given[rows].astype(int), weights="quadratic")
+
+    value, resamples = weighted_kappa(given, true, patients, bootstrap=30, seed=3)
+    assert value == pytest.approx(reference(np.arange(300)))
+    counts, row_of = draw_patients(patients, 30, 3)
+    for column, resampled in enumerate(resamples):  # an image as often as its patient was drawn
+        assert resampled == pytest.approx(reference(np.repeat(np.arange(300), counts[row_of, column].astype(int))))
 
 
-@pytest.mark.parametrize("change", ["seed", "bootstrap", "patients", "labels"])
-def test_paired_difference_refuses_other_samples(change):
-    scores, truth, patients = tied_sample()
-    a = auroc(scores, truth, patients, bootstrap=20)
-    other = {"labels": truth, "patients": patients, "bootstrap": 20, "seed": 0}
-    other |= {
-        "seed": {"seed": 1},
-        "bootstrap": {"bootstrap": 21},
-        "patients": {"patients": patients[::-1]},
-        "labels": {"labels": 1 - truth},
-    }[change]
-    with pytest.raises(C2LError, match="resample"):
-        paired_difference(a, auroc(scores, **other))
-
-
-def test_average_of_networks():
-    scores, truth, patients = tied_sample()
-    a, b = auroc(scores, truth, patients, 50), auroc(-scores, truth, patients, 50)
-    both = average([a, b])
-    np.testing.assert_allclose(both.per_label, (a.per_label + b.per_label) / 2)
-    np.testing.assert_allclose(both.resamples, (a.resamples + b.resamples) / 2)
-    with pytest.raises(C2LError, match="resample"):
-        average([a, auroc(scores, truth, patients, 50, seed=1)])
+def test_weighted_kappa_by_hand():
+    """Two gradings of three films: squared disagreement 1 + 0 + 1 = 2, by chance (1/3) Σ Σ (g - t)² = 10/3."""
+    value, _ = weighted_kappa([1, 1, 3], [0, 1, 2], np.arange(3), bootstrap=0)
+    assert value == pytest.approx(1 - 2 / ((1 + 0 + 1 + 1 + 0 + 1 + 9 + 4 + 1) / 3))
+    one_grade, _ = weighted_kappa([2, 2], [2, 2], np.arange(2), bootstrap=0)
+    assert math.isnan(one_grade)
 
 
 @pytest.mark.parametrize(

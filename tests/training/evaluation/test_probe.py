@@ -1,7 +1,5 @@
 """`probe` from a target's name to files on disk."""
 
-import json
-
 import numpy as np
 import pytest
 import timm
@@ -10,7 +8,9 @@ from c2l_models.errors import DatasetError, WeightsNotFound
 from c2l_models.training.evaluation import probe as module
 from c2l_models.training.evaluation.floors import FloorSpec
 from c2l_models.training.evaluation.metrics import auroc
+from c2l_models.training.evaluation.predictions import Predictions, measure
 from c2l_models.training.evaluation.probe import probe
+from c2l_models.training.evaluation.result import Result
 from c2l_models.training.evaluation.tasks import load_task
 from c2l_models.weights import save_weights
 
@@ -28,28 +28,46 @@ def two_floors(monkeypatch):
 @pytest.mark.usefixtures("two_floors")
 def test_a_random_network_beside_its_floors(store, tmp_path):
     report = probe("random", store, "folder", tmp_path / "out", size=32, bootstrap=50, progress=False)
-    assert report.labels == ("coin", "square")
+    assert list(report.positives) == ["coin", "square"]
     assert [column.name for column in report.columns] == ["random:resnet18", "pixels", "random"]
-    square = np.array([False, True])
-    assert report.columns[1].auroc.mean_of(square).value > 0.8
+    assert report.columns[1].figures["square"].value > 0.8
     assert len(list((store.path / "floors").iterdir())) == 2
 
     # Seed 0 of the recalibrated floor with timm's own initialisation is the target itself.
     floor = report.columns[2]
-    assert floor.seed_means[0] == pytest.approx(report.target.auroc.mean, abs=1e-3)
-    assert np.mean(floor.seed_means) == pytest.approx(floor.auroc.mean)
+    assert floor.seeds[0] == pytest.approx(report.target.figures["mean"].value, abs=1e-3)
+    assert np.mean(floor.seeds) == pytest.approx(floor.figures["mean"].value)
 
     # The bootstrap draws patients, not films.
     task = load_task("folder")
     test = task.test_rows(store)
     by_patient = auroc(np.zeros((40, 2)), task.labels(store)[test], store.patients[test], bootstrap=50, seed=0)
-    assert report.target.auroc.sample == by_patient.sample
+    assert report.target.figures.sample == by_patient.sample
 
-    facts = json.loads((tmp_path / "out" / "probe.json").read_text())["facts"]
+    result = Result.read(tmp_path / "out")
+    assert (result.kind, result.start, result.task) == ("probe", "random:resnet18", "folder")
+    np.testing.assert_array_equal(result.figures.resamples, report.target.figures.resamples)
+    again = measure(Predictions.load(tmp_path / "out"), task, bootstrap=50)
+    np.testing.assert_allclose(again.values, report.target.figures.values)
+    facts = result.facts
     assert facts["store_sha256"] == store.sha256
     assert (facts["train_images"], facts["train_patients"]) == (40, 20)
     assert (facts["test_images"], facts["test_patients"]) == (40, 20)
     assert (facts["size"], facts["seed"], facts["bootstrap"]) == (32, 0, 50)
+
+
+@pytest.mark.usefixtures("two_floors")
+def test_neighbours_in_place_of_a_fit(store, tmp_path):
+    options = {"size": 32, "bootstrap": 20, "progress": False}
+    report = probe("random", store, "folder", tmp_path / "knn", **options, classifier="knn")
+    assert report.title == "k-NN"
+    assert report.columns[1].figures["square"].value > 0.7
+    assert Result.read(tmp_path / "knn").kind == "knn"
+    shares = Predictions.load(tmp_path / "knn")
+    assert shares.yes == 0.5
+    assert 0 <= shares.scores.min() <= shares.scores.max() <= 1
+    linear = probe("random", store, "folder", **options)
+    assert linear.columns[2].figures["coin"] != report.columns[2].figures["coin"]  # nor is one cached as the other
 
 
 def test_a_weight_file_is_called_by_its_name(store, tmp_path):

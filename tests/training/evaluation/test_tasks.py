@@ -27,8 +27,11 @@ def test_grades_become_findings_and_other_data_sets_stay_unknown(tmp_path):
     knees = [("knee_kl", split, {"kl_grade": float(grade)}) for grade, split in splits]
     store = store_of(tmp_path, ("folder", "train", {"kl_grade": 3.0}), *knees, ("knee_kl", "test", {}))
     task = load_task("knee_kl")
-    assert task.label_names(store) == ("kl_grade ≥ 2",)
-    np.testing.assert_array_equal(task.labels(store), [[np.nan], [0], [0], [1], [1], [np.nan]])
+    assert task.label_names(store) == ("kl_grade ≥ 1", "kl_grade ≥ 2", "kl_grade ≥ 3", "kl_grade ≥ 4")
+    unknown = [np.nan] * 4
+    steps = [unknown, [0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], unknown]
+    np.testing.assert_array_equal(task.labels(store), steps)
+    assert task.headline in task.label_names(store)
     np.testing.assert_array_equal(task.train_rows(store), [1, 2, 3, 4])
     np.testing.assert_array_equal(task.test_rows(store), [5])
 
@@ -46,6 +49,23 @@ def test_chest_labels_are_in_the_paper_s_order(tmp_path):
     np.testing.assert_array_equal(task.train_rows(store), [1])
     np.testing.assert_array_equal(task.test_rows(store), [0])
     assert task.without == ("Hernia",)
+
+
+@pytest.mark.parametrize(("uncertain", "learnt"), [("ignore", np.nan), ("zeros", 0.0), ("ones", 1.0)])
+def test_uncertain_findings_are_learnt_as_asked_and_never_tested(tmp_path, uncertain, learnt):
+    five = ["Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"]
+    sure = dict.fromkeys([*five, "Fracture"], 1.0)
+    store = store_of(
+        tmp_path,
+        ("chexpert", "train", sure | {"Edema": -1.0}),
+        ("chexpert", "val", sure | {"Edema": -1.0}),
+        ("chexpert", "train", sure | {"Edema": 0.0}),
+    )
+    task = replace(load_task("chexpert"), uncertain=uncertain)
+    assert list(task.label_names(store)) == five
+    np.testing.assert_array_equal(task.labels(store)[:, 3], [learnt, np.nan, 0])
+    np.testing.assert_array_equal(task.labels(store)[:, [0, 1, 2, 4]], 1)
+    np.testing.assert_array_equal(task.test_rows(store), [1])
 
 
 def test_a_folder_is_asked_for_its_binary_columns(tmp_path):
@@ -67,7 +87,7 @@ def test_tasks_of_a_store_are_those_with_something_to_ask(tmp_path, store):
 
 
 def test_what_is_not_there_is_named(store):
-    with pytest.raises(DatasetError, match="there are: chestxray14, knee_kl, folder"):
+    with pytest.raises(DatasetError, match="there are: chestxray14, chexpert, knee_kl, folder"):
         load_task("chest")
     with pytest.raises(DatasetError, match=r"knee_kl in split test.*c2l prepare --source knee_kl=DIR"):
         load_task("knee_kl").test_rows(store)

@@ -1,0 +1,81 @@
+"""What a run answered, and the figures that it comes to."""
+
+import numpy as np
+import pytest
+from oracles.auroc import auroc as pair_by_pair
+from sklearn.metrics import cohen_kappa_score
+
+from c2l_models.errors import C2LError
+from c2l_models.training.evaluation.predictions import KAPPA, Predictions, measure
+from c2l_models.training.evaluation.result import Result
+from c2l_models.training.evaluation.tasks import load_task
+
+CHEST = ("Mass", "Edema", "Hernia")
+
+
+def chest(films=80, positives_of_edema=True):
+    rng = np.random.default_rng(0)
+    targets = (rng.random((films, 3)) < [0.4, 0.3, 0.1]).astype(float)
+    if not positives_of_edema:
+        targets[:, 1] = 0
+    scores = targets + rng.normal(size=targets.shape)
+    return Predictions("chestxray14", CHEST, scores, targets, rng.integers(0, 20, films).astype(str))
+
+
+def test_figures_are_each_labels_and_the_means():
+    answers = chest()
+    figures = measure(answers, load_task("chestxray14"), bootstrap=20)
+    assert figures.names == (*CHEST, "mean", "mean without Hernia")
+    each = [pair_by_pair(answers.scores[:, i], answers.targets[:, i]) for i in range(3)]
+    np.testing.assert_allclose(figures.values, [*each, np.mean(each), np.mean(each[:2])])
+    assert figures.resamples.shape == (20, 5)
+
+
+def test_a_label_with_one_class_is_not_available_and_not_counted():
+    figures = measure(chest(positives_of_edema=False), load_task("chestxray14"), bootstrap=20)
+    assert str(figures["Edema"]) == "n/a"
+    assert figures["mean"].value == pytest.approx((figures["Mass"].value + figures["Hernia"].value) / 2)
+    assert figures["mean without Hernia"].value == figures["Mass"].value
+
+
+@pytest.mark.parametrize("yes", [0.0, 0.5])
+def test_a_grade_is_the_number_of_steps_passed(yes):
+    rng = np.random.default_rng(2)
+    grades = rng.integers(0, 5, 120)
+    targets = (grades[:, None] >= [1, 2, 3, 4]).astype(float)
+    scores = yes + targets - 0.5 + rng.normal(0, 0.4, targets.shape)
+    labels = tuple(f"kl_grade ≥ {step}" for step in (1, 2, 3, 4))
+    answers = Predictions("knee_kl", labels, scores, targets, rng.integers(0, 40, 120).astype(str), yes)
+    figures = measure(answers, load_task("knee_kl"), bootstrap=20)
+    assert figures.names == (*labels, KAPPA)
+    given = [sum(score > yes for score in row) for row in scores]
+    assert figures[KAPPA].value == pytest.approx(cohen_kappa_score(grades, given, weights="quadratic"))
+    assert load_task("knee_kl").headline in figures.names
+
+
+def test_answers_and_results_come_back_as_they_were_written(tmp_path):
+    answers = chest()
+    answers.save(tmp_path)
+    again = Predictions.load(tmp_path)
+    for name in ("scores", "targets", "patients"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(answers, name))
+    assert (again.task, again.labels, again.yes) == ("chestxray14", CHEST, 0.0)
+    figures = measure(answers, load_task("chestxray14"), bootstrap=20)
+    result = Result("finetune", "a release", "resnet18", "chestxray14", 0, figures, {"seconds": 1.5})
+    assert not Result.is_done(tmp_path)
+    result.write(tmp_path)
+    assert Result.is_done(tmp_path)
+    found = Result.read(tmp_path)
+    assert (found.kind, found.start, found.facts) == ("finetune", "a release", {"seconds": 1.5})
+    assert found.figures.minus(figures, "mean").value == 0
+
+
+def test_what_is_missing_or_damaged_is_named(tmp_path):
+    for load in (Predictions.load, Result.read):
+        with pytest.raises(C2LError, match="finished run"):
+            load(tmp_path)
+    (tmp_path / "predictions.npz").write_bytes(b"PK\x03\x04 and no more")
+    (tmp_path / "result.json").write_text('{"kind": "probe"')
+    for load in (Predictions.load, Result.read):
+        with pytest.raises(C2LError, match="is damaged"):
+            load(tmp_path)

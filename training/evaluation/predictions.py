@@ -1,0 +1,96 @@
+"""A run's answers on a task's test images, kept, and the figures that they come to."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from c2l_models.errors import C2LError
+from c2l_models.hub import write_atomically
+
+from .figures import Figures
+from .metrics import auroc, weighted_kappa
+from .tasks import Task
+
+FILE = "predictions.npz"
+KAPPA = "quadratic weighted kappa"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores of M images for L labels.
+
+    Attributes:
+        task: its name.
+        labels: names of the L labels.
+        scores: float [M, L], higher is more likely; finite, or NaN for a whole label that could not be learnt.
+        targets: float [M, L], 0 or 1; NaN: unknown.
+        patients: [M] of str, as the store names them.
+        yes: the score above which the answer is yes: 0 for log odds, 0.5 for a share.
+    """
+
+    task: str
+    labels: tuple[str, ...]
+    scores: NDArray[np.floating]
+    targets: NDArray[np.floating]
+    patients: NDArray[np.str_]
+    yes: float = 0.0
+
+    def save(self, folder: Path) -> Path:
+        """Write `predictions.npz` into a folder."""
+        buffer = BytesIO()
+        head = np.array(json.dumps({"task": self.task, "labels": self.labels, "yes": self.yes}))
+        arrays: dict[str, Any] = {key: getattr(self, key) for key in ("scores", "targets", "patients")}
+        np.savez_compressed(buffer, head=head, **arrays)
+        write_atomically(folder / FILE, buffer.getvalue())
+        return folder / FILE
+
+    @classmethod
+    def load(cls, folder: Path) -> "Predictions":
+        """What `save` wrote. Raises C2LError where it is missing or damaged."""
+        path = folder / FILE
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                head = json.loads(str(file["head"]))
+                arrays = {key: file[key] for key in ("scores", "targets", "patients")}
+                return cls(head["task"], tuple(head["labels"]), yes=head["yes"], **arrays)
+        except FileNotFoundError:
+            raise C2LError(f"{path} is missing; wanted the folder of a finished run") from None
+        except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise C2LError(f"{path} is damaged ({type(error).__name__}); delete its folder and run it again") from None
+
+
+def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: int = 0) -> Figures:
+    """AUROC of each label, then what stands for the task: means over labels, or the weighted kappa of the grades.
+
+    A label with one class only has no AUROC: its figure is NaN, and no mean counts it.
+
+    Args:
+        predictions: on the task's test images.
+        task: says which labels a second mean leaves out, and whether the labels are the steps of a grade.
+        bootstrap: number of resamples of whole patients.
+        seed: of the resampling.
+
+    Raises:
+        C2LError: scores that are not finite, shapes that do not match.
+    """
+    sample = (predictions.patients, bootstrap, seed)
+    each = auroc(predictions.scores, predictions.targets, *sample)
+    figures = each.figures(predictions.labels, {} if task.is_graded else task.means(predictions.labels))
+    if not task.is_graded:
+        return figures
+    # The grade is the number of steps passed: each question is whether it is at least so high (Frank & Hall,
+    # "A Simple Approach to Ordinal Classification", ECML 2001).
+    given, true = (predictions.scores > predictions.yes).sum(axis=1), predictions.targets.sum(axis=1)
+    value, resamples = weighted_kappa(given, true, *sample)
+    return Figures(
+        (*figures.names, KAPPA),
+        np.append(figures.values, value),
+        np.column_stack([figures.resamples, resamples]),
+        figures.sample,
+    )

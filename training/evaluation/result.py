@@ -1,0 +1,70 @@
+"""What a downstream run leaves: its figures, and what they were computed on and with."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from c2l_models.errors import C2LError
+from c2l_models.hub import write_atomically
+
+from .figures import Estimate, Figures
+
+FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run's outcome.
+
+    Attributes:
+        kind: "probe", "knn", "finetune" or "detect".
+        start: what the network started from, as a table shows it.
+        architecture, task, seed: what was run.
+        figures: what it reached.
+        facts: data, settings, versions and time, as JSON knows them.
+    """
+
+    kind: str
+    start: str
+    architecture: str
+    task: str
+    seed: int
+    figures: Figures
+    facts: dict[str, Any]
+
+    def write(self, out: Path) -> Path:
+        """Write figures.npz, then result.json: that it is there means that all is. Gives its path."""
+        out.mkdir(parents=True, exist_ok=True)
+        self.figures.save(out)
+        named = {name: as_json(self.figures[name]) for name in self.figures.names}
+        content = {**self._head(), "figures": named, "facts": self.facts}
+        write_atomically(out / FILE, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        return out / FILE
+
+    @classmethod
+    def read(cls, out: Path) -> "Result":
+        """What `write` wrote. Raises C2LError where it is missing or damaged."""
+        try:
+            content = json.loads((out / FILE).read_text(encoding="utf-8"))
+            return cls(**content | {"figures": Figures.load(out)})
+        except FileNotFoundError:
+            raise C2LError(f"{out} holds no {FILE}; wanted the folder of a finished run") from None
+        except (ValueError, TypeError) as error:
+            raise C2LError(f"{out / FILE} is damaged ({error}); delete the folder and run it again") from None
+
+    @staticmethod
+    def is_done(out: Path) -> bool:
+        """Whether a run has finished in this folder."""
+        return (out / FILE).is_file()
+
+    def _head(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("kind", "start", "architecture", "task", "seed")}
+
+
+def as_json(estimate: Estimate) -> dict[str, float | None]:
+    """Value, low and high to four decimals; null where there is none."""
+    values = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    return {key: None if np.isnan(value) else round(value, 4) for key, value in values.items()}
