@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,17 +77,15 @@ class RealJobs:
         out: Path,
     ) -> Result:
         """See `Jobs`."""
-        spec = spec_of(start, pretrained)
-        settings = scale.settings(measured) | {"seed": seed}
+        spec, settings = spec_of(start, pretrained), scale.settings(measured) | {"seed": seed}
         if measured.kind == "detect":
-            return self._detect(spec, settings, scale, stores, out)
-        task = task_of(measured)
-        store = stores.get({task.dataset}, pretrained.store_sha256 if pretrained else "")
+            self._detect(spec, settings, scale, stores, out)
+            return self.read(measured, out)
+        store = stores.get({load_task(measured.task).dataset}, pretrained.store_sha256 if pretrained else "")
         if measured.kind == "finetune":
-            from ..finetuning import Settings, finetune
-
-            own = Settings(**settings)
-            finetune(spec, store, task, out, own, self.device, resume=True, progress=self.progress)
+            self._finetune(spec, store, measured, settings, out)
+        else:
+            self._probe(spec, store, measured, settings, out)
         return self.read(measured, out)
 
     def read(self, measured: Measurement, out: Path) -> Result:
@@ -98,15 +96,30 @@ class RealJobs:
         figures = measure(Predictions.load(out), load_task(measured.task), len(result.figures.resamples), seed=0)
         return replace(result, figures=figures)
 
-    def _detect(self, spec: str, settings: dict[str, object], scale: Scale, stores: Stores, out: Path) -> Result:
+    def _probe(self, spec: str, store: ImageStore, measured: Measurement, settings: dict[str, Any], out: Path) -> None:
+        """Without floors: the table has a random network among its rows."""
+        from ..distributed import pick_device
+        from ..evaluation.probe import probe
+
+        settings |= {"device": pick_device(self.device).type, "progress": self.progress, "floors": False}
+        task = part_of(measured.task, settings.pop("fraction", measured.held_out))
+        probe(spec, store, task, out, classifier="knn" if measured.kind == "knn" else "linear", **settings)
+
+    def _finetune(
+        self, spec: str, store: ImageStore, measured: Measurement, settings: dict[str, Any], out: Path
+    ) -> None:
+        from ..finetuning import Settings, finetune
+
+        task = part_of(measured.task, measured.held_out)
+        finetune(spec, store, task, out, Settings(**settings), self.device, resume=True, progress=self.progress)
+
+    def _detect(self, spec: str, settings: dict[str, Any], scale: Scale, stores: Stores, out: Path) -> None:
         """The decoded films are a store beside the others; the evaluation part is one for all rows."""
         from ..detection.detect import detect
         from ..detection.settings import Settings
 
         own, data = Settings(**settings), stores.raw("rsna")["rsna"]
-        films = stores.folder / f"rsna-boxes-{own.size}"
-        avoid = avoided(scale, stores, out.parent)
-        return detect(
+        detect(
             spec,
             data,
             out,
@@ -114,8 +127,8 @@ class RealJobs:
             device=self.device,
             resume=True,
             progress=self.progress,
-            avoid=avoid,
-            store=films,
+            avoid=avoided(scale, stores, out.parent),
+            store=stores.folder / f"rsna-boxes-{own.size}",
             workers=stores.workers,
         )
 
@@ -128,10 +141,10 @@ def spec_of(start: StartPlan, pretrained: Pretrained | None) -> str:
 
 
 @dataclass(frozen=True)
-class HeldOut(Task):
-    """A task that is learnt on the patients alone whom a recipe's `hold_out` keeps from pretraining."""
+class PartOf(Task):
+    """A task that is learnt on a share of its training patients alone: those whom a recipe's `hold_out` leaves out."""
 
-    share: float = 0.0
+    share: float = 1.0
 
     def train_rows(self, store: ImageStore) -> NDArray[np.int64]:
         """The task's rows of these patients."""
@@ -139,10 +152,10 @@ class HeldOut(Task):
         return rows[split_patients(store.patients[rows], self.share, seed=0)]
 
 
-def task_of(measured: Measurement) -> Task:
-    """The task that is measured. Raises DatasetError for an unknown one."""
-    task = load_task(measured.task)
-    return HeldOut(**vars(task), share=measured.held_out) if measured.held_out else task
+def part_of(name: str, share: float) -> Task:
+    """A task, on a share of its training patients; 0: on all. Raises DatasetError for an unknown one."""
+    task = load_task(name)
+    return PartOf(**vars(task), share=share) if share else task
 
 
 def avoided(scale: Scale, stores: Stores, folder: Path) -> list[Path]:

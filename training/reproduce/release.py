@@ -16,13 +16,14 @@ from ..evaluation.figures import Estimate, Figures
 from ..evaluation.tasks import load_task
 from ..export import export_run
 from ..recipe import from_dict
+from ..release import figure_name
 from .data import Stores, find_data
 from .jobs import Jobs, RealJobs
 from .plan import Measurement, Scale, StartPlan, datasets_of
 from .pretraining import ensure_pretrained
 
-PROBE = " linear probe, AUROC, "
-"""What stands between a task and a figure in the name of a release's metric."""
+PROBE = " linear probe, "
+"""What stands behind the task in the name of a release's metric."""
 
 Verdict = Literal["came back", "did not come back", "not comparable", "not run"]
 
@@ -107,15 +108,15 @@ def retrain(weights: Weights, provenance: Mapping[str, Any], stores: Stores, out
 
 def check(name: str, released: Mapping[str, float], figures: Mapping[str, Figures | C2LError]) -> Check:
     """A metric of a release beside the figures of its task, or what kept them from being computed."""
-    task, _, figure = name.partition(PROBE)
+    task = name.partition(PROBE)[0]
     then = Estimate(released["value"], released["low"], released["high"])
     measured = figures.get(task)
     if isinstance(measured, C2LError):
         return Check(name, then, None, "not run", str(measured))
-    if measured is None or figure not in measured.names:
-        there = ", ".join(measured.names) if measured else "no figure of it"
-        return Check(name, then, None, "not comparable", f"today's measurement has {there}")
-    now = measured[figure]
+    called = {figure_name(task, figure): figure for figure in measured.names} if measured else {}
+    if not measured or name not in called:
+        return Check(name, then, None, "not comparable", f"today's figures are {', '.join(called) or 'none of it'}")
+    now = measured[called[name]]
     return Check(name, then, now, "came back" if then.low <= now.value <= then.high else "did not come back")
 
 
