@@ -12,7 +12,7 @@ applies its own part, and views can be drawn once and applied at each step. Noth
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -23,6 +23,19 @@ from .recipe import Augment, Recipe
 
 TILES = 3
 """Jigsaw cuts a view into so many rows and columns of tiles."""
+
+
+class View(Protocol):
+    """What a view is drawn and made by: a recipe, or the settings of another run."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def mean(self) -> float: ...
+    @property
+    def std(self) -> float: ...
+    @property
+    def augment(self) -> Augment: ...
 
 
 @dataclass(frozen=True)
@@ -118,9 +131,9 @@ def draw_two(count: int, recipe: Recipe, generator: torch.Generator) -> Draws:
     return Draws(draw_view(count, recipe, generator), draw_view(count, recipe, generator))
 
 
-def draw_view(count: int, recipe: Recipe, generator: torch.Generator) -> Draw:
+def draw_view(count: int, view: View, generator: torch.Generator) -> Draw:
     """Draw one view of `count` images, on the generator's device."""
-    augment, uniform = recipe.augment, _Uniform(count, generator)
+    augment, uniform = view.augment, _Uniform(count, generator)
     holes = (count, augment.cutout_holes, 2)
     return Draw(
         geometry=draw_geometry(count, augment, generator),
@@ -128,21 +141,21 @@ def draw_view(count: int, recipe: Recipe, generator: torch.Generator) -> Draw:
         contrast=uniform(1 - augment.contrast, 1 + augment.contrast),
         brightness_first=uniform(0, 1) < 0.5,
         tiles=draw_tiles(count, augment.jigsaw, generator),
-        holes=torch.randint(recipe.size, holes, generator=generator, device=generator.device),
+        holes=torch.randint(view.size, holes, generator=generator, device=generator.device),
     )
 
 
-def apply(image: Tensor, draw: Draw, recipe: Recipe) -> Tensor:
+def apply(image: Tensor, draw: Draw, view: View) -> Tensor:
     """Make the views that were drawn: float [B, 1, S, S] in [0, 1] -> normalised [B, 1, size, size].
 
     Jigsaw comes before cutout, so that the holes are squares of the view that the network sees.
     """
-    view = resample(image, draw.geometry, recipe.size)
-    view = jitter(view, draw.brightness, draw.contrast, draw.brightness_first)
-    view = (view - recipe.mean) / recipe.std
-    if recipe.augment.jigsaw:
-        view = jigsaw(view, draw.tiles)
-    return cutout(view, draw.holes, round(recipe.augment.cutout_side * recipe.size))
+    seen = resample(image, draw.geometry, view.size)
+    seen = jitter(seen, draw.brightness, draw.contrast, draw.brightness_first)
+    seen = (seen - view.mean) / view.std
+    if view.augment.jigsaw:
+        seen = jigsaw(seen, draw.tiles)
+    return cutout(seen, draw.holes, round(view.augment.cutout_side * view.size))
 
 
 def draw_geometry(count: int, augment: Augment, generator: torch.Generator) -> Geometry:

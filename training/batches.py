@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -51,9 +52,20 @@ def _without_held_out(rows: np.ndarray, recipe: Recipe, store: ImageStore) -> np
     return rows[~split_patients(store.patients[rows], recipe.hold_out, seed=0)] if recipe.hold_out else rows
 
 
-def epoch_order(rows: np.ndarray, recipe: Recipe, epoch: int) -> np.ndarray:
+class Order(Protocol):
+    """What a run's batches follow from: a recipe, or the settings of another run."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def epochs(self) -> int: ...
+
+
+def epoch_order(rows: np.ndarray, run: Order, epoch: int) -> np.ndarray:
     """The rows in an epoch's order, a function of seed and epoch."""
-    return np.random.default_rng((recipe.seed, epoch)).permutation(rows)
+    return np.random.default_rng((run.seed, epoch)).permutation(rows)
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class Batch:
 def batches(
     store: ImageStore,
     rows: np.ndarray,
-    recipe: Recipe,
+    run: Order,
     device: torch.device,
     world: World = ALONE,
     first: int = 0,
@@ -87,9 +99,9 @@ def batches(
     upcoming: Iterator[tuple[Tensor, Tensor]]
     if fits(store, device):
         store = store.to(device)
-        upcoming = ((store[own], own) for own in _shares(rows, recipe, device, world, first))
+        upcoming = ((store[own], own) for own in _shares(rows, run, device, world, first))
     else:
-        upcoming = _read_ahead(store, _shares(rows, recipe, torch.device("cpu"), world, first), device)
+        upcoming = _read_ahead(store, _shares(rows, run, torch.device("cpu"), world, first), device)
     while True:
         began = time.perf_counter()
         found = next(upcoming, None)
@@ -105,20 +117,20 @@ def fits(store: ImageStore, device: torch.device) -> bool:
     return store.images.nbytes <= torch.cuda.get_device_properties(device).total_memory / 2
 
 
-def batch_rows(rows: np.ndarray, recipe: Recipe, step: int) -> np.ndarray:
+def batch_rows(rows: np.ndarray, run: Order, step: int) -> np.ndarray:
     """The rows of a step's batch, int64 [W B]."""
-    epoch, position = divmod(step, len(rows) // recipe.batch_size)
-    return epoch_order(rows, recipe, epoch)[position * recipe.batch_size :][: recipe.batch_size]
+    epoch, position = divmod(step, len(rows) // run.batch_size)
+    return epoch_order(rows, run, epoch)[position * run.batch_size :][: run.batch_size]
 
 
-def _shares(rows: np.ndarray, recipe: Recipe, device: torch.device, world: World, first: int) -> Iterator[Tensor]:
+def _shares(rows: np.ndarray, run: Order, device: torch.device, world: World, first: int) -> Iterator[Tensor]:
     """This process's rows of each step, int64 [B] on the device, to which an epoch's order is sent once."""
-    steps_per_epoch = len(rows) // recipe.batch_size
-    for step in range(first, recipe.epochs * steps_per_epoch):
+    steps_per_epoch = len(rows) // run.batch_size
+    for step in range(first, run.epochs * steps_per_epoch):
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == first:
-            order = torch.from_numpy(epoch_order(rows, recipe, epoch)).to(device)
-        yield world.block(order[position * recipe.batch_size : (position + 1) * recipe.batch_size])
+            order = torch.from_numpy(epoch_order(rows, run, epoch)).to(device)
+        yield world.block(order[position * run.batch_size : (position + 1) * run.batch_size])
 
 
 def _read_ahead(store: ImageStore, shares: Iterator[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

@@ -19,7 +19,7 @@ from c2l_models.errors import RunError
 from c2l_models.hub import write_atomically
 
 from .image_store import ImageStore
-from .recipe import SECTIONS, Recipe
+from .recipe import SECTIONS, Recipe, from_dict
 
 FOLDER = "checkpoints"
 BEST = "best-"
@@ -150,7 +150,8 @@ def check_same_run(state: dict[str, Any], wanted: dict[str, Any]) -> None:
     Raises:
         RunError: names each key of the checkpoint's identity that differs from the `wanted` one.
     """
-    began, now = _flat(state), _flat(wanted)
+    recipe = from_dict(state["recipe"]).to_dict()  # keys newer than the run take their defaults
+    began, now = _flat(state | {"recipe": recipe}), _flat(wanted)
     keys = [key for key in now if began.get(key) != now[key] and key.split(".")[-1] not in FREE_TO_CHANGE]
     if keys:
         differing = "; ".join(f"{key}: began with {began.get(key)!r}, now {now[key]!r}" for key in sorted(keys))

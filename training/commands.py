@@ -186,6 +186,43 @@ def probe(
     print(f"table, CSV, JSON and picture: {out}")
 
 
+def finetune(arguments: list[str]) -> None:
+    """Fine-tune a start on a task's labels: `c2l finetune TASK --store STORE --start START --out DIR`."""
+    from c2l_models.training.finetuning.settings import Settings
+
+    def run(
+        task: Annotated[Positional[str], arg(help="a task of tasks.toml: chestxray14, chexpert, knee_kl or folder")],
+        store: Path,
+        start: Annotated[str, arg(help="a release, a .safetensors file, a run folder, imagenet, or random")],
+        out: Path,
+        settings: Annotated[Settings, arg(name="")] = Settings(),  # noqa: B008 (frozen)
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        resume: bool = False,
+        versus: Path | None = None,
+    ) -> None:
+        """Fine-tune a start on a task's training patients, choose the epoch on held-out ones, test once.
+
+        Args:
+            store: folder that `c2l prepare` wrote.
+            out: the run's folder; must not exist, unless with --resume.
+            settings: what is computed.
+            device: auto takes CUDA where there is one.
+            resume: go on from the run's newest sound checkpoint, or begin where there is none.
+            versus: folder of another finished run on the same task: show the paired differences to it.
+        """
+        from c2l_models.training.evaluation.predictions import Predictions
+        from c2l_models.training.evaluation.result import Result
+        from c2l_models.training.finetuning import report
+        from c2l_models.training.finetuning.loop import finetune
+        from c2l_models.training.image_store import ImageStore
+
+        result = finetune(start, ImageStore.open(store), task, out, settings, device, resume, versus=versus)
+        report.show(result, Predictions.load(out), Result.read(versus) if versus else None)
+        print(f"network, predictions, table, CSV and picture: {out}")
+
+    tyro.cli(run, args=arguments, prog="c2l finetune")
+
+
 def release(
     run: Positional[Path],
     tag: str,
@@ -276,11 +313,12 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "pretrain": pretrain,
     "export": export,
     "probe": probe,
+    "finetune": finetune,
     "release": release,
     "reproduce": reproduce,
     "benchmark": benchmark,
     "demo": demo,
 }
 
-OWN_ARGUMENTS = ("pretrain", "benchmark")
+OWN_ARGUMENTS = ("pretrain", "finetune", "benchmark")
 """Commands that read their arguments themselves."""

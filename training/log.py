@@ -94,17 +94,7 @@ class RunLog:
             self._drop_after(step)
             self._file = self.path.open("a")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} steps"),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
-            console=Console(stderr=True),
-            disable=not (writes and progress),
-        )
+        self._progress = progress_line(writes and progress)
         self._task = self._progress.add_task("pretraining", total=total_steps, completed=step, figures="")
 
     def __enter__(self) -> "RunLog":
@@ -174,6 +164,21 @@ class RunLog:
         if self.path.is_file():
             kept = [json.dumps(line) + "\n" for line in read(self.path.parent) if line["step"] <= step]
             write_atomically(self.path, "".join(kept).encode())  # a kill leaves the old log or the new one
+
+
+def progress_line(shown: bool) -> Progress:
+    """A line on stderr of steps done, time, and a task's field `figures`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} steps"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=Console(stderr=True),
+        disable=not shown,
+    )
 
 
 def read(run_folder: Path) -> list[dict[str, Any]]:

@@ -357,6 +357,14 @@ def test_another_run_is_refused_key_by_key():
     assert message.count("began with") == 7
 
 
+def test_a_run_from_before_a_key_or_a_section_was_there_goes_on():
+    older = identity(Recipe("x"))
+    del older["recipe"]["restoration"], older["recipe"]["method"], older["recipe"]["objective"]["shuffle_bn"]
+    checkpoint.check_same_run(older, identity(Recipe("x")))
+    with pytest.raises(RunError, match="method: began with 'c2l', now 'moco'"):
+        checkpoint.check_same_run(older, identity(replace(Recipe("x"), method="moco")))
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

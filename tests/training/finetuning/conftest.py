@@ -1,0 +1,78 @@
+"""A small store that answers its labels, and a small network to start from."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import timm
+import torch
+
+from c2l_models.training.finetuning import loop
+from c2l_models.training.finetuning.settings import Settings
+from c2l_models.training.image_store import ImageStore
+from c2l_models.training.starts import Start
+from c2l_models.training.store_files import INDEX_SCHEMA
+
+TRAIN_PATIENTS, TEST_PATIENTS, FILMS = 40, 20, 2
+
+
+def build_store(path: Path, size: int = 32) -> ImageStore:
+    """Noise; with `bright`, a brighter middle. `rare` is never positive to train on, `always` always so in the test.
+
+    `bright` is unknown for each tenth film, and all labels are of one.
+    """
+    rng = np.random.default_rng(0)
+    count = (TRAIN_PATIENTS + TEST_PATIENTS) * FILMS
+    bright = np.arange(count) // FILMS % 2 == 1
+    images = rng.integers(0, 150, (count, size, size), dtype=np.uint8)
+    images[bright, size // 4 : -size // 4, size // 4 : -size // 4] += 60
+    rows = []
+    for n in range(count):
+        test = n >= TRAIN_PATIENTS * FILMS
+        labels = {"bright": float(bright[n]), "rare": float(test and n % 3 == 0), "always": float(test or n % 3 == 0)}
+        if n % 10 == 0:
+            del labels["bright"]
+        rows.append(
+            {
+                "path": f"{n}.png",
+                "dataset": "folder",
+                "patient": f"folder:{n // FILMS:03d}",
+                "view": "",
+                "split": "test" if test else "train",
+                "labels": [] if n == 1 else list(labels.items()),
+                "sha256": "",
+            }
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return ImageStore(path, images, pa.Table.from_pylist(rows, INDEX_SCHEMA), "0" * 64)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
+    """80 training films of 40 patients, 40 test films of 20."""
+    return build_store(tmp_path_factory.mktemp("finetuning") / "store")
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Three epochs of four steps or so: enough to learn what is bright."""
+    return Settings(size=32, epochs=3, batch_size=16, lr=3e-3, bootstrap=20)
+
+
+def small_start(seen: frozenset[str] = frozenset()) -> Start:
+    """timm's smallest ResNet, always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = timm.create_model("test_resnet", in_chans=1, num_classes=0)
+    return Start("small", "test_resnet", network, 32, 0.5, 0.25, {"architecture": "test_resnet"}, seen)
+
+
+@pytest.fixture
+def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is started from, it is the small network; torch on one thread."""
+    monkeypatch.setattr(loop, "load_start", lambda *_: small_start())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,171 @@
+"""Fine-tuning from a start to a result: it learns, resumes to the bit, and tells what has to be told."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from c2l_models.cli import main
+from c2l_models.errors import C2LError, RunError, RunInterrupted
+from c2l_models.training.evaluation.predictions import Predictions
+from c2l_models.training.evaluation.result import Result
+from c2l_models.training.finetuning import loop
+from c2l_models.training.finetuning.loop import finetune
+from c2l_models.training.finetuning.settings import Settings
+
+from .conftest import small_start
+
+pytestmark = pytest.mark.usefixtures("small_network")
+
+
+def tuned(store, out, settings, **options):
+    return finetune("small", store, "folder", out, settings, "cpu", progress=False, **options)
+
+
+def read_log(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_learns_and_leaves_what_it_should(store, settings, tmp_path):
+    out = tmp_path / "run"
+    result = tuned(store, out, replace(settings, epochs=6))
+    lines = read_log(out)
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    assert result.figures["bright"].value > 0.9
+    assert np.isnan(result.figures["rare"].value)  # never positive among the films fitted
+    assert np.isnan(result.figures["always"].value)  # one class in the test list
+    assert result.figures["mean"].value == result.figures["bright"].value
+
+    assert Result.is_done(out)
+    found = {path.name for path in out.iterdir()}
+    assert found >= {"settings.json", "log.jsonl", "model.safetensors", "predictions.npz", "figures.npz", "report.md"}
+    assert "checkpoints" not in found
+    best = max(lines, key=lambda line: line["tuning_auroc"])
+    assert result.facts["epoch"] == best["epoch"]
+    assert result.facts["labels_not_learnt"] == ["rare"]
+    assert "Not learnt, for want of both answers to fit: rare" in (out / "report.md").read_text()
+
+    # The network that was saved is the one that was measured.
+    start = small_start()
+    network = start.network
+    network.reset_classifier(3)
+    network.load_state_dict(load_file(out / "model.safetensors"))
+    predictions = Predictions.load(out)
+    column = list(predictions.labels).index("bright")
+    with torch.inference_mode():
+        films = (store[np.arange(80, 120)].float() / 255 - 0.5) / 0.25
+        scores = network.eval()(films)[:, column].numpy()
+    order = np.argsort(scores)
+    assert np.array_equal(order, np.argsort(predictions.scores[:, column]))
+    with safe_open(out / "model.safetensors", "pt") as file:
+        about = json.loads(file.metadata()["c2l-finetuned"])
+    assert (about["labels"], about["mean"], about["size"]) == (list(predictions.labels), 0.5, 32)
+
+
+@pytest.mark.parametrize("how", ["asked to stop", "killed"])
+def test_a_stopped_run_goes_on_to_the_same_bits(store, settings, tmp_path, monkeypatch, how):
+    whole = tuned(store, tmp_path / "whole", settings)
+    steps, train_step = 0, loop.train_step
+
+    def stopping(*arguments):
+        nonlocal steps
+        steps += 1
+        if steps == 6:  # in the middle of the second epoch
+            if how == "killed":
+                raise MemoryError
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_step(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", stopping)
+    with pytest.raises(RunInterrupted if how == "asked to stop" else MemoryError):
+        tuned(store, tmp_path / "stopped", settings)
+    assert not Result.is_done(tmp_path / "stopped")
+    with pytest.raises(RunError, match="go on with that run: --resume"):
+        tuned(store, tmp_path / "stopped", settings)
+    again = tuned(store, tmp_path / "stopped", settings, resume=True)
+
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    first, second = ([line | {"seconds": 0} for line in read_log(tmp_path / name)] for name in ("whole", "stopped"))
+    assert first == second
+    assert np.array_equal(whole.figures.values, again.figures.values, equal_nan=True)
+
+
+def test_a_folder_of_another_run_is_not_gone_on_with(store, settings, tmp_path):
+    tuned(store, tmp_path / "run", replace(settings, epochs=1))
+    with pytest.raises(RunError, match=r"settings\.lr: began with 0\.003, now 0\.1"):
+        tuned(store, tmp_path / "run", replace(settings, epochs=1, lr=0.1), resume=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "something").touch()
+    with pytest.raises(RunError, match=r"holds no settings\.json, and something else"):
+        tuned(store, tmp_path / "other", settings, resume=True)
+
+
+def test_a_finished_run_is_read_and_paired(store, settings, tmp_path, monkeypatch):
+    short = replace(settings, epochs=1)
+    first = tuned(store, tmp_path / "one", short)
+    tuned(store, tmp_path / "two", replace(short, lr=1e-5))
+    monkeypatch.setattr(loop, "Run", None)  # nothing is trained again
+    again = tuned(store, tmp_path / "one", short, resume=True, versus=tmp_path / "two")
+    assert np.array_equal(again.figures.resamples, first.figures.resamples, equal_nan=True)
+    report = (tmp_path / "one" / "report.md").read_text()
+    other = Result.read(tmp_path / "two")
+    assert "minus small" in report
+    assert str(first.figures.minus(other.figures, "bright")) in report
+    csv = (tmp_path / "one" / "report.csv").read_text().splitlines()
+    bright = next(line for line in csv if line.startswith("bright,")).split(",")
+    assert float(bright[5]) == pytest.approx(first.figures["bright"].value - other.figures["bright"].value, abs=1e-4)
+    with pytest.raises(C2LError):
+        tuned(store, tmp_path / "three", short, versus=tmp_path / "nowhere")
+    assert not (tmp_path / "three").exists()
+
+
+def test_test_patients_seen_in_pretraining_are_told(store, settings, tmp_path, monkeypatch):
+    seen = frozenset({"folder:000", "folder:041", "folder:042", "folder:999"})  # the test patients are from 040 on
+    monkeypatch.setattr(loop, "load_start", lambda *_: small_start(seen))
+    result = tuned(store, tmp_path / "run", replace(settings, epochs=1))
+    assert result.facts["test_patients_seen_in_pretraining"] == 2
+    assert (
+        "2 of the test patients were among the start's pretraining images"
+        in (tmp_path / "run" / "report.md").read_text()
+    )
+
+
+def test_a_frozen_start_stays_as_it_is(store, settings, tmp_path):
+    tuned(store, tmp_path / "run", replace(settings, epochs=1, frozen=True))
+    found, before = load_file(tmp_path / "run" / "model.safetensors"), small_start().network.state_dict()
+    assert all(torch.equal(found[key], before[key]) for key in before)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(store, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "masked_bce", lambda logits, targets: logits.sum() * float("nan"))
+    with pytest.raises(RunError, match="begin a new run with a lower --lr than"):
+        tuned(store, tmp_path / "run", settings)
+
+
+def test_fewer_films_than_a_batch_are_one_batch(store, settings, tmp_path):
+    tuned(store, tmp_path / "run", replace(settings, epochs=1, batch_size=1000, precision="bfloat16"))
+    assert read_log(tmp_path / "run")[0]["step"] == 1
+
+
+def test_the_command(tiny_store_folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["finetune", "folder", "--store", str(tiny_store_folder), "--start", "random", "--out", str(out)]
+    flags = ["--size", "48", "--epochs", "1", "--batch-size", "8", "--bootstrap", "10", "--device", "cpu"]
+    main([*command, *flags, "--augment.flip", "0"])
+    assert "Fine-tuning: small on folder" in capsys.readouterr().out
+    settings = json.loads((out / "settings.json").read_text())["settings"]
+    assert settings["augment"]["flip"] == 0
+    assert settings["size"] == 48
+    assert settings["weight_decay"] == Settings().weight_decay
+    assert "were enlarged to 48" in (out / "report.md").read_text()
+    with pytest.raises(SystemExit, match="2"):
+        main(command + flags)
+    assert "choose another folder" in capsys.readouterr().err

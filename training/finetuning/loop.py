@@ -1,0 +1,194 @@
+"""Fine-tuning, read from top to bottom: split by patients, fit, choose the epoch, look at the test list once."""
+
+import math
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from c2l_models.errors import RunError, RunInterrupted
+
+from .. import checkpoint
+from ..augment import apply, draw_view
+from ..batches import Batch, batches, fits
+from ..distributed import pick_device
+from ..evaluation.metrics import auroc
+from ..evaluation.predictions import Predictions, measure
+from ..evaluation.result import Result
+from ..evaluation.tasks import Task, load_task
+from ..image_store import ImageStore
+from ..interruption import StopRequest, stop_requests
+from ..log import progress_line
+from ..starts import Start, load_start
+from . import folder, report
+from .network import masked_bce
+from .run import Run
+from .settings import Settings
+from .split import both_answers, check_unseen, split_task
+
+
+def finetune(
+    start: str,
+    store: ImageStore,
+    task: str | Task,
+    out: Path,
+    settings: Settings,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = True,
+    versus: Path | None = None,
+) -> Result:
+    """Fine-tune a start on a task's training patients, and measure it on its test patients.
+
+    Args:
+        start: as `load_start` takes it: a release, a file, a run folder, "imagenet", "random".
+        store: the images and their labels.
+        task: a task, or the name of one in `tasks.toml`.
+        out: the run's folder; gets settings.json, log.jsonl, model.safetensors, predictions.npz, figures.npz, the
+            report and, last, result.json.
+        settings: what is computed.
+        device: "cpu", "cuda", or "auto": CUDA where there is one.
+        resume: go on with the run in `out`, or begin where there is none; on the CPU to the same bits as if it had
+            never stopped. Of a finished run the result is read and its report written anew.
+        progress: show a progress line.
+        versus: the folder of another finished run on the same task: the report shows the paired differences to it.
+
+    Raises:
+        RunError: the folder exists and `resume` is not set, or it is another run's; the loss is not finite; a patient
+            is trained on and tested on.
+        RunInterrupted: SIGTERM or Ctrl-C; a checkpoint is written.
+        DatasetError: a store without the task's images, or with too few patients.
+        C2LError: no such start or task; `versus` is no finished run, or was not measured on the same sample.
+    """
+    task = replace(load_task(task) if isinstance(task, str) else task, uncertain=settings.uncertain)
+    other = Result.read(versus) if versus else None
+    place, labels = pick_device(device), task.labels(store)
+    parts = split_task(task, store, settings)
+    calibrate_on = parts.fit if settings.frozen else None
+    chosen = load_start(start, "resnet18", settings.size, settings.seed, store, place, calibrate_on)
+    folder.begin(out, _what(chosen, store, task, settings, place), resume)
+    if Result.is_done(out):
+        result = Result.read(out)
+    else:
+        images = store.to(place) if fits(store, place) else store
+        run = Run(chosen, parts, labels.shape[1], settings, out, place)
+        fit(run, images, labels, resume, progress)
+        result = evaluate(run, chosen, images, task, labels)
+    report.write(out, result, Predictions.load(out), other)
+    result.write(out)
+    folder.tidy(out)
+    return result
+
+
+def fit(run: Run, store: ImageStore, labels: NDArray[np.float32], resume: bool, progress: bool) -> None:
+    """All epochs, each looked at on the held-out patients; raises as `finetune`."""
+    if resume and checkpoint.exists(run.folder):
+        run.load()
+    targets = torch.from_numpy(labels).to(run.device)
+    began = time.perf_counter()
+    with stop_requests() as request, progress_line(progress) as line:
+        shown = line.add_task("fine-tuning", total=run.total_steps, completed=run.step, figures="")
+        run.train()
+        for batch in batches(store, run.parts.fit, run.order, run.device, first=run.step):
+            run.loss += train_step(run, batch, targets[batch.rows])
+            run.step += 1
+            line.update(shown, completed=run.step)
+            if run.step % run.steps_per_epoch == 0:
+                told = tune(run, store, labels, time.perf_counter() - began)
+                line.update(shown, figures=f"loss {told['loss']:.4f}  tuning AUROC {told['tuning_auroc']:.3f}")
+                run.save()
+                began = time.perf_counter()
+            if request and run.step < run.total_steps:
+                _stop(run, request)
+
+
+def train_step(run: Run, batch: Batch, targets: Tensor) -> Tensor:
+    """One step on a batch, targets [B, L]; gives the loss, on the device. All chance comes from seed and step."""
+    draw = draw_view(len(batch.images), run.view, run.seeded())
+    view = apply(batch.images.float() / 255, draw, run.view)
+    run.schedule.step_update(run.step)
+    with run.autocast():
+        logits = run.network(view)
+    loss = masked_bce(logits, targets)
+    run.optimizer.zero_grad()
+    loss.backward()
+    run.optimizer.step()
+    return loss.detach()
+
+
+def tune(run: Run, store: ImageStore, labels: NDArray[np.float32], seconds: float) -> dict[str, Any]:
+    """After an epoch: mean AUROC on the held-out patients, which chooses the epoch. Gives the log's line.
+
+    Raises:
+        RunError: the loss or a score is not finite.
+    """
+    loss, rows = float(run.loss) / run.steps_per_epoch, run.parts.tune
+    scores = run.predict(store, rows)
+    if not (math.isfinite(loss) and np.isfinite(scores).all()):
+        raise RunError(
+            f"epoch {run.epoch}: the loss is {loss:g} or a score is not finite; begin a new run with a lower --lr than "
+            f"{run.settings.lr:g}"
+        )
+    reached = auroc(scores, labels[rows], bootstrap=0).mean
+    if reached > run.best:
+        run.best, run.best_step = reached, run.step
+    told = {"epoch": run.epoch, "step": run.step, "loss": loss, "tuning_auroc": reached, "lr": run.lr}
+    run.lines.append(told | {"seconds": round(seconds, 3)})
+    run.loss.zero_()
+    folder.write_log(run.folder, run.lines)
+    return told
+
+
+def evaluate(run: Run, start: Start, store: ImageStore, task: Task, labels: NDArray[np.float32]) -> Result:
+    """The chosen epoch's network on the test list: the only place where that list is looked at."""
+    parts, settings, patients = run.parts, run.settings, store.patients
+    for rows in (parts.fit, parts.tune):
+        check_unseen(store, rows, parts.test)
+    run.choose()
+    names = task.label_names(store)
+    about = {"architecture": start.architecture, "labels": names, "mean": start.mean, "std": start.std}
+    folder.save_network(run.folder, run.network.state_dict(), about | {"size": settings.size, "in_chans": 1})
+    scores = run.predict(store, parts.test).astype(np.float64)
+    learnt = both_answers(labels[parts.fit])
+    scores[:, ~learnt] = np.nan  # nothing was learnt: no figure, as in a probe
+    targets = labels[parts.test].astype(np.float64)
+    predictions = Predictions(task.name, names, scores, targets, patients[parts.test])
+    predictions.save(run.folder)
+    figures = measure(predictions, task, settings.bootstrap, settings.seed)
+    tested = set(patients[parts.test].tolist())
+    facts = _what(start, store, task, settings, run.device) | {
+        **{f"{name}_images": len(rows) for name, rows in vars(parts).items()},
+        **{f"{name}_patients": len(set(patients[rows])) for name, rows in vars(parts).items()},
+        "test_patients_seen_in_pretraining": len(tested & start.seen),
+        "labels_not_learnt": [name for name, known in zip(names, learnt, strict=True) if not known],
+        "epoch": run.best_step // run.steps_per_epoch,
+        "tuning_auroc": round(run.best, 4),
+        "seconds_per_epoch": round(float(np.median([line["seconds"] for line in run.lines])), 2),
+        "seconds": round(sum(line["seconds"] for line in run.lines), 1),
+        "versions": {name: version(name) for name in ("c2l-models", "torch", "timm")},
+    }
+    return Result("finetune", start.name, start.architecture, task.name, settings.seed, figures, facts)
+
+
+def _what(start: Start, store: ImageStore, task: Task, settings: Settings, device: torch.device) -> dict[str, Any]:
+    """What has to be the same for a run to go on."""
+    return {
+        "start": start.name,
+        "about": start.about,
+        "task": task.name,
+        "store_sha256": store.sha256,
+        "store_size": store.size,
+        "device": device.type,
+        "settings": settings.to_dict(),
+    }
+
+
+def _stop(run: Run, request: StopRequest) -> None:
+    run.save()
+    raise RunInterrupted(f"{request} at step {run.step}; a checkpoint is written, --resume goes on from it")

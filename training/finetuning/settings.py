@@ -1,0 +1,73 @@
+"""Everything that decides what a fine-tuning run computes, beside its start, its store and its task."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..recipe import Augment
+from ..recipe_checks import check, check_values
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One fine-tuning run; input size and epochs are the paper's, which says nothing of the rest (section 4)."""
+
+    size: int = 224
+    """Side of the input, pixels, resampled from the store's images."""
+    epochs: int = 50
+    batch_size: int = 64
+    """Fewer images than this to fit: all of them are one batch."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW: one rate serves a random start, a pretrained one and a handful of labels, so that starts are compared and
+    not how well each was tuned; SGD, with momentum 0.9, wants a rate a hundred times as high."""
+    lr: float = 5e-4
+    weight_decay: float = 0.05
+    """Not of biases and batch norm."""
+    schedule: Literal["cosine", "step"] = "cosine"
+    """cosine: down to 0 at the end; step: divided by 10 after each third of the steps."""
+    layer_decay: float = 1.0
+    """A stage's rate, as a share of the rate of the stage after it; the head has `lr`."""
+    frozen: bool = False
+    """Train the head alone; the backbone stays as it is, batch norm included."""
+    fraction: float = 1.0
+    """Share of the training patients whose labels are used at all, by the hash of seed and id: 1 % of them are among
+    the 10 %."""
+    hold_out: float = 0.2
+    """Share of those patients that are not fitted; the best epoch is chosen on them."""
+    uncertain: Literal["zeros", "ones", "ignore"] = "ignore"
+    """What a label that was read as uncertain is trained as, where a data set has such (CheXpert)."""
+    seed: int = 0
+    """Of the new head, a random start, the order, the augmentation, both splits by patients, and the bootstrap."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: autocast of the network; loss and parameters stay float32."""
+    bootstrap: int = 1000
+    """Resamples of the test patients."""
+    augment: Augment = field(
+        default_factory=lambda: Augment(
+            crop_scale=(0.6, 1.0),
+            crop_ratio=(0.9, 10 / 9),
+            rotation=10.0,
+            brightness=0.2,
+            contrast=0.2,
+            flip=0.5,
+            cutout_holes=0,
+        )
+    )
+    """Milder than pretraining's: a finding should stay in the view. One default for all tasks: mirrored, a knee is the
+    other knee, and of the chest's labels none depends on the side."""
+
+    def __post_init__(self) -> None:
+        """Raises RecipeError for a value of the wrong type or outside its range."""
+        check_values(self)
+        check_values(self.augment)
+        for key in ("fraction", "layer_decay"):
+            check(0 < getattr(self, key) <= 1, self, key, "above 0, up to 1")
+        check(0 < self.hold_out < 1, self, "hold_out", "between 0 and 1")
+        check(self.batch_size > 1, self, "batch_size", "at least 2, for batch norm")
+        check(self.bootstrap >= 0, self, "bootstrap", "0 or above")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All keys and values, as JSON knows them."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
