@@ -97,7 +97,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-TRAINING_LIBRARIES = {"matplotlib", "sklearn", "tensorboard"}
+TRAINING_LIBRARIES = {"matplotlib", "sklearn", "tensorboard", "torchmetrics"}
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:

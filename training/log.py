@@ -85,7 +85,13 @@ class RunLog:
     """
 
     def __init__(
-        self, folder: Path, total_steps: int, step: int = 0, writes: bool = True, progress: bool = True
+        self,
+        folder: Path,
+        total_steps: int,
+        step: int = 0,
+        writes: bool = True,
+        progress: bool = True,
+        what: str = "pretraining",
     ) -> None:
         """`step`: steps done; `writes`: whether this process is the one that writes and shows anything."""
         self.path = folder / NAME

@@ -85,6 +85,15 @@ def boxes(root: Path) -> dict[Path, list[Box]]:
     return {root / f"{stage}_train_images" / f"{image}.dcm": found.boxes for image, found in rows.items()}
 
 
+def line_of(root: Path, path: Path, box: Box) -> str:
+    """Where the labels tell of a training image's box, for a message: the file and its line."""
+    table = root / f"{_stage(root)}_train_labels.csv"
+    for line, row in read_table(table, ("patientId", *BOX, "Target")):
+        if row["patientId"] == path.stem and _target(row, table, line)[1] == [box]:
+            return f"{table}, line {line}"
+    return str(table)
+
+
 def _stage(root: Path) -> str:
     return next((stage for stage in STAGES if (root / f"{stage}_train_labels.csv").is_file()), STAGES[0])
 

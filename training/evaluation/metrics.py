@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from c2l_models.errors import C2LError
 
+from .challenge import rsna_map
 from .figures import Estimate, Figures, Floats, estimate, resampled
 
-__all__ = ["Auroc", "Estimate", "Mask", "auroc", "weighted_kappa"]
+__all__ = ["Auroc", "Estimate", "Mask", "auroc", "rsna_map", "weighted_kappa"]
 
 Mask = NDArray[np.bool_]
 

@@ -108,7 +108,8 @@ class RealJobs:
     def _finetune(
         self, spec: str, store: ImageStore, measured: Measurement, settings: dict[str, Any], out: Path
     ) -> None:
-        from ..finetuning import Settings, finetune
+        from ..finetuning.loop import finetune
+        from ..finetuning.settings import Settings
 
         task = part_of(measured.task, measured.held_out)
         finetune(spec, store, task, out, Settings(**settings), self.device, resume=True, progress=self.progress)

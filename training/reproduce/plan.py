@@ -104,6 +104,7 @@ class Scale:
         store_size: side of the stored images, pixels.
         sources: what stands in for the sources of a recipe that trains on other data sets too; none: nothing does.
         recipe: laid over each recipe.
+        methods: by method, laid over what `recipe` gives.
         finetune, detect, features: laid over the settings of these measurements; `features` are probe's and k-NN's.
         few_labels: by fraction, laid over `finetune`.
         smoke: whether `--smoke` is laid on top.
@@ -114,6 +115,7 @@ class Scale:
     store_size: int
     sources: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     finetune: Mapping[str, Any] = field(default_factory=dict)
     detect: Mapping[str, Any] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
@@ -173,7 +175,7 @@ def recipe_of(start: StartPlan, scale: Scale, seed: int) -> Recipe:
     epochs and milestones last of all.
     """
     own = load_recipe(start.recipe)
-    values = merged(own.to_dict(), scale.recipe) | {"seed": seed}
+    values = merged(merged(own.to_dict(), scale.recipe), scale.methods.get(own.method, {})) | {"seed": seed}
     if scale.recipe:
         values |= {"name": start.name, "description": f"{start.recipe}, {scale.description}"}
     if "queue_length" in scale.recipe:
