@@ -21,6 +21,10 @@ from .plan import Measurement, Scale, StartPlan, datasets_of, load_start_plan, r
 from .pretraining import Pretrained
 
 AVOIDED = "pretrained-on.txt"
+HELD_OUT = 0
+"""The seed by which a recipe's `hold_out` draws its patients (`batches.training_rows`)."""
+FEW = 1_000_000
+"""A seed that no run has, for a part of the training patients that is not to depend on the run's own splits."""
 
 
 class Jobs(Protocol):
@@ -102,7 +106,7 @@ class RealJobs:
         from ..evaluation.probe import probe
 
         settings |= {"device": pick_device(self.device).type, "progress": self.progress, "floors": False}
-        task = part_of(measured.task, settings.pop("fraction", measured.held_out))
+        task = part_of(measured.task, settings.pop("fraction", 0.0), FEW)
         probe(spec, store, task, out, classifier="knn" if measured.kind == "knn" else "linear", **settings)
 
     def _finetune(
@@ -111,8 +115,13 @@ class RealJobs:
         from ..finetuning.loop import finetune
         from ..finetuning.settings import Settings
 
-        task = part_of(measured.task, measured.held_out)
-        finetune(spec, store, task, out, Settings(**settings), self.device, resume=True, progress=self.progress)
+        own = Settings(**settings)
+        if measured.held_out and own.seed == HELD_OUT:
+            # The hash that holds patients out of pretraining is this seed's own: of those below `held_out`, a fifth is
+            # below a fifth of it. Without this, all of them would choose the epoch and none be learnt from.
+            own = replace(own, hold_out=own.hold_out * measured.held_out)
+        task = part_of(measured.task, measured.held_out, HELD_OUT)
+        finetune(spec, store, task, out, own, self.device, resume=True, progress=self.progress)
 
     def _detect(self, spec: str, settings: dict[str, Any], scale: Scale, stores: Stores, out: Path) -> None:
         """The decoded films are a store beside the others; the evaluation part is one for all rows."""
@@ -143,20 +152,21 @@ def spec_of(start: StartPlan, pretrained: Pretrained | None) -> str:
 
 @dataclass(frozen=True)
 class PartOf(Task):
-    """A task that is learnt on a share of its training patients alone: those whom a recipe's `hold_out` leaves out."""
+    """A task that is learnt on a share of its training patients alone, drawn by the hash of seed and id."""
 
     share: float = 1.0
+    seed: int = 0
 
     def train_rows(self, store: ImageStore) -> NDArray[np.int64]:
         """The task's rows of these patients."""
         rows = super().train_rows(store)
-        return rows[split_patients(store.patients[rows], self.share, seed=0)]
+        return rows[split_patients(store.patients[rows], self.share, self.seed)]
 
 
-def part_of(name: str, share: float) -> Task:
+def part_of(name: str, share: float, seed: int) -> Task:
     """A task, on a share of its training patients; 0: on all. Raises DatasetError for an unknown one."""
     task = load_task(name)
-    return PartOf(**vars(task), share=share) if share else task
+    return PartOf(**vars(task), share=share, seed=seed) if share else task
 
 
 def avoided(scale: Scale, stores: Stores, folder: Path) -> list[Path]:
