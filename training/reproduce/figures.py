@@ -53,10 +53,13 @@ def difference(book: Book, start: StartPlan, other: StartPlan, column: Column) -
 
 
 def facts(book: Book, start: StartPlan, column: Column) -> dict[str, Any]:
-    """The facts of a row's first finished seed: what the figure was measured on; empty where none is done."""
+    """The facts of a row's first finished seed, on what it was measured; empty where none is done."""
     for seed in book.seeds:
         if result := book.cell(start, column.measured, seed).result:
-            return result.facts
+            tested = result.facts.get("evaluation")  # as a detector has it
+            return result.facts | (
+                {"test_images": tested["films"], "test_patients": tested["patients"]} if tested else {}
+            )
     return {}
 
 

@@ -16,7 +16,7 @@ from c2l_models.training.reproduce.plan import Scale, load_scale, load_table
 
 @pytest.fixture
 def store(tmp_path: Path) -> ImageStore:
-    """Sixty images of thirty patients, of the two open sets."""
+    """Sixty images of twenty patients, of the two open sets."""
     rows = [
         {
             **{"path": f"{n}.png", "dataset": dataset, "patient": f"{dataset}:{n // 2}", "view": ""},
