@@ -290,6 +290,50 @@ def release(
     print(f"{weights.name}: {weights.path()}", *figures(weights), sep="\n")
 
 
+def reproduce(
+    what: Annotated[Positional[str], arg(help="table1 to table5, open (this project's comparison), or release")],
+    release: Annotated[Positional[str], arg(help="the release's name")] = "",
+    *,
+    data: tuple[str, ...],
+    out: Path,
+    scale: Literal["paper", "open"] | None = None,
+    smoke: bool = False,
+    seeds: tuple[int, ...] = (0,),
+    only: tuple[str, ...] = (),
+    train: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    workers: int | None = None,
+) -> None:
+    """A table, or a release's figures, from raw folders on. What is there is used; stopped, it goes on where it was.
+
+    Args:
+        data: NAME=DIR, or folders that hold data sets under their usual names.
+        out: folder of stores, runs and tables.
+        scale: paper, as printed, or open, for the open data sets on a CPU; by default the paper's for its tables.
+        smoke: a few steps of every row: shows that all of it runs.
+        seeds: of pretraining and measurement; figures are means over them.
+        only: rows by name; by default all.
+        train: of a release: pretrain by its recipe too.
+        device: auto takes CUDA where there is one.
+        workers: decoding processes; by default one a core.
+    """
+    import sys
+
+    from c2l_models.training.reproduce.release import all_back, reproduce_release
+    from c2l_models.training.reproduce.reproduce import reproduce_table
+
+    if what == "release":
+        checks = reproduce_release(release, data, out, train, device, workers)
+        for check in checks:
+            print(f"{check.name}: {check.verdict}: released {check.released}, today {check.now or check.why}")
+        sys.exit(0 if all_back(checks) else 1)
+    if release or train:
+        raise C2LError(f"a release's name and --train are for `c2l reproduce release`; {what} has neither")
+    book = reproduce_table(what, data, out, scale, smoke, seeds, only, device, workers)
+    print(book.summary())
+    sys.exit(1 if book.failed else 0)
+
+
 def benchmark(arguments: list[str]) -> None:
     """What the pipeline costs, as ratios: `c2l benchmark step|input|prepare|peer|scaling`."""
     from c2l_models.training.benchmark.commands import COMMANDS
@@ -314,6 +358,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "finetune": finetune,
     "detect": detect,
     "release": release,
+    "reproduce": reproduce,
     "benchmark": benchmark,
     "demo": demo,
 }

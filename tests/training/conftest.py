@@ -101,9 +101,22 @@ class SmallEncoder(nn.Module):
         return self.projection(self.backbone(x))
 
 
+def use_small_networks(patch: pytest.MonkeyPatch) -> None:
+    """Student and teacher of one convolution, and no picture of the curves."""
+    patch.setattr(contrastive, "Encoder", SmallEncoder)
+    patch.setattr(watch, "draw_curves", lambda run_folder: run_folder)
+    patch.setattr(watch, "draw_first_batch", lambda *_: None)
+
+
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Student and teacher of one convolution, and no picture of the curves."""
-    monkeypatch.setattr(contrastive, "Encoder", SmallEncoder)
-    monkeypatch.setattr(watch, "draw_curves", lambda run_folder: run_folder)
-    monkeypatch.setattr(watch, "draw_first_batch", lambda *_: None)
+    """For as long as a test: see `use_small_networks`."""
+    use_small_networks(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def small_run(tiny_recipe: Recipe, tiny_store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of the tiny recipe with small networks: ten steps. Not to be written to; a copy takes no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_small_networks(patch)
+        return loop.pretrain(tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "small", "cpu", progress=False)

@@ -20,7 +20,10 @@ from c2l_models.training.recipe import (
     recipe_table,
 )
 
-PAPERS_CORPUS = ("paper-resnet18", "paper-densenet121", "released-code-resnet18")
+PAPERS_CORPUS = (
+    *("paper-resnet18", "paper-densenet121", "released-code-resnet18"),
+    *("moco-resnet18", "moco-densenet121", "model-genesis-resnet18", "model-genesis-densenet121"),
+)
 PAPER = {
     # Section 4, and the released code where it is silent (projection, temperature, momentum).
     "batch_size": 256,

@@ -1,0 +1,109 @@
+"""Raw folders by name, and the stores made of them: used where they are, made where not."""
+
+import shutil
+
+import pytest
+
+from c2l_models.errors import C2LError
+from c2l_models.training.reproduce.data import DataMissing, Stores, find_data
+
+
+@pytest.fixture
+def sets(tmp_path):
+    for name in ("ChestX-ray14", "knee-kl", "something-else", "rsna-pneumonia"):
+        (tmp_path / "sets" / name).mkdir(parents=True)
+    return tmp_path / "sets"
+
+
+def test_a_folder_of_sets_under_their_usual_names(sets):
+    found = find_data([str(sets)])
+    assert found == {
+        "chestxray14": sets / "ChestX-ray14",
+        "knee_kl": sets / "knee-kl",
+        "rsna": sets / "rsna-pneumonia",
+    }
+
+
+def test_pairs_and_folders_together(sets, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    found = find_data([str(sets), f"mura={tmp_path / 'elsewhere'}"])
+    assert found["mura"] == tmp_path / "elsewhere"
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("mora=DIR", r"no data set is called 'mora'; did you mean .*mura"),
+        ("mura=DIR/absent", r"absent is no folder; wanted the one that holds mura"),
+        ("DIR/absent", r"absent is no folder; wanted one that holds data sets, or NAME=DIR"),
+        ("DIR/something-else", r"something-else holds no data set; wanted folders such as chestxray14"),
+    ],
+)
+def test_what_is_wrong_is_told(sets, given, told):
+    with pytest.raises(C2LError, match=told):
+        find_data([given.replace("DIR", str(sets))])
+
+
+def test_a_set_given_twice_is_told(sets):
+    with pytest.raises(C2LError, match=r"gives knee_kl twice: .*knee-kl and .*something-else"):
+        find_data([str(sets), f"knee_kl={sets / 'something-else'}"])
+
+
+@pytest.fixture
+def stores(tiny_folder, tmp_path, monkeypatch):
+    (tmp_path / "patient.key").write_bytes(bytes(32))
+    monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path / "patient.key"))
+    return Stores(tmp_path / "stores", {"folder": tiny_folder}, size=32, workers=1, progress=False)
+
+
+def test_a_store_is_made_once(stores):
+    made = stores.get({"folder"})
+    assert (len(made), made.size) == (64, 32)
+    written = (made.path / "images.npy").stat().st_mtime_ns
+    again = stores.get({"folder"})
+    assert (again.path, again.sha256) == (made.path, made.sha256)
+    assert (again.path / "images.npy").stat().st_mtime_ns == written
+
+
+def test_a_store_that_is_there_needs_no_raw_folder(stores, tiny_store_folder):
+    shutil.copytree(tiny_store_folder, stores.folder / "by-hand")
+    without = Stores(stores.folder, {}, size=32)
+    without.need({"folder"})
+    assert without.get({"folder"}).path.name == "by-hand"
+
+
+def test_of_two_stores_that_of_the_run_is_taken_and_else_the_smaller(stores, tiny_store_folder, tiny_folder, tmp_path):
+    shutil.copytree(tiny_store_folder, stores.folder / "large")
+    fewer = shutil.copytree(tiny_folder, tmp_path / "fewer")
+    (fewer / "labels.csv").write_text("".join((fewer / "labels.csv").open().readlines()[:41]))
+    small = Stores(tmp_path / "elsewhere", {"folder": fewer}, 32, workers=1, progress=False).get({"folder"})
+    shutil.copytree(small.path, stores.folder / "small")
+    large = stores.get({"folder"}, sha256=small.sha256)
+    assert len(stores.get({"folder"})) == len(small) < 64
+    assert large.sha256 == small.sha256
+    of_large = stores.get({"folder"}, sha256=stores_sha(tiny_store_folder))
+    assert len(of_large) == 64
+
+
+def stores_sha(folder):
+    import hashlib
+
+    return hashlib.sha256((folder / "index.parquet").read_bytes()).hexdigest()
+
+
+def test_a_store_of_another_size_or_of_other_sets_is_left_alone(stores, tiny_store_folder):
+    shutil.copytree(tiny_store_folder, stores.folder / "by-hand")
+    for other in (Stores(stores.folder, {}, size=64), Stores(stores.folder, {}, size=32)):
+        with pytest.raises(DataMissing, match="--data mura=DIR"):
+            other.get({"mura"})
+    with pytest.raises(DataMissing, match="--data folder=DIR"):
+        Stores(stores.folder, {}, size=64).get({"folder"})
+
+
+def test_what_is_missing_is_named(stores):
+    with pytest.raises(DataMissing, match="no chexpert, mura among the data given"):
+        stores.need({"mura", "folder", "chexpert"})
+    with pytest.raises(DataMissing, match="no rsna"):
+        stores.raw("rsna")
+    assert stores.raw("folder") == stores.data

@@ -1,0 +1,170 @@
+"""Plans: every printed row is run, by the right recipe; scales change what they say and nothing else."""
+
+import pytest
+
+from c2l_models.errors import C2LError
+from c2l_models.training.datasets import ADAPTERS
+from c2l_models.training.recipe import Recipe, from_dict, list_recipes, load_recipe
+from c2l_models.training.reproduce.plan import (
+    Measurement,
+    load_scale,
+    load_start_plan,
+    load_table,
+    recipe_of,
+    table_names,
+    usual_folders,
+)
+from c2l_models.training.reproduce.tables import paper_tables
+
+PAPER, OPEN = load_scale("paper"), load_scale("open")
+
+
+@pytest.mark.parametrize("name", paper_tables())
+def test_every_row_that_is_printed_is_run(name):
+    plan = load_table(name)
+    assert {row for _, row in plan.rows if row} == set(paper_tables()[name].figures)
+    assert len({start.name for start, _ in plan.rows}) == len(plan.rows)
+    for start, row in plan.rows:
+        if "ResNet-18" in row:
+            assert start.architecture == "resnet18"
+        if "DenseNet-121" in row:
+            assert start.architecture == "densenet121"
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_rows_of_ours_stand_beside_the_papers(name):
+    starts = {start.name for start, _ in load_table(name).rows}
+    architectures = {start.architecture for start, _ in load_table(name).rows}
+    assert {f"{architecture}-random" for architecture in architectures} <= starts
+    if name in ("table3", "table4", "table5", "open"):
+        assert {f"{architecture}-moco-equal-passes" for architecture in architectures} <= starts
+
+
+METHODS = {"MG": "model_genesis", "MoCo": "moco", "C2L": "c2l"}
+
+
+@pytest.mark.parametrize("name", ["table3", "table4", "table5"])
+def test_a_row_is_pretrained_by_the_method_that_it_names(name):
+    for start, row in load_table(name).rows:
+        method = row.partition(",")[0]
+        if method in METHODS:
+            assert load_recipe(start.recipe).method == METHODS[method]
+        elif method:
+            assert (method, start.weights) == ("ImageNet", "imagenet")
+
+
+def test_the_ablations_rows_are_the_recipes_that_say_so():
+    for number in (1, 2):
+        for start, row in load_table(f"table{number}").rows:
+            if start.recipe:
+                assert load_recipe(start.recipe).table == f"Table {number}, {row}"
+    used = {start.recipe for number in (1, 2) for start, _ in load_table(f"table{number}").rows}
+    assert {name for name in list_recipes() if name.startswith("table")} == used - {""}
+
+
+@pytest.mark.parametrize("name", ["moco", "model-genesis"])
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
+def test_the_rivals_recipes_are_the_papers_but_for_the_method(name, architecture):
+    rival, ours = load_recipe(f"{name}-{architecture}").to_dict(), load_recipe(f"paper-{architecture}").to_dict()
+    told = {"name", "description", "table"}
+    assert {key for key in ours if rival[key] != ours[key]} - told == {"method"}
+
+
+def test_at_the_papers_scale_a_recipe_is_as_it_ships():
+    for start in ("resnet18-c2l", "densenet121-moco", "table1-mix"):
+        plan = load_start_plan(start)
+        assert recipe_of(plan, PAPER, 0) == load_recipe(plan.recipe)
+    assert recipe_of(load_start_plan("resnet18-c2l"), PAPER, 2).seed == 2
+
+
+@pytest.mark.parametrize("scale", [PAPER, OPEN, load_scale("open", smoke=True)])
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
+def test_equal_passes_are_twice_the_epochs_and_nothing_else(scale, architecture):
+    once = recipe_of(load_start_plan(f"{architecture}-moco"), scale, 0).to_dict()
+    twice = recipe_of(load_start_plan(f"{architecture}-moco-equal-passes"), scale, 0).to_dict()
+    assert twice.pop("epochs") == 2 * once.pop("epochs")
+    milestones = [values["optimizer"].pop("lr_milestones") for values in (once, twice)]
+    assert milestones[1] == [2 * epoch for epoch in milestones[0]]
+    for key in ("name", "description"):
+        once.pop(key), twice.pop(key)
+    assert twice == once
+
+
+def test_the_open_scale_is_the_previews_recipe_with_fewer_epochs():
+    """Its values, spelt out once more."""
+    preview = load_recipe("preview-resnet18").to_dict()
+    preview |= {"epochs": 6, "probe_every": 2, "optimizer": preview["optimizer"] | {"lr_milestones": [4, 5]}}
+    ours = recipe_of(load_start_plan("resnet18-c2l"), OPEN, 0).to_dict()
+    told = {"name", "description", "table"}
+    assert {key: ours[key] for key in ours if key not in told} == {k: v for k, v in preview.items() if k not in told}
+
+
+def test_queue_lengths_of_table_2_stay_apart_at_another_scale():
+    lengths = {
+        start.name: recipe_of(start, OPEN, 0).queue_length
+        for start, _ in load_table("table2").rows
+        if "queue" in start.name
+    }
+    assert lengths == {
+        "table2-crop-queue-2048": 256,
+        "table2-crop-queue-8192": 1024,
+        "table2-crop-queue-32768": 4096,
+        "table2-crop-queue-131072": 16384,
+    }
+
+
+def test_ablations_keep_to_chestxray14_and_hold_patients_out():
+    recipe = recipe_of(load_start_plan("table1-mix"), OPEN, 0)
+    assert recipe.sources == ("chestxray14:train_val",)
+    assert recipe.hold_out == 0.19
+    for table in ("table1", "table2"):
+        assert load_table(table).measurements == (Measurement("finetune", "chestxray14", held_out=recipe.hold_out),)
+
+
+@pytest.mark.parametrize("table", table_names())
+@pytest.mark.parametrize("smoke", [False, True])
+@pytest.mark.parametrize("scale", ["paper", "open"])
+def test_every_row_has_a_recipe_at_every_scale(table, scale, smoke):
+    for start, _ in load_table(table).rows:
+        if start.recipe:
+            recipe = recipe_of(start, load_scale(scale, smoke), 1)
+            assert isinstance(from_dict(recipe.to_dict()), Recipe)
+            assert recipe.architecture == start.architecture
+        else:
+            assert start.weights in ("random", "imagenet")
+
+
+def test_settings_of_measurements():
+    assert PAPER.settings(Measurement("finetune", "chestxray14")) == {"fraction": 1.0}  # and the defaults, the paper's
+    few, all_labels = (OPEN.settings(Measurement("finetune", "chestxray14", fraction)) for fraction in (0.01, 1.0))
+    assert few["size"] == all_labels["size"] == 64
+    assert few["epochs"] > all_labels["epochs"]
+    assert OPEN.settings(Measurement("detect", "rsna"))["size"] == 512
+    assert "fraction" not in OPEN.settings(Measurement("probe", "knee_kl"))
+
+
+def test_two_rows_that_are_one_run_are_equal_key_by_key():
+    one, two = (load_recipe(name).to_dict() for name in ("table1-c2l", "table2-rotation-cutout-mix"))
+    assert {key for key in one if one[key] != two[key]} <= {"name", "description", "table"}
+    assert load_start_plan("table2-rotation-cutout-mix").folder == load_start_plan("table1-c2l").folder
+
+
+def test_only_some_rows():
+    plan = load_table("table3").only(["resnet18-random", "resnet18-c2l"])
+    assert [start.name for start, _ in plan.rows] == ["resnet18-random", "resnet18-c2l"]
+    with pytest.raises(C2LError, match=r"resnet18-c2m.*did you mean.*resnet18-c2l"):
+        load_table("table3").only(["resnet18-c2m"])
+
+
+def test_unknown_names_are_told_the_nearest():
+    with pytest.raises(C2LError, match=r"table33.*did you mean.*table3"):
+        load_table("table33")
+    with pytest.raises(C2LError, match="there are: paper, open"):
+        load_scale("huge")
+
+
+def test_folders_are_of_data_sets_that_can_be_read():
+    assert set(usual_folders()) <= set(ADAPTERS)
+    names = [name for names in usual_folders().values() for name in names]
+    assert len(names) == len(set(names))
+    assert all(name == name.lower() for name in names)

@@ -1,0 +1,99 @@
+"""A pretraining that is there is taken over if it is the row's, gone on with if it was stopped, and else refused."""
+
+import json
+import shutil
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from c2l_models.errors import DatasetError, RunError
+from c2l_models.training import pretrain as loop
+from c2l_models.training.checkpoint import load
+from c2l_models.training.recipe import Augment, Optimizer, from_dict
+from c2l_models.training.reproduce.pretraining import ensure_pretrained, seconds_of, trained_on
+
+run = partial(loop.pretrain, device="cpu", resume=True, progress=False)
+
+
+def refuse(*_):
+    pytest.fail("this run is there, and was begun again")
+
+
+@pytest.fixture
+def finished(small_run, tmp_path):
+    """A copy of a run that was made by hand, under its recipe's own name."""
+    return shutil.copytree(small_run, tmp_path / "row-seed0")
+
+
+def test_a_finished_run_is_used(finished, tiny_recipe, tiny_store):
+    row = replace(tiny_recipe, name="row", description="another", table="Table 9", probe_every=1, log_every=1)
+    done = ensure_pretrained(row, tiny_store, finished, refuse)
+    assert done.folder == finished
+    assert (done.images, done.patients) == (44, 22)
+    assert done.store_sha256 == tiny_store.sha256 == trained_on(finished)
+    assert done.seconds == seconds_of(finished, tiny_recipe) > 0
+
+
+def test_a_run_on_more_processes_is_used(finished, tiny_recipe, tiny_store):
+    """torchrun gives each process a block of mixup, and recipe.json says so."""
+    written = json.loads((finished / "recipe.json").read_text()) | {"mixup_blocks": 4}
+    (finished / "recipe.json").write_text(json.dumps(written))
+    ensure_pretrained(tiny_recipe, tiny_store, finished, refuse)
+
+
+def test_an_older_runs_recipe_lacks_keys_that_have_their_defaults(finished, tiny_recipe, tiny_store):
+    written = json.loads((finished / "recipe.json").read_text())
+    del written["restoration"], written["method"]
+    (finished / "recipe.json").write_text(json.dumps(written))
+    ensure_pretrained(tiny_recipe, tiny_store, finished, refuse)
+
+
+DIFFERENT = [
+    ({"epochs": 3}, "epochs: it has 2, wanted 3"),
+    ({"method": "moco"}, "method: it has 'c2l', wanted 'moco'"),
+    ({"seed": 1}, "seed: it has 0, wanted 1"),
+    ({"augment": Augment(rotation=3.0)}, "augment.rotation: it has 10.0, wanted 3.0"),
+    ({"optimizer": Optimizer(lr=0.3, lr_milestones=(1,))}, "optimizer.lr_milestones: it has [1, 2], wanted [1]"),
+]
+
+
+@pytest.mark.parametrize(("changes", "told"), DIFFERENT, ids=[next(iter(changes)) for changes, _ in DIFFERENT])
+def test_another_run_in_the_way_is_told_key_by_key(finished, tiny_recipe, tiny_store, changes, told):
+    with pytest.raises(RunError) as error:
+        ensure_pretrained(replace(tiny_recipe, **changes), tiny_store, finished, refuse)
+    assert told in str(error.value)
+    assert str(finished) in str(error.value)
+    assert str(error.value).count("wanted") == 1  # nothing else is named
+
+
+def test_a_run_on_other_images_is_told(finished, tiny_recipe, tiny_store):
+    with pytest.raises(RunError, match="store_sha256"):
+        ensure_pretrained(tiny_recipe, replace(tiny_store, sha256="0" * 64), finished, refuse)
+
+
+def test_a_missing_run_is_begun_and_a_stopped_one_goes_on(small_networks, tiny_recipe, tiny_store, tmp_path):
+    folder = tmp_path / "row-seed0"
+    by_hand = replace(tiny_recipe, name="by-hand")
+    loop.pretrain(by_hand, tiny_store, folder, "cpu", max_seconds=0, progress=False)
+    assert load(folder).state["step"] < 10
+    done = ensure_pretrained(tiny_recipe, tiny_store, folder, run)
+    assert load(folder).state["step"] == 10
+    assert done.images == 44
+    assert from_dict(json.loads((folder / "recipe.json").read_text())).name == "by-hand"
+    ensure_pretrained(tiny_recipe, tiny_store, folder, refuse)
+
+    ensure_pretrained(tiny_recipe, tiny_store, tmp_path / "new-seed0", run)
+    assert load(tmp_path / "new-seed0").state["step"] == 10
+
+
+def test_damaged_folders_are_told(finished, tiny_recipe, tiny_store):
+    (finished / "recipe.json").write_text("{")
+    with pytest.raises(RunError, match=r"recipe\.json cannot be read"):
+        ensure_pretrained(tiny_recipe, tiny_store, finished, refuse)
+
+
+def test_too_few_images_are_told(small_networks, tiny_recipe, tiny_store, tmp_path):
+    huge = replace(tiny_recipe, batch_size=64, queue_length=192)
+    with pytest.raises(DatasetError, match="44 images to train on"):
+        ensure_pretrained(huge, tiny_store, tmp_path / "row", run)
