@@ -14,14 +14,15 @@ from .weights_record import Weights
 CARD_NAME, LICENSE_NAME, SUMS_NAME = "README.md", "LICENSE", "SHA256SUMS"
 NAMES = {hub.FILE_NAME, hub.PROVENANCE_NAME, "config.json", CARD_NAME, LICENSE_NAME, SUMS_NAME}
 
-LICENSES = {
-    "CC-BY-4.0": (
-        "licensed under the Creative Commons Attribution 4.0\nInternational License (CC BY 4.0).\n\n"
-        "You may share and adapt them, also commercially, as long as you give appropriate credit, link to the license,\n"
-        "and say whether changes were made. They come as they are, without warranties of any kind. The license in full:\n"
-        "https://creativecommons.org/licenses/by/4.0/legalcode"
-    )
-}
+CC_BY = """licensed under the Creative Commons Attribution 4.0
+International License (CC BY 4.0).
+
+You may share and adapt them, also commercially, as long as you give appropriate credit,
+link to the license, and say whether changes were made. They come as they are, without
+warranties of any kind. The license in full:
+https://creativecommons.org/licenses/by/4.0/legalcode"""
+
+LICENSES = {"CC-BY-4.0": CC_BY}
 """What may be done with weights, in words, under the license's SPDX name."""
 
 
