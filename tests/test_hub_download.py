@@ -202,7 +202,7 @@ def test_an_answer_that_is_not_the_hubs(kind: Any, hub: HubStandIn, client: Clie
     answer = client(weights=f"hf-hub:owner/{kind}")
     assert answer["error"] == "HubUnavailable"
     url = f"{hub.endpoint}/owner/{kind}/resolve/main/{FILE}"
-    assert f"curl -L -o {FILE} {url}" in answer["message"]
+    assert f"curl -L -O {url}" in answer["message"]
     assert "HF_ENDPOINT" in answer["message"]
     hub.repositories[f"owner/{kind}"].fault = None
     assert client(weights=f"hf-hub:owner/{kind}")["sha256"] == SHA256
@@ -380,7 +380,7 @@ def test_a_hub_that_cannot_be_reached(patient: dict[str, Client]) -> None:
     endpoint = patient["unreachable"].environment["HF_ENDPOINT"]
     assert answer["message"].startswith(f"{endpoint}, repository owner/name, revision main, {FILE}: not received")
     assert "Connection refused" in answer["message"]
-    assert f"curl -L -o {FILE} {endpoint}/owner/name/resolve/main/{FILE}" in answer["message"]
+    assert f"curl -L -O {endpoint}/owner/name/resolve/main/{FILE}" in answer["message"]
 
 
 @pytest.mark.parametrize(
