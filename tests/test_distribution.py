@@ -15,7 +15,7 @@ HUB = """
 import sys
 
 root, home = sys.argv[1:]
-sys.modules |= dict.fromkeys(("tyro", "rich", "pyarrow", "sklearn", "matplotlib", "tensorboard", "pydicom"))  # no import
+sys.modules |= dict.fromkeys(("tyro", "rich", "pyarrow", "sklearn", "matplotlib", "tensorboard", "pydicom"))
 sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
 import torch
 model = torch.hub.load(root, "resnet18", source="local", pretrained=True, num_classes=3, in_chans=1)
