@@ -71,7 +71,9 @@ def test_schedules_by_hand(optimizer):
         schedule = make_schedule(made, settings, steps)
         for step in (0, 9, 10, 15, 29):
             schedule.step_update(step)
-            assert [group["lr"] for group in made.param_groups] == [pytest.approx(wanted(step))] * len(made.param_groups)
+            assert [group["lr"] for group in made.param_groups] == [pytest.approx(wanted(step))] * len(
+                made.param_groups
+            )
 
 
 def test_a_frozen_start_trains_its_head_alone():
