@@ -216,5 +216,5 @@ def _advice(run_folder: Path, what: str, error: OSError) -> str:
     files = _files(run_folder)
     left = f"{files[0].name} is the newest there" if files else "there is none before it"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    todo = "free some room, or keep fewer: --recipe.keep-checkpoints" if full else "mend the disk or its permissions"
+    todo = "free some room, or keep fewer (a recipe's keep_checkpoints)" if full else "mend the disk or its permissions"
     return f"{what} could not be written to {run_folder / FOLDER} ({error.strerror or error}); {left}; {todo}"

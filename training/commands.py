@@ -188,7 +188,7 @@ def probe(
 
 def finetune(arguments: list[str]) -> None:
     """Fine-tune a start on a task's labels: `c2l finetune TASK --store STORE --start START --out DIR`."""
-    from c2l_models.training.finetuning.settings import Settings
+    from c2l_models.training.finetuning import Settings
 
     def run(
         task: Annotated[Positional[str], arg(help="a task of tasks.toml: chestxray14, chexpert, knee_kl or folder")],
@@ -212,13 +212,15 @@ def finetune(arguments: list[str]) -> None:
         """
         from c2l_models.training.evaluation.predictions import Predictions
         from c2l_models.training.evaluation.result import Result
-        from c2l_models.training.finetuning import report
-        from c2l_models.training.finetuning.loop import finetune
+        from c2l_models.training.evaluation.tasks import load_task
+        from c2l_models.training.finetuning import finetune
+        from c2l_models.training.finetuning.report import report_of
         from c2l_models.training.image_store import ImageStore
 
         result = finetune(start, ImageStore.open(store), task, out, settings, device, resume, versus=versus)
-        report.show(result, Predictions.load(out), Result.read(versus) if versus else None)
-        print(f"network, predictions, table, CSV and picture: {out}")
+        other = Result.read(versus) if versus else None
+        report_of(result, Predictions.load(out), load_task(task), other).show()
+        print(f"network, predictions, table, CSV and pictures: {out}")
 
     tyro.cli(run, args=arguments, prog="c2l finetune")
 

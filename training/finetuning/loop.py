@@ -21,13 +21,15 @@ from ..distributed import pick_device
 from ..evaluation.metrics import auroc
 from ..evaluation.predictions import Predictions, measure
 from ..evaluation.result import Result
+from ..evaluation.roc import draw_roc
 from ..evaluation.tasks import Task, load_task
 from ..image_store import ImageStore
 from ..interruption import StopRequest, stop_requests
 from ..log import progress_line
 from ..starts import Start, load_start
-from . import folder, report
+from . import folder
 from .network import masked_bce
+from .report import report_of
 from .run import Run
 from .settings import Settings
 from .split import both_answers, check_unseen, split_task
@@ -80,7 +82,9 @@ def finetune(
         run = Run(chosen, parts, labels.shape[1], settings, out, place)
         fit(run, images, labels, resume, progress)
         result = evaluate(run, chosen, images, task, labels)
-    report.write(out, result, Predictions.load(out), other)
+    predictions = Predictions.load(out)
+    report_of(result, predictions, task, other).write(out)
+    draw_roc(predictions, out / "roc.png")
     result.write(out)
     folder.tidy(out)
     return result
@@ -155,18 +159,18 @@ def evaluate(run: Run, start: Start, store: ImageStore, task: Task, labels: NDAr
     about = {"architecture": start.architecture, "labels": names, "mean": start.mean, "std": start.std}
     folder.save_network(run.folder, run.network.state_dict(), about | {"size": settings.size, "in_chans": 1})
     scores = run.predict(store, parts.test).astype(np.float64)
-    learnt = both_answers(labels[parts.fit])
-    scores[:, ~learnt] = np.nan  # nothing was learnt: no figure, as in a probe
+    scores[:, ~both_answers(labels[parts.fit])] = np.nan  # nothing was learnt: no figure, as in a probe
     targets = labels[parts.test].astype(np.float64)
     predictions = Predictions(task.name, names, scores, targets, patients[parts.test])
     predictions.save(run.folder)
     figures = measure(predictions, task, settings.bootstrap, settings.seed)
     tested = set(patients[parts.test].tolist())
     facts = _what(start, store, task, settings, run.device) | {
+        "size": settings.size,
+        "bootstrap": settings.bootstrap,
         **{f"{name}_images": len(rows) for name, rows in vars(parts).items()},
         **{f"{name}_patients": len(set(patients[rows])) for name, rows in vars(parts).items()},
         "test_patients_seen_in_pretraining": len(tested & start.seen),
-        "labels_not_learnt": [name for name, known in zip(names, learnt, strict=True) if not known],
         "epoch": run.best_step // run.steps_per_epoch,
         "tuning_auroc": round(run.best, 4),
         "seconds_per_epoch": round(float(np.median([line["seconds"] for line in run.lines])), 2),

@@ -1,6 +1,7 @@
 """Which rows are fitted, which choose the epoch, and which are tested on: each patient in one part only."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,19 +34,26 @@ def split_task(task: Task, store: ImageStore, settings: Settings) -> Parts:
     train, test = task.train_rows(store), task.test_rows(store)
     check_unseen(store, train, test)
     train = train[np.isfinite(task.labels(store)[train]).any(axis=1)]
-    used = train[label_share(store.patients[train], settings.fraction, settings.seed)]
-    held_out = split_patients(store.patients[used], settings.hold_out, settings.seed)
+    used = train[share_of(store.patients[train], settings.fraction, settings.seed, "labels")]
+    held_out = share_of(store.patients[used], settings.hold_out, settings.seed, "held out")
     parts = Parts(used[~held_out], used[held_out], test)
     _check_enough(task.labels(store), parts, f"{settings.fraction:g} of the training patients of {task.name}")
     return parts
 
 
-def label_share(patients: NDArray[np.str_], fraction: float, seed: int) -> NDArray[np.bool_]:
+def share_of(
+    patients: NDArray[np.str_], fraction: float, seed: int, use: Literal["labels", "held out"]
+) -> NDArray[np.bool_]:
     """Mask, bool [N], of the images of about this share of the patients; a smaller share is part of a larger one.
 
-    Independent of the split that holds patients out, which hashes the same ids with the seed itself.
+    Each use has a hash of its own, and none is the hash of `split_patients` with the seed itself, which pretraining and
+    probes hold patients out by: of a tenth chosen by one hash, all would be in a fifth chosen by the same.
     """
-    return split_patients(patients, fraction, int(np.random.SeedSequence((seed, 1)).generate_state(1)[0]))
+    stream = int(np.random.SeedSequence((seed, _USES.index(use))).generate_state(1)[0])
+    return split_patients(patients, fraction, stream)
+
+
+_USES = ("labels", "held out")
 
 
 def check_unseen(store: ImageStore, trained: Rows, tested: Rows) -> None:

@@ -1,5 +1,6 @@
 """A small store that answers its labels, and a small network to start from."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import timm
 import torch
 
+from c2l_models.training.evaluation.report import Report
 from c2l_models.training.finetuning import loop
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.image_store import ImageStore
@@ -69,10 +71,17 @@ def small_start(seen: frozenset[str] = frozenset()) -> Start:
 
 
 @pytest.fixture
-def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever is started from, it is the small network; torch on one thread."""
     monkeypatch.setattr(loop, "load_start", lambda *_: small_start())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without pictures: drawing them takes longer than the training."""
+    monkeypatch.setattr(loop, "draw_roc", lambda *_: None)
+    monkeypatch.setattr(Report, "picture", lambda _: b"")

@@ -18,6 +18,7 @@ from c2l_models.training.evaluation.result import Result
 from c2l_models.training.finetuning import loop
 from c2l_models.training.finetuning.loop import finetune
 from c2l_models.training.finetuning.settings import Settings
+from c2l_models.training.finetuning.split import Parts
 
 from .conftest import small_start
 
@@ -45,12 +46,19 @@ def test_a_run_learns_and_leaves_what_it_should(store, settings, tmp_path):
 
     assert Result.is_done(out)
     found = {path.name for path in out.iterdir()}
-    assert found >= {"settings.json", "log.jsonl", "model.safetensors", "predictions.npz", "figures.npz", "report.md"}
+    assert found >= {
+        "settings.json",
+        "log.jsonl",
+        "model.safetensors",
+        "predictions.npz",
+        "report.md",
+        "report.csv",
+        "roc.png",
+    }
     assert "checkpoints" not in found
     best = max(lines, key=lambda line: line["tuning_auroc"])
     assert result.facts["epoch"] == best["epoch"]
-    assert result.facts["labels_not_learnt"] == ["rare"]
-    assert "Not learnt, for want of both answers to fit: rare" in (out / "report.md").read_text()
+    assert "no mean counts" in (out / "report.md").read_text()
 
     # The network that was saved is the one that was measured.
     start = small_start()
@@ -69,6 +77,7 @@ def test_a_run_learns_and_leaves_what_it_should(store, settings, tmp_path):
     assert (about["labels"], about["mean"], about["size"]) == (list(predictions.labels), 0.5, 32)
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("how", ["asked to stop", "killed"])
 def test_a_stopped_run_goes_on_to_the_same_bits(store, settings, tmp_path, monkeypatch, how):
     whole = tuned(store, tmp_path / "whole", settings)
@@ -98,6 +107,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(store, settings, tmp_path, monke
     assert np.array_equal(whole.figures.values, again.figures.values, equal_nan=True)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_folder_of_another_run_is_not_gone_on_with(store, settings, tmp_path):
     tuned(store, tmp_path / "run", replace(settings, epochs=1))
     with pytest.raises(RunError, match=r"settings\.lr: began with 0\.003, now 0\.1"):
@@ -108,6 +118,7 @@ def test_a_folder_of_another_run_is_not_gone_on_with(store, settings, tmp_path):
         tuned(store, tmp_path / "other", settings, resume=True)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_finished_run_is_read_and_paired(store, settings, tmp_path, monkeypatch):
     short = replace(settings, epochs=1)
     first = tuned(store, tmp_path / "one", short)
@@ -117,27 +128,48 @@ def test_a_finished_run_is_read_and_paired(store, settings, tmp_path, monkeypatc
     assert np.array_equal(again.figures.resamples, first.figures.resamples, equal_nan=True)
     report = (tmp_path / "one" / "report.md").read_text()
     other = Result.read(tmp_path / "two")
-    assert "minus small" in report
+    assert "small (the other run)" in report
     assert str(first.figures.minus(other.figures, "bright")) in report
     csv = (tmp_path / "one" / "report.csv").read_text().splitlines()
-    bright = next(line for line in csv if line.startswith("bright,")).split(",")
-    assert float(bright[5]) == pytest.approx(first.figures["bright"].value - other.figures["bright"].value, abs=1e-4)
+    bright = next(line for line in csv if line.startswith("difference,bright,")).split(",")
+    assert float(bright[4]) == pytest.approx(first.figures["bright"].value - other.figures["bright"].value, abs=1e-4)
     with pytest.raises(C2LError):
         tuned(store, tmp_path / "three", short, versus=tmp_path / "nowhere")
     assert not (tmp_path / "three").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_test_patients_seen_in_pretraining_are_told(store, settings, tmp_path, monkeypatch):
     seen = frozenset({"folder:000", "folder:041", "folder:042", "folder:999"})  # the test patients are from 040 on
     monkeypatch.setattr(loop, "load_start", lambda *_: small_start(seen))
     result = tuned(store, tmp_path / "run", replace(settings, epochs=1))
     assert result.facts["test_patients_seen_in_pretraining"] == 2
-    assert (
-        "2 of the test patients were among the start's pretraining images"
-        in (tmp_path / "run" / "report.md").read_text()
-    )
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "2 of the test patients were among those that the start was pretrained on" in report
 
 
+def test_a_test_patient_that_was_fitted_is_never_scored(store, settings, tmp_path, monkeypatch):
+    leaking = Parts(np.arange(10, 80), np.arange(10), np.arange(78, 120))  # as no split of ours would be
+    monkeypatch.setattr(loop, "split_task", lambda *_: leaking)
+    with pytest.raises(RunError, match="1 patients are trained on and tested on"):
+        tuned(store, tmp_path / "run", replace(settings, epochs=1))
+    assert not (tmp_path / "run" / "predictions.npz").exists()
+
+
+@pytest.mark.parametrize("uncertain", ["zeros", "ones", "ignore"])
+def test_a_task_is_told_what_uncertain_means(store, settings, tmp_path, monkeypatch, uncertain):
+    class Asked(Exception):
+        pass
+
+    def split_task(task, *_):
+        raise Asked(task.uncertain)
+
+    monkeypatch.setattr(loop, "split_task", split_task)
+    with pytest.raises(Asked, match=uncertain):
+        tuned(store, tmp_path / "run", replace(settings, uncertain=uncertain))
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_frozen_start_stays_as_it_is(store, settings, tmp_path):
     tuned(store, tmp_path / "run", replace(settings, epochs=1, frozen=True))
     found, before = load_file(tmp_path / "run" / "model.safetensors"), small_start().network.state_dict()
@@ -150,6 +182,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(store, settings, tmp_path, monke
         tuned(store, tmp_path / "run", settings)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_fewer_films_than_a_batch_are_one_batch(store, settings, tmp_path):
     tuned(store, tmp_path / "run", replace(settings, epochs=1, batch_size=1000, precision="bfloat16"))
     assert read_log(tmp_path / "run")[0]["step"] == 1
@@ -165,7 +198,7 @@ def test_the_command(tiny_store_folder, tmp_path, capsys):
     assert settings["augment"]["flip"] == 0
     assert settings["size"] == 48
     assert settings["weight_decay"] == Settings().weight_decay
-    assert "were enlarged to 48" in (out / "report.md").read_text()
+    assert "32 pixels, enlarged to 48" in (out / "report.md").read_text()
     with pytest.raises(SystemExit, match="2"):
         main(command + flags)
     assert "choose another folder" in capsys.readouterr().err
