@@ -123,11 +123,13 @@ def _begin(out: Path, description: dict[str, Any]) -> None:
     elif any(out.iterdir()):
         try:
             began = json.loads((out / SETTINGS).read_text())
-            began["recipe"] = began["settings"]
+            before, now = began | began["settings"], description | description["settings"]
         except (OSError, ValueError, KeyError, TypeError):
             raise RunError(f"{out} is no run of `c2l detect`; choose another folder") from None
-        wanted = {key: value for key, value in description.items() if key != "settings"}
-        checkpoint.check_same_run(began, wanted | {"recipe": description["settings"]})
+        differing = [key for key in now if key != "settings" and before.get(key) != now[key]]
+        if differing:
+            listed = "; ".join(f"{key}: began with {before.get(key)!r}, now {now[key]!r}" for key in differing)
+            raise RunError(f"this run cannot go on, it would be another run: {listed}")
     versions = {library: version(library) for library in LIBRARIES}
     text = json.dumps(description | {"versions": versions, "code": code_version()}, indent=2)
     write_atomically(out / SETTINGS, f"{text}\n".encode())

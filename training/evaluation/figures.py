@@ -35,6 +35,8 @@ class Estimate:
     def __str__(self) -> str:
         if np.isnan(self.value):
             return "n/a"
+        if np.isnan(self.low):
+            return f"{self.value:.3f}"
         return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f})"
 
 

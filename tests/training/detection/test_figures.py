@@ -55,6 +55,7 @@ def test_coco_figures_have_a_value_and_no_interval():
     figures = measure_boxes(right, boxes, patients, bootstrap=10)
     assert figures["COCO AP"].value == figures["COCO AP50"].value == 1
     assert np.isnan(figures["COCO AP"].low)
+    assert str(figures["COCO AP"]) == "1.000"
     # Each found box is 0.62 of the true one: right at IoU 0.50, 0.55 and 0.60 of COCO's ten thresholds.
     near = [
         Predicted(b * [1, 1, 1, 0] + np.stack([0 * b[:, 0]] * 3 + [b[:, 1] + 0.62 * (b[:, 3] - b[:, 1])], 1), p.scores)
