@@ -31,7 +31,7 @@ def value_of(name, *seeds):
 
 def test_the_papers_figure_stands_beside_ours(reproduce):
     book = reproduce("table3", seeds=(0, 1))
-    _, _, *lines = rows_of(markdown(book), "## resnet18")
+    header, _, *lines = rows_of(markdown(book), "## resnet18")
     assert header[1:] == [f"resnet18-{n}" for n in ("model-genesis", "imagenet", "moco", "c2l")] + [
         "resnet18-moco-equal-passes",
         "resnet18-random",
@@ -92,7 +92,7 @@ def test_what_is_missing_is_told_with_its_reason(reproduce):
 
 def test_a_table_of_one_column_has_a_line_a_row(reproduce):
     text = markdown(reproduce("table2"))
-    _, _, *lines = rows_of(text, "## resnet18")
+    header, _, *lines = rows_of(text, "## resnet18")
     assert header[:4] == ["row", "in the paper", "the paper", "ours"]
     assert [line[2] for line in lines] == ["74.1", "74.5", "74.4", "74.9", "75.2", "75.0", "74.9", "75.4", "76.3", "–"]
     assert lines[-2][4] == "–"  # the method itself
