@@ -1,0 +1,172 @@
+"""The part of the `c2l` command that measures what features are worth: probes, fine-tuning, detection, tables.
+
+As in commands.py, each command imports what it needs when it runs.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from c2l_models.errors import C2LError
+
+
+def probe(
+    target: Annotated[Positional[str], arg(help="a release, a .safetensors file, a run folder, imagenet, or random")],
+    store: Path,
+    out: Path,
+    task: str = "chestxray14",
+    size: int | None = None,
+    floors: bool = True,
+    classifier: Literal["linear", "knn"] = "linear",
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """A linear probe, or nearest neighbours, on frozen features: AUROC with patient-level intervals, beside floors."""
+    from c2l_models.training.distributed import pick_device
+    from c2l_models.training.evaluation.probe import probe
+    from c2l_models.training.image_store import ImageStore
+
+    place = pick_device(device).type
+    images = ImageStore.open(store)
+    report = probe(target, images, task, out, size, floors, seed, device=place, classifier=classifier)
+    report.show()
+    print(f"table, CSV, JSON and picture: {out}")
+
+
+def finetune(arguments: list[str]) -> None:
+    """Fine-tune a start on a task's labels: `c2l finetune TASK --store STORE --start START --out DIR`."""
+    from c2l_models.training.finetuning import Settings
+
+    def run(
+        task: Annotated[Positional[str], arg(help="a task of tasks.toml: chestxray14, chexpert, knee_kl or folder")],
+        store: Path,
+        start: Annotated[str, arg(help="a release, a .safetensors file, a run folder, imagenet, or random")],
+        out: Path,
+        settings: Annotated[Settings, arg(name="")] = Settings(),  # noqa: B008 (frozen)
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        resume: bool = False,
+        versus: Path | None = None,
+    ) -> None:
+        """Fine-tune a start on a task's training patients, choose the epoch on held-out ones, test once.
+
+        Args:
+            store: folder that `c2l prepare` wrote.
+            out: the run's folder; must not exist, unless with --resume.
+            settings: what is computed.
+            device: auto takes CUDA where there is one.
+            resume: go on from the run's newest sound checkpoint, or begin where there is none.
+            versus: folder of another finished run on the same task: show the paired differences to it.
+        """
+        from c2l_models.training.evaluation.predictions import Predictions
+        from c2l_models.training.evaluation.result import Result
+        from c2l_models.training.evaluation.tasks import load_task
+        from c2l_models.training.finetuning import finetune
+        from c2l_models.training.finetuning.report import report_of
+        from c2l_models.training.image_store import ImageStore
+
+        result = finetune(start, ImageStore.open(store), task, out, settings, device, resume, versus=versus)
+        other = Result.read(versus) if versus else None
+        report_of(result, Predictions.load(out), load_task(task), other).show()
+        print(f"network, predictions, table, CSV and pictures: {out}")
+
+    tyro.cli(run, args=arguments, prog="c2l finetune")
+
+
+def detect(arguments: list[str]) -> None:
+    """Fine-tune a pneumonia detector and measure it: `c2l detect rsna --start START --data DIR --out RUN`."""
+    from c2l_models.training.detection.settings import Settings
+
+    defaults = Settings()
+
+    def rsna(
+        start: Annotated[str, arg(help="a release, a .safetensors file, a run folder, imagenet, or random")],
+        data: Path,
+        out: Path,
+        settings: Annotated[Settings, arg(name="")] = defaults,
+        avoid: tuple[Path, ...] = (),
+        store: Path | None = None,
+        workers: int | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        resume: bool = False,
+    ) -> None:
+        """RetinaNet on the start's ResNet-18: the challenge's mAP and COCO's AP on a fifth of the patients.
+
+        Args:
+            data: the challenge's folder, stage 1 or 2, as distributed.
+            out: run folder; must not exist, unless with --resume.
+            avoid: stores, or lists of images or patients, whose patients are never in the evaluation part: those that
+                any of the compared starts has seen.
+            store: folder for the decoded films; by default beside the run folder, where the next run finds it.
+            workers: decoding processes; by default one a core.
+            device: auto takes CUDA where there is one.
+            resume: go on from the run's newest checkpoint, or begin where there is none.
+        """
+        from c2l_models.training.detection.detect import detect
+
+        result = detect(
+            start, data, out, settings, device=device, avoid=avoid, store=store, workers=workers, resume=resume
+        )
+        for name in result.figures.names:
+            print(f"{name:12}{result.figures[name]}")
+        print(f"report, boxes and pictures: {out}")
+
+    description = "RetinaNet, fine-tuned and measured."
+    tyro.extras.subcommand_cli_from_dict({"rsna": rsna}, prog="c2l detect", args=arguments, description=description)
+
+
+def reproduce(
+    what: Annotated[Positional[str], arg(help="table1 to table5, open (this project's comparison), or release")],
+    release: Annotated[Positional[str], arg(help="the release's name")] = "",
+    *,
+    data: tuple[str, ...],
+    out: Path,
+    scale: Literal["paper", "open"] | None = None,
+    smoke: bool = False,
+    seeds: tuple[int, ...] = (0,),
+    only: tuple[str, ...] = (),
+    train: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    workers: int | None = None,
+) -> None:
+    """A table, or a release's figures, from raw folders on. What is there is used; stopped, it goes on where it was.
+
+    Args:
+        data: NAME=DIR, or folders that hold data sets under their usual names.
+        out: folder of stores, runs and tables.
+        scale: paper, as printed, or open, for the open data sets on a CPU; by default the paper's for its tables.
+        smoke: a few steps of every row: shows that all of it runs.
+        seeds: of pretraining and measurement; figures are means over them.
+        only: rows by name; by default all.
+        train: of a release: pretrain by its recipe too.
+        device: auto takes CUDA where there is one.
+        workers: decoding processes; by default one a core.
+    """
+    import sys
+
+    from c2l_models.training.reproduce.release import all_back, reproduce_release
+    from c2l_models.training.reproduce.reproduce import reproduce_table
+
+    if what == "release":
+        checks = reproduce_release(release, data, out, train, device, workers)
+        for check in checks:
+            print(f"{check.name}: {check.verdict}: released {check.released}, today {check.now or check.why}")
+        sys.exit(0 if all_back(checks) else 1)
+    if release or train:
+        raise C2LError(f"a release's name and --train are for `c2l reproduce release`; {what} has neither")
+    book = reproduce_table(what, data, out, scale, smoke, seeds, only, device, workers)
+    print(book.summary())
+    sys.exit(1 if book.failed else 0)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "probe": probe,
+    "finetune": finetune,
+    "detect": detect,
+    "reproduce": reproduce,
+}
+
+OWN_ARGUMENTS = ("finetune", "detect")
+"""Commands that read their arguments themselves."""
