@@ -40,7 +40,7 @@ class Settings:
     seed: int = 0
     """Of the new head, a random start, the order, the augmentation, both splits by patients, and the bootstrap."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: autocast of the network; loss and parameters stay float32."""
+    """bfloat16: autocast of the network in training; loss, parameters and all that is measured stay float32."""
     bootstrap: int = 1000
     """Resamples of the test patients."""
     augment: Augment = field(

@@ -186,6 +186,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(store, settings, tmp_path, monke
 def test_fewer_films_than_a_batch_are_one_batch(store, settings, tmp_path):
     tuned(store, tmp_path / "run", replace(settings, epochs=1, batch_size=1000, precision="bfloat16"))
     assert read_log(tmp_path / "run")[0]["step"] == 1
+    scores = Predictions.load(tmp_path / "run").scores[:, 1]
+    assert not torch.equal(torch.tensor(scores), torch.tensor(scores).bfloat16().double())  # not rounded
 
 
 def test_the_command(tiny_store_folder, tmp_path, capsys):
