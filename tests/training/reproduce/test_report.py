@@ -107,7 +107,7 @@ def test_table_1_compares_the_average_alone(reproduce):
 
 def test_the_open_table_is_in_its_own_units(reproduce):
     book = reproduce("open")
-    header, _, *lines = rows_of(markdown(book), "## resnet18")
+    _, _, *lines = rows_of(markdown(book), "## resnet18")
     assert len(lines) == len(book.plan.columns)
     assert re.fullmatch(r"0\.\d{3} \(0\.\d{3}–0\.\d{3}\)", lines[0][1])
     assert "the paper" not in markdown(book)
