@@ -115,13 +115,8 @@ class RealJobs:
         from ..finetuning.loop import finetune
         from ..finetuning.settings import Settings
 
-        own = Settings(**settings)
-        if measured.held_out and own.seed == HELD_OUT:
-            # The hash that holds patients out of pretraining is this seed's own: of those below `held_out`, a fifth is
-            # below a fifth of it. Without this, all of them would choose the epoch and none be learnt from.
-            own = replace(own, hold_out=own.hold_out * measured.held_out)
         task = part_of(measured.task, measured.held_out, HELD_OUT)
-        finetune(spec, store, task, out, own, self.device, resume=True, progress=self.progress)
+        finetune(spec, store, task, out, Settings(**settings), self.device, resume=True, progress=self.progress)
 
     def _detect(self, spec: str, settings: dict[str, Any], scale: Scale, stores: Stores, out: Path) -> None:
         """The decoded films are a store beside the others; the evaluation part is one for all rows."""

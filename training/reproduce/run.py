@@ -145,7 +145,7 @@ class Engine:
         if not Result.is_done(out):
             return self.jobs.measure(start, measured, seed, pretrained, self.scale, self.stores, out)
         result = self.jobs.read(measured, out)
-        check_result(result, start, measured, seed, out)
+        check_result(result, start, measured, seed, self.scale, out)
         return result
 
     def pretrained(self, start: StartPlan, seed: int) -> Pretrained:
@@ -176,9 +176,12 @@ def need(measured: Measurement, stores: Stores) -> None:
         stores.need({load_task(measured.task).dataset})
 
 
-def check_result(result: Result, start: StartPlan, measured: Measurement, seed: int, out: Path) -> None:
-    """Raise RunError unless a result that was found is of this kind, task, architecture and seed."""
+def check_result(result: Result, start: StartPlan, measured: Measurement, seed: int, scale: Scale, out: Path) -> None:
+    """Raise RunError unless a result that was found is of this kind, task, architecture and seed, at this scale."""
+    has = result.facts | result.facts.get("settings", {})
+    has |= {key: getattr(result, key) for key in ("kind", "task", "architecture", "seed")}
     wanted = {"kind": measured.kind, "task": measured.task, "architecture": start.architecture, "seed": seed}
-    if differing := [key for key, value in wanted.items() if getattr(result, key) != value]:
-        listed = "; ".join(f"{key}: it has {getattr(result, key)!r}, wanted {wanted[key]!r}" for key in differing)
+    wanted |= {key: value for key, value in scale.settings(measured).items() if key in has}
+    if differing := [key for key, value in wanted.items() if has[key] != value]:
+        listed = "; ".join(f"{key}: it has {has[key]!r}, wanted {wanted[key]!r}" for key in differing)
         raise RunError(f"{out} holds another result: {listed}; move it away, or give another --out")

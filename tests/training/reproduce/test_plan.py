@@ -64,9 +64,11 @@ def test_the_ablations_rows_are_the_recipes_that_say_so():
 
 @pytest.mark.parametrize("name", ["moco", "model-genesis"])
 @pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
-def test_the_rivals_recipes_are_the_papers_but_for_the_method(name, architecture):
+def test_the_rivals_recipes_are_the_papers_but_for_the_method_and_its_rate(name, architecture):
     rival, ours = load_recipe(f"{name}-{architecture}").to_dict(), load_recipe(f"paper-{architecture}").to_dict()
     told = {"name", "description", "table"}
+    rate = rival["optimizer"].pop("lr"), ours["optimizer"].pop("lr")
+    assert rate == ((1.0 if name == "model-genesis" else 0.03), 0.03)
     assert {key for key in ours if rival[key] != ours[key]} - told == {"method"}
 
 

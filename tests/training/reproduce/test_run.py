@@ -1,5 +1,7 @@
 """The engine: what is there is used, what fails is told and stops nothing else, a stop is gone on from."""
 
+from dataclasses import replace
+
 import pytest
 from reproduce_fakes import FakeJobs
 
@@ -112,6 +114,18 @@ def test_another_result_in_the_way_is_told_key_by_key(reproduce, tmp_path):
     assert "architecture: it has 'densenet121', wanted 'resnet18'" in why
     assert "seed: it has 7, wanted 0" in why
     assert states(book)["resnet18-moco", 0] == "done"
+
+
+def test_a_result_of_other_settings_is_not_taken_for_this_scales(reproduce, tmp_path):
+    reproduce("table3", only=("resnet18-c2l",))
+    folder = tmp_path / "out/finetune/chestxray14-1/resnet18-c2l-seed0"
+    found = Result.read(folder)
+    smoke = found.facts | {"settings": {"size": 32, "epochs": 1, "fraction": 1.0, "lr": 0.1}}
+    replace(found, facts=smoke).write(folder)
+    why = whys(reproduce("table3", only=("resnet18-c2l",)))["resnet18-c2l"]
+    assert "size: it has 32, wanted 64" in why
+    assert "epochs: it has 1, wanted 3" in why
+    assert "lr:" not in why
 
 
 def test_a_damaged_result_fails_its_row_alone(reproduce, tmp_path):
