@@ -91,7 +91,7 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
     words = _words(weights)
     found = [figure._replace(dataset=_dataset(words, figure.dataset)["name"]) for figure in figures(weights)]
     architecture = find_architecture(weights.architecture)
-    seen = json.loads(weights.path().with_suffix(".json").read_text(encoding="utf-8"))["patients"]
+    seen = json.loads(weights.provenance_path().read_text(encoding="utf-8"))["patients"]
     return ModelCard.from_template(
         card_data(weights),
         template_str=TEMPLATE.read_text(encoding="utf-8"),

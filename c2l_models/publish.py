@@ -16,8 +16,6 @@ from .weights import Weights
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-CARD_NAME = "README.md"
-
 
 @dataclass(frozen=True)
 class Publication:
@@ -46,10 +44,7 @@ def write_repository(weights: Weights, repository: str, folder: Path) -> list[Pa
 
     Raises as `write_release_folder` and `model_card`.
     """
-    card = str(model_card(weights, repository))
-    files = write_release_folder(weights, folder)
-    hub.write_atomically(folder / CARD_NAME, card.encode())
-    return [*files, folder / CARD_NAME]
+    return write_release_folder(weights, folder, card=str(model_card(weights, repository)))
 
 
 def publish(weights: Weights, repository: str, files: list[Path]) -> Publication:

@@ -65,7 +65,7 @@ def test_the_text_says_what_has_to_be_said(weights: c2l_models.Weights) -> None:
         assert re.search(rf"^##+ {title}$", text, re.MULTILINE), title
     for figure in figures(weights):
         assert f"{figure.value:.4f} ({figure.low:.4f}–{figure.high:.4f})" in text
-    patients = json.loads(weights.path().with_suffix(".json").read_text())["patients"]
+    patients = json.loads(weights.provenance_path().read_text())["patients"]
     seen = [f"{len(ids):,} of " for ids in patients.values()]
     for said in ("Not for diagnosis", "**Limits.**", "Command: `c2l", "Terms: ", "RSNA", "@inproceedings", *seen):
         assert said in text, said
