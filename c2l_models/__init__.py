@@ -7,7 +7,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import C2LError, RadiographError, WeightsCorrupted, WeightsNotFound
+from .errors import (
+    C2LError,
+    HubCacheError,
+    HubRefused,
+    HubUnavailable,
+    RadiographError,
+    WeightsCorrupted,
+    WeightsNotFound,
+)
 
 if TYPE_CHECKING:
     from .architectures import list_models
@@ -35,6 +43,9 @@ _MODULES = {
 __all__ = [
     "C2LError",
     "Embeddings",
+    "HubCacheError",
+    "HubRefused",
+    "HubUnavailable",
     "RadiographError",
     "Weights",
     "WeightsCorrupted",

@@ -38,7 +38,7 @@ def info(release: Positional[str]) -> None:
 
     weights = get_weights(release)
     record = {**weights.config, "sha256": weights.sha256, "file": str(weights.path()), "measured": figures(weights)}
-    provenance = json.loads(weights.path().with_suffix(".json").read_text())
+    provenance = json.loads(weights.provenance_path().read_text(encoding="utf-8"))
     del provenance["release"], provenance["metrics"]
     provenance["golden_embedding"] = f"{len(provenance['golden_embedding'])} numbers"
     provenance["patients"] = {dataset: f"{len(ids)} ids" for dataset, ids in provenance["patients"].items()}
@@ -88,6 +88,22 @@ def embed(
     print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}")
 
 
+def download(weights: Positional[str], to: Path) -> None:
+    """Weights -> a folder that c2l_models and timm load without a network; `sha256sum -c SHA256SUMS` checks it.
+
+    Args:
+        weights: a release's name, or hf-hub:owner/name[@revision].
+        to: the folder; a new one, or one that this command wrote before.
+    """
+    from .release_folder import write_release_folder
+    from .weights import resolve
+
+    record = resolve(weights)
+    files = write_release_folder(record, to)
+    print(f"{record.name} in {to}: {', '.join(file.name for file in files)}")
+    print(f'c2l_models.{record.architecture}(weights="{to}"), timm.create_model("local-dir:{to}", pretrained=True)')
+
+
 def publish(release: Positional[str], namespace: str, out: Path | None = None, dry_run: bool = False) -> None:
     """A release -> a repository of the Hugging Face hub, in timm's layout, with its card; nothing new, no commit.
 
@@ -114,8 +130,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "list": list_,
     "info": info,
     "verify": verify,
-    "embed": embed,
+    "download": download,
     "publish": publish,
+    "embed": embed,
     **commands.COMMANDS,
 }
 

@@ -15,11 +15,25 @@ class RadiographError(C2LError):
 
 
 class WeightsNotFound(C2LError):
-    """No such release, file or architecture."""
+    """No such release, file, repository, revision or architecture; asking again does not help."""
 
 
 class WeightsCorrupted(C2LError):
     """Bytes that are not the weights they should be: wrong hash, format, keys or shapes."""
+
+
+class HubRefused(C2LError):
+    """The hub wants a token, or one that may read the repository."""
+
+
+class HubUnavailable(C2LError):
+    """The hub could not be reached or did not send the file whole, and the cache does not have it: try again later."""
+
+    exit_status = 75  # EX_TEMPFAIL
+
+
+class HubCacheError(C2LError):
+    """The hub's cache on this machine cannot be written: its disk is full, or read-only."""
 
 
 class DatasetError(C2LError):

@@ -1,4 +1,4 @@
-"""Bytes of a weight file: from a path or from the package, read once, recognised and checked.
+"""Bytes of a weight file: from a path, the package or the hub, read once, recognised and checked.
 
 Takes file names and hashes, never a `Weights`: what the bytes mean is decided elsewhere.
 """
@@ -9,10 +9,17 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import C2LError, WeightsCorrupted, WeightsNotFound
+from . import hub_download
+from .errors import WeightsCorrupted, WeightsNotFound
+from .hub_download import HubRepository
 
 FILE_NAME = "model.safetensors"
 """The weight file of a folder, as timm and the Hugging Face hub name it."""
+
+PROVENANCE_NAME = "provenance.json"
+"""Where the weights of a folder or a repository came from; of another file, the same name ending in .json."""
+
+Place = Path | HubRepository
 
 _NO_PICKLE = (
     "No pickle is ever loaded, because loading one runs code. Load it yourself with "
@@ -27,42 +34,70 @@ _NOT_SAFETENSORS = (
 
 
 class VerifiedFile(NamedTuple):
-    """A whole safetensors file, read once: what was hashed is what is loaded."""
+    """A whole safetensors file, read once: what was hashed is what is loaded.
 
-    path: Path
+    `place` finds the same bytes again: an absolute path, or a repository at the commit that was read.
+    """
+
+    place: Place
     data: bytes
     sha256: str
     header: dict[str, Any]
 
 
-def locate(source: str | os.PathLike[str]) -> Path:
-    """The file that `source` names: a file's own path, or a folder's `model.safetensors`.
+def locate(source: str | os.PathLike[str] | HubRepository) -> Path:
+    """The file that `source` names: its own path, or the `model.safetensors` of a folder or of a repository on the hub.
 
-    Raises `WeightsNotFound` where there is none, and `C2LError` for `hf-hub:` names.
+    Raises `WeightsNotFound`; for what is on the hub also `HubRefused`, `HubUnavailable` or `HubCacheError`.
     """
-    if os.fspath(source).startswith("hf-hub:"):
-        name, _, revision = os.fspath(source).removeprefix("hf-hub:").partition("@")
-        chosen = f", revision={revision!r}" if revision else ""
-        raise C2LError(
-            f"{source}: this version does not download from the Hugging Face hub. In Python, fetch the folder with "
-            f"huggingface_hub.snapshot_download({name!r}{chosen}, local_dir='DIR') and pass weights='DIR'. Its "
-            f"{FILE_NAME} must be one that c2l_models.weights.save_weights wrote"
-        )
-    path = Path(source)
-    if path.is_dir():
-        path = path / FILE_NAME
+    place = _place(source)
+    if isinstance(place, HubRepository):
+        return hub_download.download(place, FILE_NAME)
+    path = place / FILE_NAME if place.is_dir() else place
     if not path.is_file():
         raise WeightsNotFound(f"{path}: no such file. Wanted: a .safetensors file, or a folder with {FILE_NAME}")
     return path
 
 
-def read_verified(source: str | os.PathLike[str], sha256: str | None = None) -> VerifiedFile:
-    """Read a safetensors file, or a folder's, and check its hash.
+def locate_provenance(source: str | os.PathLike[str] | HubRepository) -> Path:
+    """The provenance of the weights at `source`. Raises as `locate`."""
+    place = _place(source)
+    if isinstance(place, HubRepository):
+        return hub_download.download(place, PROVENANCE_NAME)
+    file = locate(place)
+    path = file.with_name(PROVENANCE_NAME) if file.name == FILE_NAME else file.with_suffix(".json")
+    if not path.is_file():
+        raise WeightsNotFound(f"{path}: no such file. Wanted: the provenance, which is written with a release")
+    return path
 
-    `sha256`: 64 hex digits, or None where none is known. Raises `WeightsNotFound`, or
-    `WeightsCorrupted` for anything that is not a safetensors file, is cut short, or hashes otherwise.
+
+def read_verified(source: str | os.PathLike[str] | HubRepository, sha256: str | None = None) -> VerifiedFile:
+    """Read a safetensors file, a folder's or a repository's, and check its hash.
+
+    `sha256`: 64 hex digits, or None where none is known. Raises as `locate`, and `WeightsCorrupted`
+    for anything that is not a safetensors file, is cut short, or hashes otherwise.
     """
-    path = locate(source)
+    place, path = _place(source), locate(source)
+    try:
+        data, found, header = _checked(path, sha256)
+    except WeightsCorrupted as error:
+        if isinstance(place, Path):
+            raise
+        raise WeightsCorrupted(f"{error}. {hub_download.again(place, FILE_NAME)}") from None
+    # The cache's folders of files are named after their commits: what a branch names now, it may not name later.
+    place = path.absolute() if isinstance(place, Path) else place._replace(revision=path.parent.name)
+    return VerifiedFile(place, data, found, header)
+
+
+def _place(source: str | os.PathLike[str] | HubRepository) -> Place:
+    if isinstance(source, HubRepository):
+        return source
+    text = os.fspath(source)
+    return HubRepository.parse(text) if text.startswith(hub_download.PREFIX) else Path(text)
+
+
+def _checked(path: Path, sha256: str | None) -> tuple[bytes, str, dict[str, Any]]:
+    """The bytes, their hash, the header. Raises `WeightsCorrupted`."""
     data = path.read_bytes()
     _refuse_other_formats(path, data)
     header = _read_header(path, data)
@@ -72,7 +107,7 @@ def read_verified(source: str | os.PathLike[str], sha256: str | None = None) -> 
             f"{path}: its sha256 is {found}, wanted {sha256}. Its bytes were changed or are another "
             "file's: install or copy it again"
         )
-    return VerifiedFile(path, data, found, header)
+    return data, found, header
 
 
 def _read_header(path: Path, data: bytes) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from .architectures import find_architecture
 from .errors import C2LError, WeightsCorrupted
 from .hub import VerifiedFile
 from .timm_folder import pretrained_config
-from .weights import Source, Weights, default_weights, open_weights, stored_tensors
+from .weights import Source, Weights, default_weights, open_weights
+from .weights_record import stored_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,28 +20,28 @@ def resnet18(
     pretrained: bool | None = None,
     *,
     weights: Source | None = None,
+    sha256: str | None = None,
     num_classes: int = 0,
     in_chans: int = 3,
     **timm_kwargs: Any,
 ) -> "nn.Module":
     """ResNet-18: features [B, 512] from radiographs [B, in_chans, H, W]. See `create_model`."""
-    return create_model(
-        "resnet18", pretrained, weights=weights, num_classes=num_classes, in_chans=in_chans, **timm_kwargs
-    )
+    timm_kwargs |= {"num_classes": num_classes, "in_chans": in_chans}
+    return create_model("resnet18", pretrained, weights=weights, sha256=sha256, **timm_kwargs)
 
 
 def densenet121(
     pretrained: bool | None = None,
     *,
     weights: Source | None = None,
+    sha256: str | None = None,
     num_classes: int = 0,
     in_chans: int = 3,
     **timm_kwargs: Any,
 ) -> "nn.Module":
     """DenseNet-121: features [B, 1024] from radiographs [B, in_chans, H, W]. See `create_model`."""
-    return create_model(
-        "densenet121", pretrained, weights=weights, num_classes=num_classes, in_chans=in_chans, **timm_kwargs
-    )
+    timm_kwargs |= {"num_classes": num_classes, "in_chans": in_chans}
+    return create_model("densenet121", pretrained, weights=weights, sha256=sha256, **timm_kwargs)
 
 
 def create_model(
@@ -48,6 +49,7 @@ def create_model(
     pretrained: bool | None = None,
     *,
     weights: Source | None = None,
+    sha256: str | None = None,
     num_classes: int = 0,
     in_chans: int = 3,
     **timm_kwargs: Any,
@@ -56,17 +58,19 @@ def create_model(
 
     - `pretrained`: True for the architecture's default release, False (the default) for random
       initialisation.
-    - `weights`: a release's name, a `Weights`, a `.safetensors` file, or a folder that holds
-      `model.safetensors`. Implies `pretrained=True`.
+    - `weights`: a release's name, a `Weights`, a `.safetensors` file, a folder that holds
+      `model.safetensors`, or `hf-hub:owner/name[@revision]`, a repository that does. Implies
+      `pretrained=True`.
+    - `sha256`: what the file's bytes have to hash to; a release's are checked in any case.
     - `num_classes`: outputs of a new, randomly initialised head; 0 for pooled features.
     - `in_chans`: 1 for grayscale input as it is, 3 for the same repeated; both give the same features.
     - `timm_kwargs`: timm's own (`features_only`, `global_pool`, `drop_rate`, ...), but for those that
       name other weights: `checkpoint_path`, `pretrained_cfg`, `pretrained_cfg_overlay`.
 
     The model's `pretrained_cfg` says how its input looks; `Weights.transform(in_chans)` makes it.
-    Raises `WeightsNotFound`, `WeightsCorrupted` (hash, format, keys or shapes), or `C2LError` where
-    the arguments contradict each other or name weights in timm's way; for unknown keywords what
-    timm raises.
+    Raises `WeightsNotFound`, `WeightsCorrupted` (hash, format, keys or shapes), `HubRefused`,
+    `HubUnavailable` or `HubCacheError` for what is on the hub, or `C2LError` where the arguments
+    contradict each other or name weights in timm's way; for unknown keywords what timm raises.
 
     >>> model = create_model("resnet18", pretrained=True, in_chans=1).eval()
     """
@@ -76,10 +80,12 @@ def create_model(
     num_classes = 0 if timm_kwargs.get("features_only") else num_classes
     timm_kwargs |= {"num_classes": num_classes, "in_chans": in_chans}
     if weights is None and not pretrained:
+        if sha256 is not None:
+            raise C2LError("sha256= without weights: wanted pretrained=True or weights= with it")
         import timm
 
         return timm.create_model(name, pretrained=False, **timm_kwargs)
-    record, file = open_weights(default_weights(name) if weights is None else weights)
+    record, file = open_weights(default_weights(name) if weights is None else weights, sha256)
     if record.architecture != name:
         raise C2LError(f"{name} was asked for, and {record.location} holds a {record.architecture}")
     return filled(record, file, **timm_kwargs)

@@ -78,11 +78,11 @@ def verify(name: str) -> Verification:
 
 
 def _golden(weights: Weights) -> list[float]:
-    provenance = weights.path().with_suffix(".json")
+    provenance = weights.provenance_path()
     again = f"golden embedding of {weights.name}. It is written with the release: install the package again"
     try:
         golden = [float(value) for value in json.loads(provenance.read_text(encoding="utf-8"))["golden_embedding"]]
-    except (FileNotFoundError, KeyError):
+    except KeyError:
         raise WeightsNotFound(f"{provenance}: no {again}") from None
     except (ValueError, TypeError, OverflowError):
         raise WeightsCorrupted(f"{provenance}: damaged, wanted JSON with the {again}") from None

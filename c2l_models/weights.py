@@ -1,120 +1,27 @@
-"""Weights as records: what they were trained on, how their input looks, and where their bytes are."""
+"""The registry of releases, what else `weights=` takes, and the writing of weight files."""
 
 import hashlib
 import json
 import os
-import sys
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hub
 from .architectures import Architecture, find_architecture, suggest
 from .errors import C2LError, WeightsCorrupted, WeightsNotFound
+from .hub_download import COMMIT, PREFIX, HubRepository
+from .weights_record import METADATA_KEY, Weights, carried_record, make_record
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 REGISTRY = Path(__file__).with_name("releases.toml")
-"""The releases, one table each; their files lie in the folder `released` beside it."""
-
-MAX_SIZE = 8192
-"""Side of the largest input, pixels; the largest image that is read is as large."""
-
-METADATA_KEY = "c2l"
-"""The one metadata key of our files: safetensors writes several in random order."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """One set of weights. Get a release from `get_weights`, a record of a file from `Weights.from_file`.
-
-    `mean` and `std` are one scalar three times (on pixels in 0..1): then a network with one input
-    channel and one with three give the same features. `input_size` is (3, S, S). `num_params`
-    counts learnt parameters, without batch-norm statistics. `sha256` is that of the file's bytes.
-    """
-
-    architecture: str
-    tag: str
-    num_params: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    input_size: tuple[int, ...]
-    trained_on: tuple[str, ...]
-    recipe: str
-    license: str
-    sha256: str
-    location: Path
-    interpolation: str = "bilinear"
-    crop_pct: float = 1.0
-    metrics: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    def __post_init__(self) -> None:
-        """Refuse what this package could not compute with; a file's configuration may hold anything."""
-        for name in ("architecture", "tag", "recipe", "license", "sha256"):
-            self._want(name, isinstance(getattr(self, name), str), "text")
-        find_architecture(self.architecture)
-        many = isinstance(self.trained_on, tuple) and all(isinstance(text, str) for text in self.trained_on)
-        self._want("trained_on", many, "a list of texts")
-        self._want("num_params", _is_number(self.num_params, int), "a whole number")
-        self._want("mean", _is_thrice(self.mean), "one finite number three times")
-        self._want("std", _is_thrice(self.std) and self.std[0] > 0, "one finite number above 0 three times")
-        self._want("input_size", _is_size(self.input_size), f"[3, S, S] with a whole S from 1 to {MAX_SIZE}")
-        self._want("interpolation", self.interpolation == "bilinear", "'bilinear'")
-        self._want("crop_pct", _is_number(self.crop_pct) and self.crop_pct == 1, "1.0")
-        self._want("metrics", isinstance(self.metrics, Mapping), "a table")
-
-    def _want(self, name: str, good: bool, wanted: str) -> None:
-        if not good:
-            raise WeightsCorrupted(f"{name} is {getattr(self, name)!r}, wanted {wanted}")
-
-    @property
-    def name(self) -> str:
-        """`architecture.tag`, as `get_weights` takes it."""
-        return f"{self.architecture}.{self.tag}"
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """What the file says about itself: all but its own hash, its place, and its figures."""
-        return {key: _plain(getattr(self, key)) for key in CONFIG_KEYS}
-
-    def path(self) -> Path:
-        """The `.safetensors` file. Raises `WeightsNotFound`."""
-        return hub.locate(self.location)
-
-    def read(self) -> hub.VerifiedFile:
-        """The file, checked against `sha256`. Raises `WeightsNotFound`, `WeightsCorrupted`."""
-        return hub.read_verified(self.location, self.sha256)
-
-    def state_dict(self) -> "dict[str, Tensor]":
-        """The backbone's tensors in float32 (counters int64), under the keys of timm and torchvision."""
-        return {
-            key: tensor.float() if tensor.is_floating_point() else tensor
-            for key, tensor in stored_tensors(self.read()).items()
-        }
-
-    def transform(self, in_chans: int = 3) -> "Callable[[Any], Tensor]":
-        """What turns an image into this network's input, float32 [in_chans, S, S]: see `Transform`."""
-        from .transform import Transform
-
-        return Transform(size=self.input_size[-1], mean=self.mean[0], std=self.std[0], in_chans=in_chans)
-
-    @classmethod
-    def from_file(cls, path: str | os.PathLike[str], sha256: str | None = None) -> "Weights":
-        """The record that a file (or a folder with `model.safetensors`) carries in itself.
-
-        Later loads through the record are held to the bytes that were read now. Raises
-        `WeightsNotFound`, or `WeightsCorrupted` for another hash, format or configuration.
-        """
-        return _carried(hub.read_verified(path, sha256))
-
+"""The releases, one table each; their files lie in the folder `released` beside it, or on the hub."""
 
 Source = str | os.PathLike[str] | Weights
-"""A release's name, a file, a folder with `model.safetensors`, or a record."""
-
-CONFIG_KEYS = tuple(f.name for f in fields(Weights) if f.name not in ("sha256", "location", "metrics"))
+"""A release's name, a file, a folder with `model.safetensors`, `hf-hub:owner/name[@revision]`, or a record."""
 
 
 def list_weights(model: str | None = None) -> list[str]:
@@ -149,29 +56,22 @@ def default_weights(architecture: str) -> Weights:
 
 
 def resolve(weights: Source) -> Weights:
-    """The record that a release's name, a file, a folder, or a record itself stands for.
-
-    Raises `WeightsNotFound` or `WeightsCorrupted`, and `C2LError` for `hf-hub:` names.
-    """
+    """The record that a `Source` stands for. Raises `WeightsNotFound`, `WeightsCorrupted`, and as `hub.locate`."""
     return _known(weights) or Weights.from_file(weights)  # type: ignore[arg-type]
 
 
-def open_weights(weights: Source) -> tuple[Weights, hub.VerifiedFile]:
-    """As `resolve`, with the verified file, which is read once."""
+def open_weights(weights: Source, sha256: str | None = None) -> tuple[Weights, hub.VerifiedFile]:
+    """As `resolve`, with the verified file, which is read once.
+
+    `sha256`: what the file has to hash to. A release has to besides to what the registry says.
+    """
     record = _known(weights)
-    file = record.read() if record else hub.read_verified(weights)  # type: ignore[arg-type]
-    return record or _carried(file), file
-
-
-def stored_tensors(file: hub.VerifiedFile) -> "dict[str, Tensor]":
-    """The tensors as the file holds them: float16, the first convolution float32, counters int64."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        return load(file.data)
-    except SafetensorError as error:
-        raise WeightsCorrupted(f"{file.path}: not a valid safetensors file ({error})") from error
+    if record is None:
+        file = hub.read_verified(weights, sha256)  # type: ignore[arg-type]
+        return carried_record(file), file
+    if sha256 is not None and sha256.lower() != record.sha256:
+        raise WeightsCorrupted(f"{record.name} has the sha256 {record.sha256}, wanted sha256={sha256}")
+    return record, record.read()
 
 
 def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]", config: Mapping[str, Any]) -> str:
@@ -195,7 +95,7 @@ def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]
     for key in ("mean", "std"):
         if isinstance(table.get(key), float | int):
             table[key] = [table[key]] * 3
-    record = _record(table, str(location), location=location, sha256="")
+    record = make_record(table, str(location), location=location, sha256="")
     metadata = {METADATA_KEY: json.dumps(record.config, sort_keys=True, separators=(",", ":"))}
     data = save(tensors, metadata=metadata)
     hub.write_atomically(location, data)
@@ -237,25 +137,22 @@ def _release(name: str, releases: Mapping[str, Mapping[str, Any]]) -> Weights:
     if name not in releases:
         raise WeightsNotFound(f"no release {name!r}{suggest(name, releases)}")
     table = {key: value for key, value in releases[name].items() if key != "default"}
-    source, file = f"{REGISTRY}, table {name}", table.pop("file", None)
-    if not isinstance(file, str):
-        raise WeightsCorrupted(f"{source}: 'file' is {file!r}, wanted the name of the weight file")
+    source = f"{REGISTRY}, table {name}"
+    location = _place(table.pop("file", None), table.pop("repo_id", None), table.pop("revision", None), source)
     architecture, _, tag = name.partition(".")
-    location = REGISTRY.parent / "released" / file
-    return _record({"architecture": architecture, "tag": tag, **table}, source, location=location)
+    return make_record({"architecture": architecture, "tag": tag, **table}, source, location=location)
 
 
-def _record(table: Mapping[str, Any], source: str, **more: Any) -> Weights:
-    """A record from a registry's table or a file's configuration: lists to tuples, nothing unknown.
-
-    `source` is what an error blames.
-    """
-    table = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    try:
-        return Weights(**table, **more)
-    except (TypeError, WeightsNotFound, WeightsCorrupted) as error:
-        known = ", ".join(CONFIG_KEYS)
-        raise WeightsCorrupted(f"{source}: its configuration is wrong ({error}). It has {known}") from None
+def _place(file: object, repo_id: object, revision: object, source: str) -> hub.Place:
+    """The file in the package where it is there, so that no network is needed; else the repository's commit."""
+    packaged = REGISTRY.parent / "released" / file if isinstance(file, str) else None
+    if packaged and (repo_id is None or packaged.is_file()):
+        return packaged
+    if repo_id is None:
+        raise WeightsCorrupted(f"{source}: 'file' is {file!r}, wanted the name of the weight file")
+    if not isinstance(revision, str) or not COMMIT.fullmatch(revision):
+        raise WeightsCorrupted(f"{source}: 'revision' is {revision!r}, wanted the 40 hex digits of a commit")
+    return HubRepository.parse(f"{PREFIX}{repo_id}@{revision}")
 
 
 def _known(weights: Source) -> Weights | None:
@@ -263,7 +160,9 @@ def _known(weights: Source) -> Weights | None:
     if isinstance(weights, Weights):
         return weights
     if not isinstance(weights, str | os.PathLike):
-        raise C2LError(f"weights is {type(weights).__name__}, wanted a release's name, a path or a Weights")
+        raise C2LError(
+            f"weights is {type(weights).__name__}, wanted a release's name, a path, hf-hub:owner/name or a Weights"
+        )
     if isinstance(weights, str):
         releases = _releases()
         if weights in releases or not _is_path(weights):
@@ -271,40 +170,5 @@ def _known(weights: Source) -> Weights | None:
     return None
 
 
-def _carried(file: hub.VerifiedFile) -> Weights:
-    """The record that a file carries in itself."""
-    metadata = file.header.get("__metadata__", {})
-    if METADATA_KEY not in metadata:
-        raise WeightsCorrupted(
-            f"{file.path}: carries no {METADATA_KEY!r} configuration, so its normalisation and size are "
-            "unknown. Write it with c2l_models.weights.save_weights"
-        )
-    try:
-        config = dict(json.loads(metadata[METADATA_KEY]))
-    except (TypeError, ValueError):
-        raise WeightsCorrupted(f"{file.path}: its configuration is not a JSON object") from None
-    return _record(config, str(file.path), location=file.path.absolute(), sha256=file.sha256)
-
-
 def _is_path(text: str) -> bool:
     return "/" in text or os.sep in text or text.endswith(".safetensors") or Path(text).exists()
-
-
-def _is_number(value: object, kind: Any = (int, float)) -> bool:
-    """Whether it is a finite number; to Python True is one too."""
-    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _is_thrice(values: object) -> bool:
-    return isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values)) and len(set(values)) == 1
-
-
-def _is_size(values: object) -> bool:
-    if not isinstance(values, tuple) or len(values) != 3 or not all(_is_number(value, int) for value in values):
-        return False
-    channels, height, width = values
-    return channels == 3 and 1 <= height == width <= MAX_SIZE
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -12,7 +12,7 @@ C2L = "from c2l_models.cli import main; main()"
 
 def environment(endpoint: str, home: Path, token: str | None = TOKEN) -> dict[str, str]:
     """Variables that send the client to `endpoint`, with a cache in `home` and nobody's own token."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    own = {key: value for key, value in os.environ.items() if not key.startswith("HF_") and "proxy" not in key.lower()}
     own |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
     return own | ({"HF_TOKEN": token} if token else {})
 

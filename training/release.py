@@ -125,7 +125,7 @@ def patients_seen(patients: np.ndarray, datasets: np.ndarray) -> dict[str, list[
 
 def registry_entry(weights: Weights, metrics: dict[str, dict[str, float]], default: bool) -> str:
     """The release's tables for releases.toml. Strings, numbers and lists read the same in JSON and TOML."""
-    table: dict[str, Any] = {"default": default, "file": weights.location.name, "sha256": weights.sha256}
+    table: dict[str, Any] = {"default": default, "file": weights.path().name, "sha256": weights.sha256}
     config = weights.config
     table |= {key: config[key] for key in config if key not in ("architecture", "tag")}
     lines = [f"\n[{weights.name}]"]
