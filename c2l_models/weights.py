@@ -171,4 +171,4 @@ def _known(weights: Source) -> Weights | None:
 
 
 def _is_path(text: str) -> bool:
-    return "/" in text or os.sep in text or text.endswith(".safetensors") or Path(text).exists()
+    return text.startswith(PREFIX) or "/" in text or os.sep in text or text.endswith(".safetensors") or Path(text).exists()

@@ -284,7 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
 REPO = r"(?P<repo>[^/]+/[^/]+)"
 API, REVISION = f"/api/models/{REPO}", r"(?P<revision>.+)"
 ROUTES = (
-    (("GET", "HEAD"), f"/{REPO}/resolve/(?P<revision>[^/]+|refs/[^/]+/[^/]+)/(?P<path>.+)", _Handler.file),
+    (("GET", "HEAD"), f"/{REPO}/resolve/(?P<revision>refs/[^/]+/[^/]+|[^/]+)/(?P<path>.+)", _Handler.file),
     (("GET",), f"{API}/revision/{REVISION}", _Handler.info),
     (("GET",), f"{API}/tree/{REVISION}", _Handler.tree),
     (("GET",), f"{API}/refs", _Handler.refs),

@@ -1,0 +1,70 @@
+"""Processes that load weights from the stand-in for the hub, and weight files small enough to do so a hundred times."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+DRIVER = Path(__file__).with_name("drivers") / "hub_client.py"
+
+CONFIG = {
+    "architecture": "resnet18",
+    "tag": "test",
+    "num_params": 1,
+    "mean": [0.4, 0.4, 0.4],
+    "std": [0.2, 0.2, 0.2],
+    "input_size": [3, 64, 64],
+    "trained_on": ["noise"],
+    "recipe": "none",
+    "license": "CC-BY-4.0",
+    "interpolation": "bilinear",
+    "crop_pct": 1.0,
+}
+
+
+def small_weights(seed: int = 0, size: int = 30_000) -> bytes:
+    """A weight file of `size` random bytes, with its configuration; no network is made of it."""
+    tensors = {"noise": np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)}
+    return save(tensors, metadata={"c2l": json.dumps(CONFIG)})
+
+
+class Client:
+    """One process with huggingface_hub in it, from `with` to its end; `client(weights=...)` is one wish and its answer.
+
+    `variables` are set on top of this process's, without its HF_… and proxies'.
+    """
+
+    def __init__(self, home: Path, endpoint: str, **variables: str) -> None:
+        others = {key for key in os.environ if key.startswith("HF_") or key.lower().endswith("_proxy")}
+        own = {key: value for key, value in os.environ.items() if key not in others}
+        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        self.environment = own | hub | variables
+
+    def __enter__(self) -> "Client":
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [sys.executable, str(DRIVER)]
+        self._process = subprocess.Popen(command, env=self.environment, text=True, **pipes)  # type: ignore[call-overload]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def __call__(self, **wish: str) -> dict[str, Any]:
+        self.ask(**wish)
+        return self.answer()
+
+    def ask(self, **wish: str) -> None:
+        """Send a wish, and do not wait."""
+        print(json.dumps(wish), file=self._process.stdin, flush=True)
+
+    def answer(self) -> dict[str, Any]:
+        """The answer to the oldest wish that has none yet."""
+        line = self._process.stdout.readline()
+        assert line, self._process.communicate()[1]  # the driver's traceback
+        return json.loads(line)
