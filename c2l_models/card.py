@@ -42,7 +42,8 @@ def figures(weights: Weights) -> list[Figure]:
         parts = re.fullmatch(r"(\w+) ([^,]+), ([^,]+), (.+)", name)
         if parts is None:
             raise WeightsCorrupted(f"{weights.name}: a metric is called {name!r}, wanted 'DATASET HOW, METRIC, WHAT'")
-        found.append(Figure(*parts.groups(), **metric))
+        dataset, how, kind, what = parts.groups()
+        found.append(Figure(dataset, how, kind, what, **metric))
     return found
 
 

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hub_client import C2L, python
+from hub_clients import C2L, python
 from hub_stand_in import HubStandIn
 
 from c2l_models.phantom import write_films
