@@ -80,7 +80,7 @@ def publish(weights: Weights, repository: str, files: list[Path]) -> Publication
 
 def _hashes(api: "HfApi", repository: str, commit: str) -> dict[str, str]:
     """What the hub knows its files by: git's name of a small one, the sha256 of a large one."""
-    from huggingface_hub import RepoFile
+    from huggingface_hub.hf_api import RepoFile
 
     entries = api.list_repo_tree(repository, recursive=True, revision=commit)
     files = [entry for entry in entries if isinstance(entry, RepoFile)]
