@@ -112,5 +112,5 @@ def _explained(error: Exception, repository: HubRepository, file: str) -> C2LErr
         )
     return HubUnavailable(
         f"{where}: not received ({said}), and not in the cache {constants.HF_HUB_CACHE}. Try again; check the network, "
-        f"the proxy and HF_ENDPOINT; or by hand: curl -L -o {file} {url} and weights='{file}'"
+        f"the proxy and HF_ENDPOINT; or fetch it by hand, `curl -L -O {url}`: weights= takes a file's path"
     )

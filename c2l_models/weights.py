@@ -171,4 +171,5 @@ def _known(weights: Source) -> Weights | None:
 
 
 def _is_path(text: str) -> bool:
-    return text.startswith(PREFIX) or "/" in text or os.sep in text or text.endswith(".safetensors") or Path(text).exists()
+    named = text.startswith(PREFIX) or text.endswith(".safetensors")
+    return named or "/" in text or os.sep in text or Path(text).exists()

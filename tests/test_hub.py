@@ -1,18 +1,15 @@
 """Bytes of weight files: what is read, and what is refused and why."""
 
 import hashlib
-import inspect
 import pickle
-import re
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save
 
-from c2l_models.errors import C2LError, WeightsCorrupted, WeightsNotFound
-from c2l_models.hub import locate, read_verified, write_atomically
+from c2l_models.errors import WeightsCorrupted, WeightsNotFound
+from c2l_models.hub import locate, locate_provenance, read_verified, write_atomically
 
 DATA = save({"a": torch.arange(6.0)}, metadata={"c2l": "{}"})
 
@@ -27,7 +24,7 @@ def file(tmp_path: Path) -> Path:
 def test_bytes_hash_and_header_are_the_files(file: Path) -> None:
     digest = hashlib.sha256(DATA).hexdigest()
     found = read_verified(file, digest.upper())
-    assert (found.path, found.data, found.sha256) == (file, DATA, digest)
+    assert (found.place, found.data, found.sha256) == (file, DATA, digest)
     assert found.header["a"]["shape"] == [6]
 
 
@@ -41,6 +38,17 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         read_verified(tmp_path / "gone.safetensors")
     with pytest.raises(WeightsNotFound, match=r"model\.safetensors"):
         read_verified(tmp_path)
+
+
+def test_provenance_lies_beside(file: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "resnet18.a.safetensors"
+    alone.write_bytes(DATA)
+    for source, name in ((file, "provenance.json"), (tmp_path, "provenance.json"), (alone, "resnet18.a.json")):
+        with pytest.raises(WeightsNotFound, match=name.replace(".", r"\.")):
+            locate_provenance(source)
+        (tmp_path / name).write_text("{}")
+        assert locate_provenance(source) == tmp_path / name
+        (tmp_path / name).unlink()
 
 
 @pytest.mark.parametrize("position", [0, len(DATA) // 2, len(DATA) - 1])
@@ -90,22 +98,6 @@ def test_other_content_is_refused_by_name(file: Path, content: bytes, reason: st
     file.write_bytes(content)
     with pytest.raises(WeightsCorrupted, match=rf"model\.safetensors.*({reason})"):
         read_verified(file)
-
-
-@pytest.mark.parametrize(
-    ("name", "call"),
-    [
-        ("hf-hub:owner/name", "snapshot_download('owner/name', local_dir='DIR')"),
-        ("hf-hub:owner/name@v2", "snapshot_download('owner/name', revision='v2', local_dir='DIR')"),
-    ],
-)
-def test_hub_names_say_how_to_download_by_hand(name: str, call: str) -> None:
-    with pytest.raises(C2LError, match=re.escape(f"huggingface_hub.{call}") + ".*save_weights"):
-        read_verified(name)
-
-
-def test_the_hubs_client_takes_what_the_advice_says() -> None:
-    inspect.signature(huggingface_hub.snapshot_download).bind("owner/name", revision="v2", local_dir="DIR")
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,6 +157,18 @@ def test_the_embedded_release_is_the_default(film: Tensor) -> None:
     assert not torch.equal(run(resnet18(in_chans=1, zero_init_last=False), film), found)
 
 
+def test_sha256_is_checked_where_it_is_given(files: dict[str, Path]) -> None:
+    right = Weights.from_file(files["resnet18"]).sha256
+    assert resnet18(weights=files["resnet18"], sha256=right.upper())
+    with pytest.raises(WeightsCorrupted, match=rf"its sha256 is {right}, wanted {'0' * 64}"):
+        resnet18(weights=files["resnet18"], sha256="0" * 64)
+    for release in ({"pretrained": True}, {"weights": weights_module.default_weights("resnet18").name}):
+        with pytest.raises(WeightsCorrupted, match=rf"has the sha256 .*, wanted sha256={right}"):
+            resnet18(sha256=right, **release)
+    with pytest.raises(C2LError, match="sha256= without weights"):
+        densenet121(sha256=right)
+
+
 def test_a_release_that_was_changed_is_never_loaded(
     files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

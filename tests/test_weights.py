@@ -136,8 +136,6 @@ def test_resolve_takes_names_records_files_and_folders(registry: Path, file: Pat
         resolve("resnet50.imagenet")
     with pytest.raises(WeightsNotFound, match="no such file"):
         resolve("somewhere/else.safetensors")
-    with pytest.raises(C2LError, match="hub"):
-        resolve("hf-hub:owner/name")
     with pytest.raises(C2LError, match="int"):
         resolve(3)  # type: ignore[arg-type]
 
