@@ -104,11 +104,34 @@ def download(weights: Positional[str], to: Path) -> None:
     print(f'c2l_models.{record.architecture}(weights="{to}"), timm.create_model("local-dir:{to}", pretrained=True)')
 
 
+def publish(release: Positional[str], namespace: str, out: Path | None = None, dry_run: bool = False) -> None:
+    """A release -> a repository of the Hugging Face hub, in timm's layout, with its card; nothing new, no commit.
+
+    Args:
+        namespace: a user or an organisation of the hub; the repository is NAMESPACE/RELEASE.
+        out: folder for what is sent; published/RELEASE by default.
+        dry_run: write the folder, and ask and send nothing.
+    """
+    from . import get_weights, publish
+
+    weights = get_weights(release)
+    repository = publish.repository_of(weights, namespace)
+    files = publish.write_repository(weights, repository, out or Path("published") / weights.name)
+    if dry_run:
+        print(f"would be sent to {repository}:")
+        print(*(f"  {file}, {file.stat().st_size:,} bytes" for file in files), sep="\n")
+        return
+    done = publish.publish(weights, repository, files)
+    sent = f"sent {', '.join(done.sent)}" if done.sent else "nothing new"
+    print(f"{repository}: {sent}; commit {done.commit}")
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "list": list_,
     "info": info,
     "verify": verify,
     "download": download,
+    "publish": publish,
     "embed": embed,
     **commands.COMMANDS,
 }

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hub_stand_in import TOKEN
 from safetensors.numpy import save
 
+C2L = "from c2l_models.cli import main; main()"
 DRIVER = Path(__file__).with_name("drivers") / "hub_client.py"
 
 CONFIG = {
@@ -33,10 +35,26 @@ def small_weights(seed: int = 0, size: int = 30_000) -> bytes:
     return save(tensors, metadata={"c2l": json.dumps(CONFIG)})
 
 
+def variables_for(home: Path, endpoint: str) -> dict[str, str]:
+    """This process's variables, without its HF_… and proxies', and with a hub and its cache. Pushed are LFS files."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("HF_") and "proxy" not in key.lower()}
+    hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return own | hub | {"HF_HUB_DISABLE_XET": "1"}
+
+
+def python(
+    code: str, *arguments: object, cwd: Path, endpoint: str, token: str | None = TOKEN
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` in the folder `cwd`, the client's home in it, with nobody's own token."""
+    variables = variables_for(cwd / "hf", endpoint) | ({"HF_TOKEN": token} if token else {})
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True)
+
+
 class Client:
     """One process with huggingface_hub in it, from `with` to its end; `client(weights=...)` is one wish and its answer.
 
-    `variables` are set on top of this process's, without its HF_… and proxies'.
+    `variables` are set on top of `variables_for`.
     """
 
     def __init__(self, home: Path, endpoint: str, **variables: str) -> None:

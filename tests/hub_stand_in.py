@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
-from hub_repositories import LARGE, Fault, Files, Repository, listing, oid_of
+from hub_repositories import LARGE, Fault, Files, Repository, listing
 
 TOKEN = "hf_of_the_stand_in"
 """The one token it knows: it opens gated repositories and may write."""
@@ -48,6 +48,7 @@ class HubStandIn:
         self.repositories: dict[str, Repository] = {}
         self.objects: dict[str, bytes] = {}  # large files under their sha256
         self.requests: list[str] = []
+        self.closed: set[str] = set()  # namespaces that its token may not write to
         stand_in = self
 
         class Handler(_Handler):
@@ -116,9 +117,15 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(404 if knows else 401, "RepoNotFound", "Repository not found")
         if write and not knows:
             raise Refused(401, message="Invalid username or password.")
+        if write:
+            self.check_open(repo.partition("/")[0])
         if found.gated and not knows:
             raise Refused(403, "GatedRepo", f"Access to model {repo} is restricted and you are not in the list.")
         return found
+
+    def check_open(self, namespace: str) -> None:
+        if namespace in self.hub.closed:
+            raise Refused(403, message=f"You don't have the rights to create a model under the namespace {namespace}")
 
     def commit_of(self, repository: Repository, revision: str) -> str:
         if (commit := repository.find(revision)) is None:
@@ -188,7 +195,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             raise Refused(401, message="Invalid username or password.")
         wanted = json.loads(self.body)
-        repo = f"{wanted.get('organization') or 'owner'}/{wanted['name']}"
+        namespace = wanted.get("organization") or "owner"
+        self.check_open(namespace)
+        repo = f"{namespace}/{wanted['name']}"
         url = f"{self.hub.endpoint}/{repo}"
         if repo in self.hub.repositories:
             self.reply_json({"error": "You already created this model repo", "url": url}, 409)
@@ -208,17 +217,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply_json({"errors": [], "warnings": [] if front else [{"message": "empty or missing yaml metadata"}]})
 
     def preupload(self, repo: str, revision: str) -> None:
-        files = self.repository(repo, write=True).files
+        held = {path: listing(path, data) for path, data in self.repository(repo, write=True).files.items()}
         self.reply_json(
             {
                 "files": [
                     {
-                        "path": wanted["path"],
-                        "uploadMode": "lfs" if LARGE.fullmatch(wanted["path"]) else "regular",
+                        "path": path,
+                        "uploadMode": "lfs" if LARGE.fullmatch(path) else "regular",
                         "shouldIgnore": False,
-                        "oid": oid_of(files[wanted["path"]]) if wanted["path"] in files else None,
+                        "oid": held[path].get("lfs", held[path])["oid"] if path in held else None,
                     }
-                    for wanted in json.loads(self.body)["files"]
+                    for path in (wanted["path"] for wanted in json.loads(self.body)["files"])
                 ]
             }
         )

@@ -105,7 +105,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG, ids=str)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.training] * (case == "no store")) for case in WRONG]
+)
 def test_an_error_is_one_line(case, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments, named = WRONG[case]
@@ -141,6 +143,7 @@ def draw_films(folder):
             table.writerow([f"{n:02d}.png", f"p{n // 2}", "train" if n < 60 else "test", finding])
 
 
+@pytest.mark.training
 def test_from_films_to_figures(tmp_path, monkeypatch, capsys):
     """prepare, pretrain, resume, export, probe, embed: each on what the one before has made."""
     monkeypatch.chdir(tmp_path)

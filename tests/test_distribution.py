@@ -1,6 +1,7 @@
 """What people install: the wheel, and torch.hub's zip of the repository."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -62,17 +63,15 @@ def tracked(repository: Path) -> list[str]:
 
 def run(code: str, *arguments: Path, cwd: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment["SOURCE_DATE_EPOCH"] = "1700000000"
     command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     if done.returncode:
         pytest.fail(done.stderr)
 
 
-def test_the_wheel_holds_all_that_is_read(repository: Path, tmp_path: Path) -> None:
-    setuptools = pytest.importorskip("setuptools")
-    if int(setuptools.__version__.split(".")[0]) < 77:
-        pytest.skip(f"setuptools {setuptools.__version__} is older than the build needs")
-    source = tmp_path / "source"
+def lay(repository: Path, source: Path) -> list[str]:
+    """A checkout of the repository, without its tests, in the folder `source`."""
     names = [name for name in tracked(repository) if not name.startswith("tests/")]
     for name in names:
         place = source / name
@@ -80,20 +79,46 @@ def test_the_wheel_holds_all_that_is_read(repository: Path, tmp_path: Path) -> N
         if (repository / name).is_symlink():
             place.symlink_to((repository / name).readlink())
         else:
-            place.hardlink_to(repository / name)
-    run(BUILD, tmp_path, cwd=source)
-    (wheel,) = tmp_path.glob("*.whl")
+            shutil.copyfile(repository / name, place)
+    return names
+
+
+@pytest.fixture(scope="module")
+def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    setuptools = pytest.importorskip("setuptools")
+    if int(setuptools.__version__.split(".")[0]) < 77:
+        pytest.skip(f"setuptools {setuptools.__version__} is older than the build needs")
+    folder = tmp_path_factory.mktemp("wheel")
+    lay(repository, folder / "source")
+    run(BUILD, folder, cwd=folder / "source")
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_all_that_is_read_and_nothing_else(repository: Path, wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     # The folder training at the root is the package's by a link.
     wanted = {
         name if name.startswith("c2l_models/") else f"c2l_models/{name}"
-        for name in names
+        for name in tracked(repository)
         if name.startswith(("c2l_models/", "training/")) and name != "c2l_models/training"
     }
-    assert {Path(name).suffix for name in wanted} >= {".py", ".toml", ".safetensors", ".json", ".typed"}
-    assert wanted <= held, wanted - held
+    assert {Path(name).suffix for name in wanted} >= {".py", ".toml", ".md", ".safetensors", ".json", ".typed"}
     for name in ("recipes/smoke.toml", "datasets/datasets.toml", "evaluation/tasks.toml"):
         assert f"c2l_models/training/{name}" in held
+    assert {name for name in held if ".dist-info/" not in name} == wanted
+
+
+def test_the_wheels_bytes_follow_from_its_content(repository: Path, wheel: Path, tmp_path: Path) -> None:
+    """Another folder, other modes and times of its files, another umask: what two people's checkouts differ in."""
+    source = tmp_path / "another" / "place"
+    lay(repository, source)
+    for path in source.rglob("*"):
+        if path.is_file():
+            path.chmod(0o700)
+            os.utime(path, (1.5e9, 1.5e9))
+    run(f"import os; os.umask(0o077); {BUILD}", tmp_path, cwd=source)
+    assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
 
 
 def test_torch_hub_loads_from_a_zip_of_the_repository(repository: Path, tmp_path: Path) -> None:
