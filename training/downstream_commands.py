@@ -21,19 +21,35 @@ def probe(
     size: int | None = None,
     floors: bool = True,
     classifier: Literal["linear", "knn"] = "linear",
+    uncertain: Literal["zeros", "ones", "ignore"] = "ignore",
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """A linear probe, or nearest neighbours, on frozen features: AUROC with patient-level intervals, beside floors."""
+    """A linear probe, or nearest neighbours, on frozen features: AUROC with patient-level intervals, beside floors.
+
+    Args:
+        store: folder that `c2l prepare` wrote.
+        out: folder for report, pictures, predictions and result.json.
+        task: chestxray14, chexpert, knee_kl or folder.
+        size: input side, pixels; the weights' own by default.
+        floors: show what pixels and random networks reach.
+        classifier: fitted, or 20 neighbours by cosine.
+        uncertain: what a label of -1 (CheXpert) is learnt as.
+        seed: of the tuning split, the bootstrap and a random target.
+        device: auto takes CUDA where there is one.
+    """
+    from dataclasses import replace
+
     from c2l_models.training.distributed import pick_device
     from c2l_models.training.evaluation.probe import probe
+    from c2l_models.training.evaluation.tasks import load_task
     from c2l_models.training.image_store import ImageStore
 
     place = pick_device(device).type
-    images = ImageStore.open(store)
-    report = probe(target, images, task, out, size, floors, seed, device=place, classifier=classifier)
+    images, asked = ImageStore.open(store), replace(load_task(task), uncertain=uncertain)
+    report = probe(target, images, asked, out, size, floors, seed, device=place, classifier=classifier)
     report.show()
-    print(f"table, CSV, JSON and picture: {out}")
+    print(f"tables, figures, predictions and pictures: {out}")
 
 
 def finetune(arguments: list[str]) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from c2l_models.embedding import evaluating
+from c2l_models.errors import C2LError
 
 from ..augment import clean_view
 
@@ -67,3 +68,10 @@ def extract_features(
         batches = clean_batches(store, rows, size, mean, std, device, batch_size)
         features = [network(batch).float().cpu() for batch in batches]
     return torch.cat(features).numpy()
+
+
+def check_finite(*features: NDArray[np.floating]) -> None:
+    """Raise C2LError where some are not finite: what is computed on them would say nothing."""
+    for part in features:
+        if not np.isfinite(part).all():
+            raise C2LError("features that are not finite; a broken network, or input not normalised")

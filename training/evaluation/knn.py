@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .features import check_finite
+
 _CHUNK = 1024  # query rows held against all training rows at once
 
 
@@ -27,15 +29,20 @@ def knn_scores(
         features: float [M, D].
 
     Returns:
-        float32 [M, L] in [0, 1]; NaN for a label that no training film has.
+        float32 [M, L] in [0, 1]; NaN for a label with one class in the training part: nothing can be learnt of it.
+
+    Raises:
+        C2LError: features that are not finite.
     """
+    check_finite(train_features, features)
     bank = normalize(torch.as_tensor(train_features, dtype=torch.float32))
     labels = torch.as_tensor(train_labels, dtype=torch.float32)
     queries = normalize(torch.as_tensor(features, dtype=torch.float32))
     share = labels.nanmean(dim=0)
     k = min(k, len(bank))
-    scores = [_votes(chunk @ bank.T, labels, k, temperature, share) for chunk in queries.split(_CHUNK)]
-    return torch.cat(scores).numpy()
+    scores = torch.cat([_votes(chunk @ bank.T, labels, k, temperature, share) for chunk in queries.split(_CHUNK)])
+    scores[:, ~((share > 0) & (share < 1))] = torch.nan
+    return scores.numpy()
 
 
 def _votes(similarity: Tensor, labels: Tensor, k: int, temperature: float, share: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from c2l_models.errors import C2LError
 
 from ..image_store import split_patients
+from .features import check_finite
 from .metrics import auroc
 
 Floats = NDArray[np.floating]
@@ -57,9 +58,7 @@ def linear_probe(
     Raises:
         C2LError: features that are not finite; too few patients to tune on.
     """
-    for features in (train_features, test_features):
-        if not np.isfinite(features).all():
-            raise C2LError("features that are not finite; a broken network, or input not normalised")
+    check_finite(train_features, test_features)
     held_out = split_patients(train_patients, HELD_OUT, seed)
     fitted_on = (train_features[~held_out], train_labels[~held_out])
     tuned = {

@@ -101,13 +101,13 @@ def weighted_kappa(
     random order.
 
     Args:
-        given: grades [N] that were predicted.
+        given: grades [N] that were predicted; NaN where there are none.
         true: grades [N]; NaN: unknown, that image is left out.
         patients: [N] ids.
         bootstrap, seed: as of `auroc`; the same resamples.
 
     Returns:
-        NaN where all grades are one.
+        NaN where all grades are one, or one that is needed was not predicted.
     """
     given, true = np.asarray(given, dtype=np.float64), np.asarray(true, dtype=np.float64)
     known = ~np.isnan(true)

@@ -68,7 +68,8 @@ class Predictions:
 def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: int = 0) -> Figures:
     """AUROC of each label, then what stands for the task: means over labels, or the weighted kappa of the grades.
 
-    A label with one class only has no AUROC: its figure is NaN, and no mean counts it.
+    A label with one class only has no AUROC: its figure is NaN, and no mean counts it. Nor are there grades where a
+    step of theirs could not be learnt.
 
     Args:
         predictions: on the task's test images.
@@ -85,9 +86,9 @@ def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: i
     if not task.is_graded:
         return figures
     # The grade is the number of steps passed: each question is whether it is at least so high (Frank & Hall,
-    # "A Simple Approach to Ordinal Classification", ECML 2001).
-    given, true = (predictions.scores > predictions.yes).sum(axis=1), predictions.targets.sum(axis=1)
-    value, resamples = weighted_kappa(given, true, *sample)
+    # "A Simple Approach to Ordinal Classification", ECML 2001). With a step that could not be learnt there is no grade.
+    answers = np.where(np.isnan(predictions.scores), np.nan, predictions.scores > predictions.yes)
+    value, resamples = weighted_kappa(answers.sum(axis=1), predictions.targets.sum(axis=1), *sample)
     return Figures(
         (*figures.names, KAPPA),
         np.append(figures.values, value),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from c2l_models.errors import DatasetError
+
 from ..image_store import ImageStore
 from ..starts import load_start
 from . import floors as floor
@@ -15,6 +17,7 @@ from .figures import Figures, average
 from .predictions import Predictions, measure
 from .report import Column, Report
 from .result import Result
+from .roc import draw_roc
 from .tasks import Task, load_task
 
 __all__ = ["Report", "probe"]
@@ -43,7 +46,8 @@ def probe(
             training part.
         store: the images; floors are cached in its folder `floors`.
         task: a task, or the name of one in `tasks.toml`.
-        out: folder for report.csv, report.md, report.png and what `Result` says; None: nothing is written.
+        out: folder for report.csv, report.md, report.png, roc.png, predictions.npz and what `Result` says; None:
+            nothing is written.
         size: input side in pixels; by default the weights' own.
         floors: show what pixels and random networks of the architecture reach.
         seed: of the tuning split, of the bootstrap, and of a random target.
@@ -51,12 +55,16 @@ def probe(
         classifier: "linear", tuned on held-out training patients, or "knn", 20 neighbours by cosine.
 
     Raises:
-        C2LError: an unknown task or target, or a store without the task's images.
+        C2LError: an unknown task or target, or a store without the task's images or without labels to ask about.
     """
     began = time.perf_counter()
     task = load_task(task) if isinstance(task, str) else task
     train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
-    names = task.label_names(store)
+    if not (names := task.label_names(store)):
+        raise DatasetError(
+            f"the store's images of {task.dataset} have no label that is 0, 1 or unknown throughout; wanted one, such "
+            "as a column of 0 and 1 in the labels.csv of a folder"
+        )
     chosen = load_start(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
     known, asked = (
         extract_features(chosen.network, store, rows, chosen.size, chosen.mean, chosen.std, device)
@@ -81,6 +89,7 @@ def probe(
         **chosen.about,
         "task": task.name,
         "classifier": classifier,
+        "uncertain": task.uncertain,
         "size": chosen.size,
         "mean": chosen.mean,
         "std": chosen.std,
@@ -99,7 +108,9 @@ def probe(
     report = Report(TITLES[classifier], positives, tuple(columns), task.headline, facts, FLOORS if floors else "")
     if out:
         report.write(out)
-        predictions(answers.scores).save(out)
+        answered = predictions(answers.scores)
+        answered.save(out)
+        draw_roc(answered, out / "roc.png")
         facts = facts | {"seconds": round(time.perf_counter() - began, 1)}
         Result(
             KINDS[classifier], chosen.name, chosen.architecture, task.name, seed, report.target.figures, facts

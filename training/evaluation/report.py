@@ -16,6 +16,7 @@ from rich.table import Table
 from c2l_models.hub import write_atomically
 
 from .figures import Difference, Estimate, Figures
+from .pictures import as_png
 from .predictions import KAPPA
 
 
@@ -61,6 +62,10 @@ class Report:
         """The figures that are not of one label."""
         return tuple(name for name in self.target.figures.names if name not in self.positives)
 
+    @property
+    def _measured(self) -> str:
+        return f"AUROC, {KAPPA}" if KAPPA in self.summaries else "AUROC"
+
     def difference(self, floor: Column, name: str) -> Difference:
         """Target minus floor, paired."""
         return self.target.figures.minus(floor.figures, name)
@@ -75,7 +80,7 @@ class Report:
     def show(self, console: Console | None = None) -> None:
         """Print the target's figures, and what stands for the task beside the floors': what fits 80 columns."""
         console = console or Console()
-        table = _table(f"{self.title}: {self.target.name} on {self.facts['task']}", "", "positives", "AUROC")
+        table = _table(f"{self.title}: {self.target.name} on {self.facts['task']}", "", "positives", self._measured)
         for name in self.target.figures.names:
             table.add_row(name, self._positives(name), str(self.target.figures[name]))
         console.print(table)
@@ -110,7 +115,6 @@ class Report:
 
     def picture(self) -> bytes:
         """PNG: a dot and its interval for each row and column."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         names = self.target.figures.names
@@ -129,7 +133,7 @@ class Report:
         axes.set_yticks(range(len(names)), shown)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.axhspan(len(names) - len(self.summaries) - 0.5, len(names) - 0.5, color="0.95", zorder=0)
-        axes.set_xlabel("AUROC" + (f", {KAPPA}" if KAPPA in names else "") + "; 95 % interval over patients")
+        axes.set_xlabel(f"{self._measured}; 95 % interval over patients")
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
@@ -142,9 +146,7 @@ class Report:
             fontsize=10,
         )
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-        buffer = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-        return buffer.getvalue()
+        return as_png(figure)
 
     def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Title, header and cells of each table."""
@@ -152,7 +154,7 @@ class Report:
         figures = [
             [name, self._positives(name), *(str(column.figures[name]) for column in self.columns)] for name in names
         ]
-        tables = [("AUROC", ["label", "positives", *(column.name for column in self.columns)], figures)]
+        tables = [(self._measured, ["label", "positives", *(column.name for column in self.columns)], figures)]
         if any(column.seeds for column in self.columns):
             figures.append([f"{self.headline}, of each seed", "", *map(_spread, self.columns)])
         if self.floors:

@@ -1,35 +1,40 @@
 """ROC curves of a run's predictions, or of several runs on the same images, a panel a label."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from c2l_models.errors import C2LError
 from c2l_models.hub import write_atomically
 
 from .metrics import auroc
+from .pictures import COLOURS, as_png
 from .predictions import Predictions
 
 COLUMNS = 4
-COLOURS = ("#c1272d", "#1f5f99", "#2e7d32", "#222222", "#8e5ba6", "#7fa6c9")
 
 
 def draw_roc(runs: Predictions | Mapping[str, Predictions], path: Path) -> Path:
     """Draw a PNG: sensitivity against 1 - specificity, with each label's AUROC; 'n/a' for a label with one class.
 
     Args:
-        runs: one run, or several under the names of the legend, at most six, of one task.
+        runs: one run, or up to six under the names of the legend, on the same labels of the same images.
         path: is written.
+
+    Raises:
+        C2LError: runs that do not belong in one picture, none, or too many.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     named = {"": runs} if isinstance(runs, Predictions) else dict(runs)
-    labels = next(iter(named.values())).labels
+    labels = _labels(named)
     columns = min(COLUMNS, len(labels))
     rows = -(-len(labels) // columns)
-    figure = Figure(figsize=(2.5 * columns + 0.4, 2.6 * rows + 0.5 + 0.25 * (len(named) > 1)), layout="constrained")
+    side = 2.5 if columns > 2 else 3.2  # inches; a single panel has to hold the names of its runs
+    abreast = max(1, columns - 1)
+    legend = -(-len(named) // abreast) if len(named) > 1 else 0
+    figure = Figure(figsize=(side * columns + 0.4, (side + 0.05) * rows + 0.4 + 0.22 * legend), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     reached = {name: auroc(run.scores, run.targets, bootstrap=0).per_label for name, run in named.items()}
     for i, axes in enumerate(panels.flat):
@@ -38,21 +43,32 @@ def draw_roc(runs: Predictions | Mapping[str, Predictions], path: Path) -> Path:
             continue
         axes.plot([0, 1], [0, 1], ":", color="0.7", linewidth=1)
         for colour, (name, run) in zip(COLOURS, named.items(), strict=False):
-            axes.plot(*roc(run.scores[:, i], run.targets[:, i]), color=colour, linewidth=1.3, label=name)
-        values = [reached[name][i] for name in named]
-        shown = " / ".join("n/a" if np.isnan(value) else f"{value:.3f}" for value in values)
-        axes.set_title(f"{labels[i]}\n{shown}", fontsize=9)
+            value = reached[name][i]
+            shown = "n/a" if np.isnan(value) else f"{value:.3f}"
+            axes.plot(*roc(run.scores[:, i], run.targets[:, i]), color=colour, linewidth=1.3, label=shown)
+        axes.legend(
+            title="AUROC",
+            title_fontsize=8,
+            loc="lower right",
+            fontsize=8,
+            frameon=False,
+            handlelength=1.2,
+            labelspacing=0.2,
+            borderpad=0.1,
+        )
+        axes.set_title(labels[i], fontsize=9)
         axes.set_aspect("equal")
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xticks([0, 0.5, 1])
         axes.set_yticks([0, 0.5, 1])
+        # A panel with none beneath it has the ticks that they share.
+        axes.tick_params(labelbottom=i + columns >= len(labels))
     figure.supxlabel("1 − specificity", fontsize=10)
     figure.supylabel("sensitivity", fontsize=10)
-    if len(named) > 1:
-        figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
+    if legend:
+        lines = panels.flat[0].get_lines()[1:]
+        figure.legend(lines, list(named), loc="outside upper center", ncols=abreast, frameon=False, fontsize=9)
+    write_atomically(path, as_png(figure))
     return path
 
 
@@ -70,3 +86,13 @@ def roc(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray
         return np.empty(0), np.empty(0)
     false, true, _ = roc_curve(targets[known], scores[known])
     return false, true
+
+
+def _labels(runs: Mapping[str, Predictions]) -> tuple[str, ...]:
+    if not 0 < len(runs) <= len(COLOURS):
+        raise C2LError(f"{len(runs)} runs for one picture of ROC curves; wanted 1 to {len(COLOURS)}")
+    first, *others = runs.values()
+    for run in others:
+        if run.labels != first.labels or not np.array_equal(run.targets, first.targets, equal_nan=True):
+            raise C2LError("runs on other labels or other images; wanted ROC curves of the same ones")
+    return first.labels

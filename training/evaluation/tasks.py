@@ -21,6 +21,9 @@ UNCERTAIN = -1
 """A finding that a report mentions without deciding (CheXpert, MIMIC-CXR)."""
 
 
+Uncertain = Literal["zeros", "ones", "ignore"]
+
+
 @dataclass(frozen=True)
 class Task:
     """Binary questions about one data set's images; see `tasks.toml` for the fields."""
@@ -34,7 +37,8 @@ class Task:
     steps: tuple[float, ...] = ()
     headline: str = "mean"
     without: tuple[str, ...] = ()
-    uncertain: Literal["zeros", "ones", "ignore"] = "ignore"
+    uncertain: Uncertain = "ignore"
+    unmentioned: Literal["zeros", "ignore"] = "ignore"
 
     @property
     def is_graded(self) -> bool:
@@ -55,7 +59,8 @@ class Task:
     def labels(self, store: ImageStore) -> NDArray[np.float32]:
         """Labels of every row of the store, float32 [N, L], 0 or 1; NaN: unknown, or not this data set.
 
-        What is marked uncertain (-1) counts in the training part as `uncertain` says, and is unknown in the test part.
+        In the training part, what is marked uncertain (-1) counts as `uncertain` says, and what an image has no label
+        of as `unmentioned` says. In the test part both are unknown: no figure rests on a guess.
         """
         return self._findings(store)[1]
 
@@ -78,12 +83,14 @@ class Task:
         if self.grade:
             asked = np.where(np.isnan(values), np.nan, values >= np.array(self.steps)).astype(np.float32)
             return [f"{self.grade} ≥ {step:g}" for step in self.steps], asked
-        uncertain = values == UNCERTAIN
+        train = np.zeros((len(store), 1), bool)
+        train[store.select(dataset=self.dataset, split=self.train)] = True
+        uncertain, unmentioned = values == UNCERTAIN, np.isnan(values)
         values[uncertain] = np.nan
         if self.uncertain != "ignore":
-            train = np.zeros((len(store), 1), bool)
-            train[store.select(dataset=self.dataset, split=self.train)] = True
             values[uncertain & train] = self.uncertain == "ones"
+        if self.unmentioned == "zeros":
+            values[unmentioned & train] = 0
         unknown = np.isnan(values)
         binary: Mask = np.all(unknown | np.isin(values, (0, 1)), axis=0) & ~np.all(unknown, axis=0)
         return [name for name, kept in zip(names, binary, strict=True) if kept], values[:, binary]

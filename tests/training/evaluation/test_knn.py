@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from c2l_models.errors import C2LError
 from c2l_models.training.evaluation import knn
 
 
@@ -50,3 +51,19 @@ def test_more_neighbours_than_films():
     scores = knn.knn_scores(train, np.array([[1.0], [0], [0]]), train, k=20)
     assert scores[0, 0] > 0.99
     assert scores[1, 0] < 0.01
+
+
+def test_nothing_is_learnt_of_a_label_with_one_class():
+    train = np.eye(4, dtype=np.float32)
+    labels = np.array([[0, 1, 1, np.nan], [0, 1, 0, np.nan], [0, np.nan, 0, np.nan], [0, 1, 1, np.nan]])
+    scores = knn.knn_scores(train, labels, train, k=2)
+    np.testing.assert_array_equal(np.isnan(scores), [[True, True, False, True]] * 4)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused(broken):
+    train, labels = np.eye(4, dtype=np.float32), np.array([[0.0], [1], [0], [1]])
+    queries = np.array([[0, 1, broken, 0]], dtype=np.float32)
+    for known, asked in ((train, queries), (np.vstack([queries, train[1:]]), train)):
+        with pytest.raises(C2LError, match="not finite"):
+            knn.knn_scores(known, labels, asked)

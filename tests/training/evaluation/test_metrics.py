@@ -178,9 +178,16 @@ def test_estimates_are_written_as_figures():
     assert str(Estimate(0.6123, 0.58, 0.6449)) == "0.612 (0.580–0.645)"
 
 
+def test_grades_of_a_full_test_part_take_no_two_seconds():
+    rng = np.random.default_rng(0)
+    start = time.process_time()
+    weighted_kappa(rng.integers(0, 5, 1656), rng.integers(0, 5, 1656), rng.integers(0, 828, 1656))
+    assert time.process_time() - start < 2
+
+
 def test_a_full_test_part_takes_seconds():
     rng = np.random.default_rng(0)
     truth = rng.random((1492, 14)) < 0.05
-    start = time.perf_counter()
+    start = time.process_time()
     auroc(rng.normal(size=truth.shape), truth, rng.integers(0, 91, 1492))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

@@ -1,5 +1,7 @@
 """What a run answered, and the figures that it comes to."""
 
+import json
+
 import numpy as np
 import pytest
 from oracles.auroc import auroc as pair_by_pair
@@ -53,6 +55,30 @@ def test_a_grade_is_the_number_of_steps_passed(yes):
     assert load_task("knee_kl").headline in figures.names
 
 
+def knees(scores):
+    grades = np.arange(20) % 5
+    targets = (grades[:, None] >= [1, 2, 3, 4]).astype(float)
+    labels = tuple(f"kl_grade ≥ {step}" for step in (1, 2, 3, 4))
+    return Predictions("knee_kl", labels, scores + targets, targets, np.arange(20).astype(str), yes=0.5)
+
+
+def test_there_is_no_grade_where_a_step_could_not_be_learnt():
+    scores = np.zeros((20, 4))
+    assert measure(knees(scores), load_task("knee_kl"), bootstrap=5)[KAPPA].value == 1
+    scores[:, 3] = np.nan
+    figures = measure(knees(scores), load_task("knee_kl"), bootstrap=5)
+    assert str(figures[KAPPA]) == str(figures["kl_grade ≥ 4"]) == "n/a"
+    assert figures["kl_grade ≥ 3"].value == 1
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_is_refused(broken):
+    scores = np.zeros((20, 4))
+    scores[3, 1] = broken
+    with pytest.raises(C2LError, match="1 of 80 scores are not finite"):
+        measure(knees(scores), load_task("knee_kl"), bootstrap=5)
+
+
 def test_answers_and_results_come_back_as_they_were_written(tmp_path):
     answers = chest()
     answers.save(tmp_path)
@@ -68,6 +94,14 @@ def test_answers_and_results_come_back_as_they_were_written(tmp_path):
     found = Result.read(tmp_path)
     assert (found.kind, found.start, found.facts) == ("finetune", "a release", {"seconds": 1.5})
     assert found.figures.minus(figures, "mean").value == 0
+
+
+def test_what_is_not_available_is_null_in_json(tmp_path):
+    figures = measure(chest(positives_of_edema=False), load_task("chestxray14"), bootstrap=20)
+    path = Result("knn", "a release", "resnet18", "chestxray14", 0, figures, {}).write(tmp_path)
+    written = json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+    assert written["figures"]["Edema"] == {"value": None, "low": None, "high": None}
+    assert written["figures"]["Mass"]["value"] == pytest.approx(figures["Mass"].value, abs=1e-4)
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path):

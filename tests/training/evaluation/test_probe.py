@@ -1,6 +1,9 @@
 """`probe` from a target's name to files on disk."""
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import timm
 
@@ -12,6 +15,7 @@ from c2l_models.training.evaluation.predictions import Predictions, measure
 from c2l_models.training.evaluation.probe import probe
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.evaluation.tasks import load_task
+from c2l_models.training.prepare import INDEX_SCHEMA
 from c2l_models.weights import save_weights
 
 
@@ -49,6 +53,8 @@ def test_a_random_network_beside_its_floors(store, tmp_path):
     np.testing.assert_array_equal(result.figures.resamples, report.target.figures.resamples)
     again = measure(Predictions.load(tmp_path / "out"), task, bootstrap=50)
     np.testing.assert_allclose(again.values, report.target.figures.values)
+    files = {"report.md", "report.csv", "report.png", "roc.png", "figures.npz", "predictions.npz", "result.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == files
     facts = result.facts
     assert facts["store_sha256"] == store.sha256
     assert (facts["train_images"], facts["train_patients"]) == (40, 20)
@@ -87,3 +93,10 @@ def test_what_is_not_there_is_named(store):
         probe("random:resnet19", store, "folder")
     with pytest.raises(DatasetError, match="no task is called 'chest'"):
         probe("random", store, "chest")
+
+
+def test_images_without_labels_are_refused(store):
+    rows = [row | {"labels": []} for row in store.index.to_pylist()]
+    unlabelled = replace(store, index=pa.Table.from_pylist(rows, INDEX_SCHEMA))
+    with pytest.raises(DatasetError, match=r"images of folder have no label.*labels\.csv"):
+        probe("random", unlabelled, "folder")

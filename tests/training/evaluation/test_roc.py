@@ -1,11 +1,14 @@
 """ROC curves: what is drawn is what the scores say."""
 
-import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from oracles.auroc import auroc as pair_by_pair
 
+from c2l_models.errors import C2LError
+from c2l_models.training.evaluation import roc as module
+from c2l_models.training.evaluation.pictures import as_png
 from c2l_models.training.evaluation.predictions import Predictions
 from c2l_models.training.evaluation.roc import draw_roc, roc
 
@@ -33,10 +36,35 @@ def test_one_class_or_nothing_learnt_has_no_curve():
     assert len(roc(np.full(60, np.nan), run.targets[:, 0])[0]) == 0
 
 
-@pytest.mark.parametrize("labels", [1, 6])
-def test_a_picture_of_one_run_and_of_two(tmp_path, labels):
+@pytest.mark.parametrize("labels", [1, 2, 6])
+def test_every_panel_says_each_run_s_auroc(tmp_path, monkeypatch, labels):
+    drawn = []
+
+    def noted(figure):
+        drawn.append(figure)
+        return as_png(figure)
+
+    monkeypatch.setattr(module, "as_png", noted)
     run = answers(labels)
-    for name, runs in (("one", run), ("two", {"this start": run, "that start": run})):
-        path = draw_roc(runs, tmp_path / f"{name}.png")
-        width, height = struct.unpack(">II", path.read_bytes()[16:24])
-        assert min(width, height) > 250
+    other = replace(run, scores=-run.scores)
+    for runs in (run, {"this start": run, "that start": other}):
+        assert draw_roc(runs, tmp_path / "roc.png").read_bytes().startswith(b"\x89PNG")
+    for figure, runs in zip(drawn, ([run], [run, other]), strict=True):
+        panels = [axes for axes in figure.axes if axes.get_visible()]
+        assert [axes.get_title() for axes in panels] == list(run.labels)
+        for i, axes in enumerate(panels):
+            expected = [pair_by_pair(each.scores[:, i], each.targets[:, i]) for each in runs]
+            shown = [text.get_text() for text in axes.get_legend().get_texts()]
+            assert shown == ["n/a" if i == labels - 1 else f"{value:.3f}" for value in expected]
+    one, two = drawn
+    assert not one.legends
+    assert [text.get_text() for text in two.legends[0].get_texts()] == ["this start", "that start"]
+
+
+def test_runs_that_do_not_belong_together_are_refused(tmp_path):
+    run = answers(2)
+    for other in (replace(run, labels=("finding 1", "finding 0")), replace(run, targets=1 - run.targets)):
+        with pytest.raises(C2LError, match="other labels or other images"):
+            draw_roc({"one": run, "other": other}, tmp_path / "roc.png")
+    with pytest.raises(C2LError, match="7 runs for one picture"):
+        draw_roc({str(i): run for i in range(7)}, tmp_path / "roc.png")

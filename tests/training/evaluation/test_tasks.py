@@ -68,6 +68,22 @@ def test_uncertain_findings_are_learnt_as_asked_and_never_tested(tmp_path, uncer
     np.testing.assert_array_equal(task.test_rows(store), [1])
 
 
+def test_what_a_report_does_not_mention_is_learnt_as_absent_and_never_tested(tmp_path):
+    sure = dict.fromkeys(load_task("chexpert").findings, 1.0)
+    quiet = {name: value for name, value in sure.items() if name != "Edema"}
+    store = store_of(
+        tmp_path,
+        ("chexpert", "train", quiet),
+        ("chexpert", "train", sure),
+        ("chexpert", "val", quiet),
+        ("chexpert", "val", sure),
+        ("folder", "train", quiet),
+    )
+    task = load_task("chexpert")
+    np.testing.assert_array_equal(task.labels(store)[:, 3], [0, 1, np.nan, 1, np.nan])
+    np.testing.assert_array_equal(replace(task, unmentioned="ignore").labels(store)[0, 3], np.nan)
+
+
 def test_a_folder_is_asked_for_its_binary_columns(tmp_path):
     store = store_of(
         tmp_path,
