@@ -30,41 +30,81 @@ def list_() -> None:
         print(*(f"  {figure}" for figure in figures(weights)), sep="\n")
 
 
-def info(release: Positional[str]) -> None:
-    """A release's record, and where it came from."""
-    import json
+def info(release: Positional[str], json: bool = False) -> None:
+    """All that is known of a release: input, training, patients, recipe, figures, versions.
 
+    Args:
+        json: the record and the provenance as they are, as JSON.
+    """
     from . import get_weights
+    from .info import release_info, shown
 
-    weights = get_weights(release)
-    record = {**weights.config, "sha256": weights.sha256, "file": str(weights.path()), "measured": figures(weights)}
-    provenance = json.loads(weights.path().with_suffix(".json").read_text())
-    del provenance["release"], provenance["metrics"]
-    provenance["golden_embedding"] = f"{len(provenance['golden_embedding'])} numbers"
-    provenance["patients"] = {dataset: f"{len(ids)} ids" for dataset, ids in provenance["patients"].items()}
-    for key, value in (record | provenance).items():
-        numbers = isinstance(value, list) and all(isinstance(one, int | float) for one in value)
-        print(f"{key}: {json.dumps(value, ensure_ascii=False, indent=None if numbers else 2)}")
+    known = release_info(get_weights(release))
+    if json:
+        from json import dumps
+
+        print(dumps(known, indent=1, ensure_ascii=False))
+    else:
+        print(shown(known))
 
 
 def figures(weights: "Weights") -> list[str]:
     """A release's figures with their 95 % intervals, a line each."""
-    return [
-        f"{name}: {figure['value']:.4f} ({figure['low']:.4f}–{figure['high']:.4f})"
-        for name, figure in weights.metrics.items()
-    ]
+    from .info import figure_text
+
+    return [f"{name}: {figure_text(figure)}" for name, figure in weights.metrics.items()]
 
 
-def verify(release: Positional[str]) -> None:
-    """Check a release's bytes, and that this machine computes the features that its makers computed."""
-    from . import verify
+def verify(release: Positional[str | None] = None) -> None:
+    """Check a release's bytes, and that this machine computes the features that its makers computed.
 
-    result = verify.verify(release)
-    print(
-        f"{result.release}: sha256 {'as registered' if result.sha256_ok else 'WRONG'}, golden embedding off by at "
-        f"most {result.max_difference:.1e}, cosine {result.cosine:.7f}: {'ok' if result.ok else 'NOT OK'}"
-    )
-    if not result.ok:
+    Args:
+        release: by default all of them. The exit status is 1 where one fails.
+    """
+    from . import list_weights, verify
+
+    good = True
+    for name in [release] if release else list_weights():
+        try:
+            result = verify.verify(name)
+        except C2LError as error:
+            if release:
+                raise
+            good = False
+            print(f"{name}: NOT OK: {error}")
+            continue
+        good &= result.ok
+        print(
+            f"{result.release}: sha256 {'as registered' if result.sha256_ok else 'WRONG'}, golden embedding off by at "
+            f"most {result.max_difference:.1e}, cosine {result.cosine:.7f}: {'ok' if result.ok else 'NOT OK'}"
+        )
+    if not good:
+        sys.exit(1)
+
+
+def check_leakage(
+    list: Positional[Path],
+    weights: str,
+    out: Path | None = None,
+    rsna_mapping: Path | None = None,
+    column: str | None = None,
+) -> None:
+    """Which images and patients of an evaluation list were seen in a release's pretraining. Exit status 1 if any.
+
+    Args:
+        list: text or CSV of image names of ChestX-ray14, patient ids, ids of ours, knees, or RSNA image ids.
+        weights: the release.
+        out: write the list here without them, and without what cannot be judged.
+        rsna_mapping: nih_image_index.csv, or RSNA's JSON: which image of ChestX-ray14 each of RSNA's is.
+        column: of a table, its name or number from 1; by default the one that holds most names.
+    """
+    from . import get_weights, leakage
+
+    found = leakage.check_leakage(list, get_weights(weights), rsna_mapping, column)
+    print(found)
+    if out:
+        print(f"{found.write_cleaned(out):,} rows of patients not seen: {out}")
+    if found.seen:
         sys.exit(1)
 
 
@@ -92,6 +132,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "list": list_,
     "info": info,
     "verify": verify,
+    "check-leakage": check_leakage,
     "embed": embed,
     **commands.COMMANDS,
 }
