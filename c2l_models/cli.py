@@ -5,12 +5,12 @@ Each command imports what it needs when it runs, so that `c2l --help` answers at
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from c2l_models.training import commands
 
@@ -128,12 +128,86 @@ def embed(
     print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}")
 
 
+def search(
+    query: Positional[str],
+    in_: Annotated[Path, arg(name="in")],
+    out: Path | None = None,
+    k: Annotated[int, arg(aliases=["-k"])] = 8,
+    model: str | None = None,
+    device: str | None = None,
+) -> None:
+    """The films nearest to one, by features that `c2l embed` wrote; and a picture of them.
+
+    Args:
+        query: a film's file, or its path as it stands in the features.
+        in_: the features, a .parquet file.
+        out: a .png file for a contact sheet.
+        k: how many.
+        model: by default the one that the features name.
+    """
+    from .embedding import Embeddings
+    from .search import draw_neighbours, search
+
+    found = search(query, Embeddings.load(in_), k, model, device)
+    for path, cosine in zip(found.paths, found.cosines, strict=True):
+        print(f"{cosine:.4f}  {path}")
+    if out:
+        for film, reason in draw_neighbours(found, out).items():
+            print(f"not shown {film}: {reason}", file=sys.stderr)
+        print(out)
+
+
+def convert(
+    checkpoint: Positional[Path],
+    arch: str,
+    out: Path,
+    network: Literal["student", "teacher"] = "student",
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406),
+    std: tuple[float, ...] = (0.229, 0.224, 0.225),
+    size: int = 224,
+    license: str = "unknown",
+) -> None:
+    """A checkpoint of the paper's authors, MoCo, Lightly or torchvision as a .safetensors file that loads in one line.
+
+    Args:
+        checkpoint: a file of torch.save; nothing in it is run.
+        arch: resnet18 or densenet121.
+        out: ARCH.TAG.safetensors; the tag is recorded.
+        network: which of the two, where it holds both.
+        mean: of the input that it was trained on, pixels in 0..1: one number or three; by default ImageNet's.
+        std: likewise.
+        size: side of the images that it is for, pixels.
+        license: of the weights, recorded.
+    """
+    from .convert import convert
+    from .weights import Weights
+
+    done = convert(checkpoint, out, arch, network, mean, std, size, license)
+    weights = Weights.from_file(done.path)
+    print(f"{checkpoint}: the {network} at {done.backbone or 'the top'}, {weights.num_params:,} parameters")
+    print("dropped: " + (", ".join(f"{name} ({count})" for name, count in done.dropped.items()) or "nothing"))
+    if done.counters:
+        print(f"set to 0: {done.counters} counts of batches that the checkpoint lacks and evaluation does not use")
+    if done.difference:
+        print(
+            f"mean {_numbers(mean)} and std {_numbers(std)} folded into {weights.mean[0]:g} and {weights.std[0]:g}: "
+            f"features of a test picture differ by at most {done.difference:.1e} of the largest, at its border"
+        )
+    print(f"{done.path}: load it with c2l_models.{arch}(weights={str(done.path)!r})")
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "list": list_,
     "info": info,
     "verify": verify,
     "check-leakage": check_leakage,
     "embed": embed,
+    "search": search,
+    "convert": convert,
     **commands.COMMANDS,
 }
 
