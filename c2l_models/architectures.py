@@ -8,16 +8,18 @@ from .errors import WeightsNotFound
 
 
 class Architecture(NamedTuple):
-    """The layers that change with input channels and classes, and the width of the features between."""
+    """The layers that change with input channels and classes, the width of the features between, and the batch norm
+    that follows the first convolution."""
 
     first_conv: str
     classifier: str
     num_features: int
+    first_norm: str
 
 
 ARCHITECTURES = {
-    "densenet121": Architecture("features.conv0", "classifier", 1024),
-    "resnet18": Architecture("conv1", "fc", 512),
+    "densenet121": Architecture("features.conv0", "classifier", 1024, "features.norm0"),
+    "resnet18": Architecture("conv1", "fc", 512, "bn1"),
 }
 
 

@@ -164,7 +164,7 @@ def export(
 
 
 def probe(
-    target: Annotated[Positional[str], arg(help="a release, a .safetensors file, a run folder, or random")],
+    target: Annotated[Positional[str], arg(help="a release, a .safetensors file, a run folder, imagenet, or random")],
     store: Path,
     out: Path,
     task: str = "chestxray14",

@@ -1,21 +1,12 @@
 """`c2l probe`: a linear probe of a release, a run or a random network, beside the floors."""
 
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from torch import nn
 
-from c2l_models.architectures import find_architecture
-from c2l_models.errors import C2LError
-from c2l_models.models import create_model
-from c2l_models.weights import resolve
-
-from ..export import load_run_backbone
 from ..image_store import ImageStore
-from ..run_folder import read_run
+from ..starts import load_start
 from . import floors as floor
 from .features import extract_features
 from .linear import ProbeResult, linear_probe
@@ -24,22 +15,6 @@ from .report import Column, ProbeReport
 from .tasks import Task, load_task
 
 __all__ = ["ProbeReport", "ProbeResult", "linear_probe", "probe"]
-
-RANDOM = "random"
-RANDOM_SIZE = 64
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is probed: a frozen network [B, 1, S, S] -> [B, F] and the input that it wants."""
-
-    name: str
-    architecture: str
-    network: nn.Module
-    size: int
-    mean: float
-    std: float
-    about: dict[str, Any]
 
 
 def probe(
@@ -57,8 +32,9 @@ def probe(
     """Probe frozen features on a task's test rows.
 
     Args:
-        target: a release's name, a .safetensors file, a run folder, "random" (ResNet-18) or
-            "random:densenet121".
+        target: as `load_start` takes it: a release's name, a .safetensors file, a run folder, "imagenet",
+            "random" (ResNet-18) or "random:densenet121"; a random network's batch norm is recalibrated on the task's
+            training part.
         store: the images; floors are cached in its folder `floors`.
         task: a task, or the name of one in `tasks.toml`.
         out: folder for probe.csv, probe.md, probe.json and probe.png; None: nothing is written.
@@ -72,7 +48,7 @@ def probe(
     """
     task = load_task(task) if isinstance(task, str) else task
     train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
-    chosen = load_target(target, store, task, size, seed, device)
+    chosen = load_start(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
 
     def measure(scores: np.ndarray) -> Auroc:
         return auroc(scores, labels[test], store.patients[test], bootstrap, seed)
@@ -111,54 +87,3 @@ def probe(
     if out:
         report.write(out)
     return report
-
-
-def load_target(
-    target: str, store: ImageStore, task: Task, size: int | None, seed: int = 0, device: str = "cpu"
-) -> Target:
-    """The network of a release, a file, a run folder or a random initialisation, on the device.
-
-    Raises:
-        C2LError: no such target.
-    """
-    kind, _, architecture = target.partition(":")
-    if kind == RANDOM:
-        return _random_target(architecture or "resnet18", store, task, size or RANDOM_SIZE, seed, device)
-    if (Path(target) / "run.json").is_file():
-        return _run_target(Path(target), store, size, device)
-    try:
-        weights = resolve(target)
-    except C2LError as error:
-        raise type(error)(f"{error}; a probe's target can also be a run folder, or {RANDOM!r}") from error
-    network = create_model(weights.architecture, weights=weights, in_chans=1).to(device)
-    about = {
-        "architecture": weights.architecture,
-        "weights_sha256": weights.sha256,
-        "trained_on": list(weights.trained_on),
-        "recipe": weights.recipe,
-    }
-    side, mean, std = size or weights.input_size[-1], weights.mean[0], weights.std[0]
-    return Target(weights.name, weights.architecture, network, side, mean, std, about)
-
-
-def _random_target(architecture: str, store: ImageStore, task: Task, size: int, seed: int, device: str) -> Target:
-    """As timm initialises it, batch norm recalibrated on the task's training part."""
-    find_architecture(architecture)
-    network = floor.random_network(architecture, seed).to(device)
-    floor.recalibrate(network, store, task.train_rows(store), size, device)
-    name = f"{RANDOM}:{architecture}"
-    return Target(name, architecture, network, size, floor.MEAN, floor.STD, {"architecture": architecture})
-
-
-def _run_target(folder: Path, store: ImageStore, size: int | None, device: str) -> Target:
-    """A run's student; the run's own store is not needed where it is the one that is probed."""
-    run = read_run(folder)
-    own = store if (run["store_sha256"], run["store_size"]) == (store.sha256, store.size) else None
-    network, recipe = load_run_backbone(folder, store=own, size=size)
-    about = {
-        "architecture": recipe.architecture,
-        "recipe": recipe.name,
-        "trained_on_store": run["store_sha256"],
-    }
-    side = size or recipe.size
-    return Target(folder.name, recipe.architecture, network.to(device), side, recipe.mean, recipe.std, about)
