@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .architectures import find_architecture
-from .errors import C2LError
-from .hub import write_atomically
+from .errors import C2LError, WeightsNotFound
+from .hub import FILE_NAME, write_atomically
 from .weights import Source, Weights, open_weights
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ INPUT, OUTPUT = "image", "features"
 PT2_METADATA = "c2l.json"
 """The extra file in a .pt2 that holds the metadata; in ONNX each is a property of the model."""
 
+FORMATS = ("safetensors", "onnx", "pt2")
+
 Run = Callable[["Tensor"], "np.ndarray"]
 
 
@@ -44,6 +46,7 @@ class Exported(NamedTuple):
 def export_weights(source: Source, out: str | os.PathLike[str], format: str) -> Exported:
     """Write the network of a release or weight file as "onnx" or "pt2", one channel in, any batch size.
 
+    ("safetensors" is the file itself, byte for byte.)
     Input `image`: float32 [B, 1, S, S], (pixels / 255 - mean) / std; output `features`: float32 [B, D]. What S, mean
     and std are, of which release, and its sha256 is metadata in the file. The file's bytes are loaded and run on two
     batches before they are written; ONNX by onnxruntime. Raises `C2LError` where that gives other features or a
@@ -53,15 +56,20 @@ def export_weights(source: Source, out: str | os.PathLike[str], format: str) -> 
     from .models import filled
 
     path = Path(out)
-    writers = {"onnx": _onnx, "pt2": _pt2}
-    if format not in writers:
-        raise C2LError(f"format is {format!r}, wanted one of {', '.join(writers)}")
+    if format not in FORMATS:
+        raise C2LError(f"format is {format!r}, wanted one of {', '.join(FORMATS)}")
     if format == "onnx":
         _check_libraries()
-    weights, file = open_weights(source)
+    try:
+        weights, file = open_weights(source)
+    except WeightsNotFound as error:
+        raise WeightsNotFound(f"{source} is no run folder of c2l pretrain; {error}") from None
+    if format == "safetensors":
+        write_atomically(path, file.data)
+        return Exported(path, 0.0)
     network = filled(weights, file, in_chans=1)
     with evaluating(network):
-        data, run = writers[format](network, metadata(weights), weights.input_size[-1])
+        data, run = (_onnx if format == "onnx" else _pt2)(network, metadata(weights), weights.input_size[-1])
         difference = max(_difference(network, run, weights, batch) for batch in (1, 3))
     if not difference <= TOLERANCE:
         raise C2LError(
@@ -70,6 +78,11 @@ def export_weights(source: Source, out: str | os.PathLike[str], format: str) -> 
         )
     write_atomically(path, data)
     return Exported(path, difference)
+
+
+def is_run_folder(target: str | os.PathLike[str]) -> bool:
+    """Whether it is a folder, and none that holds a weight file as timm and the hub lay it out."""
+    return Path(target).is_dir() and not (Path(target) / FILE_NAME).is_file()
 
 
 def metadata(weights: Weights) -> dict[str, str]:

@@ -79,7 +79,7 @@ def draw_neighbours(found: Neighbours, path: str | os.PathLike[str]) -> dict[Pat
             missing[film] = str(error).removeprefix(f"{film}: ")
             films.append(_placeholder())
     captions = [film.name for film in (found.query, *found.paths)]
-    contact_sheet([films], [captions], path, [found.cosines])
+    contact_sheet([films], [captions], path, found.cosines[None])
     return missing
 
 

@@ -104,9 +104,7 @@ def check_features(path: Path, wanted: nn.Module, other: nn.Module, films: torch
     weights = Weights.from_file(path)
     mine = (films - weights.mean[0]) / weights.std[0]
     gray, colour = (
-        features(
-            c2l_models.create_model(weights.architecture, weights=path, in_chans=n), mine.expand(-1, n, -1, -1)
-        )
+        features(c2l_models.create_model(weights.architecture, weights=path, in_chans=n), mine.expand(-1, n, -1, -1))
         for n in (1, 3)
     )
     scale = expected.abs().max()
