@@ -64,7 +64,7 @@ def _rows(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 def _text(value: Any) -> str:
     if isinstance(value, bool) or value is None:
-        return str(value).lower()
+        return {None: "none", True: "yes", False: "no"}[value]
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, int):

@@ -235,7 +235,7 @@ def release(
 
 
 def benchmark(arguments: list[str]) -> None:
-    """What the pipeline costs, as ratios: `c2l benchmark step|input|prepare|peer|scaling`."""
+    """What the pipeline costs, as ratios: `c2l benchmark step|input|prepare|embed|peer|scaling`."""
     from c2l_models.training.benchmark.commands import COMMANDS
 
     description = "What the pipeline costs: ratios of things that are timed by turns in one run."
