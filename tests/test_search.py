@@ -167,7 +167,7 @@ def test_a_query_that_is_nowhere_or_no_film(library: tuple[list[Path], Embedding
 
 
 def test_films_that_are_gone_are_empty_frames(library: tuple[list[Path], Embeddings]) -> None:
-    paths, table = library
+    _, table = library
     found = search("2.png", table, 2)
     assert draw_neighbours(found, "whole.png") == {}
     gone = found.paths[1]
