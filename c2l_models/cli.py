@@ -5,12 +5,12 @@ Each command imports what it needs when it runs, so that `c2l --help` answers at
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from c2l_models.training import commands
 
@@ -30,41 +30,81 @@ def list_() -> None:
         print(*(f"  {figure}" for figure in figures(weights)), sep="\n")
 
 
-def info(release: Positional[str]) -> None:
-    """A release's record, and where it came from."""
-    import json
+def info(release: Positional[str], json: bool = False) -> None:
+    """All that is known of a release: input, training, patients, recipe, figures, versions.
 
+    Args:
+        json: the record and the provenance as they are, as JSON.
+    """
     from . import get_weights
+    from .info import release_info, shown
 
-    weights = get_weights(release)
-    record = {**weights.config, "sha256": weights.sha256, "file": str(weights.path()), "measured": figures(weights)}
-    provenance = json.loads(weights.provenance_path().read_text(encoding="utf-8"))
-    del provenance["release"], provenance["metrics"]
-    provenance["golden_embedding"] = f"{len(provenance['golden_embedding'])} numbers"
-    provenance["patients"] = {dataset: f"{len(ids)} ids" for dataset, ids in provenance["patients"].items()}
-    for key, value in (record | provenance).items():
-        numbers = isinstance(value, list) and all(isinstance(one, int | float) for one in value)
-        print(f"{key}: {json.dumps(value, ensure_ascii=False, indent=None if numbers else 2)}")
+    known = release_info(get_weights(release))
+    if json:
+        from json import dumps
+
+        print(dumps(known, indent=1, ensure_ascii=False))
+    else:
+        print(shown(known))
 
 
 def figures(weights: "Weights") -> list[str]:
     """A release's figures with their 95 % intervals, a line each."""
-    return [
-        f"{name}: {figure['value']:.4f} ({figure['low']:.4f}–{figure['high']:.4f})"
-        for name, figure in weights.metrics.items()
-    ]
+    from .info import figure_text
+
+    return [f"{name}: {figure_text(figure)}" for name, figure in weights.metrics.items()]
 
 
-def verify(release: Positional[str]) -> None:
-    """Check a release's bytes, and that this machine computes the features that its makers computed."""
-    from . import verify
+def verify(release: Positional[str | None] = None) -> None:
+    """Check a release's bytes, and that this machine computes the features that its makers computed.
 
-    result = verify.verify(release)
-    print(
-        f"{result.release}: sha256 {'as registered' if result.sha256_ok else 'WRONG'}, golden embedding off by at "
-        f"most {result.max_difference:.1e}, cosine {result.cosine:.7f}: {'ok' if result.ok else 'NOT OK'}"
-    )
-    if not result.ok:
+    Args:
+        release: by default all of them. The exit status is 1 where one fails.
+    """
+    from . import list_weights, verify
+
+    good = True
+    for name in [release] if release else list_weights():
+        try:
+            result = verify.verify(name)
+        except C2LError as error:
+            if release:
+                raise
+            good = False
+            print(f"{name}: NOT OK: {error}")
+            continue
+        good &= result.ok
+        print(
+            f"{result.release}: sha256 {'as registered' if result.sha256_ok else 'WRONG'}, golden embedding off by at "
+            f"most {result.max_difference:.1e}, cosine {result.cosine:.7f}: {'ok' if result.ok else 'NOT OK'}"
+        )
+    if not good:
+        sys.exit(1)
+
+
+def check_leakage(
+    list: Positional[Path],
+    weights: str,
+    out: Path | None = None,
+    rsna_mapping: Path | None = None,
+    column: str | None = None,
+) -> None:
+    """Which images and patients of an evaluation list were seen in a release's pretraining. Exit status 1 if any.
+
+    Args:
+        list: text or CSV of image names of ChestX-ray14, patient ids, ids of ours, knees, or RSNA image ids.
+        weights: the release.
+        out: write the list here without them, and without what cannot be judged.
+        rsna_mapping: nih_image_index.csv, or RSNA's JSON: which image of ChestX-ray14 each of RSNA's is.
+        column: of a table, its name or number from 1; by default the one that holds most names.
+    """
+    from . import get_weights, leakage
+
+    found = leakage.check_leakage(list, get_weights(weights), rsna_mapping, column)
+    print(found)
+    if out:
+        print(f"{found.write_cleaned(out):,} rows of patients not seen: {out}")
+    if found.seen:
         sys.exit(1)
 
 
@@ -126,13 +166,88 @@ def publish(release: Positional[str], namespace: str, out: Path | None = None, d
     print(f"{repository}: {sent}; commit {done.commit}")
 
 
+def search(
+    query: Positional[str],
+    in_: Annotated[Path, arg(name="in")],
+    out: Path | None = None,
+    k: Annotated[int, arg(aliases=["-k"])] = 8,
+    model: str | None = None,
+    device: str | None = None,
+) -> None:
+    """The films nearest to one, by features that `c2l embed` wrote; and a picture of them.
+
+    Args:
+        query: a film's file, or its path as it stands in the features.
+        in_: the features, a .parquet file.
+        out: a .png file for a contact sheet.
+        k: how many.
+        model: by default the one that the features name.
+    """
+    from .embedding import Embeddings
+    from .search import draw_neighbours, search
+
+    found = search(query, Embeddings.load(in_), k, model, device)
+    for path, cosine in zip(found.paths, found.cosines, strict=True):
+        print(f"{cosine:.4f}  {path}")
+    if out:
+        for film, reason in draw_neighbours(found, out).items():
+            print(f"not shown {film}: {reason}", file=sys.stderr)
+        print(out)
+
+
+def convert(
+    checkpoint: Positional[Path],
+    arch: str,
+    out: Path,
+    network: Literal["student", "teacher"] = "student",
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406),
+    std: tuple[float, ...] = (0.229, 0.224, 0.225),
+    size: int = 224,
+    license: str = "unknown",
+) -> None:
+    """A checkpoint of the paper's authors, MoCo, Lightly or torchvision as a .safetensors file that loads in one line.
+
+    Args:
+        checkpoint: a file of torch.save; nothing in it is run.
+        arch: resnet18 or densenet121.
+        out: ARCH.TAG.safetensors; the tag is recorded.
+        network: which of the two, where it holds both.
+        mean: of the input that it was trained on, pixels in 0..1: one number or three; by default ImageNet's.
+        std: likewise.
+        size: side of the images that it is for, pixels.
+        license: of the weights, recorded.
+    """
+    from .convert import convert
+    from .weights import Weights
+
+    done = convert(checkpoint, out, arch, network, mean, std, size, license)
+    weights = Weights.from_file(done.path)
+    print(f"{checkpoint}: the {network} at {done.backbone or 'the top'}, {weights.num_params:,} parameters")
+    print("dropped: " + (", ".join(f"{name} ({count})" for name, count in done.dropped.items()) or "nothing"))
+    if done.counters:
+        print(f"set to 0: {done.counters} counts of batches that the checkpoint lacks and evaluation does not use")
+    if done.difference:
+        print(
+            f"mean {_numbers(mean)} and std {_numbers(std)} folded into {weights.mean[0]:g} and {weights.std[0]:g}: "
+            f"features of a test picture differ by at most {done.difference:.1e} of the largest, at its border"
+        )
+    print(f"{done.path}: load it with c2l_models.{arch}(weights={str(done.path)!r})")
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "list": list_,
     "info": info,
     "verify": verify,
     "download": download,
     "publish": publish,
+    "check-leakage": check_leakage,
     "embed": embed,
+    "search": search,
+    "convert": convert,
     **commands.COMMANDS,
 }
 

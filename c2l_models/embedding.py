@@ -1,5 +1,6 @@
 """Radiograph files -> a feature matrix: threads read while the network computes."""
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,24 +17,38 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+METADATA_KEY = "c2l"
+"""Of the Parquet files' metadata."""
+
 READERS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """`features` float32 [N, D], a row for each of the N `paths`; `errors`: why others were not read."""
+    """`features` float32 [N, D], a row for each of the N `paths`; `errors`: why others were not read.
+
+    `model`: the release's name or the weight file that computed them, and `sha256` that of its bytes; both empty where
+    a model was given as it is.
+    """
 
     features: np.ndarray
     paths: list[Path]
     errors: dict[Path, str] = field(default_factory=dict)
+    model: str = ""
+    sha256: str = ""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a Parquet file of two columns: path (string) and feature (list of D float32)."""
+        """Write a Parquet file of two columns: path (string) and feature (list of D float32).
+
+        Its schema's metadata has `model` and `sha256`, as JSON under "c2l".
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         features = pa.FixedSizeListArray.from_arrays(pa.array(self.features.ravel()), self.features.shape[1])
-        pq.write_table(pa.table({"path": [str(p) for p in self.paths], "feature": features}), Path(path))
+        table = pa.table({"path": [str(p) for p in self.paths], "feature": features})
+        about = {METADATA_KEY: json.dumps({"model": self.model, "sha256": self.sha256})}
+        pq.write_table(table.replace_schema_metadata(about), Path(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Embeddings":
@@ -46,11 +61,14 @@ class Embeddings:
             rows = table["feature"].chunk(0) if len(table) else table["feature"].combine_chunks()
             features = rows.flatten().to_numpy(zero_copy_only=False)
             width = table.schema.field("feature").type.list_size
-        except (OSError, pa.ArrowException, AttributeError, KeyError) as error:
+            about = json.loads((table.schema.metadata or {}).get(METADATA_KEY.encode(), "{}"))
+            model, sha256 = (str(about.get(key, "")) for key in ("model", "sha256"))
+        except (OSError, pa.ArrowException, AttributeError, KeyError, ValueError) as error:
             reason = f"not embeddings as Embeddings.save writes them ({type(error).__name__})"
             raise C2LError(f"{os.fspath(path)}: {reason}; make them with c2l embed") from None
         paths = [Path(p) for p in table["path"].to_pylist()]
-        return cls(features.astype(np.float32, copy=False).reshape(len(paths), width), paths)
+        rows = features.astype(np.float32, copy=False).reshape(len(paths), width)
+        return cls(rows, paths, model=model, sha256=sha256)
 
 
 def embed(
@@ -80,7 +98,7 @@ def embed(
     import torch
 
     files = [Path(path) for path in paths]
-    network, transform = _network(model)
+    network, transform, about = _network(model)
     where = _device(network, device, given=isinstance(model, torch.nn.Module))
     network.to(where)
     features: list[np.ndarray] = []
@@ -97,22 +115,27 @@ def embed(
             advance(len(batch))
     if not features:
         features.append(np.empty((0, getattr(network, "num_features", 0)), np.float32))
-    return Embeddings(np.concatenate(features), kept, errors)
+    return Embeddings(np.concatenate(features), kept, errors, **about)
 
 
-def _network(model: "str | os.PathLike[str] | nn.Module") -> "tuple[nn.Module, Callable[[Any], Tensor]]":
-    """The network that `model` means, and what makes its input of a file."""
+def _network(
+    model: "str | os.PathLike[str] | nn.Module",
+) -> "tuple[nn.Module, Callable[[Any], Tensor], dict[str, str]]":
+    """The network that `model` means, what makes its input of a file, and what `Embeddings` says of it."""
     from torch import nn
 
     if isinstance(model, nn.Module):
-        return model, _transform(model)
+        return model, _transform(model), {}
     from .architectures import list_models
     from .models import filled
     from .weights import default_weights, open_weights
 
-    weights, file = open_weights(default_weights(str(model)) if model in list_models() else model)
+    source = default_weights(str(model)).name if model in list_models() else model
+    weights, file = open_weights(source)
     # One channel costs a third of three, and gives the same features.
-    return filled(weights, file, in_chans=1), weights.transform(in_chans=1)
+    network = filled(weights, file, in_chans=1)
+    name = str(source) if isinstance(source, str | os.PathLike) else weights.name
+    return network, weights.transform(in_chans=1), {"model": name, "sha256": weights.sha256}
 
 
 def _transform(model: "nn.Module") -> "Callable[[Any], Tensor]":

@@ -1,18 +1,96 @@
-"""Nearest films by cosine similarity, and a picture of them."""
+"""Nearest films by cosine similarity, among features that were saved, and a picture of them."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from .errors import C2LError
+from .embedding import Embeddings, embed
+from .errors import C2LError, RadiographError, WeightsNotFound
+from .radiograph import read_radiograph
 
 TILE, GAP, MARGIN = 200, 14, 28  # pixels
 TEXT, TEXT_LINE, TEXT_LINES = 15, 20, 2
 BACKGROUND, FRAME, DIM, LIGHT, ACCENT = "#0f1318", "#2a323c", "#8f9ba8", "#e8edf2", "#5ec8b5"
+
+
+class Neighbours(NamedTuple):
+    """The films nearest to `query`, nearest first, and their cosines, float32 [k]."""
+
+    query: Path
+    paths: list[Path]
+    cosines: np.ndarray
+
+
+def search(
+    query: str | os.PathLike[str], table: Embeddings, k: int, model: str | None = None, device: str | None = None
+) -> Neighbours:
+    """The `k` films of a table nearest to a film: one of the table's own, itself left out, or any other file.
+
+    Another file is embedded first, by the release or weight file that the table names, or by `model`, which has to be
+    the same. Raises `C2LError` where there is no such film, it cannot be read, the table's model is unknown or
+    another, or `k` is more than there are; and for weights as `embed`.
+    """
+    path, rows = Path(query), {name: i for i, name in enumerate(table.paths)}
+    row = rows.get(path)
+    if row is None:
+        row = {name.absolute(): i for name, i in rows.items()}.get(path.absolute())
+    own = None if row is None else [row]
+    features = table.features[own] if own else _embed_query(path, table, model, device)
+    indices, cosines = nearest(table.features, features, k, exclude=own)
+    return Neighbours(path, [table.paths[i] for i in indices[0]], cosines[0])
+
+
+def _embed_query(path: Path, table: Embeddings, model: str | None, device: str | None) -> np.ndarray:
+    """Features [1, D] of a file by the table's model."""
+    if not path.is_file():
+        raise C2LError(f"{path}: neither a film of the table nor a file; wanted a path as it stands there, or a film")
+    source = model or table.model
+    if not source:
+        raise C2LError("the features do not say which model computed them: name it with --model, or embed again")
+    try:
+        found = embed([path], source, device=device)
+    except WeightsNotFound as error:
+        raise WeightsNotFound(f"the features are of {table.model or source}; to embed {path}: {error}") from None
+    if path in found.errors:
+        raise RadiographError(f"{path}: {found.errors[path]}")
+    if table.sha256 and found.sha256 != table.sha256:
+        raise C2LError(
+            f"the features are of {table.model}, sha256 {table.sha256[:12]}…, and {source} has {found.sha256[:12]}…: "
+            "features of two models cannot be compared. Name the right one with --model, or embed the films again"
+        )
+    return found.features
+
+
+def draw_neighbours(found: Neighbours, path: str | os.PathLike[str]) -> dict[Path, str]:
+    """The query and its neighbours as a contact sheet; which films cannot be shown, and why.
+
+    Those are drawn as empty frames.
+    """
+    missing: dict[Path, str] = {}
+    films = []
+    for film in (found.query, *found.paths):
+        try:
+            films.append(read_radiograph(film))
+        except RadiographError as error:
+            missing[film] = str(error).removeprefix(f"{film}: ")
+            films.append(_placeholder())
+    captions = [film.name for film in (found.query, *found.paths)]
+    contact_sheet([films], [captions], path, found.cosines[None])
+    return missing
+
+
+def _placeholder() -> Image.Image:
+    """What stands for a film that is not there."""
+    tile = Image.new("RGB", (TILE, TILE), BACKGROUND)
+    draw = ImageDraw.Draw(tile)
+    draw.line((0, 0, TILE, TILE), FRAME)
+    draw.line((0, TILE, TILE, 0), FRAME)
+    draw.text((TILE / 2, TILE / 2), "no film", DIM, _font(), anchor="mm")
+    return tile
 
 
 def nearest(features: Any, queries: Any, k: int, exclude: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:

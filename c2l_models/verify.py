@@ -1,6 +1,5 @@
 """Does this machine compute what we computed? The golden embedding of a release, once more."""
 
-import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from PIL import Image
 from . import hub
 from .architectures import find_architecture
 from .embedding import evaluating
-from .errors import WeightsCorrupted, WeightsNotFound
+from .provenance import damaged, read_provenance
 from .weights import Weights, get_weights
 
 if TYPE_CHECKING:
@@ -78,15 +77,12 @@ def verify(name: str) -> Verification:
 
 
 def _golden(weights: Weights) -> list[float]:
-    provenance = weights.provenance_path()
-    again = f"golden embedding of {weights.name}. It is written with the release: install the package again"
+    values = read_provenance(weights, "golden_embedding")
     try:
-        golden = [float(value) for value in json.loads(provenance.read_text(encoding="utf-8"))["golden_embedding"]]
-    except KeyError:
-        raise WeightsNotFound(f"{provenance}: no {again}") from None
+        golden = [float(value) for value in values]
     except (ValueError, TypeError, OverflowError):
-        raise WeightsCorrupted(f"{provenance}: damaged, wanted JSON with the {again}") from None
+        raise damaged(weights, "golden_embedding as numbers") from None
     wanted = find_architecture(weights.architecture).num_features
     if len(golden) != wanted:
-        raise WeightsCorrupted(f"{provenance}: {len(golden)} numbers, wanted the {wanted} of the {again}")
+        raise damaged(weights, f"golden_embedding of {wanted} numbers, not of {len(golden)}")
     return golden

@@ -88,7 +88,86 @@ def test_list_and_info(capsys):
     cli.main(["info", "resnet18.c2l_preview"])
     told = capsys.readouterr().out
     assert weights.sha256 in told
-    assert all(part in told for part in ("store_sha256", "versions", "queue_length", '"chestxray14": "2497 ids"'))
+    assert all(part in told for part in ("store_sha256", "versions", "queue_length", "2,497 of chestxray14"))
+
+
+def test_verify_of_all_releases_is_a_line_each(capsys, monkeypatch):
+    from c2l_models import verify
+
+    found = {
+        "resnet18.a": verify.Verification("resnet18.a", True, 1e-7, 1.0, True),
+        "resnet18.b": verify.Verification("resnet18.b", True, 0.5, 0.9, False),
+        "resnet18.c": c2l_models.WeightsNotFound("no file"),
+    }
+
+    def check(name):
+        if isinstance(found[name], Exception):
+            raise found[name]
+        return found[name]
+
+    monkeypatch.setattr(verify, "verify", check)
+    for names, good in ((["resnet18.a"], True), (["resnet18.a", "resnet18.b"], False), (["resnet18.c"], False)):
+        monkeypatch.setattr(c2l_models, "list_weights", lambda names=names: names)
+        if good:
+            cli.main(["verify"])
+        else:
+            with pytest.raises(SystemExit) as stop:
+                cli.main(["verify"])
+            assert stop.value.code == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.partition(":")[0] for line in lines] == names
+        assert [line.endswith(": ok") for line in lines] == [name == "resnet18.a" for name in names]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["verify", "resnet18.c"])
+    assert stop.value.code == 2
+
+
+def test_check_leakage_counts_cleans_and_exits_with_one(tmp_path, capsys):
+    weights = c2l_models.get_weights("resnet18.c2l_preview")
+    seen = json.loads(weights.path().with_suffix(".json").read_text())["patients"]["chestxray14"][0].partition(":")[2]
+    (tmp_path / "list.txt").write_text(f"{seen}_000.png\n00030805_000.png\nsecret name 7\n")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(f"check-leakage {tmp_path}/list.txt --weights resnet18.c2l_preview --out {tmp_path}/clean.txt".split())
+    assert stop.value.code == 1
+    out = capsys.readouterr().out
+    assert re.search(r"of patients seen +1 +1 +1\nnot seen +1 +1 +1\nof unknown form +1 ", out)
+    assert f"patients seen: chestxray14:{seen}" in out
+    assert "of unknown form: line 3" in out
+    assert "secret" not in out
+    assert (tmp_path / "clean.txt").read_text() == "00030805_000.png\n"
+    cli.main(["check-leakage", str(tmp_path / "clean.txt"), "--weights", "resnet18.c2l_preview"])  # none seen: status 0
+
+
+def test_convert_tells_what_it_dropped(tmp_path, capsys):
+    import timm
+    import torch
+
+    torch.save({"model": timm.create_model("resnet18", num_classes=3).state_dict()}, tmp_path / "a.pth")
+    cli.main(f"convert {tmp_path}/a.pth --arch resnet18 --out {tmp_path}/resnet18.b.safetensors --size 64".split())
+    out = capsys.readouterr().out
+    assert "the student at model, 11,176,512 parameters\ndropped: model.fc (2)\n" in out
+    assert "0.485 0.456 0.406 and std 0.229 0.224 0.225 folded into 0.449 and 0.226" in out
+    weights = c2l_models.Weights.from_file(tmp_path / "resnet18.b.safetensors")
+    assert (weights.name, weights.input_size) == ("resnet18.b", (3, 64, 64))
+
+
+def test_search_prints_the_nearest_and_draws_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw_films(tmp_path / "films")
+    cli.main(["embed", "films", "--out", "features.parquet", "--model", "resnet18.c2l_preview"])
+    (tmp_path / "films" / "79.png").unlink()
+    capsys.readouterr()
+    cli.main(["search", "films/00.png", "--in", "features.parquet", "-k", "79", "--out", "sheet.png"])
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert len(lines) == 80
+    assert lines[-1] == "sheet.png"
+    assert "films/00.png" not in told.out
+    cosines = [float(line.split()[0]) for line in lines[:-1]]
+    assert cosines == sorted(cosines, reverse=True)
+    assert told.err == "not shown films/79.png: no such file\n"
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.format == "PNG"
 
 
 WRONG = {
@@ -97,6 +176,9 @@ WRONG = {
     "no store": (["pretrain", "smoke", "--store", "absent-store", "--out", "o"], "absent-store"),
     "source without =": (["prepare", "--source", "films", "--out", "o"], "NAME=DIR"),
     "unknown data set": (["prepare", "--source", "mammograms=.", "--out", "o"], "mammograms"),
+    "no list": (["check-leakage", "absent.csv", "--weights", "resnet18.c2l_preview"], "absent.csv"),
+    "no checkpoint": (["convert", "absent.pth", "--arch", "resnet18", "--out", "o.safetensors"], "absent.pth"),
+    "no features": (["search", "a.png", "--in", "absent.parquet"], "absent.parquet"),
     "no run": (["export", "absent-run", "--out", "o.safetensors"], "absent-run"),
     "recipe out of range": (
         ["pretrain", "smoke", "--store", "s", "--out", "o", "--recipe.batch-size", "33"],

@@ -188,6 +188,18 @@ def test_saved_and_loaded(films: list[Path], tmp_path: Path) -> None:
     empty = Embeddings(np.empty((0, 8), np.float32), [])
     empty.save(tmp_path / "empty.parquet")
     assert Embeddings.load(tmp_path / "empty.parquet").features.shape == (0, 8)
+    assert (again.model, again.sha256) == ("", "")  # a model as it is has no name
+
+
+def test_features_say_which_weights_computed_them(films: list[Path], tmp_path: Path) -> None:
+    from c2l_models import get_weights
+
+    weights = get_weights("resnet18.c2l_preview")
+    sources = {"resnet18": weights.name, weights.name: weights.name, weights.path(): str(weights.path())}
+    for source, name in sources.items():
+        embed(films[:1], source).save(tmp_path / "features.parquet")
+        again = Embeddings.load(tmp_path / "features.parquet")
+        assert (again.model, again.sha256) == (name, weights.sha256)
 
 
 def test_what_cannot_be_loaded(tmp_path: Path) -> None:
@@ -196,7 +208,9 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
 
     (tmp_path / "text.parquet").write_text("path,feature\n")
     pq.write_table(pa.table({"path": ["a"], "feature": [1.0]}), tmp_path / "other.parquet")
-    for name in ("missing.parquet", "text.parquet", "other.parquet"):
+    embeddings = pa.table({"path": ["a"], "feature": pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2.0]), 2)})
+    pq.write_table(embeddings.replace_schema_metadata({"c2l": "{"}), tmp_path / "metadata.parquet")
+    for name in ("missing.parquet", "text.parquet", "other.parquet", "metadata.parquet"):
         with pytest.raises(C2LError, match=f"{name}: .*c2l embed"):
             Embeddings.load(tmp_path / name)
 

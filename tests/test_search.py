@@ -1,14 +1,16 @@
 """nearest against a sort of every pair in plain Python; contact_sheet by what stands where."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from c2l_models.errors import C2LError
-from c2l_models.search import GAP, MARGIN, TEXT_LINE, TILE, contact_sheet, nearest
+from c2l_models.embedding import Embeddings, embed
+from c2l_models.errors import C2LError, RadiographError
+from c2l_models.search import GAP, MARGIN, TEXT_LINE, TILE, contact_sheet, draw_neighbours, nearest, search
 
 rng = np.random.default_rng(0)
 
@@ -104,3 +106,75 @@ def test_sheet_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(C2LError, match="rows and cosines differ"):
         contact_sheet([[film(0), film(1)]], [["a", "b"]], path, cosines=[[1, 2]])
     assert not path.exists()
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Path], Embeddings]:
+    """Five films of one grey each, in a working directory, embedded by the release under their relative paths."""
+    monkeypatch.chdir(tmp_path)
+    paths = [Path(f"{n}.png") for n in range(5)]
+    for n, path in enumerate(paths):
+        noise = np.random.default_rng(n // 2).integers(0, 60, (64, 64))  # 0 and 1 are alike, 2 and 3 are
+        Image.fromarray((noise + 10 * n).astype(np.uint8)).save(path)
+    embed(paths, "resnet18.c2l_preview").save("features.parquet")
+    return paths, Embeddings.load("features.parquet")
+
+
+def test_a_film_of_the_table_finds_its_like_and_not_itself(library: tuple[list[Path], Embeddings]) -> None:
+    paths, table = library
+    for query in ("2.png", paths[2], paths[2].absolute()):
+        found = search(query, table, 2)
+        assert found.paths[0] == paths[3]
+        assert paths[2] not in found.paths
+        expected = slow_cosine(table.features[2].tolist(), table.features[3].tolist())
+        assert found.cosines[0] == pytest.approx(expected, abs=1e-5)
+    paths[2].unlink()  # its features are in the table
+    assert search("2.png", table, 1).paths == [paths[3]]
+
+
+def test_another_film_is_embedded_by_the_tables_model(library: tuple[list[Path], Embeddings]) -> None:
+    paths, table = library
+    Path("new.png").write_bytes(paths[4].read_bytes())
+    found = search("new.png", table, 5)
+    assert (found.paths[0], len(found.paths)) == (paths[4], 5)
+    assert found.cosines[0] == pytest.approx(1, abs=1e-5)
+
+
+def test_features_of_another_model_are_refused(library: tuple[list[Path], Embeddings]) -> None:
+    paths, table = library
+    Path("new.png").write_bytes(paths[0].read_bytes())
+    other = replace(table, sha256="0" * 64)
+    with pytest.raises(C2LError, match=r"resnet18\.c2l_preview, sha256 000000000000.*cannot be compared"):
+        search("new.png", other, 1)
+    assert len(search("0.png", other, 1).paths) == 1  # within the table nothing has to be computed
+    with pytest.raises(C2LError, match="do not say which model"):
+        search("new.png", replace(table, model="", sha256=""), 1)
+    named = search("new.png", replace(table, model="", sha256=""), 1, model="resnet18")
+    assert named.paths == [paths[0]]
+    with pytest.raises(C2LError, match=r"features are of gone\.safetensors; to embed new\.png: .*no such file"):
+        search("new.png", replace(table, model="gone.safetensors"), 1)
+
+
+def test_a_query_that_is_nowhere_or_no_film(library: tuple[list[Path], Embeddings]) -> None:
+    _, table = library
+    with pytest.raises(C2LError, match=r"9\.png: neither a film of the table nor a file"):
+        search("9.png", table, 1)
+    Path("text.png").write_text("no film")
+    with pytest.raises(RadiographError, match=r"text\.png: "):
+        search("text.png", table, 1)
+    with pytest.raises(C2LError, match="k = 5 neighbours wanted of 4 films"):
+        search("0.png", table, 5)
+
+
+def test_films_that_are_gone_are_empty_frames(library: tuple[list[Path], Embeddings]) -> None:
+    _, table = library
+    found = search("2.png", table, 2)
+    assert draw_neighbours(found, "whole.png") == {}
+    gone = found.paths[1]
+    gone.unlink()
+    assert draw_neighbours(found, "sheet.png") == {gone: "no such file"}
+    whole, sheet = (np.asarray(Image.open(name)).astype(int) for name in ("whole.png", "sheet.png"))
+    assert whole.shape == sheet.shape
+    changed = np.flatnonzero((whole != sheet).any(axis=(0, 2)))
+    left = MARGIN + 2 * (TILE + GAP) + 2 * GAP
+    assert left <= changed.min() < changed.max() < left + TILE  # the second neighbour's tile alone

@@ -141,28 +141,54 @@ def pretrain(arguments: list[str]) -> None:
 
 
 def export(
-    run: Positional[Path],
+    target: Annotated[Positional[str], arg(help="a run folder, a release, or a .safetensors file")],
     out: Path,
+    format: Literal["safetensors", "onnx", "pt2"] | None = None,
     teacher: bool = False,
     tag: str = "custom",
     size: int | None = None,
     license: str = "unknown",
     best: bool = False,
 ) -> None:
-    """A run's network as a .safetensors file that loads in one line.
+    """A run's network as a .safetensors file that loads in one line; a run's, release's or file's as ONNX or .pt2.
+
+    ONNX and .pt2 (torch.export) take [B, 1, S, S], say inside how images are to be prepared, and are written only
+    where they give the network's features.
 
     Args:
-        run: run folder.
         out: the file to write.
-        teacher: take the teacher's weights; by default the recipe's `exported`, the student's.
-        tag: recorded in the file.
-        size: side of the images that it will be used at; the recipe's by default.
-        license: recorded in the file.
-        best: take the checkpoint with the highest k-NN AUROC in place of the last one.
+        format: by default what the file's name ends in.
+        teacher: of a run: take the teacher's weights; by default the recipe's `exported`, the student's.
+        tag: of a run: recorded in the file.
+        size: of a run: side of the images that it will be used at; the recipe's by default.
+        license: of a run: recorded in the file.
+        best: of a run: take the checkpoint with the highest k-NN AUROC in place of the last one.
     """
-    from c2l_models.training.export import export_run
+    from tempfile import TemporaryDirectory
 
-    print(export_run(run, out, None, teacher or None, tag, size, license, best))
+    from c2l_models.export import FORMATS, export_weights, is_run_folder
+
+    chosen = format or out.suffix.removeprefix(".")
+    if chosen not in FORMATS:
+        raise C2LError(f"--out {out}: wanted a name that ends in .{', .'.join(FORMATS)}, or --format")
+    if is_run_folder(target):
+        from c2l_models.training.export import export_run
+
+        options = (None, teacher or None, tag, size, license, best)
+        if chosen == "safetensors":
+            print(export_run(Path(target), out, *options))
+            return
+        with TemporaryDirectory() as folder:
+            file = export_run(Path(target), Path(folder) / "run.safetensors", *options)
+            done = export_weights(file, out, chosen)
+    else:
+        if teacher or best or (tag, size, license) != ("custom", None, "unknown"):
+            raise C2LError(
+                f"{target} is no run folder: its weights are what they are, so no --teacher, --best, --tag, "
+                "--size or --license"
+            )
+        done = export_weights(target, out, chosen)
+    print(f"{done.path}: features differ from the network's by at most {done.difference:.1e} of the largest")
 
 
 def release(
@@ -191,7 +217,7 @@ def release(
 
 
 def benchmark(arguments: list[str]) -> None:
-    """What the pipeline costs, as ratios: `c2l benchmark step|input|prepare|peer|scaling`."""
+    """What the pipeline costs, as ratios: `c2l benchmark step|input|prepare|embed|peer|scaling`."""
     from c2l_models.training.benchmark.commands import COMMANDS
 
     description = "What the pipeline costs: ratios of things that are timed by turns in one run."

@@ -1,6 +1,5 @@
 """What a downstream run starts from: a release, a file, a pretraining run, ImageNet's weights, or chance."""
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from torch import Tensor, nn
 
 from c2l_models import hub
 from c2l_models.architectures import find_architecture
-from c2l_models.errors import C2LError, DatasetError
+from c2l_models.errors import C2LError, DatasetError, WeightsNotFound
 from c2l_models.models import create_model
 from c2l_models.normalisation import fold_normalisation
+from c2l_models.provenance import damaged, read_provenance
 from c2l_models.weights import Weights, resolve, stored_tensors
 
 from .batches import training_rows
@@ -119,15 +119,14 @@ def _weights(weights: Weights, size: int | None, device: str | torch.device) -> 
 
 
 def _published(weights: Weights) -> frozenset[str]:
-    """The patients that the provenance beside a weight file lists; none where there is no such file."""
-    provenance = weights.path().with_suffix(".json")
-    try:
-        patients = json.loads(provenance.read_text(encoding="utf-8"))["patients"]
-        return frozenset(patient for ids in patients.values() for patient in ids)
-    except (FileNotFoundError, KeyError):
-        return frozenset()
-    except (ValueError, TypeError, AttributeError):
-        raise C2LError(f"{provenance}: damaged, wanted JSON with the patients of {weights.name}") from None
+    """The patients that a weight file's provenance lists; none where it has none."""
+    with suppress(WeightsNotFound):
+        patients = read_provenance(weights, "patients")
+        try:
+            return frozenset(patient for ids in patients.values() for patient in ids)
+        except (TypeError, AttributeError):
+            raise damaged(weights, "lists of patients") from None
+    return frozenset()
 
 
 def _run(folder: Path, store: ImageStore | None, size: int | None, device: str | torch.device) -> Start:

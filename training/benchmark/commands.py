@@ -1,4 +1,4 @@
-"""`c2l benchmark step|input|prepare|peer|scaling`: functions whose flags are their arguments."""
+"""`c2l benchmark step|input|prepare|embed|peer|scaling`: functions whose flags are their arguments."""
 
 import dataclasses
 from collections.abc import Callable
@@ -82,6 +82,30 @@ def prepare(
     _show(time_prepare(images, size, files, workers, repeats, kind), out)
 
 
+def embed(
+    images: Path | None = None,
+    architecture: str = "resnet18",
+    files: int = 1000,
+    batch_size: int = 64,
+    workers: int | None = None,
+    repeats: Repeats = 5,
+    device: Device = "auto",
+    out: Out = None,
+) -> None:
+    """`c2l embed` beside decoding alone and the bare network on batches that are ready.
+
+    Args:
+        images: a folder of PNG or JPEG films; synthetic ones by default.
+        architecture: whose default release computes.
+        files: how many are read; films are read again where they are fewer.
+        batch_size: of both.
+        workers: processes of decoding alone; one a core by default.
+    """
+    from .embed import time_embed
+
+    _show(time_embed(images, architecture, files, batch_size, workers, repeats, device), out)
+
+
 def peer(
     peer_python: Path | None = None,
     images: Path | None = None,
@@ -161,6 +185,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "step": step,
     "input": input,
     "prepare": prepare,
+    "embed": embed,
     "peer": peer,
     "scaling": scaling,
 }

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from c2l_models.cli import main
-from c2l_models.training.benchmark import input, peer, prepare, step, timing
+from c2l_models.training.benchmark import embed, input, peer, prepare, step, timing
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,13 @@ class Result:
             (Path("films"), 64, 10, 3, 2, "JPEG"),
         ),
         (
+            "embed --images films --architecture densenet121 --files 10 --batch-size 8 --workers 3 --repeats 2 "
+            "--device cpu",
+            embed,
+            "time_embed",
+            (Path("films"), "densenet121", 10, 8, 3, 2, "cpu"),
+        ),
+        (
             "peer --peer-python peer/bin/python --images films --recipe smoke --batch-size 8 --size 32 --files 10 "
             "--steps 4 --workers 3 --repeats 2 --device cpu",
             peer,
@@ -66,7 +73,7 @@ def test_each_benchmark_gets_its_flags(
     asked: list[Any] = []
     monkeypatch.setattr(module, function, lambda *values: asked.extend(values) or Result())
     main(["benchmark", *arguments.split(), "--out", str(tmp_path / "result.json")])
-    if function != "time_prepare":
+    if function not in ("time_prepare", "time_embed"):
         recipe = asked.pop(0)
         asked[:0] = [recipe.name, recipe.precision]
     assert tuple(asked) == wanted
