@@ -53,7 +53,8 @@ def download(repository: HubRepository, file: str) -> Path:
             if isinstance(cached, str):
                 return Path(cached)
         return Path(hf_hub_download(repository.repo_id, file, revision=revision, library_name="c2l-models"))
-    except (OSError, HTTPError, ValueError) as error:  # OSError holds the client's own; ValueError, a malformed name
+    # OSError holds the client's own, ValueError a malformed name, RuntimeError what its large-file storage raises.
+    except (OSError, HTTPError, ValueError, RuntimeError) as error:
         raise _explained(error, repository, file) from error
 
 

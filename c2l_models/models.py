@@ -6,8 +6,7 @@ from .architectures import find_architecture
 from .errors import C2LError, WeightsCorrupted
 from .hub import VerifiedFile
 from .timm_folder import pretrained_config
-from .weights import Source, Weights, default_weights, open_weights
-from .weights_record import stored_tensors
+from .weights import Source, Weights, default_weights, open_weights, stored_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,6 +13,7 @@ from .architectures import Architecture, find_architecture, suggest
 from .errors import C2LError, WeightsCorrupted, WeightsNotFound
 from .hub_download import COMMIT, PREFIX, HubRepository
 from .weights_record import METADATA_KEY, Weights, carried_record, make_record
+from .weights_record import stored_tensors as stored_tensors  # the other half of save_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,8 +33,11 @@ def list_weights(model: str | None = None) -> list[str]:
 
 
 def get_weights(name: str) -> Weights:
-    """The record of the release `architecture.tag`. Raises `WeightsNotFound`, which says what there is."""
-    return _release(name, _releases())
+    """The record of the release `architecture.tag`, or of the repository `hf-hub:owner/name[@revision]`.
+
+    Raises `WeightsNotFound`, which says what there is; for a repository as `Weights.from_file`.
+    """
+    return Weights.from_file(name) if name.startswith(PREFIX) else _release(name, _releases())
 
 
 def default_weights(architecture: str) -> Weights:

@@ -17,8 +17,8 @@ from hub_clients import Client, small_weights
 from hub_repositories import Fault
 from hub_stand_in import TOKEN, HubStandIn
 
-from c2l_models.errors import C2LError
-from c2l_models.hub_download import HubRepository
+from c2l_models.errors import C2LError, HubUnavailable
+from c2l_models.hub_download import HubRepository, download
 
 FILE = "model.safetensors"
 DATA = small_weights()
@@ -407,6 +407,17 @@ def test_other_names_are_refused_before_any_request(name: str, client: Client) -
     with pytest.raises(C2LError, match="wanted hf-hub:owner/name"):
         HubRepository.parse(f"hf-hub:{name}")
     assert client(weights=f"hf-hub:{name}")["error"] == "C2LError"
+
+
+def test_an_error_of_the_large_file_storage_is_the_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client raises those of hf_xet as they come, after minutes: so this one is made here."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Task error: CAS Client Error: error sending request")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    with pytest.raises(HubUnavailable, match=r"owner/name, revision v1, a\.json: not received \(Task error: CAS"):
+        download(HubRepository("owner/name", "v1"), "a.json")
 
 
 def test_what_the_client_itself_refuses(client: Client) -> None:

@@ -14,6 +14,7 @@ FEATURES = """
 import sys
 import timm, torch
 import c2l_models
+from c2l_models.verify import verify
 
 release, name = sys.argv[1:]
 film = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -31,7 +32,10 @@ assert by_timm(film).shape == (2, 14)
 same(by_timm.forward_head(by_timm.forward_features(film), pre_logits=True), wanted)
 same(timm.create_model(name, pretrained=True).eval()(film.repeat(1, 3, 1, 1)), wanted)
 data = timm.data.resolve_data_config(model=by_timm)
-assert tuple(data["mean"]) == c2l_models.get_weights(release).mean
+record = c2l_models.get_weights(name)
+assert tuple(data["mean"]) == record.mean == c2l_models.get_weights(release).mean
+assert record.sha256 == c2l_models.get_weights(release).sha256
+assert verify(name).ok, "the golden embedding, of the provenance in the repository"
 
 pyramid = timm.create_model(name, pretrained=True, in_chans=1, features_only=True).eval()
 ours = c2l_models.resnet18(weights=name, in_chans=1, features_only=True).eval()
