@@ -199,7 +199,7 @@ def test_the_probe_changes_nothing(tiny_recipe, tiny_store):
 
 def test_bank_and_queries_share_no_patient(tiny_recipe, tiny_store):
     monitor = KnnMonitor(tiny_recipe, tiny_store, training_rows(tiny_recipe, tiny_store))
-    bank, queries, _ = monitor.tasks["folder"]
+    _, bank, queries, _ = monitor.tasks["folder"]
     assert len(bank)
     assert len(queries)
     assert not set(tiny_store.patients[bank]) & set(tiny_store.patients[queries])

@@ -154,6 +154,7 @@ def test_the_command(challenge, runs, whole, tmp_path, capsys):
     arguments = [
         "detect",
         "rsna",
+        "--start",
         "random",
         "--data",
         str(challenge),
