@@ -80,7 +80,9 @@ def detect(
     place = pick_device(device)
     store = store or out.parent / f"{rsna.NAME}-{settings.size}"
     films = load_films(data, store, settings.size, patients_of(avoid), workers, progress)
-    begun = load_start(start, size=settings.size, seed=settings.seed, store=films.store, device=place)
+    begun = load_start(
+        start, seed=settings.seed, device=place
+    )  # its batch norm is trained on: no calibration at `size`
     evaluated = films.of(EVALUATION)
     check_unseen(begun, films.patients[evaluated])
     description = {
