@@ -128,7 +128,8 @@ class Report:
             axes.hlines(where, low, high, color=colour, linewidth=width)
             marker = "o" if column is self.target else "s"
             axes.plot(values, where, marker, color=colour, markersize=size, label=column.name)
-        axes.axvline(0.5, color="0.6", linestyle=":", linewidth=1)
+        # Chance, for an AUROC; of a kappa it is 0.
+        axes.plot([0.5, 0.5], [-0.5, len(names) - 0.5 - (KAPPA in names)], ":", color="0.6", linewidth=1)
         shown = [f"{name} ({count})" if (count := self._positives(name)) else name for name in names]
         axes.set_yticks(range(len(names)), shown)
         axes.set_ylim(len(names) - 0.5, -0.5)

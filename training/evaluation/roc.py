@@ -34,7 +34,7 @@ def draw_roc(runs: Predictions | Mapping[str, Predictions], path: Path) -> Path:
     side = 2.5 if columns > 2 else 3.2  # inches; a single panel has to hold the names of its runs
     abreast = max(1, columns - 1)
     legend = -(-len(named) // abreast) if len(named) > 1 else 0
-    figure = Figure(figsize=(side * columns + 0.4, (side + 0.05) * rows + 0.4 + 0.22 * legend), layout="constrained")
+    figure = Figure(figsize=(side * columns + 0.4, (side + 0.05) * rows + 0.75 + 0.22 * legend), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     reached = {name: auroc(run.scores, run.targets, bootstrap=0).per_label for name, run in named.items()}
     for i, axes in enumerate(panels.flat):
