@@ -3,7 +3,6 @@
 Facts come from the release's record and provenance; words from `cards.toml` and `card.md`.
 """
 
-import json
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .architectures import find_architecture
 from .errors import WeightsCorrupted, WeightsNotFound
+from .provenance import read_provenance
 from .weights import Weights
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
     words = _words(weights)
     found = [figure._replace(dataset=_dataset(words, figure.dataset)["name"]) for figure in figures(weights)]
     architecture = find_architecture(weights.architecture)
-    seen = json.loads(weights.provenance_path().read_text(encoding="utf-8"))["patients"]
+    seen = read_provenance(weights, "patients")
     return ModelCard.from_template(
         card_data(weights),
         template_str=TEMPLATE.read_text(encoding="utf-8"),

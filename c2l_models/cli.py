@@ -89,23 +89,34 @@ def check_leakage(
     rsna_mapping: Path | None = None,
     column: str | None = None,
 ) -> None:
-    """Which images and patients of an evaluation list were seen in a release's pretraining. Exit status 1 if any.
+    """Which images and patients of an evaluation list were seen in a release's pretraining.
+
+    Exit status 1 if any was, 3 if none was but of some it cannot be told.
 
     Args:
         list: text or CSV of image names of ChestX-ray14, patient ids, ids of ours, knees, or RSNA image ids.
         weights: the release.
         out: write the list here without them, and without what cannot be judged.
         rsna_mapping: nih_image_index.csv, or RSNA's JSON: which image of ChestX-ray14 each of RSNA's is.
-        column: of a table, its name or number from 1; by default the one that holds most names.
+        column: of a table, its name or number from 1; by default every one that holds names.
     """
     from . import get_weights, leakage
 
+    _check_folder(out)
     found = leakage.check_leakage(list, get_weights(weights), rsna_mapping, column)
     print(found)
     if out:
         print(f"{found.write_cleaned(out):,} rows of patients not seen: {out}")
     if found.seen:
         sys.exit(1)
+    if not found.all_judged:
+        sys.exit(3)
+
+
+def _check_folder(out: Path | None) -> None:
+    """Before the work: raise C2LError unless there is a folder to write into."""
+    if out is not None and not out.absolute().parent.is_dir():
+        raise C2LError(f"{out}: no folder {out.parent} to write into; make it, or choose another --out")
 
 
 def embed(
@@ -116,6 +127,7 @@ def embed(
 
     from . import embedding
 
+    _check_folder(out)
     if not folder.is_dir():
         raise C2LError(f"{folder} is no folder; wanted one that holds radiographs")
     films = [folder / name for name in image_files(folder)]
@@ -186,6 +198,8 @@ def search(
     from .embedding import Embeddings
     from .search import draw_neighbours, search
 
+    _check_folder(out)
+
     found = search(query, Embeddings.load(in_), k, model, device)
     for path, cosine in zip(found.paths, found.cosines, strict=True):
         print(f"{cosine:.4f}  {path}")
@@ -220,6 +234,8 @@ def convert(
     from .convert import convert
     from .weights import Weights
 
+    _check_folder(out)
+
     done = convert(checkpoint, out, arch, network, mean, std, size, license)
     weights = Weights.from_file(done.path)
     print(f"{checkpoint}: the {network} at {done.backbone or 'the top'}, {weights.num_params:,} parameters")
@@ -252,6 +268,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+PLACE_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EBUSY}
 TRAINING_LIBRARIES = {"matplotlib", "sklearn", "tensorboard", "torchmetrics"}
 
 
@@ -275,8 +292,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _fail(f"this command needs {error.name}: pip install 'c2l-models[train]'")
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno not in DISK_ERRORS | PLACE_ERRORS or (not error.filename and error.errno in PLACE_ERRORS):
             raise
-        _fail(f"{error.filename or 'the disk'}: {error.strerror}; make room, then give the same command again")
+        todo = "make room, then give" if error.errno in DISK_ERRORS else "mend the path or its permissions, then give"
+        _fail(f"{error.filename or 'the disk'}: {error.strerror}; {todo} the same command again")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,6 +1,7 @@
 """Checkpoints of others -> weight files: the paper's authors', MoCo's, Lightly's, torchvision's."""
 
 import hashlib
+import math
 import os
 import re
 from collections import Counter
@@ -102,6 +103,8 @@ def convert(
 
     used = {prefix + name for name in names}
     state, one_mean, one_std, difference = _folded(original, architecture, backbone | counters, mean, std)
+    if math.isnan(difference):
+        raise C2LError(f"{source}: its features are not finite, or all 0; wanted a network that was trained")
     if difference > TOLERANCE:
         raise C2LError(
             f"{source}: folding mean {mean} and std {std} changes a feature by {difference:.2g} of the largest; wanted "
@@ -176,7 +179,7 @@ def _spellings(architecture: str, wanted: Collection[str]) -> list[dict[str, str
 
 
 def _role(prefix: str) -> str:
-    words = set(re.split(r"[._]", prefix.lower()))
+    words = set(re.split(r"[._]", re.sub(r"([a-z])([A-Z])", r"\1_\2", prefix).lower()))
     return "teacher" if words & ROLES["teacher"] and not words & ROLES["student"] else "student"
 
 
@@ -199,9 +202,18 @@ def _check(
         for key, shape in wanted.items()
         if key in backbone and backbone[key].shape != shape
     ]
-    faults = {"missing": missing, "of another shape": shapes, "too many": more}
+    odd = [key for key in wanted if key in backbone and not key.endswith(COUNTER) and not _is_plain(backbone[key])]
+    faults = {"missing": missing, "of another shape": shapes, "not plain floats": odd, "too many": more}
     if told := [f"{len(what)} {fault} ({_few(what)})" for fault, what in faults.items() if what]:
         raise C2LError(f"{source}: not the tensors of a {architecture}: {'; '.join(told)}")
+
+
+def _is_plain(tensor: "Tensor") -> bool:
+    """Whether a tensor is dense, real and in memory."""
+    import torch
+
+    dense = tensor.layout == torch.strided and not tensor.is_quantized
+    return dense and tensor.is_floating_point() and tensor.device.type == "cpu"
 
 
 def _folded(

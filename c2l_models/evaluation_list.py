@@ -24,26 +24,31 @@ _NAME = re.compile(
     r"(?:.*[/\\])?(?:"
     r"(?P<chest>\d{8})_\d{3}|(?P<knee>9\d{6})[LR]|(?P<rsna>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
     r")(?:\.\w{1,5}){0,2}",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _OURS = re.compile(r"(?P<dataset>[a-z]\w+):(?P<patient>[^\s/\\]+)")
-_NUMBER = re.compile(r"\d{1,8}")
+_NUMBER = re.compile(r"[0-9]{1,8}")
+_PATIENT = re.compile(r"(?:patient|subject)s?[\W_]*(?:id|ids|no|nr|num|number)?", re.IGNORECASE)
 _AROUND = " \t\r\"'"
 
 
 class Entry(NamedTuple):
     """What a field of a list names: an image, or a patient alone, where `image` is empty. `patient` is an id of ours:
-    of an RSNA image, by the mapping, ChestX-ray14's; without it the image's own, "rsna:…"."""
+    of an RSNA image, by the mapping, ChestX-ray14's; without it the image's own, "rsna:…". `also`: that own id, where
+    there is the mapping's too. `bare`: it was a number alone."""
 
     patient: str
     image: str = ""
+    also: str = ""
+    bare: bool = False
 
 
 @dataclass(frozen=True)
 class EvaluationList:
     """A list as it was read.
 
-    `fields`: the field of each row that names an image or patient, header left out; `lines`: the number of each.
+    `fields`: the field of each row that names an image or patient, header left out; `lines`: the number of each;
+    `beside`: what other fields of the row hold names too, where no column was asked for.
     `header`, `rows`: all fields, as they are to be written again; `delimiter` is empty where lines have one field.
     """
 
@@ -53,6 +58,7 @@ class EvaluationList:
     rows: list[list[str]]
     lines: list[int]
     fields: list[str]
+    beside: list[list[str]]
     delimiter: str
     line_end: str
 
@@ -61,12 +67,14 @@ def recognise(field: str, rsna: Mapping[str, str]) -> Entry | None:
     """What a field names; None where it is of no form that is known. `rsna`: ChestX-ray14's image of each RSNA id."""
     if match := _NAME.fullmatch(field):
         if match["chest"]:
+            if not 1 <= int(match["chest"]) <= LAST_CHEST_PATIENT:
+                return None
             return Entry(f"{CHEST}:{match['chest']}", f"{CHEST}:{_stem(field)}")
         if match["knee"]:
             return Entry(f"{KNEE}:{match['knee']}", f"{KNEE}:{_stem(field)}")
         image = match["rsna"].lower()
-        if image in rsna:
-            return recognise(rsna[image], {})
+        if image in rsna and (mapped := recognise(rsna[image], {})):
+            return mapped._replace(also=f"{RSNA}:{image}")
         return Entry(f"{RSNA}:{image}", f"{RSNA}:{image}")
     if match := _OURS.fullmatch(field):
         dataset, inner = match.groups()
@@ -79,9 +87,9 @@ def recognise(field: str, rsna: Mapping[str, str]) -> Entry | None:
     if _NUMBER.fullmatch(field):
         number = int(field)
         if 1 <= number <= LAST_CHEST_PATIENT:
-            return Entry(f"{CHEST}:{number:08d}")
+            return Entry(f"{CHEST}:{number:08d}", bare=True)
         if len(field) == 7 and field[0] == "9":
-            return Entry(f"{KNEE}:{field}")
+            return Entry(f"{KNEE}:{field}", bare=True)
     return None
 
 
@@ -117,6 +125,7 @@ def read_list(path: Path, column: str | None = None) -> EvaluationList:
         rows=body,
         lines=[line for line, _ in numbered[has_header:]],
         fields=[row[index].strip(_AROUND) if index < len(row) else "" for row in body],
+        beside=[[] if column else _names_beside(row, index) for row in body],
         delimiter=delimiter,
         line_end="\r\n" if first.endswith("\r") else "\n",
     )
@@ -154,11 +163,15 @@ def _column(path: Path, rows: Sequence[Sequence[str]], wanted: str | None) -> in
     counts = [sum(_is_full(row[i].strip(_AROUND)) for row in sample if i < len(row)) for i in range(len(names))]
     if max(counts):
         return counts.index(max(counts))
-    named = [i for i, name in enumerate(names) if re.search("patient|subject", name, re.IGNORECASE)]
-    if named:
-        whole = [i for i in named if re.search(r"\bid\b|id$", names[i], re.IGNORECASE)]
-        return (whole or named)[0]
+    if named := [i for i, name in enumerate(names) if _PATIENT.fullmatch(name)]:
+        return named[0]
     raise C2LError(f"{path}: none of its {len(names)} columns holds image names or ids; say which with --column")
+
+
+def _names_beside(row: Sequence[str], index: int) -> list[str]:
+    """The names of images and full ids in a row's other fields."""
+    others = (field.strip(_AROUND) for i, field in enumerate(row) if i != index)
+    return [field for field in others if _is_full(field)]
 
 
 def _is_full(field: str) -> bool:

@@ -70,8 +70,9 @@ def export_weights(source: Source, out: str | os.PathLike[str], format: str) -> 
     network = filled(weights, file, in_chans=1)
     with evaluating(network):
         data, run = (_onnx if format == "onnx" else _pt2)(network, metadata(weights), weights.input_size[-1])
-        difference = max(_difference(network, run, weights, batch) for batch in (1, 3))
-    if not difference <= TOLERANCE:
+        differences = [_difference(network, run, weights, batch) for batch in (1, 3)]
+    difference = max(differences)
+    if not all(one <= TOLERANCE for one in differences):  # also where one is NaN
         raise C2LError(
             f"{path}: not written, for its features differ from the network's by {difference:.1e} of the largest; "
             f"wanted at most {TOLERANCE:.0e}. Another version of torch or of onnxruntime may translate it rightly"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import C2LError
-from .evaluation_list import RSNA, Entry, EvaluationList, read_list, read_rsna_mapping, recognise
+from .evaluation_list import CHEST, RSNA, Entry, EvaluationList, read_list, read_rsna_mapping, recognise
 from .hub import write_atomically
 from .provenance import damaged, read_provenance
 from .weights import Weights
@@ -19,7 +19,7 @@ class Leakage:
     """What became of a list's rows: `verdicts`, a word of `VERDICTS` each, and what is counted over them.
 
     `images`, `patients`: different ones, by verdict. `unlisted`: what the release was trained on beside its listed
-    patients, whose patients are not published: of these nothing can be told.
+    patients, whose patients are not published: of these nothing can be told. `bare`: rows that hold a number alone.
     """
 
     release: str
@@ -29,6 +29,7 @@ class Leakage:
     patients: dict[str, int]
     seen: list[str]
     unlisted: list[str]
+    bare: int
 
     def __str__(self) -> str:
         listed, rows = self.listed, Counter(self.verdicts)
@@ -44,6 +45,8 @@ class Leakage:
                 lines.append(f"{what[verdict]:17}" + "".join(f"{text:>10}" for text in told))
         if repeated := len(listed.fields) - len(set(listed.fields)):
             lines.append(f"{repeated:,} rows repeat a name; images and patients are counted once")
+        if self.bare:
+            lines.append(f"{self.bare:,} bare numbers were taken for patients of ChestX-ray14 or of the knees")
         if rows[UNTOLD]:
             lines.append("cannot be told: RSNA images without --rsna-mapping, or patients whose ids are not published")
         if self.unlisted:
@@ -53,6 +56,11 @@ class Leakage:
         if self.seen:
             lines.append(f"patients seen: {_first(self.seen)}")
         return "\n".join(lines)
+
+    @property
+    def all_judged(self) -> bool:
+        """Whether each row is known to be seen or not."""
+        return not {UNTOLD, UNKNOWN} & set(self.verdicts)
 
     def lines(self, verdict: str) -> list[int]:
         """The numbers of the lines with this verdict, from 1."""
@@ -77,6 +85,8 @@ class Leakage:
 
 SEEN, NOT_SEEN, UNKNOWN, UNTOLD = "seen", "not seen", "unknown form", "cannot tell"
 VERDICTS = (SEEN, NOT_SEEN, UNTOLD, UNKNOWN)
+GRAVITY = (SEEN, UNTOLD, UNKNOWN, NOT_SEEN)
+"""Of several names in a row, the gravest verdict is the row's."""
 """`UNTOLD`: an RSNA image without its mapping, or a patient of a set that was trained on and whose ids are secret."""
 
 
@@ -98,8 +108,13 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     unlisted = [text for text in weights.trained_on if text.split()[0] not in ids]
     secret = {text.split()[0] for text in unlisted}
     mapping = read_rsna_mapping(rsna_mapping) if rsna_mapping else {}
+    images_of_rsna = [recognise(one, mapping) for one in patients if one.startswith(f"{RSNA}:")]
+    patients |= {entry.patient for entry in images_of_rsna if entry}
+    if any(entry is None or not entry.also for entry in images_of_rsna):
+        secret |= {CHEST}  # RSNA's films are ChestX-ray14's: of these nothing tells whose
     listed = read_list(path, column)
-    known = {field: recognise(field, mapping) for field in dict.fromkeys(listed.fields)}
+    fields = [*listed.fields, *(field for row in listed.beside for field in row)]
+    known = {field: recognise(field, mapping) for field in dict.fromkeys(fields)}
     if not any(known.values()):
         raise C2LError(
             f"{path}: no line of {len(known):,} is an image name or patient id that is known here. Wanted such as "
@@ -111,11 +126,15 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     return Leakage(
         release=weights.name,
         listed=listed,
-        verdicts=[verdict[field] for field in listed.fields],
+        verdicts=[
+            min((verdict[one] for one in (field, *beside)), key=GRAVITY.index)
+            for field, beside in zip(listed.fields, listed.beside, strict=True)
+        ],
         images=dict(Counter(found for _, found in images)),
         patients=dict(Counter(found for _, found in people)),
         seen=sorted(patient for patient, found in people if found == SEEN),
         unlisted=unlisted,
+        bare=sum(entry is not None and entry.bare for entry in map(known.get, listed.fields)),
     )
 
 
@@ -134,7 +153,7 @@ def _patients_seen(weights: Weights) -> dict[str, list[str]]:
 def _verdict(entry: Entry | None, patients: Collection[str], secret: Collection[str]) -> str:
     if entry is None:
         return UNKNOWN
-    if entry.patient in patients:
+    if entry.patient in patients or entry.also in patients:
         return SEEN
     # An RSNA image is one of ChestX-ray14's: without the mapping nobody knows of which patient.
     return UNTOLD if entry.patient.partition(":")[0] in (RSNA, *secret) else NOT_SEEN

@@ -19,6 +19,8 @@ def read_provenance(weights: Weights, key: str | None = None) -> Any:
         raise damaged(weights, "a JSON table") from None
     if not isinstance(provenance, dict):
         raise damaged(weights, "a JSON table")
+    if provenance.get("sha256", weights.sha256) != weights.sha256:
+        raise damaged(weights, f"that of the weights with sha256 {weights.sha256}")
     if key is None:
         return provenance
     if key not in provenance:

@@ -66,6 +66,11 @@ def publish(weights: Weights, repository: str, files: list[Path]) -> Publication
                 f"{repository} holds other weights (sha256 {held[hub.FILE_NAME]}, wanted {weights.sha256}), and a "
                 "release does not change. Publish better weights under another tag, or delete the repository"
             )
+        if hub.FILE_NAME not in held and (others := sorted(set(held) - {".gitattributes"})):
+            raise C2LError(
+                f"{repository} is there and holds no release, but {', '.join(others[:5])}. Publish under another "
+                "--namespace or tag, or delete the repository"
+            )
         sent = [file for file in files if held.get(file.name) not in _names(file.read_bytes())]
         if not sent:
             return Publication(repository, (), head)

@@ -35,8 +35,10 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
     without provenance, as nobody released them, have none here either. Raises as `Weights.read`. Returns the files.
     """
     folder = Path(folder).resolve()
-    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= NAMES):
+    if folder.exists() and not _is_ours(folder):
         raise C2LError(f"{folder} holds other things than a release. Wanted a folder that is empty or not there yet")
+    if folder.is_mount():
+        raise C2LError(f"{folder} is where a disk is mounted; wanted a folder in it, such as {folder / weights.name}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     try:
@@ -55,11 +57,22 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
         hub.write_atomically(new / SUMS_NAME, "".join(sums).encode())
         if folder.exists():
             folder.rename(old)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     finally:
         for left in (new, old):
             shutil.rmtree(left, ignore_errors=True)
     return [folder / name for name in (*names, SUMS_NAME)]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is empty, or an earlier release's: complete, and nothing else in it."""
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    return not held or {SUMS_NAME, hub.FILE_NAME} <= held <= NAMES
 
 
 def license_text(weights: Weights) -> str:

@@ -14,6 +14,8 @@ from .errors import C2LError
 if TYPE_CHECKING:
     from torch import Tensor
 
+SAFE_TORCH = (2, 10)
+"""The version from which `torch.load(weights_only=True)` holds what it promises, major and minor."""
 DEPTH = 4
 """Tables within tables that are looked into; a checkpoint has two, and a pickle may hold itself."""
 
@@ -29,12 +31,17 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
 
     Takes both formats of `torch.save`, and of classes beyond torch's own `argparse.Namespace` alone: a file that
     asks for any other global is refused, which the message names, and nothing of it has run. Raises `C2LError` for
-    that, for a missing or torn file, one of another kind, and one without tensors under names.
+    that, for a missing or torn file, one of another kind, one without tensors under names, and an older torch.
     """
     import torch
 
     if not path.is_file():
         raise C2LError(f"{path}: no such file; wanted a checkpoint that torch.save wrote")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH:
+        raise C2LError(
+            f"torch {torch.__version__} can be made to corrupt memory by a checkpoint, even by its safe way to read "
+            "one (CVE-2026-24747); wanted 2.10 or later: pip install --upgrade torch torchvision"
+        )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a pickle's protocol: what comes of it is all there is to say

@@ -14,11 +14,16 @@ from torch import nn
 import c2l_models
 from c2l_models.convert import convert
 from c2l_models.errors import C2LError
+from c2l_models.safe_pickle import SAFE_TORCH
 from c2l_models.weights import Weights
 
 torch.set_num_threads(1)
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH, reason="such a torch is refused"
+)
 
 
 @cache
@@ -231,6 +236,10 @@ REFUSED: dict[str, tuple[str, Callable[[], object], str, str]] = {
     "no teacher": ("resnet18", lambda: lacking(), "teacher",
                    r"0 networks that could be the teacher.*at the top \(student\)"),
     "two students": ("resnet18", lambda: {"a": lacking(), "b": lacking()}, "student", r"2 networks.* a \(student\), b"),
+    "no plain floats": ("resnet18", lambda: lacking() | {"bn1.bias": torch.ones(64, dtype=torch.int32)}, "student",
+                        r"1 not plain floats \(bn1\.bias\)"),
+    "negative variance": ("resnet18", lambda: lacking() | {"bn1.running_var": -torch.ones(64)}, "student",
+                          "not finite"),
     "not finite": ("resnet18", lambda: lacking() | {"bn1.bias": torch.full((64,), torch.nan)}, "student", "not finite"),
 }  # fmt: skip
 

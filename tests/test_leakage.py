@@ -184,6 +184,49 @@ def test_what_is_refused(tmp_path: Path, weights: Weights) -> None:
         check(tmp_path, weights, "1336\n")
 
 
+@pytest.mark.parametrize("with_mapping", [False, True])
+def test_a_release_that_saw_rsna_images_under_their_own_ids(with_mapping: bool, tmp_path: Path) -> None:
+    """The published id counts, mapped or not; and what no mapping resolves leaves ChestX-ray14's patients untold."""
+    saw = weights_that_saw(tmp_path, {"rsna": [f"rsna:{UUID}", f"rsna:{OTHER_UUID}"]}, ("rsna train: 2 images",))
+    mapping = tmp_path / "mapping.csv"
+    mapping.write_text(f"patientId,Image Index\n{UUID},00001336_000.png\n")
+    options = {"rsna_mapping": mapping} if with_mapping else {}
+    found = check(tmp_path, saw, f"{UUID}\n00001336_004.png\n00000002_000.png\n", **options)
+    assert found.verdicts == [SEEN, SEEN if with_mapping else UNTOLD, UNTOLD]
+    mapping.write_text(f"patientId,Image Index\n{UUID},00001336_000.png\n{OTHER_UUID},00000005_000.png\n")
+    assert check(tmp_path, saw, "00000002_000.png\n", rsna_mapping=mapping).verdicts == [NOT_SEEN]
+
+
+def test_ages_are_no_patients(tmp_path: Path, weights: Weights) -> None:
+    with pytest.raises(C2LError, match="say which with --column"):
+        check(tmp_path, weights, "path,Patient Age,Finding\na.png,34,x\nb.png,57,y\n")
+    found = check(tmp_path, weights, "file,Patient ID\na.png,1336\nb.png,2\n")
+    assert found.verdicts == [SEEN, NOT_SEEN]
+    assert "2 bare numbers were taken for patients" in str(found)
+
+
+def test_every_name_of_a_row_is_judged(tmp_path: Path, weights: Weights) -> None:
+    text = "image,prior\n00000002_000.png,00001336_000.png\n00000002_001.png,00000003_000.png\n"
+    assert check(tmp_path, weights, text).verdicts == [SEEN, NOT_SEEN]
+    assert check(tmp_path, weights, text, column="image").verdicts == [NOT_SEEN, NOT_SEEN]
+
+
+@pytest.mark.parametrize(
+    "name", ["99999999_001.png", "00040000_000.png", "00000000_000.png", "００００１３３６_000.png"]
+)
+def test_names_that_are_none_of_the_set_are_not_cleared(name: str, tmp_path: Path, weights: Weights) -> None:
+    found = check(tmp_path, weights, f"00000002_000.png\n{name}\n")
+    assert found.verdicts == [NOT_SEEN, UNKNOWN]
+    assert not found.all_judged
+
+
+def test_a_provenance_of_other_weights_is_refused(tmp_path: Path, weights: Weights) -> None:
+    file = weights.location.with_suffix(".json")
+    file.write_text(json.dumps({"sha256": "0" * 64, "patients": {"chestxray14": []}}))
+    with pytest.raises(WeightsCorrupted, match="wanted that of the weights with sha256"):
+        check(tmp_path, weights, "00001336_000.png\n")
+
+
 def test_a_big_list_is_fast(tmp_path: Path, weights: Weights) -> None:
     text = "".join(f"images/{n % 30_000 + 1:08d}_{n // 30_000:03d}.png,No Finding,{n}\n" for n in range(100_000))
     began = time.process_time()

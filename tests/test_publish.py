@@ -192,6 +192,14 @@ def test_a_repository_with_other_weights_stays_as_it_is(hub: HubStandIn, tmp_pat
     assert list(hub.repositories[f"rival/{RELEASE}"].commits) == [commit]
 
 
+def test_a_repository_that_holds_no_release_stays_as_it_is(hub: HubStandIn, tmp_path: Path) -> None:
+    commit = hub.lay(f"someone/{RELEASE}", {"README.md": b"mine", "pytorch_model.bin": b"others"})
+    done = python(C2L, "publish", RELEASE, "--namespace", "someone", cwd=tmp_path, endpoint=hub.endpoint)
+    assert done.returncode == 2
+    assert "holds no release, but README.md, pytorch_model.bin" in done.stderr
+    assert list(hub.repositories[f"someone/{RELEASE}"].commits) == [commit]
+
+
 @pytest.mark.parametrize("namespace", ["two/names", "with space", "", "a--b"])
 def test_what_is_no_name_for_the_hub_is_refused(namespace: str) -> None:
     with pytest.raises(C2LError, match=r"--namespace.*user or an organisation"):

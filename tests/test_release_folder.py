@@ -81,6 +81,16 @@ def test_the_same_again_is_replaced_and_other_files_are_not(record: Weights, tmp
     assert (folder / "mine.txt").exists()
 
 
+def test_a_users_own_readme_and_license_stay(record: Weights, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("README.md", "LICENSE"):
+        (mine / name).write_text("precious")
+    with pytest.raises(C2LError, match="holds other things than a release"):
+        write_release_folder(record, mine)
+    assert (mine / "README.md").read_text() == "precious"
+
+
 def test_a_folder_is_complete_or_not_there(record: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, write = tmp_path / "folder", module.hub.write_atomically
     before = names(tmp_path)

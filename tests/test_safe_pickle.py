@@ -11,7 +11,11 @@ import torch
 from torch import nn
 
 from c2l_models.errors import C2LError
-from c2l_models.safe_pickle import read_tensors
+from c2l_models.safe_pickle import SAFE_TORCH, read_tensors
+
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH, reason="such a torch is refused"
+)
 
 
 class Hostile:
@@ -133,3 +137,10 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         read_tensors(tmp_path / "absent")
     with pytest.raises(C2LError, match="a list without tensors under names"):
         read_tensors(write(tmp_path / "list.pth", [torch.ones(1)]))
+
+
+def test_a_torch_with_a_hole_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.pth", {"weight": torch.ones(1)})
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(C2LError, match=r"CVE-2026-24747.*2\.10 or later"):
+        read_tensors(path)

@@ -114,6 +114,12 @@ def exists(run_folder: Path) -> bool:
     return bool(_files(run_folder) or _files(run_folder, BEST))
 
 
+def newest(run_folder: Path) -> str:
+    """The name of a run's newest checkpoint, which holds its step and its hash; "" where there is none."""
+    files = _files(run_folder)
+    return files[0].name if files else ""
+
+
 def load(run_folder: Path, best: bool = False) -> Loaded:
     """Read a run's newest sound checkpoint, or the best by probe; never runs code that a file may hold.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from c2l_models.errors import C2LError
 
@@ -102,7 +102,7 @@ def detect(arguments: list[str]) -> None:
         data: Path,
         out: Path,
         settings: Annotated[Settings, arg(name="")] = defaults,
-        avoid: tuple[Path, ...] = (),
+        avoid: UseAppendAction[tuple[Path, ...]] = (),
         store: Path | None = None,
         workers: int | None = None,
         device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -114,7 +114,7 @@ def detect(arguments: list[str]) -> None:
             data: the challenge's folder, stage 1 or 2, as distributed.
             out: run folder; must not exist, unless with --resume.
             avoid: stores, or lists of images or patients, whose patients are never in the evaluation part: those that
-                any of the compared starts has seen.
+                any of the compared starts has seen; repeat it.
             store: folder for the decoded films; by default beside the run folder, where the next run finds it.
             workers: decoding processes; by default one a core.
             device: auto takes CUDA where there is one.
@@ -137,7 +137,7 @@ def reproduce(
     what: Annotated[Positional[str], arg(help="table1 to table5, open (this project's comparison), or release")],
     release: Annotated[Positional[str], arg(help="the release's name")] = "",
     *,
-    data: tuple[str, ...],
+    data: UseAppendAction[tuple[str, ...]],
     out: Path,
     scale: Literal["paper", "open"] | None = None,
     smoke: bool = False,
@@ -150,7 +150,7 @@ def reproduce(
     """A table, or a release's figures, from raw folders on. What is there is used; stopped, it goes on where it was.
 
     Args:
-        data: NAME=DIR, or folders that hold data sets under their usual names.
+        data: NAME=DIR, or a folder that holds data sets under their usual names; repeat it.
         out: folder of stores, runs and tables.
         scale: paper, as printed, or open, for the open data sets on a CPU; by default the paper's for its tables.
         smoke: a few steps of every row: shows that all of it runs.

@@ -106,7 +106,8 @@ class Run:
 
     def probed(self, auroc: dict[str, float]) -> None:
         """Note a probe: the next checkpoint is the best one if its mean is higher than any before."""
-        score = float(np.mean(list(auroc.values())))
+        known = [value for value in auroc.values() if not math.isnan(value)]
+        score = float(np.mean(known)) if known else -math.inf
         if score > self.best:
             self._best_before = self.best, self.best_step
             self.best, self.best_step = score, self.step

@@ -19,6 +19,7 @@ from c2l_models.normalisation import fold_normalisation
 from c2l_models.provenance import damaged, read_provenance
 from c2l_models.weights import Weights, resolve, stored_tensors
 
+from . import checkpoint
 from .batches import training_rows
 from .evaluation import floors
 from .export import load_run_backbone
@@ -51,8 +52,8 @@ class Start:
         size: side of the input that it was made for, or that was asked for.
         mean, std: of intensities in [0, 1].
         about: for reports, as JSON knows it.
-        seen: the patients that it was pretrained on, as a store names them ("chestxray14:00001336"), where known.
-            A release tells of public data sets only.
+        seen: the patients that it was pretrained on, as a store names them ("chestxray14:00001336"); None where it was
+            pretrained on radiographs and nothing tells on whose. A release tells of public data sets only.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Start:
     mean: float
     std: float
     about: dict[str, Any]
-    seen: frozenset[str]
+    seen: frozenset[str] | None
 
 
 def load_start(
@@ -118,15 +119,15 @@ def _weights(weights: Weights, size: int | None, device: str | torch.device) -> 
     return Start(weights.name, weights.architecture, network, side, mean, std, about, _published(weights))
 
 
-def _published(weights: Weights) -> frozenset[str]:
-    """The patients that a weight file's provenance lists; none where it has none."""
+def _published(weights: Weights) -> frozenset[str] | None:
+    """The patients that a weight file's provenance lists; None where there is none of it."""
     with suppress(WeightsNotFound):
         patients = read_provenance(weights, "patients")
         try:
             return frozenset(patient for ids in patients.values() for patient in ids)
         except (TypeError, AttributeError):
             raise damaged(weights, "lists of patients") from None
-    return frozenset()
+    return None
 
 
 def _run(folder: Path, store: ImageStore | None, size: int | None, device: str | torch.device) -> Start:
@@ -140,9 +141,10 @@ def _run(folder: Path, store: ImageStore | None, size: int | None, device: str |
     about = {
         "architecture": recipe.architecture,
         "recipe": recipe.name,
+        "checkpoint": checkpoint.newest(folder),
         "trained_on_store": run["store_sha256"],
     }
-    seen = frozenset(store.patients[training_rows(recipe, store)].tolist()) if store else frozenset()
+    seen = frozenset(store.patients[training_rows(recipe, store)].tolist()) if store else None
     side = size or recipe.size
     return Start(folder.name, recipe.architecture, network.to(device), side, recipe.mean, recipe.std, about, seen)
 

@@ -140,7 +140,7 @@ def _begin(out: Path, description: dict[str, Any]) -> None:
 def _facts(start: Start, films: Films, settings: Settings) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "start": start.about,
-        "patients that the start is known to have seen": len(start.seen),
+        "patients that the start is known to have seen": None if start.seen is None else len(start.seen),
         "settings": asdict(settings),
         "steps": settings.total_steps(len(films.of(TRAINING))),
     }

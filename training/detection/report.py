@@ -36,7 +36,10 @@ def _markdown(result: Result) -> str:
     lines += ["", *(_part(name, facts[name]) for name in (TRAINING, EVALUATION))]
     lines += [f"- {text}: {count}" for text, count in facts["not as they were"].items() if count]
     known = facts["patients that the start is known to have seen"]
-    lines += [f"- the start is known to have seen {known:,} patients, none of them in the evaluation part"]
+    if known is None:
+        lines += ["- nothing tells which patients the start has seen"]
+    else:
+        lines += [f"- the start is known to have seen {known:,} patients, none of them in the evaluation part"]
     lines += [f"- {facts['steps']:,} steps of {facts['settings']['batch_size']} films, seed {result.seed}"]
     lines += [f"- {facts['seconds']:,.0f} s on {facts['device']}, {facts['seconds a step']:.3g} s a step"]
     return "\n".join(lines) + "\n"

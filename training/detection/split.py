@@ -53,6 +53,15 @@ def patients_of(sources: Iterable[Path]) -> frozenset[str]:
 def check_unseen(start: Start, patients: NDArray[np.str_]) -> None:
     """Raise DatasetError if a start was pretrained on a patient of the evaluation part, or if that cannot be told."""
     advice = "keep them out of the evaluation part, for all starts that are compared: --avoid STORE_OR_LIST"
+    if start.seen is None:
+        told = start.about.get("trained_on", [])
+        if not told or any(NIH.rstrip(":") in line for line in told):
+            raise DatasetError(
+                f"{start.name} may have been pretrained on patients of ChestX-ray14, of whom RSNA's films are, and "
+                "nothing tells on which; give the run folder or the release in place of a bare file, or put its "
+                "provenance beside it"
+            )
+        return
     if shared := start.seen.intersection(patients.tolist()):
         raise DatasetError(
             f"{start.name} was pretrained on {len(shared)} of the evaluation part's patients: {named(shared)}; {advice}"

@@ -162,6 +162,6 @@ CHUNK = 4_000_000
 def _check_same_sample(runs: Sequence[Figures]) -> None:
     if len({run.sample for run in runs}) != 1:
         raise C2LError(
-            "figures that cannot be compared resample by resample; wanted them measured on the same labels and "
-            "patients, in the same order, with the same seed and number of resamples"
+            "figures that cannot be compared resample by resample; wanted them on the same labels (of which the same "
+            "were learnt) and patients, in the same order, with the same seed and number of resamples"
         )

@@ -56,7 +56,7 @@ def draw_label_efficiency(
     axes.set_xticks([100 * share for share in shares], [f"{100 * share:g} %" for share in shares])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("share of the training labels")
-    axes.set_ylabel(f"{figure}; 95 % interval over patients")
+    axes.set_ylabel(f"{figure}\n95 % interval over patients")
     axes.set_title(title, loc="left", fontsize=10)
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)

@@ -18,7 +18,7 @@ from .predictions import Predictions, measure
 from .report import Column, Report
 from .result import Result
 from .roc import draw_roc
-from .tasks import Task, load_task
+from .tasks import Task, check_unseen, load_task, seen_of
 
 __all__ = ["Report", "probe"]
 
@@ -50,8 +50,8 @@ def probe(
             nothing is written.
         size: input side in pixels; by default the weights' own.
         floors: show what pixels and random networks of the architecture reach.
-        seed: of the tuning split, of the bootstrap, and of a random target.
-        bootstrap: number of resamples.
+        seed: of the tuning split, and of a random target.
+        bootstrap: number of resamples, the same ones whatever the seed.
         classifier: "linear", tuned on held-out training patients, or "knn", 20 neighbours by cosine.
 
     Raises:
@@ -65,6 +65,7 @@ def probe(
             f"the store's images of {task.dataset} have no label that is 0, 1 or unknown throughout; wanted one, such "
             "as a column of 0 and 1 in the labels.csv of a folder"
         )
+    check_unseen(store, train, test)
     chosen = load_start(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
     known, asked = (
         extract_features(chosen.network, store, rows, chosen.size, chosen.mean, chosen.std, device)
@@ -76,7 +77,7 @@ def probe(
         return Predictions(task.name, names, scores, labels[test], store.patients[test], answers.yes)
 
     def figures(scores: np.ndarray) -> Figures:
-        return measure(predictions(scores), task, bootstrap, seed)
+        return measure(predictions(scores), task, bootstrap)
 
     columns = [Column(chosen.name, figures(answers.scores))]
     for spec in floor.floor_specs(chosen.architecture) if floors else ():
@@ -99,6 +100,7 @@ def probe(
         "train_patients": len(set(store.patients[train])),
         "test_images": len(test),
         "test_patients": len(set(store.patients[test])),
+        "test_patients_seen_in_pretraining": seen_of(chosen.seen, store.patients[test]),
         "seed": seed,
         "bootstrap": bootstrap,
         **answers.facts,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from c2l_models.errors import DatasetError
+from c2l_models.errors import DatasetError, RunError
 
 from ..datasets import label_names
 from ..image_store import ImageStore
@@ -103,6 +103,20 @@ class Task:
                 f"holds none: prepare it with `c2l prepare --source {self.dataset}=DIR …`"
             )
         return rows
+
+
+def check_unseen(store: ImageStore, trained: NDArray[np.int64], tested: NDArray[np.int64]) -> None:
+    """Raise RunError where a patient's images are on both sides: such a figure means nothing."""
+    if both := sorted(set(store.patients[trained]) & set(store.patients[tested])):
+        raise RunError(
+            f"{len(both)} patients are trained on and tested on ({both[0]}, …); wanted lists that share no patient: "
+            "mend the splits where the store is made from"
+        )
+
+
+def seen_of(seen: frozenset[str] | None, patients: NDArray[np.str_]) -> int | None:
+    """How many of some patients a start has seen in pretraining; None where nothing tells."""
+    return None if seen is None else len(seen & set(patients.tolist()))
 
 
 def load_task(name: str) -> Task:

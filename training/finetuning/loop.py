@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from c2l_models.errors import RunError, RunInterrupted
+from c2l_models.errors import C2LError, RunError, RunInterrupted
 
 from .. import checkpoint
 from ..augment import apply, draw_view
@@ -22,7 +22,7 @@ from ..evaluation.metrics import auroc
 from ..evaluation.predictions import Predictions, measure
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
-from ..evaluation.tasks import Task, load_task
+from ..evaluation.tasks import Task, check_unseen, load_task, seen_of
 from ..image_store import ImageStore
 from ..interruption import StopRequest, stop_requests
 from ..log import progress_line
@@ -32,7 +32,7 @@ from .network import masked_bce
 from .report import report_of
 from .run import Run
 from .settings import Settings
-from .split import both_answers, check_unseen, split_task
+from .split import both_answers, split_task
 
 
 def finetune(
@@ -70,6 +70,8 @@ def finetune(
     """
     task = replace(load_task(task) if isinstance(task, str) else task, uncertain=settings.uncertain)
     other = Result.read(versus) if versus else None
+    if other and other.task != task.name:
+        raise C2LError(f"{versus} is a run on {other.task}, this one is on {task.name}; wanted two runs on one task")
     place, labels = pick_device(device), task.labels(store)
     parts = split_task(task, store, settings)
     calibrate_on = parts.fit if settings.frozen else None
@@ -82,10 +84,10 @@ def finetune(
         run = Run(chosen, parts, labels.shape[1], settings, out, place)
         fit(run, images, labels, resume, progress)
         result = evaluate(run, chosen, images, task, labels)
+    result.write(out)  # before the report, which another run in the way may refuse: the test list is looked at once
     predictions = Predictions.load(out)
     report_of(result, predictions, task, other).write(out)
     draw_roc(predictions, out / "roc.png")
-    result.write(out)
     folder.tidy(out)
     return result
 
@@ -163,14 +165,13 @@ def evaluate(run: Run, start: Start, store: ImageStore, task: Task, labels: NDAr
     targets = labels[parts.test].astype(np.float64)
     predictions = Predictions(task.name, names, scores, targets, patients[parts.test])
     predictions.save(run.folder)
-    figures = measure(predictions, task, settings.bootstrap, settings.seed)
-    tested = set(patients[parts.test].tolist())
+    figures = measure(predictions, task, settings.bootstrap)
     facts = _what(start, store, task, settings, run.device) | {
         "size": settings.size,
         "bootstrap": settings.bootstrap,
         **{f"{name}_images": len(rows) for name, rows in vars(parts).items()},
         **{f"{name}_patients": len(set(patients[rows])) for name, rows in vars(parts).items()},
-        "test_patients_seen_in_pretraining": len(tested & start.seen),
+        "test_patients_seen_in_pretraining": seen_of(start.seen, patients[parts.test]),
         "epoch": run.best_step // run.steps_per_epoch,
         "tuning_auroc": round(run.best, 4),
         "seconds_per_epoch": round(float(np.median([line["seconds"] for line in run.lines])), 2),

@@ -45,7 +45,9 @@ def _notes(result: Result) -> str:
             f" The store's images are {facts['store_size']} pixels, enlarged to {facts['size']}: the input holds no "
             "more detail than the store."
         )
-    if seen := facts["test_patients_seen_in_pretraining"]:
+    if (seen := facts["test_patients_seen_in_pretraining"]) is None:
+        notes += " Nothing tells which patients the start was pretrained on: test patients may be among them."
+    elif seen:
         notes += (
             f" {seen} of the test patients were among those that the start was pretrained on, without labels: these "
             "are not figures of patients never seen."

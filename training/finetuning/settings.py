@@ -38,11 +38,11 @@ class Settings:
     uncertain: Literal["zeros", "ones", "ignore"] = "ignore"
     """What a label that was read as uncertain is trained as, where a data set has such (CheXpert)."""
     seed: int = 0
-    """Of the new head, a random start, the order, the augmentation, both splits by patients, and the bootstrap."""
+    """Of the new head, a random start, the order, the augmentation, and both splits by patients."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast of the network in training; loss, parameters and all that is measured stay float32."""
     bootstrap: int = 1000
-    """Resamples of the test patients."""
+    """Resamples of the test patients, the same ones whatever the seed: runs of several seeds can be paired."""
     augment: Augment = field(
         default_factory=lambda: Augment(
             crop_scale=(0.6, 1.0),

@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from c2l_models.errors import DatasetError, RunError
+from c2l_models.errors import DatasetError
 
-from ..evaluation.tasks import Task
+from ..evaluation.tasks import Task, check_unseen
 from ..image_store import ImageStore, split_patients
 from .settings import Settings
 
@@ -54,15 +54,6 @@ def share_of(
 
 
 _USES = ("labels", "held out")
-
-
-def check_unseen(store: ImageStore, trained: Rows, tested: Rows) -> None:
-    """Raise RunError where a patient's images are on both sides: such a figure means nothing."""
-    if both := sorted(set(store.patients[trained]) & set(store.patients[tested])):
-        raise RunError(
-            f"{len(both)} patients are trained on and tested on ({both[0]}, …); wanted lists that share no patient: "
-            "mend the splits where the store is made from"
-        )
 
 
 def both_answers(labels: NDArray[np.float32]) -> NDArray[np.bool_]:

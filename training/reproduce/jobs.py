@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from c2l_models.hub import write_atomically
 
 from ..batches import training_rows
-from ..evaluation.predictions import Predictions, measure
 from ..evaluation.result import Result
 from ..evaluation.tasks import Task, load_task
 from ..image_store import ImageStore, split_patients
@@ -47,10 +46,6 @@ class Jobs(Protocol):
         """Measure a start; what it writes into `out` ends with result.json. A stopped one goes on."""
         ...
 
-    def read(self, measured: Measurement, out: Path) -> Result:
-        """The result of a finished measurement, its figures on resamples that all seeds and rows share."""
-        ...
-
 
 @dataclass(frozen=True)
 class RealJobs:
@@ -83,24 +78,14 @@ class RealJobs:
         """See `Jobs`."""
         spec, settings = spec_of(start, pretrained), scale.settings(measured) | {"seed": seed}
         if measured.kind == "detect":
-            self._detect(spec, settings, scale, stores, out)
-            return self.read(measured, out)
+            return self._detect(spec, settings, scale, stores, out)
         store = stores.get({load_task(measured.task).dataset}, pretrained.store_sha256 if pretrained else "")
-        if measured.kind == "finetune":
-            self._finetune(spec, store, measured, settings, out)
-        else:
-            self._probe(spec, store, measured, settings, out)
-        return self.read(measured, out)
+        work = self._finetune if measured.kind == "finetune" else self._probe
+        return work(spec, store, measured, settings, out)
 
-    def read(self, measured: Measurement, out: Path) -> Result:
-        """See `Jobs`. A measurement draws its resamples by its own seed, a detector's by none: they become seed 0's."""
-        result = Result.read(out)
-        if measured.kind == "detect" or result.seed == 0:
-            return result
-        figures = measure(Predictions.load(out), load_task(measured.task), len(result.figures.resamples), seed=0)
-        return replace(result, figures=figures)
-
-    def _probe(self, spec: str, store: ImageStore, measured: Measurement, settings: dict[str, Any], out: Path) -> None:
+    def _probe(
+        self, spec: str, store: ImageStore, measured: Measurement, settings: dict[str, Any], out: Path
+    ) -> Result:
         """Without floors: the table has a random network among its rows."""
         from ..distributed import pick_device
         from ..evaluation.probe import probe
@@ -108,23 +93,24 @@ class RealJobs:
         settings |= {"device": pick_device(self.device).type, "progress": self.progress, "floors": False}
         task = part_of(measured.task, settings.pop("fraction", 0.0), FEW)
         probe(spec, store, task, out, classifier="knn" if measured.kind == "knn" else "linear", **settings)
+        return Result.read(out)
 
     def _finetune(
         self, spec: str, store: ImageStore, measured: Measurement, settings: dict[str, Any], out: Path
-    ) -> None:
+    ) -> Result:
         from ..finetuning.loop import finetune
         from ..finetuning.settings import Settings
 
         task = part_of(measured.task, measured.held_out, HELD_OUT)
-        finetune(spec, store, task, out, Settings(**settings), self.device, resume=True, progress=self.progress)
+        return finetune(spec, store, task, out, Settings(**settings), self.device, resume=True, progress=self.progress)
 
-    def _detect(self, spec: str, settings: dict[str, Any], scale: Scale, stores: Stores, out: Path) -> None:
+    def _detect(self, spec: str, settings: dict[str, Any], scale: Scale, stores: Stores, out: Path) -> Result:
         """The decoded films are a store beside the others; the evaluation part is one for all rows."""
         from ..detection.detect import detect
         from ..detection.settings import Settings
 
         own, data = Settings(**settings), stores.raw("rsna")["rsna"]
-        detect(
+        return detect(
             spec,
             data,
             out,

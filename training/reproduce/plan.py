@@ -40,18 +40,21 @@ class Measurement:
         fraction: of the task's training patients that are learnt from.
         held_out: learn only from this share of them, those whom a recipe with this `hold_out` does not pretrain on
             (sections 3.1 and 5: 16k of 86k images); 0: from all.
+        uncertain: what a fine-tuning trains uncertain findings as.
     """
 
     kind: Kind
     task: str
     fraction: float = 1.0
     held_out: float = 0.0
+    uncertain: str = "ignore"
 
     @property
     def folder(self) -> str:
         """Its runs' folder below OUT."""
         part = f"-{self.fraction:g}" if self.kind == "finetune" else ""
-        return f"{self.kind}/{self.task}{part}" + "-held-out" * bool(self.held_out)
+        unsure = f"-{self.uncertain}" * (self.uncertain != "ignore")
+        return f"{self.kind}/{self.task}{part}{unsure}" + "-held-out" * bool(self.held_out)
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Scale:
         if measured.kind != "finetune":
             return dict(self.features)
         few = self.few_labels.get(f"{measured.fraction:g}", {})
-        return {"fraction": measured.fraction} | merged(self.finetune, few)
+        return {"fraction": measured.fraction, "uncertain": measured.uncertain} | merged(self.finetune, few)
 
 
 def table_names() -> list[str]:
@@ -140,8 +143,10 @@ def table_names() -> list[str]:
 def load_table(name: str) -> TablePlan:
     """A table by its name. Raises C2LError for an unknown one."""
     plan = _plans()["tables"][pick(name, table_names(), "table")]
+    if like := plan.get("like"):
+        plan = _plans()["tables"][like] | plan
     rows = tuple((load_start_plan(start), row) for start, row in plan["rows"].items())
-    if paper := paper_tables().get(name):
+    if paper := paper_tables().get(plan.get("like", name)):
         names, measured = _plans()["printed"], Measurement(**plan["measured"])
         shown = plan.get("columns", paper.columns)
         columns = tuple(Column(column, names.get(column, column), measured, column) for column in shown)

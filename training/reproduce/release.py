@@ -1,6 +1,5 @@
 """`c2l reproduce release NAME`: a release's own figures once more, from raw folders, and whether they come back."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from rich.console import Console
 
 from c2l_models.errors import C2LError
 from c2l_models.hub import write_atomically
+from c2l_models.provenance import damaged, read_provenance
 from c2l_models.weights import Weights, get_weights
 
 from ..evaluation.figures import Estimate, Figures
@@ -70,6 +70,8 @@ def reproduce_release(
     """
     weights = get_weights(name)
     provenance = read_provenance(weights)
+    if missing := [key for key in ("recipe", "store_size") if key not in provenance]:
+        raise damaged(weights, f"a table with {' and '.join(missing)}")
     stores = Stores(out / "stores", find_data(data), provenance["store_size"], workers)
     work, console = jobs or RealJobs(device), Console(stderr=True)
     start = StartPlan(weights.name, weights.architecture, weights=weights.name)
@@ -83,17 +85,6 @@ def reproduce_release(
     checks = [check(key, metric, figures) for key, metric in weights.metrics.items()]
     write_atomically(_made(out / "tables") / f"{start.name}.md", markdown(start.name, weights, checks, train).encode())
     return checks
-
-
-def read_provenance(weights: Weights) -> dict[str, Any]:
-    """What lies beside a release's weights. Raises C2LError where it is missing or has no recipe and store."""
-    file = weights.path().with_suffix(".json")
-    try:
-        provenance: dict[str, Any] = json.loads(file.read_text())
-        from_dict(provenance["recipe"]), provenance["store_size"]
-    except (OSError, ValueError, KeyError) as error:
-        raise C2LError(f"{file}: {type(error).__name__}: {error}; wanted the provenance of {weights.name}") from error
-    return provenance
 
 
 def retrain(weights: Weights, provenance: Mapping[str, Any], stores: Stores, out: Path, jobs: Jobs) -> StartPlan:

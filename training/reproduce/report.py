@@ -144,11 +144,11 @@ def _rows(book: Book) -> str:
         ]
         stores = {run.store_sha256} if run else set()
         stores |= {known["store_sha256"] for known in of.values() if known.get("store_sha256")}
-        why = [
-            f"{column.measured.folder}: {reason}"
-            for column in book.plan.columns
-            if (reason := found(book, start, column).why)
-        ]
+        missing: dict[str, list[str]] = {}  # what lacks for the same reason
+        for column in book.plan.columns:
+            if reason := found(book, start, column).why:
+                missing.setdefault(reason, []).append(column.measured.folder)
+        why = [f"{', '.join(dict.fromkeys(folders))}: {reason}" for reason, folders in missing.items()]
         lines.append(
             [
                 start.name,
@@ -156,7 +156,7 @@ def _rows(book: Book) -> str:
                 "; ".join(dict.fromkeys(tested)) or "–",
                 ", ".join(sorted(sha256[:12] for sha256 in stores)) or "–",
                 _duration(seconds(book, start)),
-                "; ".join(dict.fromkeys(why)) or "–",
+                "; ".join(why) or "–",
             ]
         )
     return _table(header, lines)

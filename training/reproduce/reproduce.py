@@ -12,8 +12,6 @@ from .plan import load_scale, load_table
 from .report import write_tables
 from .run import Book, Engine
 
-SMOKE = "smoke"
-
 
 def reproduce_table(
     name: str,
@@ -32,8 +30,8 @@ def reproduce_table(
     Args:
         name: "table1" to "table5", or "open".
         data: "NAME=DIR", or folders that hold data sets under their usual names.
-        out: gets stores/, pretrain/, probe/, knn/, finetune/, detect/ and tables/; a smoke run's, but for the stores,
-            lie in smoke/.
+        out: gets stores/, and in a folder for the scale, `open`, `paper` or their `-smoke`: pretrain/, probe/, knn/,
+            finetune/, detect/ and tables/.
         scale: "paper" or "open"; None: the paper's for the paper's tables.
         smoke: a few steps of everything: shows that all of it runs.
         seeds: of pretraining and measurement; figures are means over them.
@@ -49,7 +47,7 @@ def reproduce_table(
     plan = load_table(name)
     plan = plan.only(only) if only else plan
     size = load_scale(scale or ("paper" if plan.paper else "open"), smoke)
-    folder = out / SMOKE if smoke else out
+    folder = out / (size.name + "-smoke" * smoke)
     stores = Stores(out / "stores", find_data(data), size.store_size, workers)
     engine = Engine(folder, size, stores, jobs or RealJobs(device), Console(stderr=True))
     tables = folder / "tables"

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from c2l_models.errors import C2LError, RunError, RunInterrupted
 
+from .. import checkpoint
 from ..evaluation.result import Result
 from ..evaluation.tasks import load_task
 from ..starts import StartNotAvailable
@@ -144,8 +145,10 @@ class Engine:
         out = self.out / measured.folder / f"{start.name}-seed{seed}"
         if not Result.is_done(out):
             return self.jobs.measure(start, measured, seed, pretrained, self.scale, self.stores, out)
-        result = self.jobs.read(measured, out)
+        result = Result.read(out)
         check_result(result, start, measured, seed, self.scale, out)
+        if pretrained:
+            check_weights(result, pretrained, out)
         return result
 
     def pretrained(self, start: StartPlan, seed: int) -> Pretrained:
@@ -174,6 +177,16 @@ def need(measured: Measurement, stores: Stores) -> None:
         stores.raw(measured.task)
     else:
         stores.need({load_task(measured.task).dataset})
+
+
+def check_weights(result: Result, pretrained: Pretrained, out: Path) -> None:
+    """Raise RunError unless a result that was found was measured on the pretraining that is there now."""
+    tables = [table for key in ("about", "start") if isinstance(table := result.facts.get(key), dict)]
+    had = next((table["checkpoint"] for table in (result.facts, *tables) if "checkpoint" in table), None)
+    if had != (now := checkpoint.newest(pretrained.folder)):
+        raise RunError(
+            f"{out} was measured on checkpoint {had} of {pretrained.folder}, whose newest is {now}; move {out} away"
+        )
 
 
 def check_result(result: Result, start: StartPlan, measured: Measurement, seed: int, scale: Scale, out: Path) -> None:

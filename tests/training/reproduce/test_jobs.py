@@ -8,9 +8,6 @@ import pytest
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.batches import training_rows
-from c2l_models.training.evaluation.figures import average
-from c2l_models.training.evaluation.predictions import Predictions, measure
-from c2l_models.training.evaluation.result import Result
 from c2l_models.training.evaluation.tasks import load_task
 from c2l_models.training.finetuning import loop
 from c2l_models.training.finetuning.settings import Settings
@@ -46,7 +43,6 @@ def handed_on(monkeypatch):
     """What `finetune` was called with."""
     calls = []
     monkeypatch.setattr(loop, "finetune", lambda *given, **options: calls.append((given, options)))
-    monkeypatch.setattr(RealJobs, "read", lambda self, measured, out: None)
     return calls
 
 
@@ -121,25 +117,6 @@ def test_without_pretraining_data_nobody_is_to_be_avoided(tmp_path):
             raise DataMissing("none")
 
     assert avoided(load_scale("open"), Stores(), tmp_path) == []
-
-
-def test_seeds_come_to_stand_on_one_sample(tmp_path):
-    """Runs draw resamples by their own seed; read by the job, they can be averaged."""
-    task, rng = load_task("chestxray14"), np.random.default_rng(0)
-    targets, patients = rng.integers(0, 2, (60, 1)).astype(float), np.repeat([f"p{n}" for n in range(30)], 2)
-    for seed in (0, 1):
-        out = tmp_path / str(seed)
-        out.mkdir()
-        predictions = Predictions(task.name, ("Mass",), rng.normal(size=(60, 1)) + targets, targets, patients)
-        predictions.save(out)
-        own = measure(predictions, task, 50, seed)
-        Result("finetune", "x", "resnet18", task.name, seed, own, {}).write(out)
-    measured = Measurement("finetune", task.name)
-    zero, one = (RealJobs().read(measured, tmp_path / str(seed)) for seed in (0, 1))
-    assert zero.figures.sample == one.figures.sample
-    both = average([zero.figures, one.figures])
-    assert both["Mass"].value == pytest.approx((zero.figures["Mass"].value + one.figures["Mass"].value) / 2)
-    assert one.figures["Mass"].value == Result.read(tmp_path / "1").figures["Mass"].value
 
 
 def test_settings_of_every_scale_are_settings():

@@ -137,7 +137,10 @@ def test_every_row_has_a_recipe_at_every_scale(table, scale, smoke):
 
 
 def test_settings_of_measurements():
-    assert PAPER.settings(Measurement("finetune", "chestxray14")) == {"fraction": 1.0}  # and the defaults, the paper's
+    assert PAPER.settings(Measurement("finetune", "chestxray14")) == {
+        "fraction": 1.0,
+        "uncertain": "ignore",
+    }  # and the defaults, the paper's
     few, all_labels = (OPEN.settings(Measurement("finetune", "chestxray14", fraction)) for fraction in (0.01, 1.0))
     assert few["size"] == all_labels["size"] == 64
     assert few["epochs"] > all_labels["epochs"]

@@ -128,6 +128,16 @@ def test_a_result_of_other_settings_is_not_taken_for_this_scales(reproduce, tmp_
     assert "lr:" not in why
 
 
+def test_a_result_of_another_pretraining_is_not_taken_for_this_ones(reproduce, tmp_path):
+    reproduce("table3", only=("resnet18-c2l",))
+    folder = tmp_path / "out/finetune/chestxray14-1/resnet18-c2l-seed0"
+    found = Result.read(folder)
+    older = found.facts | {"about": {"checkpoint": "step-000000010-0123456789ab.pt"}}
+    replace(found, facts=older).write(folder)
+    why = whys(reproduce("table3", only=("resnet18-c2l",)))["resnet18-c2l"]
+    assert "was measured on checkpoint step-000000010-0123456789ab.pt" in why
+
+
 def test_a_damaged_result_fails_its_row_alone(reproduce, tmp_path):
     reproduce("table5")
     (tmp_path / "out/detect/rsna/resnet18-c2l-seed0/figures.npz").write_bytes(b"torn")
