@@ -99,8 +99,8 @@ def variant(recipe):
 def start(folder, recipe, store, processes, **environment):
     """A job under torchrun, or one plain process; gives the finished process and each rank's dump.
 
-    Once in some tens of jobs a thread of torch's own aborts a process while it ends, its work done: a job that was begun
-    here, and was ended so, is begun once more.
+    Once in some tens of jobs a thread of torch's own aborts a process while it ends, its work done: a job that was
+    begun here, and was ended so, is begun once more.
     """
     fresh = not folder.exists()
     torchrun = ["--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
