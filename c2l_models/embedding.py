@@ -1,7 +1,8 @@
-"""Radiograph files -> a feature matrix: threads read while the network computes."""
+"""Radiograph files -> a feature matrix: threads read, while a GPU computes or in turn with a CPU."""
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 METADATA_KEY = "c2l"
 """Of the Parquet files' metadata."""
 
-READERS = min(8, os.cpu_count() or 1)
+READERS = min(16, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def embed(
     kept: list[Path] = []
     errors: dict[Path, str] = {}
     with evaluating(network), torch.inference_mode(), _bar(len(files), progress) as advance:
-        for batch in _read(files, transform, batch_size):
+        for batch in _read(files, transform, batch_size, ahead=where.type != "cpu"):
             errors |= {path: tensor for path, tensor in batch if isinstance(tensor, str)}
             good = [(path, tensor) for path, tensor in batch if not isinstance(tensor, str)]
             if good:
@@ -177,28 +178,27 @@ def _device(network: "nn.Module", device: "str | torch.device | None", given: bo
 
 
 def _read(
-    files: list[Path], transform: "Callable[[Any], Tensor]", batch_size: int
+    files: list[Path], transform: "Callable[[Any], Tensor]", batch_size: int, ahead: bool
 ) -> "Iterator[list[tuple[Path, Tensor | str]]]":
-    """Batches of (file, its tensor or why there is none); the next is being read while one is used."""
+    """Batches of (file, its tensor or why there is none); `ahead`: the next is being read while one is used.
 
-    def read(path: Path) -> "Tensor | str":
+    On a CPU that would not pay: readers and network would take each other's cores.
+    """
+
+    def read(path: Path) -> "tuple[Path, Tensor | str]":
         try:
-            return transform(path)
+            return path, transform(path)
         except RadiographError as error:
-            return str(error).removeprefix(f"{path}: ")
-
-    def collect(batch: "list[tuple[Path, Future[Tensor | str]]]") -> "list[tuple[Path, Tensor | str]]":
-        return [(path, future.result()) for path, future in batch]
+            return path, str(error).removeprefix(f"{path}: ")
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="c2l-read") as pool:
-        waiting: list[tuple[Path, Future[Tensor | str]]] = []
-        for chunk in (files[i : i + batch_size] for i in range(0, len(files), batch_size)):
-            following = [(path, pool.submit(read, path)) for path in chunk]
-            if waiting:
-                yield collect(waiting)
-            waiting = following
-        if waiting:
-            yield collect(waiting)
+        waiting: deque[list[Future[tuple[Path, Tensor | str]]]] = deque()
+        for start in range(0, len(files), batch_size):
+            waiting.append([pool.submit(read, path) for path in files[start : start + batch_size]])
+            if len(waiting) > ahead:
+                yield [future.result() for future in waiting.popleft()]
+        for batch in waiting:
+            yield [future.result() for future in batch]
 
 
 def _features(network: Any, inputs: "Tensor") -> np.ndarray:

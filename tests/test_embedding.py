@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from c2l_models import embedding
 from c2l_models.embedding import Embeddings, embed
 from c2l_models.errors import C2LError, RadiographError, WeightsNotFound
 
@@ -176,6 +177,27 @@ def test_a_file_is_read_once(films: list[Path], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(hub, "read_verified", count)
     embed(films[:1], path)
     assert reads == [path]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_at_most_one_batch_is_read_before_it_is_asked_for(ahead: bool) -> None:
+    files = [Path(f"{number}.png") for number in range(10)]
+    read: list[Path] = []
+
+    def transform(path: Path) -> torch.Tensor:
+        read.append(path)
+        if path.stem == "5":
+            raise RadiographError(f"{path}: broken")
+        return torch.tensor([float(path.stem)])
+
+    batches = embedding._read(files, transform, 4, ahead)
+    first = next(batches)
+    assert first == [(path, torch.tensor([float(path.stem)])) for path in files[:4]]
+    assert set(read) <= set(files[: 8 if ahead else 4])
+    rest = [pair for batch in batches for pair in batch]
+    assert [path for path, _ in rest] == files[4:]
+    assert dict(rest)[files[5]] == "broken"
+    assert sorted(read) == sorted(files)  # each once
 
 
 def test_saved_and_loaded(films: list[Path], tmp_path: Path) -> None:
