@@ -134,12 +134,12 @@ def detect(arguments: list[str]) -> None:
 
 
 def reproduce(
-    what: Annotated[Positional[str], arg(help="table1 to table5, open (this project's comparison), or release")],
+    what: Annotated[Positional[str], arg(help="table1 to table5, open or search (this project's own), or release")],
     release: Annotated[Positional[str], arg(help="the release's name")] = "",
     *,
     data: UseAppendAction[tuple[str, ...]],
     out: Path,
-    scale: Literal["paper", "open"] | None = None,
+    scale: Literal["paper", "open", "search"] | None = None,
     smoke: bool = False,
     seeds: tuple[int, ...] = (0,),
     only: tuple[str, ...] = (),
@@ -152,7 +152,8 @@ def reproduce(
     Args:
         data: NAME=DIR, or a folder that holds data sets under their usual names; repeat it.
         out: folder of stores, runs and tables.
-        scale: paper, as printed, or open, for the open data sets on a CPU; by default the paper's for its tables.
+        scale: paper, as printed; open, for the open data sets on a CPU; search, for its short runs; by default the
+            table's own.
         smoke: a few steps of every row: shows that all of it runs.
         seeds: of pretraining and measurement; figures are means over them.
         only: rows by name; by default all.

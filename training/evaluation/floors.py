@@ -158,7 +158,7 @@ def _key(spec: FloorSpec, store: ImageStore, task: Task, size: int, seed: int, c
         "size": size if spec.architecture else store.size,
         "seed": seed,
         "classifier": classifier,
-        "probe": (linear.C_GRID, linear.HELD_OUT, linear.TOLERANCE, linear.MAX_ITERATIONS),
+        "probe": (linear.C_GRID, linear.HELD_OUT, linear.STREAM, linear.TOLERANCE, linear.MAX_ITERATIONS),
         "floor": (PIXELS, CALIBRATION_IMAGES, MEAN, STD, VERSION),
     }
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()

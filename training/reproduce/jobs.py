@@ -92,6 +92,8 @@ class RealJobs:
 
         settings |= {"device": pick_device(self.device).type, "progress": self.progress, "floors": False}
         task = part_of(measured.task, settings.pop("fraction", 0.0), FEW)
+        if measured.held_out_for == "judging":
+            task = judged(measured.task, measured.held_out)
         probe(spec, store, task, out, classifier="knn" if measured.kind == "knn" else "linear", **settings)
         return Result.read(out)
 
@@ -144,10 +146,33 @@ class PartOf(Task):
         return rows[split_patients(store.patients[rows], self.share, self.seed)]
 
 
+@dataclass(frozen=True)
+class Judged(Task):
+    """A task that is asked about a share of its own training patients and learnt on the others; no test row is read."""
+
+    share: float = 0.0
+    seed: int = 0
+
+    def train_rows(self, store: ImageStore) -> NDArray[np.int64]:
+        """The task's training rows of the other patients."""
+        rows = super().train_rows(store)
+        return rows[~split_patients(store.patients[rows], self.share, self.seed)]
+
+    def test_rows(self, store: ImageStore) -> NDArray[np.int64]:
+        """The task's training rows of these patients, drawn by the hash of seed and id."""
+        rows = super().train_rows(store)
+        return rows[split_patients(store.patients[rows], self.share, self.seed)]
+
+
 def part_of(name: str, share: float, seed: int) -> Task:
     """A task, on a share of its training patients; 0: on all. Raises DatasetError for an unknown one."""
     task = load_task(name)
     return PartOf(**vars(task), share=share, seed=seed) if share else task
+
+
+def judged(name: str, share: float) -> Task:
+    """A task, asked about those of its training patients whom a recipe with this `hold_out` leaves out."""
+    return Judged(**vars(load_task(name)), share=share, seed=HELD_OUT)
 
 
 def avoided(scale: Scale, stores: Stores, folder: Path) -> list[Path]:

@@ -21,7 +21,10 @@ Kind = Literal["probe", "knn", "finetune", "detect"]
 
 @dataclass(frozen=True)
 class StartPlan:
-    """What a row starts from: a pretraining by a recipe, or weights that are there, as `load_start` names them."""
+    """What a row starts from: a pretraining by a recipe, or weights that are there, as `load_start` names them.
+
+    `changes` are laid over the recipe before the scale is: what a search tries.
+    """
 
     name: str
     architecture: str = ""
@@ -29,6 +32,7 @@ class StartPlan:
     weights: str = ""
     folder: str = ""
     times: int = 1
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,10 @@ class Measurement:
     Attributes:
         kind, task: of the downstream run.
         fraction: of the task's training patients that are learnt from.
-        held_out: learn only from this share of them, those whom a recipe with this `hold_out` does not pretrain on
-            (sections 3.1 and 5: 16k of 86k images); 0: from all.
+        held_out: share of them whom a recipe with this `hold_out` does not pretrain on; 0: nobody.
+        held_out_for: "learning": a downstream run learns from those alone (sections 3.1 and 5: 16k of 86k images);
+            "judging": it learns from the others and is asked about those, so that a choice by its figure has not seen
+            the test patients.
         uncertain: what a fine-tuning trains uncertain findings as.
     """
 
@@ -47,6 +53,7 @@ class Measurement:
     task: str
     fraction: float = 1.0
     held_out: float = 0.0
+    held_out_for: Literal["learning", "judging"] = "learning"
     uncertain: str = "ignore"
 
     @property
@@ -54,7 +61,8 @@ class Measurement:
         """Its runs' folder below OUT."""
         part = f"-{self.fraction:g}" if self.kind == "finetune" else ""
         unsure = f"-{self.uncertain}" * (self.uncertain != "ignore")
-        return f"{self.kind}/{self.task}{part}{unsure}" + "-held-out" * bool(self.held_out)
+        held_out = {"learning": "-held-out", "judging": "-judged"}[self.held_out_for] * bool(self.held_out)
+        return f"{self.kind}/{self.task}{part}{unsure}{held_out}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class TablePlan:
     Attributes:
         rows: starts, each with the name of the paper's row, or "" for one that the paper has not.
         against: names of the rows that the others of their architecture are compared with.
+        scale: the one that it is for, unless another is asked for.
         paper: what the paper prints, or None.
     """
 
@@ -82,6 +91,7 @@ class TablePlan:
     rows: tuple[tuple[StartPlan, str], ...]
     columns: tuple[Column, ...]
     against: tuple[str, ...]
+    scale: str = "paper"
     paper: PaperTable | None = None
 
     @property
@@ -155,7 +165,7 @@ def load_table(name: str) -> TablePlan:
             Column(**column | {"measured": Measurement(**column["measured"])}) for column in plan["columns"]
         )
     title = paper.title if paper else plan["title"]
-    return TablePlan(name, title, rows, columns, tuple(plan["against"]), paper)
+    return TablePlan(name, title, rows, columns, tuple(plan["against"]), plan.get("scale", "paper"), paper)
 
 
 def load_start_plan(name: str) -> StartPlan:
@@ -179,7 +189,7 @@ def recipe_of(start: StartPlan, scale: Scale, seed: int) -> Recipe:
     A queue keeps its ratio to the paper's and is never shorter than three batches, a step's keys; `times` multiplies
     epochs and milestones last of all.
     """
-    own = load_recipe(start.recipe)
+    own = from_dict(merged(load_recipe(start.recipe).to_dict(), start.changes))
     values = merged(merged(own.to_dict(), scale.recipe), scale.methods.get(own.method, {})) | {"seed": seed}
     if scale.recipe:
         values |= {"name": start.name, "description": f"{start.recipe}, {scale.description}"}

@@ -28,11 +28,11 @@ def reproduce_table(
     """Run what is missing of a table and write it after every cell; the same call goes on where it was stopped.
 
     Args:
-        name: "table1" to "table5", or "open".
+        name: "table1" to "table5", "open" or "search".
         data: "NAME=DIR", or folders that hold data sets under their usual names.
-        out: gets stores/, and in a folder for the scale, `open`, `paper` or their `-smoke`: pretrain/, probe/, knn/,
+        out: gets stores/, and in a folder for the scale, such as `open` or `open-smoke`: pretrain/, probe/, knn/,
             finetune/, detect/ and tables/.
-        scale: "paper" or "open"; None: the paper's for the paper's tables.
+        scale: "paper", "open" or "search"; None: the one that the table names.
         smoke: a few steps of everything: shows that all of it runs.
         seeds: of pretraining and measurement; figures are means over them.
         only: names of rows; none: all.
@@ -46,7 +46,7 @@ def reproduce_table(
     """
     plan = load_table(name)
     plan = plan.only(only) if only else plan
-    size = load_scale(scale or ("paper" if plan.paper else "open"), smoke)
+    size = load_scale(scale or plan.scale, smoke)
     folder = out / (size.name + "-smoke" * smoke)
     stores = Stores(out / "stores", find_data(data), size.store_size, workers)
     engine = Engine(folder, size, stores, jobs or RealJobs(device), Console(stderr=True))

@@ -42,7 +42,7 @@ def mean_auroc(scores, labels):
 
 def test_against_the_steps_written_out(sample):
     train, labels, patients, test = sample
-    held_out = split_patients(patients, 0.2, 7)
+    held_out = split_patients(patients, 0.2, 2_000_000 + 7)  # a hash of its own: none that `hold_out` draws by
     tuned = {
         c: mean_auroc(fit(train[~held_out], labels[~held_out], train[held_out], c), labels[held_out])
         for c in linear.C_GRID
@@ -89,3 +89,13 @@ def test_refusals(sample):
         linear_probe(train, labels, np.full(len(train), "one patient"), test)
     with pytest.raises(C2LError, match="wanted more patients"):
         linear_probe(train, np.zeros_like(labels), patients, test)
+
+
+def test_patients_that_are_left_after_a_hold_out_are_tuned_on_too():
+    """By the same hash, a fifth of those beyond the first quarter would be none."""
+    rng = np.random.default_rng(0)
+    patients = np.array([f"p{n}" for n in range(400)])
+    left = patients[~split_patients(patients, 0.25, seed=0)]
+    features = rng.normal(size=(len(left), 4))
+    labels = (features[:, :1] + rng.normal(size=(len(left), 1)) > 0).astype(float)
+    assert linear_probe(features, labels, left, features, seed=0).tuning_auroc > 0.6

@@ -17,8 +17,8 @@ from c2l_models.training.prepare import INDEX_SCHEMA
 from c2l_models.training.recipe import load_recipe
 from c2l_models.training.reproduce import jobs
 from c2l_models.training.reproduce.data import DataMissing
-from c2l_models.training.reproduce.jobs import RealJobs, avoided, part_of, spec_of
-from c2l_models.training.reproduce.plan import Measurement, load_scale, load_start_plan
+from c2l_models.training.reproduce.jobs import RealJobs, avoided, judged, part_of, spec_of
+from c2l_models.training.reproduce.plan import Measurement, load_scale, load_start_plan, load_table, recipe_of
 from c2l_models.training.reproduce.pretraining import Pretrained
 
 
@@ -129,3 +129,32 @@ def test_settings_of_every_scale_are_settings():
 
             Detection(**scale.settings(Measurement("detect", "rsna")))
     assert jobs.FEW > 1000  # no seed of a run
+
+
+def test_a_trial_is_asked_about_patients_of_the_training_list_that_its_pretraining_left_out(chests):
+    measured = load_table("search").measurements[0]
+    task = judged("chestxray14", measured.held_out)
+    recipe = recipe_of(load_start_plan("search-base"), load_scale("search"), 0)
+    pretrained = set(chests.patients[training_rows(replace(recipe, sources=("chestxray14:train_val",)), chests)])
+    learnt, asked = (set(chests.patients[rows]) for rows in (task.train_rows(chests), task.test_rows(chests)))
+    assert learnt == pretrained
+    assert learnt | asked == set(chests.patients[chests.select(split="train_val")])
+    assert not learnt & asked
+    assert 0.2 < len(asked) / len(learnt | asked) < 0.3
+
+
+def test_a_trials_probe_is_told_so(chests, monkeypatch, tmp_path):
+    from c2l_models.training.evaluation import probe
+
+    calls = []
+    monkeypatch.setattr(probe, "probe", lambda spec, store, task, *given, **options: calls.append(task))
+    monkeypatch.setattr(jobs.Result, "read", lambda out: None)
+
+    class Stores:
+        def get(self, datasets, sha256=""):
+            return chests
+
+    start = load_start_plan("resnet18-random")
+    for measured in (load_table("search").measurements[0], Measurement("probe", "chestxray14")):
+        RealJobs("cpu").measure(start, measured, 0, None, load_scale("search"), Stores(), tmp_path)
+    assert calls == [judged("chestxray14", 0.25), load_task("chestxray14")]

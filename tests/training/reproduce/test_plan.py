@@ -125,7 +125,7 @@ def test_ablations_keep_to_chestxray14_and_hold_patients_out():
 
 @pytest.mark.parametrize("table", table_names())
 @pytest.mark.parametrize("smoke", [False, True])
-@pytest.mark.parametrize("scale", ["paper", "open"])
+@pytest.mark.parametrize("scale", ["paper", "open", "search"])
 def test_every_row_has_a_recipe_at_every_scale(table, scale, smoke):
     for start, _ in load_table(table).rows:
         if start.recipe:
@@ -164,7 +164,7 @@ def test_only_some_rows():
 def test_unknown_names_are_told_the_nearest():
     with pytest.raises(C2LError, match=r"table33.*did you mean.*table3"):
         load_table("table33")
-    with pytest.raises(C2LError, match="there are: paper, open"):
+    with pytest.raises(C2LError, match="there are: paper, open, search"):
         load_scale("huge")
 
 
@@ -173,3 +173,22 @@ def test_folders_are_of_data_sets_that_can_be_read():
     names = [name for names in usual_folders().values() for name in names]
     assert len(names) == len(set(names))
     assert all(name == name.lower() for name in names)
+
+
+def test_a_trial_changes_its_base_and_nothing_else():
+    base = recipe_of(load_start_plan("search-base"), load_scale("search"), 0).to_dict()
+    trials = [start for start, _ in load_table("search").rows if start.changes]
+    assert len(trials) == len(load_table("search").rows) - 2  # the base, and a random network
+    for start in trials:
+        tried = recipe_of(start, load_scale("search"), 0).to_dict()
+        assert {key for key in base if tried[key] != base[key]} == set(start.changes)
+    crop = recipe_of(load_start_plan("search-crop-0.5"), load_scale("search"), 0).to_dict()
+    assert crop["augment"] == base["augment"] | {"crop_scale": [0.5, 1.0]}
+
+
+def test_a_trial_is_judged_by_patients_that_it_did_not_see():
+    table = load_table("search")
+    held_out = {recipe_of(start, load_scale(table.scale), 0).hold_out for start, _ in table.rows if start.recipe}
+    assert {(measured.held_out, measured.held_out_for) for measured in table.measurements} == {
+        (share, "judging") for share in held_out
+    }
