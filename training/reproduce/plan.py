@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 from c2l_models.errors import C2LError
 
-from ..recipe import Recipe, from_dict, load_recipe
+from ..recipe import RECIPES, Recipe, from_dict, load_recipe
 from .tables import PaperTable, paper_tables
 
 PLANS = Path(__file__).with_name("plans.toml")
 PAPERS_QUEUE = Recipe("").queue_length
+OF_A_ROW = {"description", "table", "method", "architecture", "sources"}
+"""Keys of a recipe that a scale does not take from the one that it names."""
 
 Kind = Literal["probe", "knn", "finetune", "detect"]
 
@@ -32,7 +34,7 @@ class StartPlan:
     weights: str = ""
     folder: str = ""
     times: int = 1
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Scale:
     Attributes:
         store_size: side of the stored images, pixels.
         sources: what stands in for the sources of a recipe that trains on other data sets too; none: nothing does.
-        recipe: laid over each recipe.
+        recipe: laid over each recipe: keys of its own, or those of the recipe that is named.
         methods: by method, laid over what `recipe` gives.
         finetune, detect, features: laid over the settings of these measurements; `features` are probe's and k-NN's.
         few_labels: by fraction, laid over `finetune`.
@@ -179,7 +181,11 @@ def load_start_plan(name: str) -> StartPlan:
 def load_scale(name: str, smoke: bool = False) -> Scale:
     """A scale by its name, with what `--smoke` lays on top if asked. Raises C2LError for an unknown one."""
     scales = _plans()["scales"]
-    table = merged(scales[pick(name, scales, "scale")], _plans()["smoke"] if smoke else {})
+    table = scales[pick(name, scales, "scale")]
+    if isinstance(named := table.get("recipe"), str):
+        keys = tomllib.loads((RECIPES / f"{named}.toml").read_text())
+        table = table | {"recipe": {key: value for key, value in keys.items() if key not in OF_A_ROW}}
+    table = merged(table, _plans()["smoke"] if smoke else {})
     return Scale(name=name, smoke=smoke, **table | {"sources": tuple(table.get("sources", ()))})
 
 

@@ -192,3 +192,7 @@ def test_a_trial_is_judged_by_patients_that_it_did_not_see():
     assert {(measured.held_out, measured.held_out_for) for measured in table.measurements} == {
         (share, "judging") for share in held_out
     }
+
+
+def test_rows_can_be_told_apart_by_their_hash():
+    assert len({start for start, _ in load_table("search").rows}) == len(load_table("search").rows)
