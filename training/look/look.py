@@ -85,12 +85,20 @@ def look(
         shown = choose_films(boxed, seed)
         height, width = cams[0].map.shape
         title = (
-            f"{run.result.start}, fine-tuned on {run.result.task}: class-activation maps of {height} × {width} cells"
+            f"{run.result.start}, fine-tuned on {run.result.task}: class-activation maps of {height} by {width} cells"
         )
         draw_cams(out / CAMS, store, [boxed[i] for i in shown], [cams[i] for i in shown], title)
         pointing = play(boxed, cams, store.patients[[one.row for one in boxed]], bootstrap, seed)
         listed = {"file": boxes.name, "sha256": file_sha256(boxes), "boxes": len(chestxray14.boxes(boxes))}
-        facts["cams"] = _told(run, listed, (height, width), len(shown), pointing, bootstrap)
+        facts["cams"] = {
+            **_about(run),
+            "map": [height, width],
+            "boxes": listed,
+            "drawn": len(shown),
+            "maps_without_a_cell_for_the_finding": sum(bool(cam.map.max() <= 0) for cam in cams),
+            "bootstrap": bootstrap,
+            "pointing_game": _figures(pointing),
+        }
     facts["seconds"] = round(time.perf_counter() - began, 1)
     write_atomically(out / REPORT, markdown(facts).encode())
     write_atomically(out / FACTS, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
@@ -120,25 +128,8 @@ def _facts(chosen: Start, store: ImageStore, sets: list[DataSet], seed: int) -> 
     }
 
 
-def _told(
-    run: Finetuned,
-    boxes: dict[str, Any],
-    map_shape: tuple[int, int],
-    drawn: int,
-    pointing: Pointing,
-    bootstrap: int,
-) -> dict[str, Any]:
-    """What is said of the activation maps, as JSON knows it."""
+def _about(run: Finetuned) -> dict[str, Any]:
     facts = run.result.facts
-    figures = {
-        name: {
-            "films": films,
-            "patients": patients,
-            **{rule: as_json(pointing.figure(name, rule)) for rule in RULES},
-            **{f"map minus {rule}": as_json(pointing.gain(name, rule)) for rule in RULES[1:]},
-        }
-        for name, films, patients in zip(pointing.names, pointing.films, pointing.patients, strict=True)
-    }
     return {
         "start": run.result.start,
         "architecture": run.result.architecture,
@@ -147,9 +138,17 @@ def _told(
         "epoch": facts["epoch"],
         "mean_auroc": as_json(run.result.figures["mean"]),
         "test_patients_seen_in_pretraining": facts["test_patients_seen_in_pretraining"],
-        "map": list(map_shape),
-        "boxes": boxes,
-        "drawn": drawn,
-        "bootstrap": bootstrap,
-        "pointing_game": figures,
+    }
+
+
+def _figures(pointing: Pointing) -> dict[str, Any]:
+    """Each finding's films, patients and figures, as JSON knows them."""
+    return {
+        name: {
+            "films": films,
+            "patients": patients,
+            **{rule: as_json(pointing.figure(name, rule)) for rule in RULES},
+            **{f"map minus {rule}": as_json(pointing.gain(name, rule)) for rule in RULES[1:]},
+        }
+        for name, films, patients in zip(pointing.names, pointing.films, pointing.patients, strict=True)
     }

@@ -90,7 +90,7 @@ def draw_map(path: Path, drawn: Sequence[Panel], title: str) -> None:
 
     columns = min(COLUMNS, len(drawn))
     rows = -(-len(drawn) // columns)
-    apart = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.1, wspace=0.03, hspace=0.03)
+    apart = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.15, wspace=0.03, hspace=0.03)
     figure = Figure(figsize=(3.2 * max(columns, 2), 3.6 * rows + 0.5), layout=apart)
     grid = figure.subplots(rows, columns, squeeze=False)
     for i, axes in enumerate(grid.flat):

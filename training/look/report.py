@@ -60,7 +60,12 @@ def _cams(cams: Mapping[str, Any]) -> list[str]:
         f"{overall['patients']} patients; neither fine-tuning nor the choice of its epoch saw any of them. Map: the "
         "centre of the map's largest cell lies in the box. Chance: a place drawn from the whole film, so the box's "
         "share of it. Centre: the film's centre lies in the box. 95 % intervals over "
-        f"{cams['bootstrap']} resamples of whole patients; differences are paired."
+        f"{cams['bootstrap']} resamples of whole patients; differences are paired. Where all or none of a finding's films "
+        "are hit, resamples cannot differ, and the interval says nothing."
+    )
+    against = (
+        f"In {cams['maps_without_a_cell_for_the_finding']} of the {overall['films']} maps every cell speaks against the "
+        "finding (is not above 0): the largest is then no more than the one that does so least."
     )
     header = ["finding", "films", "patients", "map", "chance", "centre", "map minus chance", "map minus centre"]
     rows = [
@@ -77,7 +82,7 @@ def _cams(cams: Mapping[str, Any]) -> list[str]:
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
     told = {key: cams[key] for key in ("architecture", "weights_sha256", "test_patients_seen_in_pretraining", "boxes")}
     listed = "\n".join(f"- {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in told.items())
-    return ["## Class-activation maps beside boxes: cams.png", said, game, table, listed]
+    return ["## Class-activation maps beside boxes: cams.png", said, game, table, against, listed]
 
 
 def _estimate(figure: Mapping[str, float | None]) -> str:

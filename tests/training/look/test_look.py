@@ -28,6 +28,7 @@ def test_what_it_leaves(whole, store):
     assert list(facts["map"]) == ["all films", "chestxray14", "knee_kl"]
     cams = facts["cams"]
     assert (cams["map"], cams["size"], cams["start"]) == ([2, 2], 64, "random:resnet18")
+    assert 0 <= cams["maps_without_a_cell_for_the_finding"] <= 3
     assert (cams["boxes"]["boxes"], cams["boxes"]["file"]) == (5, "boxes.csv")
     overall = cams["pointing_game"]["all findings"]
     areas = {box[0]: box[3] * box[4] / 1024**2 for box in BOXES}
