@@ -60,12 +60,12 @@ def _cams(cams: Mapping[str, Any]) -> list[str]:
         f"{overall['patients']} patients; neither fine-tuning nor the choice of its epoch saw any of them. Map: the "
         "centre of the map's largest cell lies in the box. Chance: a place drawn from the whole film, so the box's "
         "share of it. Centre: the film's centre lies in the box. 95 % intervals over "
-        f"{cams['bootstrap']} resamples of whole patients; differences are paired. Where all or none of a finding's films "
-        "are hit, resamples cannot differ, and the interval says nothing."
+        f"{cams['bootstrap']} resamples of whole patients; differences are paired. Where all or none of a finding's "
+        "films are hit, resamples cannot differ, and the interval says nothing."
     )
     against = (
-        f"In {cams['maps_without_a_cell_for_the_finding']} of the {overall['films']} maps every cell speaks against the "
-        "finding (is not above 0): the largest is then no more than the one that does so least."
+        f"In {cams['maps_without_a_cell_for_the_finding']} of the {overall['films']} maps every cell speaks against "
+        "the finding (is not above 0): the largest is then no more than the one that does so least."
     )
     header = ["finding", "films", "patients", "map", "chance", "centre", "map minus chance", "map minus centre"]
     rows = [
