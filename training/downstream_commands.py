@@ -133,6 +133,37 @@ def detect(arguments: list[str]) -> None:
     tyro.extras.subcommand_cli_from_dict({"rsna": rsna}, prog="c2l detect", args=arguments, description=description)
 
 
+def look(
+    target: Annotated[Positional[str], arg(help="a release, a .safetensors file, a run folder, imagenet, or random")],
+    store: Path,
+    out: Path,
+    finetuned: Path | None = None,
+    boxes: Path | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Pictures of what features hold: nearest films, a map, and a fine-tuned network's activation maps beside boxes.
+
+    neighbours.png and cams.png show films of the store; map.png shows none.
+
+    Args:
+        store: folder that `c2l prepare` wrote.
+        out: folder for the pictures, look.md and look.json.
+        finetuned: a finished run of `c2l finetune chestxray14` on this store, for activation maps.
+        boxes: BBox_List_2017.csv of ChestX-ray14, with --finetuned.
+        size: input side of neighbours and map, pixels; the weights' own by default.
+        seed: of the films that are drawn, the bootstrap and a random target.
+        device: auto takes CUDA where there is one.
+    """
+    from c2l_models.training.distributed import pick_device
+    from c2l_models.training.image_store import ImageStore
+    from c2l_models.training.look.look import look
+
+    facts = look(target, ImageStore.open(store), out, finetuned, boxes, size, seed, device=pick_device(device).type)
+    print(f"neighbours.png, map.png{', cams.png' if 'cams' in facts else ''} and what they show, look.md: {out}")
+
+
 def reproduce(
     what: Annotated[Positional[str], arg(help="table1 to table5, open or search (this project's own), or release")],
     release: Annotated[Positional[str], arg(help="the release's name")] = "",
@@ -182,6 +213,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "probe": probe,
     "finetune": finetune,
     "detect": detect,
+    "look": look,
     "reproduce": reproduce,
 }
 

@@ -1,7 +1,9 @@
 """NIH ChestX-ray14 as distributed: label file, official lists, `images/` or `images_001/images/` …."""
 
+import csv
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from c2l_models.errors import DatasetError
 
@@ -13,6 +15,22 @@ TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 """As NIH distributes it, corrected in 2020, and as Kaggle does."""
 LISTS = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
 PART = re.compile(r"images_\d+")
+SIDE = 1024
+"""Pixels of a film as distributed, each way; what the boxes are in."""
+BOX_COLUMNS = ["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]"]
+BOX_NAMES = {"Infiltrate": "Infiltration"}
+"""What the box file calls otherwise than the label file."""
+
+
+class FindingBox(NamedTuple):
+    """A finding's box on an image of SIDE x SIDE pixels; lengths in pixels."""
+
+    image: str
+    finding: str
+    left: float
+    top: float
+    width: float
+    height: float
 
 
 def records(root: Path) -> list[Record]:
@@ -46,6 +64,38 @@ def records(root: Path) -> list[Record]:
             )
         )
     return found
+
+
+def boxes(table: Path) -> list[FindingBox]:
+    """The boxes of BBox_List_2017.csv, in its order: 984 on 880 images in the full list, eight findings.
+
+    Raises DatasetError for an absent file, another one, a finding that is unknown, or a box that is not on its image.
+    """
+    if not table.is_file():
+        raise DatasetError(f"{table} is missing; wanted BBox_List_2017.csv, as it is distributed with the images")
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error):
+        raise DatasetError(f"{table} is no CSV file in UTF-8; fetch it again") from None
+    if not rows or rows[0][:6] != BOX_COLUMNS:
+        raise DatasetError(f"{table} does not begin with the columns {', '.join(BOX_COLUMNS)}; fetch it again")
+    # The line of names has three commas at its end that a row need not have.
+    return [_box(row, f"{table}, line {line}") for line, row in enumerate(rows[1:], start=2) if row]
+
+
+def _box(row: list[str], place: str) -> FindingBox:
+    try:
+        image, finding = row[:2]
+        left, top, width, height = map(float, row[2:6])
+    except ValueError:
+        raise DatasetError(f"{place}: wanted an image, a finding and four numbers; fetch the file again") from None
+    name = BOX_NAMES.get(finding, finding)
+    if name not in label_names(NAME):
+        raise DatasetError(f"{place}: unknown finding; wanted: {', '.join(label_names(NAME))}")
+    if not (min(width, height) > 0 and -width < left < SIDE and -height < top < SIDE):
+        raise DatasetError(f"{place}: the box is not on an image of {SIDE} x {SIDE} pixels; fetch the file again")
+    return FindingBox(image, name, left, top, width, height)
 
 
 def _files(root: Path) -> dict[str, Path]:

@@ -4,13 +4,15 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from safetensors.torch import save
-from torch import Tensor
+import timm
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
-from c2l_models.errors import RunError
-from c2l_models.hub import FILE_NAME, write_atomically
+from c2l_models.architectures import find_architecture
+from c2l_models.errors import C2LError, RunError, WeightsCorrupted
+from c2l_models.hub import FILE_NAME, read_verified, write_atomically
 
 from .. import checkpoint
 
@@ -56,6 +58,36 @@ def save_network(folder: Path, state: Mapping[str, Tensor], about: dict[str, Any
     data = save(tensors, metadata={METADATA_KEY: json.dumps(about, sort_keys=True, ensure_ascii=False)})
     write_atomically(folder / FILE_NAME, data)
     return folder / FILE_NAME
+
+
+class Tuned(NamedTuple):
+    """A fine-tuned network, float [B, in_chans, size, size], normalised with mean and std -> logits [B, L].
+
+    `about` is what `save_network` was given, and "sha256", of the file.
+    """
+
+    network: nn.Module
+    about: dict[str, Any]
+
+
+def load_network(folder: Path) -> Tuned:
+    """What `save_network` wrote, in evaluation mode.
+
+    Raises C2LError where it is missing or damaged, or of an architecture that is not known.
+    """
+    file = read_verified(folder)
+    try:
+        about = json.loads(file.header["__metadata__"][METADATA_KEY])
+        architecture, labels, channels = about["architecture"], about["labels"], about["in_chans"]
+    except (KeyError, TypeError, ValueError):
+        raise C2LError(f"{folder / FILE_NAME} is not of `c2l finetune`; wanted the folder of such a run") from None
+    find_architecture(architecture)
+    network: nn.Module = timm.create_model(architecture, in_chans=channels, num_classes=len(labels))
+    try:
+        network.load_state_dict(load(file.data))
+    except RuntimeError as error:
+        raise WeightsCorrupted(f"{folder / FILE_NAME} does not fit {architecture}: {error}; run it again") from None
+    return Tuned(network.eval(), about | {"sha256": file.sha256})
 
 
 def tidy(folder: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.datasets import ADAPTERS, label_names
+from c2l_models.training.datasets.chestxray14 import boxes
 
 NIH_ROWS = [
     ["00000001_000.png", "No Finding", "2", "1", "PA"],
@@ -102,3 +103,45 @@ def test_real_chestxray14(real_data):
     assert positives == [171, 66, 259, 400, 69, 99, 38, 104, 115, 38, 24, 54, 56, 6]
     assert all(r.path.is_file() for r in found)
     assert len({r.study for r in found}) == 10_000  # a follow-up number is that of one image
+
+
+BOX_HEAD = ["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]", "", "", ""]
+
+
+def test_boxes_are_read_as_they_are_distributed(tmp_path, write_csv):
+    """With and without the three commas at a line's end, and under the label file's names."""
+    table = tmp_path / "BBox_List_2017.csv"
+    rows = [["a.png", "Infiltrate", "1.5", "2", "3", "4"], ["b.png", "Mass", "-1", "0", "5", "6", "", "", ""]]
+    write_csv(table, BOX_HEAD, *rows)
+    assert boxes(table) == [("a.png", "Infiltration", 1.5, 2, 3, 4), ("b.png", "Mass", -1, 0, 5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (["a.png", "Mass", "1", "2", "3"], "line 2: wanted an image, a finding and four numbers"),
+        (["a.png", "Mass", "1", "2", "3", "x"], "four numbers"),
+        (["a.png", "Cough", "1", "2", "3", "4"], "unknown finding; wanted: Atelectasis"),
+        (["a.png", "Mass", "1024", "2", "3", "4"], "not on an image of 1024 x 1024"),
+        (["a.png", "Mass", "1", "2", "0", "4"], "not on an image"),
+        (["a.png", "Mass", "nan", "2", "3", "4"], "not on an image"),
+    ],
+)
+def test_boxes_that_cannot_be(tmp_path, write_csv, row, said):
+    write_csv(tmp_path / "boxes.csv", BOX_HEAD, row)
+    with pytest.raises(DatasetError, match=said):
+        boxes(tmp_path / "boxes.csv")
+
+
+def test_another_file_holds_no_boxes(tmp_path, write_csv):
+    with pytest.raises(DatasetError, match="is missing; wanted BBox_List_2017"):
+        boxes(tmp_path / "none.csv")
+    write_csv(tmp_path / "labels.csv", ["Image Index", "Finding Labels"])
+    with pytest.raises(DatasetError, match="does not begin with the columns Image Index"):
+        boxes(tmp_path / "labels.csv")
+
+
+def test_the_real_boxes(real_data):
+    found = boxes(real_data / "chestxray14" / "BBox_List_2017.csv")
+    assert len(found) == 50
+    assert Counter(box.finding for box in found)["Infiltration"] == 4
