@@ -16,7 +16,13 @@ from .data import Stores, find_data
 from .plan import datasets_of
 from .release import provenance_with, write_table
 
-TOLERANCE = {"float32": 0.02, "bfloat16": 0.03}
+TOLERANCE = 0.03
+"""How far a loss may be off on another machine.
+
+Measured with the recipe preview-resnet18 (bfloat16, 24 steps, losses of 2 to 8) on one thread of a Xeon with AMX: torch's
+own kernels for AVX2 in place of AVX-512 moved no loss by more than 0.0094, the first two by nothing. Another seed moved
+the first by 0.45, and 21 of the 24 by more than this.
+"""
 
 FACTS = ("torch", "instructions", "machine", "threads", "precision", "images")
 """What is told of both sides."""
@@ -38,7 +44,7 @@ class Comparison:
     @property
     def allowed(self) -> float:
         """How far a loss may be off: not at all where all is as it was."""
-        return 0.0 if self.released.same_place(self.now) else TOLERANCE[self.released.precision]
+        return 0.0 if self.released.same_place(self.now) else TOLERANCE
 
     @property
     def same(self) -> bool:
@@ -103,8 +109,8 @@ def released_steps(weights: Weights) -> FirstSteps:
         steps = FirstSteps(**values | {"losses": tuple(map(float, values["losses"]))})
     except (TypeError, ValueError, KeyError):
         raise damaged(weights, "first_steps as `c2l release` writes them") from None
-    if not steps.losses or steps.precision not in TOLERANCE:
-        raise damaged(weights, "first_steps with losses and a known precision")
+    if not steps.losses:
+        raise damaged(weights, "first_steps with losses")
     return steps
 
 
@@ -127,7 +133,8 @@ def markdown(comparison: Comparison) -> str:
             "",
             f"{comparison.summary()}.",
             "",
-            "To the bit is asked where torch, instructions, threads and processor are the release's.",
+            "Equal to the bit is asked where torch, instructions, threads and processor are the release's; elsewhere a "
+            f"loss may be off by {TOLERANCE}.",
             "",
             "| | released | now |",
             "| --- | --- | --- |",
