@@ -19,9 +19,9 @@ from .release import provenance_with, write_table
 TOLERANCE = 0.03
 """How far a loss may be off on another machine.
 
-Measured with the recipe preview-resnet18 (bfloat16, 24 steps, losses of 2 to 8) on one thread of a Xeon with AMX: torch's
-own kernels for AVX2 in place of AVX-512 moved no loss by more than 0.0094, the first two by nothing. Another seed moved
-the first by 0.45, and 21 of the 24 by more than this.
+Measured with the recipe preview-resnet18 (bfloat16, 24 steps, losses of 2 to 8) on one thread of a Xeon with AMX:
+torch's own kernels for AVX2 in place of AVX-512 moved no loss by more than 0.0094, the first two by nothing. Another
+seed moved the first by 0.45, and 21 of the 24 by more than this.
 """
 
 FACTS = ("torch", "instructions", "machine", "threads", "precision", "images")
