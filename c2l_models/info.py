@@ -11,7 +11,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Input": ("input_size", "mean", "std", "interpolation", "crop_pct"),
     "Training": ("trained_on", "patients", "recipe"),
     "Figures": ("metrics",),
-    "Made with": ("code", "versions", "python", "device", "threads", "store_sha256", "store_size"),
+    "Made with": ("code", "versions", "python", "device", "threads", "store_sha256", "store_size", "first_steps"),
     "Last lines of the log": ("log",),
 }
 """What stands under which heading; keys that are under none stand at the end."""
@@ -49,6 +49,9 @@ def _rows(name: str, value: Any) -> Iterator[tuple[str, str]]:
         yield from ((name, f"{len(ids):,} of {dataset}, listed: c2l check-leakage") for dataset, ids in value.items())
     elif name == "golden_embedding":
         yield name, f"{len(value)} numbers: c2l verify"
+    elif name == "first_steps":
+        made = f"torch {value['torch']}, {value['instructions']}, {value['machine']}, threads {value['threads']}"
+        yield name, f"losses of {len(value['losses'])}, {made}: c2l reproduce release --check"
     elif name == "metrics":
         yield from ((key, figure_text(figure)) for key, figure in value.items())
     elif name == "log":

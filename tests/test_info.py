@@ -25,6 +25,7 @@ def test_nothing_is_left_out() -> None:
     assert weights.config.keys() <= info.keys()
     text = shown(info)
     ids, golden = info.pop("patients"), info.pop("golden_embedding")
+    info.pop("first_steps", None)  # see the next test
     assert all(f"{len(people):,} of {dataset}" in text for dataset, people in ids.items())
     assert f"{len(golden)} numbers" in text
     assert "chestxray14:0" not in text
@@ -34,6 +35,14 @@ def test_nothing_is_left_out() -> None:
             leaf, float
         ) else str(leaf).replace(",", "")  # fmt: skip
         assert wanted in spaced, leaf
+
+
+def test_first_steps_take_a_line() -> None:
+    steps = {"losses": [1.5, 2.5], "torch": "2.14.1", "instructions": "AVX2", "machine": "A processor", "threads": 1}
+    assert shown({"first_steps": steps}) == (
+        "Made with\n"
+        "  first_steps  losses of 2, torch 2.14.1, AVX2, A processor, threads 1: c2l reproduce release --check"
+    )
 
 
 def test_groups_are_aligned_and_the_unknown_stands_at_the_end() -> None:

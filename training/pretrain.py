@@ -19,7 +19,7 @@ from .log import RunLog
 from .objectives.method import Method, MethodStep
 from .recipe import Recipe
 from .run import Run
-from .watch import Watch
+from .watch import Watch, Watcher
 
 
 def pretrain(
@@ -57,20 +57,27 @@ def pretrain(
         rows = training_rows(recipe, store)
         run = Run(recipe, store, rows, run_folder, world, place)
         damaged = run.begin(resume)
-        fixed = draw_two(len(store), recipe, run.seeded("views")) if recipe.views == "once" else None
         with RunLog(run_folder, run.total_steps, run.step, world.is_main, progress) as log:
             for reason in damaged:
                 log.write_note(run.step, reason)
             watch = Watch(run, log, request, deadline)
-            for batch in batches(store, rows, recipe, place, world, first=run.step):
-                lr = run.set_lr()
-                draws = fixed[batch.rows] if fixed else None
-                watch.begins(batch, draws)
-                step = train_step(run.model, run.optimizer, batch.images, run.seeded(run.step), draws)
-                if watch.ends(step, batch, lr):
-                    break
+            train(run, watch)
         watch.close()
     return run_folder
+
+
+def train(run: Run, watch: Watcher) -> None:
+    """Step after step, from where the run is to the end of its recipe, or to where its watch stops it."""
+    recipe = run.recipe
+    fixed = draw_two(len(run.store), recipe, run.seeded("views")) if recipe.views == "once" else None
+    for batch in batches(run.store, run.rows, recipe, run.device, run.world, first=run.step):
+        lr = run.set_lr()
+        draws = fixed[batch.rows] if fixed else None
+        watch.begins(batch, draws)
+        step = train_step(run.model, run.optimizer, batch.images, run.seeded(run.step), draws)
+        run.step += 1
+        if watch.ends(step, batch, lr):
+            break
 
 
 def train_step(

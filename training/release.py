@@ -1,5 +1,6 @@
 """A finished run -> a release: the weight file, where it came from, and its entry in the registry."""
 
+import dataclasses
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from .evaluation.report import Report
 from .evaluation.result import as_json
 from .evaluation.tasks import Task, load_tasks
 from .export import export_run
+from .first_steps import first_steps
 from .image_store import ImageStore
 from .recipe import from_dict
 from .run_folder import load_run_store, read_run
@@ -38,7 +40,7 @@ def release_run(
     license: str = "CC-BY-4.0",
     default: bool = False,
 ) -> Weights:
-    """Export a run, probe it beside the floors, and write what makes it a release.
+    """Export a run, probe it beside the floors, and write what makes it a release, its first steps' losses included.
 
     Args:
         run_folder: a folder that `pretrain` wrote.
@@ -60,6 +62,7 @@ def release_run(
     store = load_run_store(run_folder)
     rows, tasks = training_rows(recipe, store), load_tasks(store)
     check_unseen(store, rows, tasks)
+    began = first_steps(recipe, store)
 
     file = registry.REGISTRY.parent / "released" / f"{name}.safetensors"
     file.parent.mkdir(exist_ok=True)
@@ -75,6 +78,7 @@ def release_run(
         "recipe": recipe.to_dict(),
         "trained_on": list(weights.trained_on),
         "metrics": metrics,
+        "first_steps": dataclasses.asdict(began),
         "log": log.read(run_folder)[-LAST_LINES:],
         "patients": patients_seen(store.patients[rows], store.index["dataset"].to_numpy()[rows]),
         "golden_embedding": golden_embedding(create_model(recipe.architecture, weights=weights), weights),

@@ -3,6 +3,7 @@
 import json
 import time
 from contextlib import suppress
+from typing import Protocol
 
 import torch
 
@@ -19,6 +20,16 @@ from .objectives.method import MethodStep
 from .run import Run
 
 FAILURE = "failure.json"
+
+
+class Watcher(Protocol):
+    """What the loop tells of each step: a `Watch`, or one who follows a run's beginning alone."""
+
+    def begins(self, batch: Batch, draws: Draws | None) -> None:
+        """Before a step."""
+
+    def ends(self, step: MethodStep, batch: Batch, lr: float) -> bool:
+        """After it, when `run.step` has counted it; says whether to stop here."""
 
 
 class Watch:
@@ -51,7 +62,6 @@ class Watch:
             RunError: the run is broken (see `check_sound`), or its last checkpoint could not be written.
         """
         run, recipe = self.run, self.run.recipe
-        run.step += 1
         run.group.add(recipe.batch_size, batch.waited, step.figures())
         self.log.advance()
         stops = run.world.any(bool(self.request) or time.monotonic() > self.deadline)

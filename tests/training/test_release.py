@@ -19,6 +19,7 @@ from c2l_models.training.export import load_run_backbone
 from c2l_models.training.image_store import ImageStore
 from c2l_models.training.pretrain import pretrain
 from c2l_models.training.recipe import Recipe
+from c2l_models.training.reproduce.check import released_steps
 from c2l_models.verify import verify
 
 
@@ -59,6 +60,10 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
     assert provenance["sha256"] == record.sha256
     assert provenance["recipe"] == recipe.to_dict()
     assert provenance["log"] == log.read(tiny_run)[-5:]
+    losses = provenance["first_steps"]["losses"]
+    means = [line["loss"] for line in log.read(tiny_run) if line["kind"] == "train"]
+    assert [np.mean(losses[at : at + 3]) for at in (0, 3, 6, 9)] == pytest.approx(means, rel=1e-6)
+    assert released_steps(record).losses == tuple(losses), "and can be read"
     assert provenance["patients"] == {}, "ids of a private folder's patients are never published"
     assert str(tmp_path.parent) not in json.dumps(provenance), "no path of the machine that made it"
 

@@ -69,9 +69,7 @@ def reproduce_release(
         C2LError: no such release, or a provenance that cannot be read.
     """
     weights = get_weights(name)
-    provenance = read_provenance(weights)
-    if missing := [key for key in ("recipe", "store_size") if key not in provenance]:
-        raise damaged(weights, f"a table with {' and '.join(missing)}")
+    provenance = provenance_with(weights, "recipe", "store_size")
     stores = Stores(out / "stores", find_data(data), provenance["store_size"], workers)
     work, console = jobs or RealJobs(device), Console(stderr=True)
     start = StartPlan(weights.name, weights.architecture, weights=weights.name)
@@ -83,8 +81,22 @@ def reproduce_release(
         console.print(f"{start.name}: linear probe, {task}", markup=False, highlight=False)
         figures[task] = _measure(start, task, scale, stores, out, work)
     checks = [check(key, metric, figures) for key, metric in weights.metrics.items()]
-    write_atomically(_made(out / "tables") / f"{start.name}.md", markdown(start.name, weights, checks, train).encode())
+    write_table(out, start.name, markdown(start.name, weights, checks, train))
     return checks
+
+
+def provenance_with(weights: Weights, *keys: str) -> Mapping[str, Any]:
+    """A release's provenance. Raises WeightsCorrupted where it has not all of these keys."""
+    provenance: Mapping[str, Any] = read_provenance(weights)
+    if missing := [key for key in keys if key not in provenance]:
+        raise damaged(weights, f"a table with {' and '.join(missing)}")
+    return provenance
+
+
+def write_table(out: Path, name: str, text: str) -> None:
+    """Write tables/<name>.md."""
+    (out / "tables").mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "tables" / f"{name}.md", text.encode())
 
 
 def retrain(weights: Weights, provenance: Mapping[str, Any], stores: Stores, out: Path, jobs: Jobs) -> StartPlan:
@@ -146,8 +158,3 @@ def _measure(start: StartPlan, task: str, scale: Scale, stores: Stores, out: Pat
         return jobs.measure(start, measured, 0, None, scale, stores, out / measured.folder / start.name).figures
     except C2LError as error:
         return error
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
