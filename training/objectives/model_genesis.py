@@ -65,7 +65,8 @@ class ModelGenesis(Method):
             generator: not used.
         """
         with self._autocast(spoilt):
-            logits = in_groups(self.student, spoilt, self.recipe.batch_norm_group)
+            group, checkpointed = self.recipe.batch_norm_group, self.recipe.gradient_checkpointing
+            logits = in_groups(self.student, spoilt, group, checkpointed)
         restored = logits.float().sigmoid()
         given = spoilt * self.recipe.std + self.recipe.mean
         return Step(RestorationLoss(functional.mse_loss(restored, whole)), functional.mse_loss(given, whole))
