@@ -217,7 +217,7 @@ def test_no_more_goes_over_the_wire_than_is_counted(jobs, recipe):
 
 @pytest.mark.parametrize("method", ["c2l", "model_genesis"])
 def test_checkpointing_goes_with_the_averaging_of_gradients(tiny_recipe, method):
-    """A group of one process is enough: each parameter's gradient, of many groups, may be ready once."""
+    """One process under DistributedDataParallel, which watches the gradients of layers that are run again."""
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         found = []
