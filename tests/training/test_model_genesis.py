@@ -136,7 +136,7 @@ def test_a_few_steps_on_phantoms(method):
     optimizer = torch.optim.SGD(method.student.parameters(), lr=0.3, momentum=0.9)
     figures = [train_step(method, optimizer, batch, seeded(step)).figures() for step in range(10)]
     losses = [step["loss"].item() for step in figures]
-    assert np.mean(losses[-3:]) < 0.85 * losses[0]  # 0.6 to 0.8, by the versions of torch and timm
+    assert np.mean(losses[-3:]) < 0.85 * losses[0]  # 0.78 with the oldest versions of torch and timm
 
 
 def test_sound(method):
