@@ -1,17 +1,20 @@
 """The model card of a release: front matter that the hub reads, and the text beneath it.
 
-Facts come from the release's record and provenance; words from `cards.toml` and `card.md`.
+Facts come from the release's record and provenance; words from `cards.toml` and `card.md`. The repository's own
+MODEL_CARD.md is written by hand, but for its front matter: `python -m c2l_models.card MODEL_CARD.md`.
 """
 
 import re
+import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .architectures import find_architecture
 from .errors import WeightsCorrupted, WeightsNotFound
 from .provenance import read_provenance
-from .weights import Weights
+from .weights import Weights, get_weights, list_weights
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard, ModelCardData
@@ -81,6 +84,25 @@ def card_data(weights: Weights) -> "ModelCardData":
     )
 
 
+def front_matter(releases: Iterable[Weights]) -> dict[str, Any]:
+    """The front matter of one card of several releases: of one alone, that of its own card.
+
+    Lists are joined, each thing once, `model-index` with an entry a release; where single values differ there is a
+    list of them. Raises as `model_card`.
+    """
+    joined: dict[str, Any] = {}
+    for data in (card_data(weights).to_dict() for weights in releases):
+        for key, value in data.items():
+            if (known := joined.setdefault(key, value)) != value:
+                known = _listed(known)
+                joined[key] = known + [one for one in _listed(value) if one not in known]
+    return joined
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def model_card(weights: Weights, repository: str) -> "ModelCard":
     """The card of a release as it stands in the hub's `repository`, `owner/name`.
 
@@ -126,3 +148,9 @@ def _dataset(words: dict[str, Any], name: str) -> dict[str, Any]:
     if name not in words["datasets"]:
         raise WeightsNotFound(f"{WORDS}: no words for the data set {name}. Write a table [datasets.{name}]")
     return words["datasets"][name]
+
+
+if __name__ == "__main__":  # python -m c2l_models.card MODEL_CARD.md: its front matter anew, after a release
+    from huggingface_hub import metadata_save
+
+    metadata_save(sys.argv[1], front_matter(map(get_weights, list_weights())))

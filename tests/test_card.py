@@ -3,12 +3,14 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, metadata_load
 
 import c2l_models
+from c2l_models import card
 from c2l_models.card import card_data, figures, model_card
 from c2l_models.errors import WeightsCorrupted, WeightsNotFound
 
@@ -57,6 +59,39 @@ def test_the_hubs_own_reader_gives_the_same_card_back(weights: c2l_models.Weight
     again = ModelCard(str(card))
     assert again.data.to_dict() == card.data.to_dict() == card_data(weights).to_dict()
     assert str(again) == str(card)
+
+
+def test_the_repositorys_card_begins_as_the_releases_own(repository: Path) -> None:
+    found, wanted = (
+        metadata_load(repository / "MODEL_CARD.md"),
+        card.front_matter(map(c2l_models.get_weights, RELEASES)),
+    )
+    assert found == wanted, "the registry changed: python -m c2l_models.card MODEL_CARD.md"
+
+
+def test_one_releases_front_matter_is_its_cards(weights: c2l_models.Weights) -> None:
+    assert card.front_matter([weights]) == front_matter(weights)
+
+
+def test_several_releases_are_put_together(
+    weights: c2l_models.Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = tmp_path / "cards.toml"
+    words.write_text(f'{card.WORDS.read_text()}\n[releases."{weights.architecture}.other"]\n')
+    monkeypatch.setattr(card, "WORDS", words)
+    seen = ("knee_kl train: 3 images, 1 patients", weights.trained_on[0])
+    other = replace(weights, tag="other", license="Apache-2.0", trained_on=seen, metrics={})
+    front, one = card.front_matter([weights, other, weights]), front_matter(weights)
+    assert front["model-index"] == one["model-index"]  # the other has no figures
+    assert front["training_data"] == [*weights.trained_on, seen[0]]
+    assert front["license"] == [one["license"], "apache-2.0"]
+    for key in one.keys() - {"model-index", "training_data", "license"}:
+        assert front[key] == one[key], key
+    figure = {"knee_kl k-NN, AUROC, mean": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    both = card.front_matter([weights, replace(other, metrics=figure)])
+    assert [entry["name"] for entry in both["model-index"]] == [weights.name, other.name]
+    assert both["model-index"][0] == one["model-index"][0]
+    assert both["metrics"] == ["roc_auc"]
 
 
 def test_the_text_says_what_has_to_be_said(weights: c2l_models.Weights) -> None:

@@ -1,12 +1,15 @@
 """Student and teacher: a timm backbone, a projection, a momentum update, and batch norm that cannot cheat."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
 
 from .distributed import ALONE, World
 
@@ -36,9 +39,18 @@ class Encoder(nn.Module):
         return self.projection(self.backbone(x))
 
 
-def in_groups(network: nn.Module, x: Tensor, group: int) -> Tensor:
-    """Run a batch [B, …] through the network in groups of `group` rows, each with batch statistics of its own."""
-    return torch.cat([network(rows) for rows in x.split(group)])
+def in_groups(network: nn.Module, x: Tensor, group: int, checkpointed: bool = False) -> Tensor:
+    """Run a batch [B, …] through the network in groups of `group` rows, each with batch statistics of its own.
+
+    Args:
+        network: [B, …] -> [B, D].
+        x: the batch.
+        group: rows that share batch statistics.
+        checkpointed: keep nothing of a group but its rows, and run it again in the backward pass, with the same
+            dropout and precision. The gradients are the same to the bit; see `buffers_kept` for what is not.
+    """
+    run = partial(checkpoint, network, use_reentrant=False) if checkpointed else network
+    return torch.cat([run(rows) for rows in x.split(group)])
 
 
 def in_shuffled_groups(
@@ -73,6 +85,21 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
     """
     move = get_ema_multi_avg_fn(momentum)
     move(list(teacher.parameters()), list(student.parameters()), None)
+
+
+@contextmanager
+def buffers_kept(network: nn.Module) -> Iterator[None]:
+    """What runs inside leaves the network's buffers, batch norm's running statistics, as they were.
+
+    For a backward pass under gradient checkpointing, where each group is run again and would be counted again. No loss
+    or gradient depends on that (batches are normalised with their own statistics), the teacher is not run again, and
+    probe and export set the statistics anew. But where they do not (`recalibrate = false`) they take what training
+    left, and checkpoints hold it: with this, all of a run is the same to the bit with and without checkpointing.
+    """
+    kept = [buffer.clone() for buffer in network.buffers()]
+    yield
+    for buffer, before in zip(network.buffers(), kept, strict=True):
+        buffer.copy_(before)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .distributed import World, join, unwrap
 from .image_store import ImageStore
 from .interruption import stop_requests
 from .log import RunLog
+from .networks import buffers_kept
 from .objectives.method import Method, MethodStep
 from .recipe import Recipe
 from .run import Run
@@ -100,7 +102,8 @@ def train_step(
     views = method.views(batch, generator, draws)  # line 1
     step: MethodStep = model(*views, generator)  # lines 2, 7 to 15
     optimizer.zero_grad()
-    step.loss.total.backward()  # line 16
+    with buffers_kept(method.student) if method.recipe.gradient_checkpointing else nullcontext():
+        step.loss.total.backward()  # line 16
     optimizer.step()
     method.after_step(step)  # lines 17 and 18
     return step

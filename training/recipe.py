@@ -179,6 +179,9 @@ class Recipe:
     """bfloat16: autocast of the networks; losses, features and parameters stay float32."""
     compile: bool = False
     """Compile student and teacher with `torch.compile`: minutes at the start, for a gain that depends on the GPU."""
+    gradient_checkpointing: bool = False
+    """Keep no activations of the student, and compute them again in the backward pass, one batch-norm group at a time:
+    the same bits from the memory of one group, for one more forward pass."""
     recalibrate: bool = True
     """Whether batch norm's statistics are set anew on clean images before a probe and an export."""
     exported: Literal["student", "teacher"] = "student"

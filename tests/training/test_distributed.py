@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import to_toml
+from runs import same, to_toml
 
 from c2l_models.errors import RunError
 from c2l_models.training import checkpoint, distributed, log, mixup, pretrain
 from c2l_models.training.benchmark.scaling import traffic
 from c2l_models.training.distributed import ALONE, World
+from c2l_models.training.objectives import build
 from c2l_models.training.recipe import Objective
 
 DRIVER = Path(__file__).parent / "drivers" / "small_pretrain.py"
@@ -30,8 +31,8 @@ STEPS = 10
 def test_a_world_of_one_changes_nothing():
     x = torch.randn(6, 3)
     assert ALONE.is_main
-    for same in (ALONE.block(x), ALONE.gather(x), ALONE.mean(x)):
-        assert same is x or torch.equal(same, x)
+    for unchanged in (ALONE.block(x), ALONE.gather(x), ALONE.mean(x)):
+        assert unchanged is x or torch.equal(unchanged, x)
     assert ALONE.share(lambda: 7) == 7
     assert [ALONE.any(here) for here in (True, False)] == [True, False]
     layer = torch.nn.Linear(2, 2)
@@ -212,6 +213,28 @@ def test_no_more_goes_over_the_wire_than_is_counted(jobs, recipe):
         expected = traffic(recipe, processes)
         for dump in jobs[processes][1]:
             assert dump["received"] == STEPS * (expected.images + expected.keys)
+
+
+@pytest.mark.parametrize("method", ["c2l", "model_genesis"])
+def test_checkpointing_goes_with_the_averaging_of_gradients(tiny_recipe, method):
+    """One process under DistributedDataParallel, which watches the gradients of layers that are run again."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        found = []
+        for wrap, checkpointed in ((False, False), (True, True)):
+            torch.manual_seed(0)
+            model = build(replace(tiny_recipe, method=method, gradient_checkpointing=checkpointed))
+            if wrap:
+                model = World(0, 2).wrap(model, torch.device("cpu"))
+            student = distributed.unwrap(model).student
+            optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+            films = torch.randint(256, (8, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+            for step in range(2):
+                pretrain.train_step(model, optimizer, films, torch.Generator().manual_seed(step))
+            found.append(dict(student.state_dict()))
+        same(*found)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 # A process that dies

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from c2l_models.training.networks import (
     Encoder,
+    buffers_kept,
     in_groups,
     in_shuffled_groups,
     recalibrate_batch_norm,
@@ -107,6 +108,67 @@ def test_group_statistics_in_plain_numbers():
     mean, _, unbiased = oracle.mean_and_variance(x[4:].flatten().tolist())
     assert network[0].running_mean.item() == pytest.approx(mean)  # momentum 1: the last group's
     assert network[0].running_var.item() == pytest.approx(unbiased)
+
+
+def learnt(encoder, x, checkpointed, precision=torch.float32):
+    """Features and gradients of one pass in groups of 4; the same chance each time."""
+    encoder.zero_grad()
+    torch.manual_seed(5)
+    with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
+        features = in_groups(encoder, x, 4, checkpointed)
+    torch.rand(7)  # what comes between the passes does not move dropout
+    features.float().square().sum().backward()
+    return features.detach(), {name: p.grad.clone() for name, p in encoder.named_parameters()}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
+def test_checkpointed_groups_learn_the_same_to_the_bit(architecture, precision):
+    torch.manual_seed(0)
+    encoder = Encoder(architecture, 16, "mlp", projection_dropout=0.5)
+    x = torch.randn(8, 1, 32, 32)
+    features, gradients = learnt(encoder, x, False, precision)
+    again, same_gradients = learnt(encoder, x, True, precision)
+    assert torch.equal(again, features)
+    assert (features == 0).float().mean() < 0.1
+    for name, gradient in gradients.items():
+        assert torch.equal(same_gradients[name], gradient), name
+    assert max(gradient.abs().max() for gradient in gradients.values()) > 0
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_checkpointed_groups_keep_their_rows_alone(checkpointed):
+    """Of three groups nothing else is kept, and one is made again at a time, the last first."""
+    network, x, seen, kept = conv_norm(), films(12), [], set()
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, 0, 0, 0].item()))
+
+    def keep(tensor):
+        kept.add((tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()))
+        return tensor
+
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = in_groups(network, x, 4, checkpointed)
+    out.sum().backward()
+    activations = {storage: size for storage, size in kept if storage not in own}
+    first = [x[n, 0, 0, 0].item() for n in (0, 4, 8)]
+    if checkpointed:
+        assert activations == {x.untyped_storage().data_ptr(): x.nbytes}
+        assert seen == [*first, *reversed(first)]
+    else:
+        assert sum(activations.values()) > 3 * x.nbytes
+        assert seen == first
+
+
+def test_a_second_pass_leaves_the_statistics_alone():
+    network, x = conv_norm(), films()
+    in_groups(network, x, 4)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with buffers_kept(network):
+        in_groups(network, x * 3, 4)
+        assert network[1].num_batches_tracked == 6
+    after = network.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_shuffled_groups_come_back_in_order():

@@ -21,9 +21,10 @@ from c2l_models.training.augment import two_views
 from c2l_models.training.batches import epoch_order, training_rows
 from c2l_models.training.distributed import ALONE
 from c2l_models.training.evaluation.monitor import KnnMonitor
+from c2l_models.training.objectives import build
 from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.pretrain import pretrain, train_step
-from c2l_models.training.recipe import Optimizer
+from c2l_models.training.recipe import Objective, Optimizer
 from c2l_models.training.run import Run
 
 TIMING = ("images_per_second", "data_wait")
@@ -92,6 +93,33 @@ def test_no_step_waits_for_the_gpu(tiny_recipe, tiny_store, tmp_path):
         train_step(run.model, run.optimizer, images, run.seeded(3)).figures()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"projection_dropout": 0.5, "precision": "bfloat16"},
+        {"objective": Objective(terms=("mixed",), mixup="separate")},
+        {"method": "moco"},
+        {"method": "model_genesis"},
+        {"method": "model_genesis", "architecture": "densenet121"},
+        {"architecture": "densenet121"},
+    ],
+    ids=str,
+)
+def test_a_checkpointed_step_ends_with_the_same_bits(tiny_recipe, changes):
+    """Networks, batch norm's running statistics included, queue, and the gradients that moved them."""
+    ends = []
+    for checkpointed in (False, True):
+        recipe = replace(tiny_recipe, gradient_checkpointing=checkpointed, **changes)
+        torch.manual_seed(0)
+        method = build(recipe, generator=torch.Generator().manual_seed(1)).train()
+        optimizer = torch.optim.SGD(method.student.parameters(), lr=0.1)
+        films = torch.randint(256, (8, 1, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+        train_step(method, optimizer, films, torch.Generator().manual_seed(3))
+        gradients = {name: p.grad for name, p in method.student.named_parameters()}
+        ends.append({"method": dict(method.state_dict()), "gradients": gradients})
+    same(ends[0], ends[1])
 
 
 def test_every_step_draws_from_a_seed_of_its_own(tiny_recipe, tiny_store, tmp_path):
@@ -307,6 +335,18 @@ def test_a_resumed_run_is_the_same_run(tiny_run, tiny_recipe, tiny_store):
     with pytest.raises(RunError, match="store_sha256"):
         pretrain(tiny_recipe, replace(tiny_store, sha256="0" * 64), tiny_run, "cpu", resume=True, progress=False)
     assert contents(tiny_run) == before
+
+
+def test_a_run_that_goes_on_checkpointed_ends_with_the_same_bits(tiny_run, tiny_recipe, tiny_store, tmp_path):
+    """So it may be switched on once the memory has run out."""
+    stopped = pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", max_seconds=0, progress=False)
+    assert checkpoint.load(stopped).state["step"] == 1
+    recipe = replace(tiny_recipe, gradient_checkpointing=True)
+    pretrain(recipe, tiny_store, stopped, "cpu", resume=True, progress=False)
+    ends = [checkpoint.load(folder).state for folder in (tiny_run, stopped)]
+    assert ends[0]["step"] == ends[1]["step"] == 10
+    for part in ("method", "optimizer"):
+        same(ends[0][part], ends[1][part])
 
 
 @pytest.mark.usefixtures("small_networks")

@@ -101,8 +101,13 @@ def test_every_shipped_recipe_loads(name):
 
 
 def test_what_ships():
-    others = {"paper-resnet18", "paper-densenet121", "released-code-resnet18", "open15k-resnet18", "smoke"}
-    assert others | set(ABLATIONS) <= set(list_recipes())
+    both = {f"{name}-{architecture}" for name in ("paper", "open15k") for architecture in ("resnet18", "densenet121")}
+    assert both | {"released-code-resnet18", "smoke"} | set(ABLATIONS) <= set(list_recipes())
+
+
+def test_the_open_recipes_are_for_the_same_images():
+    resnet, densenet = load_recipe("open15k-resnet18"), load_recipe("open15k-densenet121")
+    assert (densenet.architecture, densenet.sources, densenet.size) == ("densenet121", resnet.sources, resnet.size)
 
 
 CROPS = {"augment.rotation": 0, "augment.cutout_holes": 0, "objective.terms": ["clean"]}

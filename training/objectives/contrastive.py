@@ -68,7 +68,7 @@ class Contrastive(Method):
     def queries(self, x: Tensor) -> Tensor:
         """The student's features of images [B, 1, S, S], float32 [B, D], not normalised."""
         with self._autocast(x):
-            return in_groups(self.student, x, self.recipe.batch_norm_group).float()
+            return in_groups(self.student, x, self.recipe.batch_norm_group, self.recipe.gradient_checkpointing).float()
 
     @torch.no_grad()
     def keys(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -65,7 +65,8 @@ class ModelGenesis(Method):
             generator: not used.
         """
         with self._autocast(spoilt):
-            logits = in_groups(self.student, spoilt, self.recipe.batch_norm_group)
+            group, checkpointed = self.recipe.batch_norm_group, self.recipe.gradient_checkpointing
+            logits = in_groups(self.student, spoilt, group, checkpointed)
         restored = logits.float().sigmoid()
         given = spoilt * self.recipe.std + self.recipe.mean
         return Step(RestorationLoss(functional.mse_loss(restored, whole)), functional.mse_loss(given, whole))
@@ -91,10 +92,24 @@ class Restorer(nn.Module):
         self.head = nn.Conv2d(WIDTHS[-1], 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        *skips, deepest = self.backbone.forward_intermediates(x, intermediates_only=True)
+        *skips, deepest = maps(self.backbone, x)
         for up, skip in zip(self.decoder, (*reversed(skips), x[:, :0]), strict=True):
             deepest = up(deepest, skip)
         return self.head(deepest)
+
+
+def maps(backbone: Any, x: Tensor) -> list[Tensor]:
+    """A timm network's maps of x at 1/2, 1/4, … 1/32 of its side, where `feature_info` says that they end.
+
+    As timm's `forward_intermediates`, which its DenseNet has from 1.0.31 on.
+    """
+    ends = [level["module"].rpartition(".")[2] for level in backbone.feature_info]
+    found: list[Tensor] = []
+    for name, layer in getattr(backbone, "features", backbone).named_children():
+        if len(found) < len(ends):  # behind the last map: pooling and head
+            x = layer(x)
+            found += [x] if name in ends else []
+    return found
 
 
 class Up(nn.Module):
