@@ -114,7 +114,7 @@ class _Follower:
         self.images = hashlib.sha256()
 
     def begins(self, batch: Batch, draws: Draws | None) -> None:
-        self.images.update(batch.images.numpy())
+        self.images.update(batch.images.numpy().tobytes())
 
     def ends(self, step: MethodStep, batch: Batch, lr: float) -> bool:
         self.losses.append(step.figures()["loss"].item())
