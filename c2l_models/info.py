@@ -11,7 +11,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Input": ("input_size", "mean", "std", "interpolation", "crop_pct"),
     "Training": ("trained_on", "patients", "recipe"),
     "Figures": ("metrics",),
-    "Made with": ("code", "versions", "python", "device", "threads", "store_sha256", "store_size", "first_steps"),
+    "Made with": (
+        "code",
+        "versions",
+        "python",
+        "device",
+        "threads",
+        "store_sha256",
+        "store_size",
+        "rounding",
+        "first_steps",
+    ),
     "Last lines of the log": ("log",),
 }
 """What stands under which heading; keys that are under none stand at the end."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn import functional
 
 from c2l_models import weights as registry
 from c2l_models.errors import RunError, WeightsNotFound
@@ -18,18 +20,27 @@ from c2l_models.weights import Weights
 from . import checkpoint, log
 from .batches import training_rows
 from .datasets import PUBLIC
+from .evaluation.features import calibration_rows, extract_features
 from .evaluation.predictions import KAPPA
 from .evaluation.probe import probe
 from .evaluation.report import Report
 from .evaluation.result import as_json
 from .evaluation.tasks import Task, load_tasks
-from .export import export_run
+from .export import export_run, load_run_backbone
 from .first_steps import first_steps
 from .image_store import ImageStore
 from .recipe import from_dict
 from .run_folder import load_run_store, read_run
 
 LAST_LINES = 5
+ROUNDED = 2**-11
+"""How far a released weight may be from the trained one, as a share of its tensor's largest, or of `SMALLEST`, down to
+which float16 has its 11 bits."""
+SMALLEST = 2**-14
+LEAST_COSINE = 0.9999
+"""Of a film's released features with its trained ones, both in float32."""
+FILMS = 64
+"""That the features are compared on, drawn from those that were trained on."""
 
 
 def release_run(
@@ -54,7 +65,8 @@ def release_run(
         The release's record.
 
     Raises:
-        RunError: a release of this name, or another default, exists; or the run trained on a test patient.
+        RunError: a release of this name, or another default, exists; the run trained on a test patient; or float16
+            does not hold its weights or features closely enough.
     """
     recipe = from_dict(checkpoint.load(run_folder).state["recipe"])
     name = f"{recipe.architecture}.{tag}"
@@ -68,6 +80,7 @@ def release_run(
     file.parent.mkdir(exist_ok=True)
     export_run(run_folder, file, store, tag=tag, size=size, license=license)
     weights = Weights.from_file(file)
+    rounding = compare_with_trained(weights, run_folder, store, rows)
     reports = [probe(str(file), store, task, out=out / task.name) for task in tasks]
     metrics = {key: value for report in reports for key, value in figures(report).items()}
     made = {key: value for key, value in read_run(run_folder).items() if key != "store"}  # a folder of this machine
@@ -78,6 +91,7 @@ def release_run(
         "recipe": recipe.to_dict(),
         "trained_on": list(weights.trained_on),
         "metrics": metrics,
+        "rounding": rounding,
         "first_steps": dataclasses.asdict(began),
         "log": log.read(run_folder)[-LAST_LINES:],
         "patients": patients_seen(store.patients[rows], store.index["dataset"].to_numpy()[rows]),
@@ -106,6 +120,43 @@ def check_unseen(store: ImageStore, rows: np.ndarray, tasks: list[Task]) -> None
     for task in tasks:
         if both := sorted(seen & set(store.patients[task.test_rows(store)].tolist())):
             raise RunError(f"the run trained on {len(both)} test patients of {task.name} ({both[0]}, …): no release")
+
+
+def compare_with_trained(
+    weights: Weights, run_folder: Path, store: ImageStore, rows: np.ndarray
+) -> dict[str, float | int]:
+    """How far the released float16 weights are from the trained float32 ones, and the features of films of each.
+
+    Returns:
+        weights: the largest difference of two weights, as a share of its tensor's largest; cosine: the least of a
+        film's two feature vectors; films: how many.
+
+    Raises:
+        RunError: they are farther apart than `ROUNDED` or `LEAST_COSINE`; the weight file is removed.
+    """
+    size, mean, std = weights.input_size[-1], weights.mean[0], weights.std[0]
+    trained, _ = load_run_backbone(run_folder, store, size=size)
+    released = create_model(weights.architecture, weights=weights, in_chans=1).eval()
+    ours, theirs = released.state_dict(), trained.state_dict()
+    shares = [
+        float((ours[name] - tensor).abs().max() / tensor.abs().max().clamp_min(SMALLEST))
+        for name, tensor in theirs.items()
+        if tensor.is_floating_point()
+    ]
+    films = calibration_rows(rows)[:FILMS]
+    one, two = (
+        torch.from_numpy(extract_features(network, store, films, size, mean, std)) for network in (released, trained)
+    )
+    cosines = functional.cosine_similarity(one, two)
+    found = {"weights": max(shares), "cosine": float(cosines.min()), "films": len(films)}
+    if not (found["weights"] <= ROUNDED and found["cosine"] > LEAST_COSINE):
+        weights.path().unlink()
+        raise RunError(
+            f"{weights.name} in float16 is not the trained network: weights off by {found['weights']:.2g} of their "
+            f"tensor's largest (at most {ROUNDED:.2g}), cosine of features {found['cosine']:.6f} (above "
+            f"{LEAST_COSINE}); look for weights beyond float16's range, or train with weight decay"
+        )
+    return found
 
 
 def figures(report: Report) -> dict[str, dict[str, float | None]]:

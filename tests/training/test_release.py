@@ -13,7 +13,7 @@ import torch
 import c2l_models
 from c2l_models import weights as registry
 from c2l_models.errors import RunError
-from c2l_models.training import log, release
+from c2l_models.training import export, log, release
 from c2l_models.training.evaluation.probe import probe
 from c2l_models.training.export import load_run_backbone
 from c2l_models.training.image_store import ImageStore
@@ -58,6 +58,9 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
 
     provenance = json.loads(record.path().with_suffix(".json").read_text())
     assert provenance["sha256"] == record.sha256
+    rounding = provenance["rounding"]
+    assert 0 < rounding["weights"] <= 2**-11
+    assert 0.9999 < rounding["cosine"] < 1 + 1e-6
     assert provenance["recipe"] == recipe.to_dict()
     assert provenance["log"] == log.read(tiny_run)[-5:]
     losses = provenance["first_steps"]["losses"]
@@ -99,3 +102,20 @@ def test_public_patients_are_named_and_no_others() -> None:
         "chestxray14": ["chestxray14:1", "chestxray14:2"],
         "knee_kl": ["knee_kl:7"],
     }
+
+
+def test_weights_that_float16_does_not_hold_are_no_release(tiny_run, empty_registry, tmp_path, monkeypatch):
+    """One tensor of the file is off by a hundredth of its largest weight."""
+    save = export.save_weights
+
+    def spoilt(path, tensors, config):
+        name = next(name for name in tensors if name.endswith("conv2.weight"))
+        changed = tensors[name].clone()
+        changed.view(-1)[0] += changed.abs().max() / 100
+        save(path, tensors | {name: changed}, config)
+
+    monkeypatch.setattr(export, "save_weights", spoilt)
+    with pytest.raises(RunError, match=r"test_tag in float16 is not the trained network: weights off by 0\.0"):
+        release.release_run(tiny_run, "test_tag", tmp_path / "probes")
+    assert not list(empty_registry.parent.glob("released/*.safetensors"))
+    assert empty_registry.read_text() == "# releases\n"

@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from c2l_models.errors import C2LError, DatasetError
+from c2l_models.errors import C2LError
 from c2l_models.provenance import damaged
 from c2l_models.weights import Weights, get_weights
 
-from ..first_steps import FirstSteps, first_steps, prepared_with
-from ..image_store import ImageStore
+from ..first_steps import FirstSteps, first_steps
 from ..recipe import from_dict
 from .data import Stores, find_data
 from .plan import datasets_of
 from .release import provenance_with, write_table
 
 TOLERANCE = (0.002, 0.002, 0.03)
-"""How far a loss may be off on another machine: the first step's, the second's, and each later one's.
+"""How far a loss may be off: the first step's, the second's, and each later one's.
 
 Measured with the recipe preview-resnet18 (bfloat16, losses of 2 to 8) on one thread of a Xeon with AMX. Without AMX,
 with torch's own kernels for AVX2, or with float32 in place of bfloat16, the first two losses moved by no more than
@@ -45,9 +44,8 @@ class Comparison:
 
     @property
     def allowed(self) -> list[float]:
-        """How far each step's loss may be off: not at all where all is as it was."""
-        steps = range(len(self.released.losses))
-        return [0.0 if self.released.same_place(self.now) else TOLERANCE[min(step, 2)] for step in steps]
+        """How far each step's loss may be off."""
+        return [TOLERANCE[min(step, 2)] for step in range(len(self.released.losses))]
 
     @property
     def same(self) -> bool:
@@ -73,10 +71,14 @@ class Comparison:
             return f"{found}came back to the bit"
         verdict = "came back" if self.same else "DID NOT come back"
         found += f"{verdict}: off by at most {most:.2g}"
-        if self.released.images == self.now.images:
-            return found
-        libraries = differing(self.released.prepared_with, self.now.prepared_with)
-        return f"{found}; the images are not the same bytes in the same order: {libraries}"
+        if self.released.images != self.now.images:
+            libraries = differing(self.released.prepared_with, self.now.prepared_with)
+            return f"{found}; the images are not the same bytes in the same order: {libraries}"
+        if self.released.same_place(self.now):
+            return (
+                f"{found}, where torch, instructions, threads and the processor's name would have let expect every bit"
+            )
+        return found
 
 
 def check_release(name: str, data: Sequence[str], out: Path, workers: int | None = None) -> Comparison:
@@ -90,7 +92,6 @@ def check_release(name: str, data: Sequence[str], out: Path, workers: int | None
 
     Raises:
         C2LError: no such release, one without its first steps, or a provenance that cannot be read.
-        DatasetError: the store is not the one that the release was trained on.
     """
     weights = get_weights(name)
     released = released_steps(weights)
@@ -98,7 +99,6 @@ def check_release(name: str, data: Sequence[str], out: Path, workers: int | None
     recipe = from_dict(provenance["recipe"])
     stores = Stores(out / "stores", find_data(data), provenance["store_size"], workers)
     store = stores.get(datasets_of(recipe.sources), provenance["store_sha256"])
-    check_store(store, weights, provenance["store_sha256"], released)
     comparison = Comparison(name, released, first_steps(recipe, store, len(released.losses)))
     write_table(out, f"{name}-check", markdown(comparison))
     return comparison
@@ -122,16 +122,6 @@ def released_steps(weights: Weights) -> FirstSteps:
     return steps
 
 
-def check_store(store: ImageStore, weights: Weights, wanted: str, released: FirstSteps) -> None:
-    """Raise DatasetError unless a store's index is the one that the release was trained on."""
-    if store.sha256 != wanted:
-        raise DatasetError(
-            f"{store.path} has an index of sha256 {store.sha256[:12]}, {weights.name} was trained on {wanted[:12]}: "
-            f"{', '.join(weights.trained_on)}. Wanted: the same files, and an index written by the same libraries; "
-            f"{differing(released.prepared_with, prepared_with(store))}. Move {store.path} away to have it made again"
-        )
-
-
 def markdown(comparison: Comparison) -> str:
     """The comparison as a table, with what each side was computed on."""
     then, now = comparison.released, comparison.now
@@ -141,7 +131,7 @@ def markdown(comparison: Comparison) -> str:
             "",
             f"{comparison.summary()}.",
             "",
-            "Equal to the bit is asked where torch, instructions, threads and processor are the release's.",
+            "Every bit is expected where torch, instructions, threads and processor are the release's; the rest is allowed.",
             "",
             "| | released | now |",
             "| --- | --- | --- |",

@@ -92,13 +92,14 @@ def test_equal_passes_are_twice_the_epochs_and_nothing_else(scale, architecture)
     assert twice == once
 
 
-def test_the_open_scale_is_the_previews_recipe_with_fewer_epochs():
-    """Its values, spelt out once more."""
-    preview = load_recipe("preview-resnet18").to_dict()
-    preview |= {"epochs": 6, "probe_every": 2, "optimizer": preview["optimizer"] | {"lr_milestones": [4, 5]}}
-    ours = recipe_of(load_start_plan("resnet18-c2l"), OPEN, 0).to_dict()
+def test_the_open_scale_is_the_open_releases_recipe():
+    ours, released = recipe_of(load_start_plan("resnet18-c2l"), OPEN, 0), load_recipe("open15k-resnet18")
     told = {"name", "description", "table"}
-    assert {key: ours[key] for key in ours if key not in told} == {k: v for k, v in preview.items() if k not in told}
+    assert {key for key, value in released.to_dict().items() if ours.to_dict()[key] != value} <= told
+    densenet = recipe_of(load_start_plan("densenet121-c2l"), OPEN, 0)
+    assert (densenet.architecture, densenet.size, densenet.epochs) == ("densenet121", released.size, released.epochs)
+    ablation = recipe_of(load_start_plan("table1-mix"), OPEN, 0)
+    assert ablation.sources == load_recipe("table1-mix").sources
 
 
 def test_queue_lengths_of_table_2_stay_apart_at_another_scale():
