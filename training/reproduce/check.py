@@ -131,7 +131,7 @@ def markdown(comparison: Comparison) -> str:
             "",
             f"{comparison.summary()}.",
             "",
-            "Every bit is expected where torch, instructions, threads and processor are the release's; the rest is allowed.",
+            "Every bit is expected where torch, instructions, threads and processor are the release's.",
             "",
             "| | released | now |",
             "| --- | --- | --- |",
