@@ -125,7 +125,7 @@ class Engine:
             return Cell("done", self._cell(book, start, measured, seed))
         except RunInterrupted:
             raise
-        except (DataMissing, StartNotAvailable) as error:
+        except (DataMissing, StartNotAvailable, NotMeasured) as error:
             return Cell("not run", why=str(error))
         except C2LError as error:
             return Cell("failed", why=str(error))
@@ -134,7 +134,7 @@ class Engine:
             return Cell("failed", why=f"{type(error).__name__}: {error}")
 
     def _cell(self, book: Book, start: StartPlan, measured: Measurement, seed: int) -> Result:
-        need(measured, self.stores)  # before a pretraining is begun whose figure could not be measured
+        need(start, measured, self.stores)  # before a pretraining is begun whose figure could not be measured
         pretrained = self.pretrained(start, seed) if start.recipe else None
         if pretrained:
             book.pretrained[start.name, seed] = pretrained
@@ -171,9 +171,17 @@ class Engine:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def need(measured: Measurement, stores: Stores) -> None:
-    """Raise DataMissing unless there are the images that a measurement is made on."""
+class NotMeasured(C2LError):
+    """A measurement that is not made of such a network."""
+
+
+def need(start: StartPlan, measured: Measurement, stores: Stores) -> None:
+    """Raise NotMeasured where no detector is built on the network, DataMissing unless the images are there."""
     if measured.kind == "detect":
+        from ..detection.detector import ARCHITECTURES
+
+        if start.architecture not in ARCHITECTURES:
+            raise NotMeasured(f"the detector is built on {', '.join(ARCHITECTURES)}, as in Table 5")
         stores.raw(measured.task)
     else:
         stores.need({load_task(measured.task).dataset})

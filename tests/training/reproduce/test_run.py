@@ -163,3 +163,15 @@ def test_unknown_rows_are_refused_before_anything_is_run(reproduce):
     with pytest.raises(C2LError, match="resnet18-moco"):
         reproduce("table5", jobs, only=["resnet18-mocko"])
     assert jobs.pretrained == []
+
+
+def test_no_detector_is_built_on_densenet(reproduce):
+    """Its other figures are measured, and nobody is told of a failure."""
+    jobs = FakeJobs()
+    book = reproduce("open", jobs, only=("densenet121-random",))
+    assert not book.failed
+    by_kind = {measured.kind: cell.state for (_, measured, _), cell in book.cells.items()}
+    assert by_kind == {"probe": "done", "knn": "done", "finetune": "done", "detect": "not run"}
+    (why,) = {cell.why for cell in book.cells.values() if cell.state == "not run"}
+    assert "resnet18" in why
+    assert not [measured for measured in jobs.measured if "detect" in measured]
