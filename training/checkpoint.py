@@ -27,7 +27,6 @@ FREE_TO_CHANGE = {
     *("recipe", *SECTIONS),  # tables, which are compared key by key
     *("description", "table", "recalibrate", "exported"),
     *("log_every", "checkpoint_every", "keep_checkpoints", "probe_every"),
-    "gradient_checkpointing",
 }
 """Keys that change nothing of what a step computes."""
 

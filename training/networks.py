@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from .distributed import ALONE, World
@@ -40,17 +41,39 @@ class Encoder(nn.Module):
 
 
 def in_groups(network: nn.Module, x: Tensor, group: int, checkpointed: bool = False) -> Tensor:
-    """Run a batch [B, …] through the network in groups of `group` rows, each with batch statistics of its own.
+    """Run a batch [B, …] through the network, with batch statistics of their own for each `group` rows.
 
     Args:
         network: [B, …] -> [B, D].
         x: the batch.
         group: rows that share batch statistics.
-        checkpointed: keep nothing of a group but its rows, and run it again in the backward pass, with the same
-            dropout and precision. The gradients are the same to the bit; see `buffers_kept` for what is not.
+        checkpointed: run one group after the other, keep nothing of it but its rows, and run it again in the backward
+            pass, with the same dropout and precision. The gradients are the same to the rounding of sums; see
+            `buffers_kept` for what is not.
     """
-    run = partial(checkpoint, network, use_reentrant=False) if checkpointed else network
-    return torch.cat([run(rows) for rows in x.split(group)])
+    if checkpointed:
+        return torch.cat([checkpoint(network, rows, use_reentrant=False) for rows in x.split(group)])
+    with _GroupStatistics(group):
+        return network(x)
+
+
+class _GroupStatistics(TorchFunctionMode):
+    """Inside, batch norm in training mode takes the statistics of each `group` rows by themselves.
+
+    The other layers see the whole batch: one large convolution is faster than many small ones.
+    """
+
+    def __init__(self, group: int) -> None:
+        super().__init__()
+        self.group = group
+
+    @torch.compiler.disable  # batch norm runs between compiled parts
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is functional.batch_norm and kwargs["training"]:
+            x, *rest = args
+            return torch.cat([func(rows, *rest, **kwargs) for rows in x.split(self.group)])
+        return func(*args, **kwargs)
 
 
 def in_shuffled_groups(
@@ -94,7 +117,7 @@ def buffers_kept(network: nn.Module) -> Iterator[None]:
     For a backward pass under gradient checkpointing, where each group is run again and would be counted again. No loss
     or gradient depends on that (batches are normalised with their own statistics), the teacher is not run again, and
     probe and export set the statistics anew. But where they do not (`recalibrate = false`) they take what training
-    left, and checkpoints hold it: with this, all of a run is the same to the bit with and without checkpointing.
+    left: with this, that is the same with and without checkpointing.
     """
     kept = [buffer.clone() for buffer in network.buffers()]
     yield

@@ -181,7 +181,7 @@ class Recipe:
     """Compile student and teacher with `torch.compile`: minutes at the start, for a gain that depends on the GPU."""
     gradient_checkpointing: bool = False
     """Keep no activations of the student, and compute them again in the backward pass, one batch-norm group at a time:
-    the same bits from the memory of one group, for one more forward pass."""
+    the same gradients, to the rounding of sums, from the memory of one group, for one more forward pass."""
     recalibrate: bool = True
     """Whether batch norm's statistics are set anew on clean images before a probe and an export."""
     exported: Literal["student", "teacher"] = "student"

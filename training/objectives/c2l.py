@@ -41,7 +41,7 @@ class C2L(Contrastive):
         own = m.block(world)
         x1_m, x2_m = mixup.mix(x1_a, own), mixup.mix(x2_a, own)  # line 2
 
-        v1_a, v1_m = self.queries(x1_a), self.queries(x1_m)  # line 7
+        v1_a, v1_m = self.queries(torch.cat([x1_a, x1_m])).chunk(2)  # line 7, in one pass
         v2_a, v2_m = self.keys(x2_a, generator), self.keys(x2_m, generator)  # line 8, of every process's images
         v_m = mixup.mix(v2_a, m)
 
