@@ -236,6 +236,7 @@ def varied(probe: Any) -> Any:
 
 def child(request: dict[str, Any]) -> int:
     """Run a request with standard error and output going where they do; gives the exit status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
     try:
         run(**request)
     except SystemExit as left:

@@ -70,8 +70,8 @@ def test_asked_to_stop(start, whole, tmp_path, number, phase, count, delay, step
 def test_asked_to_stop_twice(start, whole, tmp_path, number, status):
     """The second signal acts at once, in the middle of a write, and costs no more than a kill."""
     runs = start(tmp_path)
-    when = {"phase": "checkpoint", "count": 3, "delays": [0, 1], "number": number}  # in the sync, all serialised
-    assert runs(send_signal=when, slow_disk={"seconds": 2}) == status, runs.stderr
+    when = {"phase": "checkpoint", "count": 3, "delays": [0, 0.1], "number": number}
+    assert runs(send_signal=when, slow_disk={"seconds": 0.3}) == status, runs.stderr
     assert runs.state()["step"] == 3
     assert runs() == 0, runs.stderr
     runs.assert_nothing_lost(whole)
