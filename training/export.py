@@ -74,7 +74,19 @@ def export_run(
     The file loads with `c2l_models.resnet18(weights=path)` and says how images are to be prepared for it.
     """
     store = store or load_run_store(run_folder)
-    backbone, recipe = load_run_backbone(run_folder, store, teacher, size, best)
+    return export_backbone(*load_run_backbone(run_folder, store, teacher, size, best), path, store, tag, size, license)
+
+
+def export_backbone(
+    backbone: nn.Module,
+    recipe: Recipe,
+    path: Path,
+    store: ImageStore,
+    tag: str = "custom",
+    size: int | None = None,
+    license: str = "unknown",
+) -> Path:
+    """Write what `load_run_backbone` gave; arguments as there."""
     side = size or recipe.size
     config = {
         "architecture": recipe.architecture,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from c2l_models import weights as registry
@@ -26,7 +27,7 @@ from .evaluation.probe import probe
 from .evaluation.report import Report
 from .evaluation.result import as_json
 from .evaluation.tasks import Task, load_tasks
-from .export import export_run, load_run_backbone
+from .export import export_backbone, load_run_backbone
 from .first_steps import first_steps
 from .image_store import ImageStore
 from .recipe import from_dict
@@ -78,9 +79,10 @@ def release_run(
 
     file = registry.REGISTRY.parent / "released" / f"{name}.safetensors"
     file.parent.mkdir(exist_ok=True)
-    export_run(run_folder, file, store, tag=tag, size=size, license=license)
+    trained, _ = load_run_backbone(run_folder, store, size=size)
+    export_backbone(trained, recipe, file, store, tag, size, license)
     weights = Weights.from_file(file)
-    rounding = compare_with_trained(weights, run_folder, store, rows)
+    rounding = compare_with_trained(weights, trained, store, rows)
     reports = [probe(str(file), store, task, out=out / task.name) for task in tasks]
     metrics = {key: value for report in reports for key, value in figures(report).items()}
     made = {key: value for key, value in read_run(run_folder).items() if key != "store"}  # a folder of this machine
@@ -123,7 +125,7 @@ def check_unseen(store: ImageStore, rows: np.ndarray, tasks: list[Task]) -> None
 
 
 def compare_with_trained(
-    weights: Weights, run_folder: Path, store: ImageStore, rows: np.ndarray
+    weights: Weights, trained: nn.Module, store: ImageStore, rows: np.ndarray
 ) -> dict[str, float | int]:
     """How far the released float16 weights are from the trained float32 ones, and the features of films of each.
 
@@ -135,7 +137,6 @@ def compare_with_trained(
         RunError: they are farther apart than `ROUNDED` or `LEAST_COSINE`; the weight file is removed.
     """
     size, mean, std = weights.input_size[-1], weights.mean[0], weights.std[0]
-    trained, _ = load_run_backbone(run_folder, store, size=size)
     released = create_model(weights.architecture, weights=weights, in_chans=1).eval()
     ours, theirs = released.state_dict(), trained.state_dict()
     shares = [
