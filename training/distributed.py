@@ -26,6 +26,9 @@ PATIENCE = timedelta(minutes=30)
 """How long the processes' hosts wait for one another: one probes and writes while the others wait."""
 DEVICE_PATIENCE = timedelta(minutes=5)
 """How long a GPU waits for another in a step, before its process is taken for lost."""
+LETTING_GO = 0.1
+"""Seconds in which gloo's threads put down the last tensors that they were handed. They need Python's lock for it, and
+abort a process that ends before they have it (known of torch to 2.14: a destroyed group's threads live on)."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,8 @@ def join(device: str = "auto") -> Iterator[tuple[World, torch.device]]:
             f"process {rank} of {size} lost the others ({reason}); the first error above is the cause. "
             "torchrun --max-restarts with --resume goes on from the last checkpoint"
         ) from error
+    finally:
+        time.sleep(LETTING_GO)
     distributed.destroy_process_group()  # not after an error: it would wait for the others
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -98,19 +97,10 @@ def variant(recipe):
 
 
 def start(folder, recipe, store, processes, **environment):
-    """A job under torchrun, or one plain process; gives the finished process and each rank's dump.
-
-    Once in some tens of jobs a thread of torch's own aborts a process while it ends, its work done: a job that was
-    begun here, and was ended so, is begun once more.
-    """
-    fresh = not folder.exists()
+    """A job under torchrun, or one plain process; gives the finished process and each rank's dump."""
     torchrun = ["--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     done = launch(folder, recipe, store, torchrun, **environment)
     done.stdout, done.stderr = done.communicate(timeout=150)
-    if fresh and done.returncode and "terminate called without an active exception" in done.stderr:
-        shutil.rmtree(folder)
-        done = launch(folder, recipe, store, torchrun, **environment)
-        done.stdout, done.stderr = done.communicate(timeout=150)
     return done, [torch.load(path, weights_only=True) for path in sorted(folder.glob("rank*.pt"))]
 
 
