@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from c2l_models.errors import RunError
+from c2l_models.errors import RunError, RunInterrupted
 
 T = TypeVar("T")
 
@@ -141,8 +141,10 @@ def join(device: str = "auto") -> Iterator[tuple[World, torch.device]]:
             f"process {rank} of {size} lost the others ({reason}); the first error above is the cause. "
             "torchrun --max-restarts with --resume goes on from the last checkpoint"
         ) from error
-    finally:
+    except RunInterrupted:
         time.sleep(LETTING_GO)
+        raise
+    time.sleep(LETTING_GO)
     distributed.destroy_process_group()  # not after an error: it would wait for the others
 
 
