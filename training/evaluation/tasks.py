@@ -110,7 +110,7 @@ def check_unseen(store: ImageStore, trained: NDArray[np.int64], tested: NDArray[
     if both := sorted(set(store.patients[trained]) & set(store.patients[tested])):
         raise RunError(
             f"{len(both)} patients are trained on and tested on ({both[0]}, …); wanted lists that share no patient: "
-            "mend the splits where the store is made from"
+            "mend the splits where the store is made from, or leave test images out of the recipe's sources"
         )
 
 
