@@ -59,12 +59,15 @@ class Figures:
         values: float64 [F]; NaN where a figure cannot be computed.
         resamples: float64 [R, F], the same on each bootstrap resample; NaN where it cannot be computed there.
         sample: fingerprint of labels, patients, R and seed: equal where two runs can be paired.
+        unlearnt: labels of the sample that the run could not learn, and no mean of it counts; where several runs with
+            different ones were averaged, those of each.
     """
 
     names: tuple[str, ...]
     values: Floats
     resamples: Floats
     sample: str
+    unlearnt: str = ""
 
     def __getitem__(self, name: str) -> Estimate:
         """A figure and its interval. Raises C2LError for a name that is not among them."""
@@ -75,9 +78,14 @@ class Figures:
         """This run's figure minus another's of the same name, paired resample by resample.
 
         Raises:
-            C2LError: not measured on the same labels, patients and resamples, or no such figure.
+            C2LError: not measured on the same labels, patients and resamples, other labels learnt, or no such figure.
         """
         _check_same_sample([self, other])
+        if self.unlearnt != other.unlearnt:
+            raise C2LError(
+                f"means over other labels; wanted runs that learnt the same ones: one lacks {self.unlearnt or 'none'}, "
+                f"the other {other.unlearnt or 'none'}"
+            )
         mine, its = self._column(name), other._column(name)
         difference = self.resamples[:, mine] - other.resamples[:, its]
         found = estimate(float(self.values[mine] - other.values[its]), difference)
@@ -86,7 +94,7 @@ class Figures:
     def save(self, folder: Path) -> Path:
         """Write `figures.npz` into a folder."""
         buffer = BytesIO()
-        head = np.array(json.dumps({"names": self.names, "sample": self.sample}))
+        head = np.array(json.dumps({"names": self.names, "sample": self.sample, "unlearnt": self.unlearnt}))
         np.savez_compressed(buffer, head=head, values=self.values, resamples=self.resamples)
         write_atomically(folder / FILE, buffer.getvalue())
         return folder / FILE
@@ -98,7 +106,8 @@ class Figures:
         try:
             with np.load(path, allow_pickle=False) as file:
                 head = json.loads(str(file["head"]))
-                return cls(tuple(head["names"]), file["values"], file["resamples"], head["sample"])
+                names, sample, unlearnt = (head[key] for key in ("names", "sample", "unlearnt"))
+                return cls(tuple(names), file["values"], file["resamples"], sample, unlearnt)
         except FileNotFoundError:
             raise C2LError(f"{path} is missing; wanted the folder of a run that measured something") from None
         except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
@@ -113,14 +122,19 @@ class Figures:
 def average(runs: Sequence[Figures]) -> Figures:
     """The mean of several runs' figures on one sample, in every resample: what a seed gives on average.
 
+    Few labels are other patients' in every seed, and may leave other findings unlearnt. A mean over findings is then
+    that of each run's own: two such averages can be paired where, run by run, the same were learnt.
+
     Raises:
         C2LError: none given, not the same figures, or not measured on one sample.
     """
     _check_same_sample(runs)
     if len({run.names for run in runs}) != 1:
         raise C2LError("runs that measured different figures; wanted the same ones of each")
-    values = np.mean([run.values for run in runs], axis=0)
-    return Figures(runs[0].names, values, np.mean([run.resamples for run in runs], axis=0), runs[0].sample)
+    values, resamples = (np.mean([getattr(run, name) for run in runs], axis=0) for name in ("values", "resamples"))
+    unlearnt = [run.unlearnt for run in runs]
+    each = unlearnt[0] if len(set(unlearnt)) == 1 else "; ".join(lacking or "none" for lacking in unlearnt)
+    return Figures(runs[0].names, values, resamples, runs[0].sample, each)
 
 
 def estimate(value: float, resamples: Floats) -> Estimate:
@@ -162,6 +176,6 @@ CHUNK = 4_000_000
 def _check_same_sample(runs: Sequence[Figures]) -> None:
     if len({run.sample for run in runs}) != 1:
         raise C2LError(
-            "figures that cannot be compared resample by resample; wanted them on the same labels (of which the same "
-            "were learnt) and patients, in the same order, with the same seed and number of resamples"
+            "figures that cannot be compared resample by resample; wanted them on the same labels and patients, in the "
+            "same order, with the same seed and number of resamples"
         )

@@ -69,7 +69,7 @@ def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: i
     """AUROC of each label, then what stands for the task: means over labels, or the weighted kappa of the grades.
 
     A label with one class only has no AUROC: its figure is NaN, and no mean counts it. Nor are there grades where a
-    step of theirs could not be learnt. Runs that learnt other labels have other samples, and cannot be paired.
+    step of theirs could not be learnt.
 
     Args:
         predictions: on the task's test images.
@@ -83,10 +83,8 @@ def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: i
     sample = (predictions.patients, bootstrap, seed)
     each = auroc(predictions.scores, predictions.targets, *sample)
     figures = each.figures(predictions.labels, {} if task.is_graded else task.means(predictions.labels))
-    if (unlearnt := np.isnan(predictions.scores).all(axis=0)).any():
-        # A mean over other labels is another figure: runs are paired or averaged where they learnt the same ones.
-        lacking = ", ".join(np.array(predictions.labels)[unlearnt])
-        figures = replace(figures, sample=f"{figures.sample} without {lacking}")
+    unlearnt = np.isnan(predictions.scores).all(axis=0)
+    figures = replace(figures, unlearnt=", ".join(np.array(predictions.labels)[unlearnt]))
     if not task.is_graded:
         return figures
     # The grade is the number of steps passed: each question is whether it is at least so high (Frank & Hall,
@@ -98,4 +96,5 @@ def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: i
         np.append(figures.values, value),
         np.column_stack([figures.resamples, resamples]),
         figures.sample,
+        figures.unlearnt,
     )

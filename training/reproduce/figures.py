@@ -17,18 +17,23 @@ class Found:
     Attributes:
         estimate: the mean over `seeds` seeds, its interval over patients; None where there is none.
         why: what is missing, or was not comparable.
+        unlearnt: labels that are in no mean, as `Figures` has it.
     """
 
     estimate: Estimate | None
     seeds: int
     why: str = ""
+    unlearnt: str = ""
 
 
 def found(book: Book, start: StartPlan, column: Column) -> Found:
     """A row's figure, of as many seeds as are done."""
     done, why = _done(book, start, column)
+    if not done:
+        return Found(None, 0, why)
     try:
-        return Found(average(done)[column.figure], len(done), why) if done else Found(None, 0, why)
+        mean = average(done)
+        return Found(mean[column.figure], len(done), why, mean.unlearnt)
     except C2LError as error:
         return Found(None, len(done), str(error))
 

@@ -17,7 +17,7 @@ CSV_COLUMNS = (
     *("table", "scale", "row", "architecture", "paper_row", "column", "figure", "paper", "value", "low", "high"),
     *("seeds", "minus", "difference", "difference_low", "difference_high"),
     *("pretraining_images", "pretraining_patients", "pretraining_store_sha256"),
-    *("test_images", "test_patients", "test_store_sha256", "seconds", "missing"),
+    *("test_images", "test_patients", "test_store_sha256", "unlearnt", "seconds", "missing"),
 )
 
 
@@ -69,6 +69,7 @@ def _line(book: Book, start: StartPlan, printed: str, column: Column) -> dict[st
         **{"table": book.plan.name, "scale": book.scale.name + "-smoke" * book.scale.smoke},
         **{"row": start.name, "architecture": start.architecture, "paper_row": printed},
         **{"column": column.name, "figure": column.figure, "seeds": ours.seeds, "missing": ours.why},
+        **{"unlearnt": ours.unlearnt},
         **{"seconds": f"{seconds(book, start):.0f}"},
     }
     if (paper := book.plan.printed(printed, column)) is not None:
@@ -116,7 +117,7 @@ def _by_column(book: Book, rows: Sequence[tuple[StartPlan, str]]) -> list[str]:
         for column in book.plan.columns
     ]
     told = "In each cell: the paper's figure · ours." if book.plan.paper else ""
-    parts = [told, _table(["", *(start.name for start in starts)], cells)]
+    parts = [told, _table(["", *(start.name for start in starts)], cells), _unlearnt(book, starts)]
     rivals = [start for start in starts if _against(book, start)]
     if rivals and (first := _against(book, rivals[0])):
         differences = [
@@ -127,6 +128,16 @@ def _by_column(book: Book, rows: Sequence[tuple[StartPlan, str]]) -> list[str]:
             _table(["", *(start.name for start in rivals)], differences),
         ]
     return parts
+
+
+def _unlearnt(book: Book, starts: Sequence[StartPlan]) -> str:
+    """What too few labels could not teach, column by column; a seed's labels are the same for every row."""
+    lines = []
+    for column in book.plan.columns:
+        each = dict.fromkeys(found(book, start, column).unlearnt for start in starts)
+        if lacking := " / ".join(filter(None, each)):
+            lines.append(f"{column.name}: not learnt, and in no mean: {lacking} (seed by seed).")
+    return "\n\n".join(lines)
 
 
 def _rows(book: Book) -> str:

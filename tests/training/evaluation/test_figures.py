@@ -1,5 +1,7 @@
 """Figures that are kept, compared resample by resample, and averaged over runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,11 +61,37 @@ def test_an_average_is_of_every_resample():
         average([a, auroc(scores, truth, patients, 50).figures(NAMES, {})])
 
 
+def few_labels(scores, lacking):
+    """What a run reached that learnt nothing of one of the labels: a mean over the others."""
+    _, truth, patients = sample()
+    scores = scores.copy()
+    scores[:, NAMES.index(lacking)] = np.nan
+    kept = [i for i, name in enumerate(NAMES) if name != lacking]
+    all_but_one = auroc(scores, truth, patients, 50).figures(NAMES, {"mean": np.array([True, True, True])})
+    per_label = auroc(sample()[0][:, kept], truth[:, kept], patients, 50)
+    return replace(all_but_one, unlearnt=lacking), per_label
+
+
+def test_seeds_that_learnt_other_labels_are_averaged_over_their_own_and_paired_seed_by_seed():
+    scores, _, _ = sample()
+    (mass, without_mass), (edema, without_edema) = few_labels(scores, "Mass"), few_labels(scores, "Edema")
+    mine = average([mass, edema])
+    by_hand = (without_mass.per_label.mean() + without_edema.per_label.mean()) / 2
+    assert mine["mean"].value == pytest.approx(by_hand)
+    assert str(mine["Mass"]) == "n/a"
+    worse = average([few_labels(-scores, lacking)[0] for lacking in ("Mass", "Edema")])
+    assert mine.minus(worse, "mean").value == pytest.approx(2 * (by_hand - 0.5))  # the mirrored scores have 1 - AUROC
+    for others in ([edema, mass], [mass, mass], [mass], [mass, replace(mass, unlearnt="")]):
+        with pytest.raises(C2LError, match=r"means over other labels.*one lacks Mass; Edema"):
+            mine.minus(average(others), "mean")
+    assert average([mass, mass]).minus(mass, "mean").value == 0
+
+
 def test_figures_come_back_as_they_were_saved(tmp_path):
-    a = figures_of(*sample())
+    a = replace(figures_of(*sample()), unlearnt="Pneumonia")
     a.save(tmp_path)
     again = Figures.load(tmp_path)
-    assert (again.names, again.sample) == (a.names, a.sample)
+    assert (again.names, again.sample, again.unlearnt) == (a.names, a.sample, "Pneumonia")
     np.testing.assert_array_equal(again.resamples, a.resamples)
     assert a.minus(again, "mean").value == 0
 

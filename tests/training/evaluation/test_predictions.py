@@ -71,6 +71,17 @@ def test_there_is_no_grade_where_a_step_could_not_be_learnt():
     assert figures["kl_grade ≥ 3"].value == 1
 
 
+def test_labels_that_could_not_be_learnt_are_told():
+    answers = chest()
+    assert measure(answers, load_task("chestxray14"), bootstrap=5).unlearnt == ""
+    answers.scores[:, [0, 2]] = np.nan
+    figures = measure(answers, load_task("chestxray14"), bootstrap=5)
+    assert figures.unlearnt == "Mass, Hernia"
+    assert figures["mean"].value == figures["Edema"].value
+    grades = np.full((20, 4), [np.nan, 0, 0, 0])
+    assert measure(knees(grades), load_task("knee_kl"), bootstrap=5).unlearnt == "kl_grade ≥ 1"
+
+
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_a_score_that_is_not_finite_is_refused(broken):
     scores = np.zeros((20, 4))

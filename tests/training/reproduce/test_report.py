@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,26 @@ def test_results_of_another_sample_are_not_compared_and_break_nothing(reproduce)
     lines = rows_of(markdown(book), "resnet18-c2l minus each")
     assert set(lines[2][1:]) == {"–"}
     assert rows_of(markdown(book), "## resnet18")[2][4] != "14.8 · –"
+
+
+def test_seeds_whose_few_labels_taught_other_findings_are_averaged_and_it_is_told(reproduce):
+    class Few(FakeJobs):
+        def measure(self, start, measured, seed, *arguments):
+            result = super().measure(start, measured, seed, *arguments)
+            lacking = ("Hernia", "Mass, Hernia")[seed] if measured.fraction == 0.01 else ""
+            return replace(result, figures=replace(result.figures, unlearnt=lacking))
+
+    book = reproduce("open", Few(), seeds=(0, 1))
+    lines = list(csv.DictReader(io.StringIO(as_csv(book))))
+    few = {line["row"]: line for line in lines if line["column"] == "ChestX-ray14, fine-tuned on 1 %"}
+    assert {line["unlearnt"] for line in few.values()} == {"Hernia; Mass, Hernia"}
+    assert {line["unlearnt"] for line in lines if line not in few.values()} == {""}
+    pair = ("resnet18-c2l", "resnet18-moco")
+    ours, rival = (np.mean([figures_of(name, seed).values[0] for seed in (0, 1)]) for name in pair)
+    assert float(few["resnet18-moco"]["value"]) == pytest.approx(rival, abs=1e-4)
+    assert float(few["resnet18-moco"]["difference"]) == pytest.approx(ours - rival, abs=1e-4)
+    told = "ChestX-ray14, fine-tuned on 1 %: not learnt, and in no mean: Hernia; Mass, Hernia (seed by seed)."
+    assert markdown(book).count(told) == 2  # an architecture each
 
 
 def test_a_smoke_run_says_so(reproduce):
