@@ -16,6 +16,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "versions",
         "python",
         "device",
+        "processes",
         "threads",
         "store_sha256",
         "store_size",

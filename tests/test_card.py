@@ -37,7 +37,7 @@ def test_the_front_matter_holds_what_the_hub_reads(weights: c2l_models.Weights) 
     assert len(front["tags"]) == len(set(front["tags"]))
     assert set(front["datasets"]) == {line.split()[0] for line in weights.trained_on}
     assert front["training_data"] == list(weights.trained_on)
-    assert front["metrics"] == ["roc_auc"]
+    assert front["metrics"] == ["quadratic weighted kappa", "roc_auc"]
 
 
 def test_the_model_index_holds_each_figure_with_its_interval(weights: c2l_models.Weights) -> None:
@@ -91,7 +91,7 @@ def test_several_releases_are_put_together(
     both = card.front_matter([weights, replace(other, metrics=figure)])
     assert [entry["name"] for entry in both["model-index"]] == [weights.name, other.name]
     assert both["model-index"][0] == one["model-index"][0]
-    assert both["metrics"] == ["roc_auc"]
+    assert both["metrics"] == one["metrics"]
 
 
 def test_the_text_says_what_has_to_be_said(weights: c2l_models.Weights) -> None:

@@ -16,7 +16,7 @@ from c2l_models.export import export_weights, is_run_folder
 
 torch.set_num_threads(1)
 
-NAME = "resnet18.c2l_preview"
+NAME = "resnet18.c2l_open15k"
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,7 @@ def test_the_file_in_the_package_comes_first(hub: HubStandIn, client: Client, tm
     wishes(hub)
     answer = client(weights="resnet18.test", registry=register(tmp_path, both))
     assert answer["place"] == str(tmp_path / "released" / "a.safetensors")
-    assert client(weights="resnet18.c2l_preview", registry=str(releases()))["name"] == "resnet18.c2l_preview"
+    assert client(weights="resnet18.c2l_open15k", registry=str(releases()))["name"] == "resnet18.c2l_open15k"
     assert wishes(hub) == []
     (tmp_path / "released" / "a.safetensors").unlink()
     assert "owner/nowhere" in client(weights="resnet18.test", registry=str(tmp_path / "releases.toml"))["message"]

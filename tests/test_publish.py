@@ -14,7 +14,7 @@ import c2l_models
 from c2l_models.errors import C2LError
 from c2l_models.publish import repository_of
 
-RELEASE = "resnet18.c2l_preview"
+RELEASE = "resnet18.c2l_open15k"
 REPOSITORY = f"owner/{RELEASE}"
 SENT = {"README.md", "config.json", "model.safetensors", "provenance.json", "LICENSE", "SHA256SUMS"}
 

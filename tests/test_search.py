@@ -116,7 +116,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Path]
     for n, path in enumerate(paths):
         noise = np.random.default_rng(n // 2).integers(0, 60, (64, 64))  # 0 and 1 are alike, 2 and 3 are
         Image.fromarray((noise + 10 * n).astype(np.uint8)).save(path)
-    embed(paths, "resnet18.c2l_preview").save("features.parquet")
+    embed(paths, "resnet18.c2l_open15k").save("features.parquet")
     return paths, Embeddings.load("features.parquet")
 
 
@@ -144,7 +144,7 @@ def test_features_of_another_model_are_refused(library: tuple[list[Path], Embedd
     paths, table = library
     Path("new.png").write_bytes(paths[0].read_bytes())
     other = replace(table, sha256="0" * 64)
-    with pytest.raises(C2LError, match=r"resnet18\.c2l_preview, sha256 000000000000.*cannot be compared"):
+    with pytest.raises(C2LError, match=r"resnet18\.c2l_open15k, sha256 000000000000.*cannot be compared"):
         search("new.png", other, 1)
     assert len(search("0.png", other, 1).paths) == 1  # within the table nothing has to be computed
     with pytest.raises(C2LError, match="do not say which model"):

@@ -161,8 +161,8 @@ def figures(report: Report) -> dict[str, dict[str, float | None]]:
 
 
 def figure_name(task: str, figure: str) -> str:
-    """What the registry calls a figure of a task's linear probe."""
-    return f"{task} linear probe, {figure}" if figure == KAPPA else f"{task} linear probe, AUROC, {figure}"
+    """What the registry calls a figure of a task's linear probe: "TASK HOW, METRIC, WHAT", which a card reads."""
+    return f"{task} linear probe, {KAPPA}, grade" if figure == KAPPA else f"{task} linear probe, AUROC, {figure}"
 
 
 def patients_seen(patients: np.ndarray, datasets: np.ndarray) -> dict[str, list[str]]:

@@ -87,4 +87,4 @@ def test_a_store_without_a_batch_is_told(tiny_recipe, tiny_store):
 )
 def test_fewer_steps_of_what_costs_more(changes, steps):
     """24 of 64 images of 64 pixels: 4 times the pixels, a quarter of the steps."""
-    assert usual_steps(replace(load_recipe("preview-resnet18"), **changes)) == steps
+    assert usual_steps(replace(load_recipe("open15k-resnet18"), **changes)) == steps

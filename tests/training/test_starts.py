@@ -50,7 +50,7 @@ def test_a_weight_file_brings_its_own_size_and_normalisation(tmp_path):
 
 
 def test_a_release_says_whom_it_has_seen():
-    start = load_start("resnet18.c2l_preview")
+    start = load_start("resnet18.c2l_open15k")
     assert len(start.seen) == 5799
     assert "chestxray14:00001336" in start.seen
 

@@ -15,7 +15,7 @@ from .conftest import BOXES
 @pytest.fixture(scope="module")
 def whole(store, finetuned, boxes, tmp_path_factory):
     out = tmp_path_factory.mktemp("looked") / "out"
-    return look("resnet18.c2l_preview", store, out, finetuned, boxes, size=32, bootstrap=20), out
+    return look("resnet18.c2l_open15k", store, out, finetuned, boxes, size=32, bootstrap=20), out
 
 
 def test_what_it_leaves(whole, store):

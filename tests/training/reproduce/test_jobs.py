@@ -86,8 +86,8 @@ def test_specs(tmp_path):
     assert spec_of(load_start_plan("densenet121-c2l"), run) == str(tmp_path / "run")
     assert spec_of(load_start_plan("densenet121-imagenet"), None) == "imagenet:densenet121"
     assert spec_of(load_start_plan("densenet121-random"), None) == "random:densenet121"
-    release = replace(load_start_plan("resnet18-random"), weights="resnet18.c2l_preview")
-    assert spec_of(release, None) == "resnet18.c2l_preview"
+    release = replace(load_start_plan("resnet18-random"), weights="resnet18.c2l_open15k")
+    assert spec_of(release, None) == "resnet18.c2l_open15k"
 
 
 def test_a_detector_is_measured_on_none_whom_a_row_was_pretrained_on(chests, tmp_path):
