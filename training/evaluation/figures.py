@@ -131,7 +131,8 @@ def average(runs: Sequence[Figures]) -> Figures:
     _check_same_sample(runs)
     if len({run.names for run in runs}) != 1:
         raise C2LError("runs that measured different figures; wanted the same ones of each")
-    values, resamples = (np.mean([getattr(run, name) for run in runs], axis=0) for name in ("values", "resamples"))
+    values = np.mean([run.values for run in runs], axis=0)
+    resamples = np.mean([run.resamples for run in runs], axis=0)
     unlearnt = [run.unlearnt for run in runs]
     each = unlearnt[0] if len(set(unlearnt)) == 1 else "; ".join(lacking or "none" for lacking in unlearnt)
     return Figures(runs[0].names, values, resamples, runs[0].sample, each)

@@ -91,10 +91,9 @@ def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: i
     # "A Simple Approach to Ordinal Classification", ECML 2001). With a step that could not be learnt there is no grade.
     answers = np.where(np.isnan(predictions.scores), np.nan, predictions.scores > predictions.yes)
     value, resamples = weighted_kappa(answers.sum(axis=1), predictions.targets.sum(axis=1), *sample)
-    return Figures(
-        (*figures.names, KAPPA),
-        np.append(figures.values, value),
-        np.column_stack([figures.resamples, resamples]),
-        figures.sample,
-        figures.unlearnt,
+    return replace(
+        figures,
+        names=(*figures.names, KAPPA),
+        values=np.append(figures.values, value),
+        resamples=np.column_stack([figures.resamples, resamples]),
     )

@@ -69,8 +69,7 @@ def _line(book: Book, start: StartPlan, printed: str, column: Column) -> dict[st
         **{"table": book.plan.name, "scale": book.scale.name + "-smoke" * book.scale.smoke},
         **{"row": start.name, "architecture": start.architecture, "paper_row": printed},
         **{"column": column.name, "figure": column.figure, "seeds": ours.seeds, "missing": ours.why},
-        **{"unlearnt": ours.unlearnt},
-        **{"seconds": f"{seconds(book, start):.0f}"},
+        **{"unlearnt": ours.unlearnt, "seconds": f"{seconds(book, start):.0f}"},
     }
     if (paper := book.plan.printed(printed, column)) is not None:
         line["paper"] = paper
