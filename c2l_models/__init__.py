@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .architectures import list_models
     from .embedding import Embeddings, embed
     from .models import create_model, densenet121, resnet18
-    from .radiograph import read_radiograph
-    from .weights import Weights, get_weights, list_weights
+    from .radiographs.reading import read_radiograph
+    from .releases.registry import Weights, get_weights, list_weights
 
     __version__: str
 
@@ -33,11 +33,11 @@ _MODULES = {
     "create_model": "models",
     "densenet121": "models",
     "resnet18": "models",
-    "read_radiograph": "radiograph",
-    "Weights": "weights",
-    "get_weights": "weights",
+    "read_radiograph": "radiographs.reading",
+    "Weights": "releases.registry",
+    "get_weights": "releases.registry",
     "list_models": "architectures",
-    "list_weights": "weights",
+    "list_weights": "releases.registry",
 }
 
 __all__ = [

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import tyro
 from tyro.conf import Positional, arg
 
-from c2l_models.training import commands
+from c2l_models.training.commands import pretraining as commands
 
 from .errors import C2LError
 
 if TYPE_CHECKING:
-    from .weights import Weights
+    from .releases.registry import Weights
 
 
 def list_() -> None:
@@ -37,7 +37,7 @@ def info(release: Positional[str], json: bool = False) -> None:
         json: the record and the provenance as they are, as JSON.
     """
     from . import get_weights
-    from .info import release_info, shown
+    from .releases.info import release_info, shown
 
     known = release_info(get_weights(release))
     if json:
@@ -50,7 +50,7 @@ def info(release: Positional[str], json: bool = False) -> None:
 
 def figures(weights: "Weights") -> list[str]:
     """A release's figures with their 95 % intervals, a line each."""
-    from .info import figure_text
+    from .releases.info import figure_text
 
     return [f"{name}: {figure_text(figure)}" for name, figure in weights.metrics.items()]
 
@@ -61,7 +61,8 @@ def verify(release: Positional[str | None] = None) -> None:
     Args:
         release: by default all of them. The exit status is 1 where one fails.
     """
-    from . import list_weights, verify
+    from . import list_weights
+    from . import verification as verify
 
     good = True
     for name in [release] if release else list_weights():
@@ -100,7 +101,8 @@ def check_leakage(
         rsna_mapping: nih_image_index.csv, or RSNA's JSON: which image of ChestX-ray14 each of RSNA's is.
         column: of a table, its name or number from 1; by default every one that holds names.
     """
-    from . import get_weights, leakage
+    from . import get_weights
+    from .releases import leakage
 
     _check_folder(out)
     found = leakage.check_leakage(list, get_weights(weights), rsna_mapping, column)
@@ -147,8 +149,8 @@ def download(weights: Positional[str], to: Path) -> None:
         weights: a release's name, or hf-hub:owner/name[@revision].
         to: the folder; a new one, or one that this command wrote before.
     """
-    from .release_folder import write_release_folder
-    from .weights import resolve
+    from .publishing.release_folder import write_release_folder
+    from .releases.registry import resolve
 
     record = resolve(weights)
     files = write_release_folder(record, to)
@@ -164,7 +166,8 @@ def publish(release: Positional[str], namespace: str, out: Path | None = None, d
         out: folder for what is sent; published/RELEASE by default.
         dry_run: write the folder, and ask and send nothing.
     """
-    from . import get_weights, publish
+    from . import get_weights
+    from .publishing import publish
 
     weights = get_weights(release)
     repository = publish.repository_of(weights, namespace)
@@ -231,8 +234,8 @@ def convert(
         size: side of the images that it is for, pixels.
         license: of the weights, recorded.
     """
-    from .convert import convert
-    from .weights import Weights
+    from .publishing.convert import convert
+    from .releases.registry import Weights
 
     _check_folder(out)
 

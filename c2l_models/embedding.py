@@ -129,7 +129,7 @@ def _network(
         return model, _transform(model), {}
     from .architectures import list_models
     from .models import filled
-    from .weights import default_weights, open_weights
+    from .releases.registry import default_weights, open_weights
 
     source = default_weights(str(model)).name if model in list_models() else model
     weights, file = open_weights(source)
@@ -141,7 +141,7 @@ def _network(
 
 def _transform(model: "nn.Module") -> "Callable[[Any], Tensor]":
     """A timm model's preprocessing, by its `pretrained_cfg`, where it is one that `Transform` does."""
-    from .transform import Transform
+    from .radiographs.transform import Transform
 
     config = getattr(model, "pretrained_cfg", None) or {}
     kernels = [p for p in model.parameters() if p.ndim == 4]

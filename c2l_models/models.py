@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from .architectures import find_architecture
 from .errors import C2LError, WeightsCorrupted
-from .hub import VerifiedFile
-from .timm_folder import pretrained_config
-from .weights import Source, Weights, default_weights, open_weights, stored_tensors
+from .hub.weight_file import VerifiedFile
+from .publishing.timm_folder import pretrained_config
+from .releases.registry import Source, Weights, default_weights, open_weights, stored_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -96,7 +96,7 @@ def filled(
     """Build the network that `record` describes and fill it from `file`, or raise `WeightsCorrupted`."""
     import timm
 
-    from .timm_config import SharedConfig
+    from .releases.timm_config import SharedConfig
 
     tensors = stored_tensors(file)
     timm_kwargs |= {"num_classes": num_classes, "in_chans": in_chans}

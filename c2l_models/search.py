@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .embedding import Embeddings, embed
 from .errors import C2LError, RadiographError, WeightsNotFound
-from .radiograph import read_radiograph
+from .radiographs.reading import read_radiograph
 
 TILE, GAP, MARGIN = 200, 14, 28  # pixels
 TEXT, TEXT_LINE, TEXT_LINES = 15, 20, 2

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from c2l_models.training.prepare import PrepareReport, prepare
+from c2l_models.training.store.prepare import PrepareReport, prepare
 
 SIZE = 8
 

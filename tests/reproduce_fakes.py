@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from c2l_models.training.evaluation.figures import Figures
+from c2l_models.training.evaluation.intervals import Figures
 from c2l_models.training.evaluation.result import Result
-from c2l_models.training.image_store import ImageStore
 from c2l_models.training.reproduce.data import DataMissing
+from c2l_models.training.store.image_store import ImageStore
 
 LABELS = (
     *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"),

@@ -92,7 +92,7 @@ def test_list_and_info(capsys):
 
 
 def test_verify_of_all_releases_is_a_line_each(capsys, monkeypatch):
-    from c2l_models import verify
+    from c2l_models import verification as verify
 
     found = {
         "resnet18.a": verify.Verification("resnet18.a", True, 1e-7, 1.0, True),
@@ -142,7 +142,7 @@ def test_convert_tells_what_it_dropped(tmp_path, capsys):
     import timm
     import torch
 
-    from c2l_models.safe_pickle import SAFE_TORCH
+    from c2l_models.publishing.safe_pickle import SAFE_TORCH
 
     if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH:
         pytest.skip("such a torch is refused")

@@ -166,7 +166,8 @@ def test_a_preprocessing_that_is_not_ours_is_not_replaced_by_ours(films: list[Pa
 
 
 def test_a_file_is_read_once(films: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from c2l_models import get_weights, hub, list_weights
+    from c2l_models import get_weights, list_weights
+    from c2l_models.hub import weight_file as hub
 
     path, reads, read = get_weights(list_weights("resnet18")[0]).path(), [], hub.read_verified
 
@@ -238,7 +239,7 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
 
 
 def test_a_release_by_its_architecture(films: list[Path]) -> None:
-    from c2l_models.weights import default_weights
+    from c2l_models.releases.registry import default_weights
 
     try:
         weights = default_weights("resnet18")

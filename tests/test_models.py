@@ -13,11 +13,11 @@ from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
 from c2l_models import densenet121, get_weights, list_weights, resnet18
-from c2l_models import weights as weights_module
 from c2l_models.errors import C2LError, WeightsCorrupted, WeightsNotFound
 from c2l_models.models import create_model
-from c2l_models.timm_folder import write_timm_folder
-from c2l_models.weights import Weights, save_weights
+from c2l_models.publishing.timm_folder import write_timm_folder
+from c2l_models.releases import registry as weights_module
+from c2l_models.releases.registry import Weights, save_weights
 
 HEADS = {"resnet18": "fc", "densenet121": "classifier"}
 FEATURES = {"resnet18": 512, "densenet121": 1024}
@@ -129,7 +129,7 @@ def test_pretrained_cfg_tells_the_truth(in_chans: int, options: dict[str, Any], 
 
 @pytest.mark.parametrize("in_chans", [1, 3])
 def test_timms_own_transform_gives_what_ours_gives(in_chans: int, files: dict[str, Path]) -> None:
-    from c2l_models.verify import golden_image
+    from c2l_models.verification import golden_image
 
     model = resnet18(weights=files["resnet18"], in_chans=in_chans)
     theirs = create_transform(**resolve_data_config(model=model))
@@ -175,8 +175,8 @@ def test_a_release_that_was_changed_is_never_loaded(
     record = Weights.from_file(files["resnet18"])
     data = bytearray(files["resnet18"].read_bytes())
     data[-100] ^= 1
-    (tmp_path / "released").mkdir()
-    (tmp_path / "released" / "a.safetensors").write_bytes(data)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "a.safetensors").write_bytes(data)
     (tmp_path / "releases.toml").write_text(
         f'[resnet18.a]\ndefault = true\nfile = "a.safetensors"\nsha256 = "{record.sha256}"\nnum_params = 1\n'
         "mean = [0.4, 0.4, 0.4]\nstd = [0.2, 0.2, 0.2]\ninput_size = [3, 64, 64]\n"

@@ -14,7 +14,7 @@ import pytest
 from hub_clients import C2L, python
 from hub_stand_in import HubStandIn
 
-from c2l_models.phantom import write_films
+from c2l_models.radiographs.phantom import write_films
 
 HUB = "From the hub"
 

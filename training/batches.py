@@ -14,8 +14,8 @@ from torch import Tensor
 from c2l_models.errors import DatasetError
 
 from .distributed import ALONE, World
-from .image_store import ImageStore, split_patients
 from .recipe import Recipe
+from .store.image_store import ImageStore, split_patients
 
 READ_AHEAD = 2
 """Batches that are gathered before they are asked for."""

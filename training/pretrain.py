@@ -13,15 +13,15 @@ from c2l_models.errors import RunError
 
 from .augment import Draws, draw_two
 from .batches import batches, training_rows
+from .callbacks import Watch, Watcher
 from .distributed import World, join, unwrap
-from .image_store import ImageStore
-from .interruption import stop_requests
-from .log import RunLog
 from .networks import buffers_kept
 from .objectives.method import Method, MethodStep
 from .recipe import Recipe
 from .run import Run
-from .watch import Watch, Watcher
+from .run_files.interruption import stop_requests
+from .run_files.log import RunLog
+from .store.image_store import ImageStore
 
 
 def pretrain(

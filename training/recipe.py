@@ -15,7 +15,7 @@ from rich.table import Table
 
 from c2l_models.errors import RecipeError
 
-from .recipe_checks import build, check, check_values
+from .constraints import build, check, check_values
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -9,13 +9,13 @@ import torch
 
 from c2l_models.errors import DatasetError
 
-from . import checkpoint
 from .distributed import World
-from .image_store import ImageStore
-from .log import StepGroup
 from .objectives import build
 from .recipe import Recipe, from_dict
-from .run_folder import create_run_folder
+from .run_files import checkpoint
+from .run_files.log import StepGroup
+from .run_files.run_folder import create_run_folder
+from .store.image_store import ImageStore
 
 
 class Run:

@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from c2l_models import weights
 from c2l_models.errors import C2LError
-from c2l_models.release_folder import write_release_folder
+from c2l_models.publishing.release_folder import write_release_folder
+from c2l_models.releases import registry as weights
 
 for line in sys.stdin:
     wish = json.loads(line)

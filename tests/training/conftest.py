@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from c2l_models.training import callbacks as watch
 from c2l_models.training import pretrain as loop
-from c2l_models.training import watch
-from c2l_models.training.image_store import ImageStore, prepare
 from c2l_models.training.objectives import contrastive
 from c2l_models.training.recipe import Optimizer, Recipe
+from c2l_models.training.store.image_store import ImageStore, prepare
 
 TRAIN, TEST = 44, 20
 

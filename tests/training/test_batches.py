@@ -11,11 +11,11 @@ import torch
 from c2l_models.errors import DatasetError
 from c2l_models.training.batches import batch_rows, batches, epoch_order, fits, training_rows
 from c2l_models.training.distributed import World
-from c2l_models.training.evaluation.monitor import KnnMonitor
-from c2l_models.training.image_store import ImageStore
 from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.pretrain import pretrain
+from c2l_models.training.probing.monitor import KnnMonitor
 from c2l_models.training.recipe import Recipe, list_recipes, load_recipe
+from c2l_models.training.store.image_store import ImageStore
 
 STEPS_AN_EPOCH = 5
 

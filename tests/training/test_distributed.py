@@ -14,11 +14,12 @@ import torch
 from runs import same, to_toml
 
 from c2l_models.errors import RunError
-from c2l_models.training import checkpoint, distributed, log, mixup, pretrain
+from c2l_models.training import distributed, mixup, pretrain
 from c2l_models.training.benchmark.scaling import traffic
 from c2l_models.training.distributed import ALONE, World
 from c2l_models.training.objectives import build
 from c2l_models.training.recipe import Objective
+from c2l_models.training.run_files import checkpoint, log
 
 DRIVER = Path(__file__).parent / "drivers" / "small_pretrain.py"
 STEPS = 10

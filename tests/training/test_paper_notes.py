@@ -12,10 +12,11 @@ import timm
 import torch
 from torch import nn
 
-from c2l_models.training import checkpoint, watch
+from c2l_models.training import callbacks as watch
 from c2l_models.training import pretrain as loop
-from c2l_models.training.export import load_run_backbone
 from c2l_models.training.recipe import SECTIONS, Augment, Recipe
+from c2l_models.training.run_files import checkpoint
+from c2l_models.training.run_files.backbone import load_run_backbone
 
 POINTS = [
     # point, key, default, another value, for a run of five small steps

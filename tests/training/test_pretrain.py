@@ -16,16 +16,16 @@ from PIL import Image
 from runs import same
 
 from c2l_models.errors import DatasetError, RunError
-from c2l_models.training import checkpoint, log
 from c2l_models.training.augment import two_views
 from c2l_models.training.batches import epoch_order, training_rows
 from c2l_models.training.distributed import ALONE
-from c2l_models.training.evaluation.monitor import KnnMonitor
 from c2l_models.training.objectives import build
 from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.pretrain import pretrain, train_step
+from c2l_models.training.probing.monitor import KnnMonitor
 from c2l_models.training.recipe import Objective, Optimizer
 from c2l_models.training.run import Run
+from c2l_models.training.run_files import checkpoint, log
 
 TIMING = ("images_per_second", "data_wait")
 
@@ -240,7 +240,7 @@ import json, os, signal, sys
 from pathlib import Path
 import torch
 from c2l_models.training import pretrain
-from c2l_models.training.image_store import ImageStore
+from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.objectives import contrastive
 from c2l_models.training.recipe import from_dict
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from c2l_models.errors import RunError
-from c2l_models.training import checkpoint
 from c2l_models.training.batches import batch_rows, training_rows
+from c2l_models.training.callbacks import Watch
 from c2l_models.training.distributed import ALONE
-from c2l_models.training.interruption import StopRequest
-from c2l_models.training.log import RunLog
 from c2l_models.training.run import Run
-from c2l_models.training.watch import Watch
+from c2l_models.training.run_files import checkpoint
+from c2l_models.training.run_files.interruption import StopRequest
+from c2l_models.training.run_files.log import RunLog
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 

@@ -18,13 +18,13 @@ from rich.table import Table
 from c2l_models.errors import C2LError
 
 from ..distributed import pick_device
-from ..image_store import ImageStore
-from ..prepare import prepare
 from ..pretrain import train_step
 from ..recipe import Objective, Recipe
-from .input import run_batches
-from .prepare import film_files, link, synthetic_films
-from .step import still_run
+from ..store.image_store import ImageStore
+from ..store.prepare import prepare
+from .input_speed import run_batches
+from .prepare_speed import film_files, link, synthetic_films
+from .step_speed import still_run
 from .timing import Machine, load_average, pairwise, save, source_name, spread, synchronize
 
 SCRIPT = Path(__file__).with_name("lightly_moco.py")

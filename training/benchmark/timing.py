@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from rich.progress import track
 
-from ..run_folder import machine_name
+from ..run_files.run_folder import machine_name
 
 SHORTEST = 0.1  # seconds; quicker work is called several times a timing
 Work = Callable[[], object]

@@ -16,23 +16,23 @@ import safetensors.torch
 from torch import nn
 
 from c2l_models.errors import RunError
-from c2l_models.hub import FILE_NAME, write_atomically
+from c2l_models.hub.weight_file import FILE_NAME, write_atomically
 
-from .. import checkpoint
 from ..datasets import rsna
 from ..distributed import pick_device
-from ..evaluation.challenge import Predicted
 from ..evaluation.result import Result
-from ..run_folder import LIBRARIES, code_version, machine_name
-from ..starts import Start, load_start
+from ..evaluation.rsna_challenge import Predicted
+from ..initialization import Start, load_start
+from ..run_files import checkpoint
+from ..run_files.run_folder import LIBRARIES, code_version, machine_name
+from .box_metrics import measure_boxes
+from .box_sheet import draw_boxes
+from .detection_report import write_report
 from .detector import build_detector
-from .figures import measure_boxes
-from .films import Films, load_films
+from .images import Films, load_films
+from .patients import EVALUATION, TRAINING, check_unseen, patients_of
 from .predict import predict
-from .report import write_report
 from .settings import Settings
-from .sheet import draw_boxes
-from .split import EVALUATION, TRAINING, check_unseen, patients_of
 from .train import train
 
 SETTINGS, DETECTIONS, SPLIT, PICTURE = "settings.json", "detections.json", "split.csv", "boxes.png"

@@ -9,7 +9,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from c2l_models.errors import C2LError
 
-from ..starts import Start
+from ..initialization import Start
 
 ARCHITECTURES = ("resnet18",)
 LAYERS = ("layer2", "layer3", "layer4")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..evaluation.figures import Floats
+from ..evaluation.intervals import Floats
 
 
 @dataclass(frozen=True)

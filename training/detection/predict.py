@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torchvision.models.detection import RetinaNet
 
-from ..evaluation.challenge import Predicted
-from ..prepare import progress_bar
-from .films import Films, batches_of
+from ..evaluation.rsna_challenge import Predicted
+from ..store.prepare import progress_bar
+from .images import Films, batches_of
 
 
 @torch.no_grad()

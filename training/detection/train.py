@@ -11,14 +11,14 @@ from torchvision.models.detection import RetinaNet
 
 from c2l_models.errors import DatasetError, RunError, RunInterrupted
 
-from .. import checkpoint
-from ..interruption import stop_requests
-from ..log import RunLog, StepGroup
-from .augment import augment
+from ..run_files import checkpoint
+from ..run_files.interruption import stop_requests
+from ..run_files.log import RunLog, StepGroup
+from .box_augment import augment
 from .detector import OPACITY
-from .films import Films
+from .images import Films
+from .patients import TRAINING
 from .settings import Settings
-from .split import TRAINING
 
 KEEP = 2
 """Checkpoints: should the newest be torn, there is the one before."""

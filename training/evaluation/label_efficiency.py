@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from c2l_models.errors import C2LError
-from c2l_models.hub import write_atomically
+from c2l_models.hub.weight_file import write_atomically
 
-from .figures import Estimate
-from .pictures import STYLES, as_png
+from .intervals import Estimate
+from .plotting import STYLES, as_png
 
 APART = 1.06
 """Factor on the axis of shares from one start's points to the next's: intervals at one share lie side by side."""

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from c2l_models.errors import C2LError
 
-from .challenge import rsna_map
-from .figures import Estimate, Figures, Floats, estimate, resampled
+from .intervals import Estimate, Figures, Floats, estimate, resampled
+from .rsna_challenge import rsna_map
 
 __all__ = ["Auroc", "Estimate", "Mask", "auroc", "rsna_map", "weighted_kappa"]
 

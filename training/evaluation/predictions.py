@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from c2l_models.errors import C2LError
-from c2l_models.hub import write_atomically
+from c2l_models.hub.weight_file import write_atomically
 
-from .figures import Figures
+from .intervals import Figures
 from .metrics import auroc, weighted_kappa
 from .tasks import Task
 

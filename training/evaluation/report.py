@@ -13,10 +13,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from c2l_models.hub import write_atomically
+from c2l_models.hub.weight_file import write_atomically
 
-from .figures import Difference, Estimate, Figures
-from .pictures import as_png
+from .intervals import Difference, Estimate, Figures
+from .plotting import as_png
 from .predictions import KAPPA
 
 

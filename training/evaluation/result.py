@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from c2l_models.errors import C2LError
-from c2l_models.hub import write_atomically
+from c2l_models.hub.weight_file import write_atomically
 
-from .figures import Estimate, Figures
+from .intervals import Estimate, Figures
 
 FILE = "result.json"
 

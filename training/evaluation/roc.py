@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from c2l_models.errors import C2LError
-from c2l_models.hub import write_atomically
+from c2l_models.hub.weight_file import write_atomically
 
 from .metrics import auroc
-from .pictures import COLOURS, as_png
+from .plotting import COLOURS, as_png
 from .predictions import Predictions
 
 COLUMNS = 4

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from c2l_models.errors import DatasetError, RunError
 
 from ..datasets import label_names
-from ..image_store import ImageStore
+from ..store.image_store import ImageStore
 from .metrics import Mask
 
 TASKS = Path(__file__).with_name("tasks.toml")

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from c2l_models.errors import C2LError, RunError, RunInterrupted
 
-from .. import checkpoint
 from ..augment import apply, draw_view
 from ..batches import Batch, batches, fits
 from ..distributed import pick_device
@@ -23,16 +22,17 @@ from ..evaluation.predictions import Predictions, measure
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
 from ..evaluation.tasks import Task, check_unseen, load_task, seen_of
-from ..image_store import ImageStore
-from ..interruption import StopRequest, stop_requests
-from ..log import progress_line
-from ..starts import Start, load_start
-from . import folder
+from ..initialization import Start, load_start
+from ..run_files import checkpoint
+from ..run_files.interruption import StopRequest, stop_requests
+from ..run_files.log import progress_line
+from ..store.image_store import ImageStore
+from . import tuned_network as folder
+from .finetuning_report import report_of
 from .network import masked_bce
-from .report import report_of
-from .run import Run
+from .parts import both_answers, split_task
 from .settings import Settings
-from .split import both_answers, split_task
+from .tuning_run import Run
 
 
 def finetune(

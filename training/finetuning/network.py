@@ -10,7 +10,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..starts import Start
+from ..initialization import Start
 from .settings import Settings
 
 

@@ -5,8 +5,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..constraints import check, check_values
 from ..recipe import Augment
-from ..recipe_checks import check, check_values
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from ..augment import Draws
 from ..distributed import ALONE, World
 from ..networks import in_groups
 from ..recipe import Recipe
-from ..restoration import spoilt_and_whole
 from .method import Method
+from .restoration import spoilt_and_whole
 
 WIDTHS = (128, 64, 32, 16, 16)
 """Channels of the decoder's maps, from 1/16 of the view's side up to all of it."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from c2l_models.errors import C2LError
 
 from ..datasets import ADAPTERS
-from ..image_store import ImageStore
-from ..prepare import prepare
-from ..store_files import STORE
+from ..store.image_store import ImageStore
+from ..store.prepare import prepare
+from ..store.store_files import STORE
 from .plan import pick, usual_folders
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from c2l_models.errors import C2LError
 
 from ..recipe import RECIPES, Recipe, from_dict, load_recipe
-from .tables import PaperTable, paper_tables
+from .paper_tables import PaperTable, paper_tables
 
 PLANS = Path(__file__).with_name("plans.toml")
 PAPERS_QUEUE = Recipe("").queue_length

@@ -10,12 +10,12 @@ import numpy as np
 
 from c2l_models.errors import RunError
 
-from .. import checkpoint, log
 from ..batches import training_rows
-from ..checkpoint import FREE_TO_CHANGE
-from ..image_store import ImageStore
 from ..recipe import SECTIONS, Recipe, from_dict
-from ..run_folder import read_run
+from ..run_files import checkpoint, log
+from ..run_files.checkpoint import FREE_TO_CHANGE
+from ..run_files.run_folder import read_run
+from ..store.image_store import ImageStore
 
 OF_THE_MACHINE = {"name", "mixup_blocks"}
 """What a run that was begun by hand may have otherwise: its recipe's name, and a block of mixup for each process."""

@@ -10,9 +10,9 @@ from films import stopped_at
 from nobody import folder_of_nobody
 
 from c2l_models.errors import DatasetError
-from c2l_models.training import store_files
 from c2l_models.training.datasets import label_names
-from c2l_models.training.prepare import prepare
+from c2l_models.training.store import store_files
+from c2l_models.training.store.prepare import prepare
 
 OBSERVATIONS = list(label_names("chexpert"))
 DICOMS = [f"{digit * 8}-4ec4c1f7-34ea26b7-c5f994f8-79ef1962" for digit in "abc"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from films import write_dicom
 
-from c2l_models.training.detection.films import Films, load_films
+from c2l_models.training.detection.images import Films, load_films
 
 PATIENTS, SIDE = 8, 128
 HEADER = ["patientId", "x", "y", "width", "height", "Target"]

@@ -17,13 +17,13 @@ from c2l_models.errors import C2LError, DatasetError, RunError, RunInterrupted
 from c2l_models.training.detection import train as loop
 from c2l_models.training.detection.detect import detect
 from c2l_models.training.detection.detector import build_detector
-from c2l_models.training.detection.films import load_films
+from c2l_models.training.detection.images import load_films
 from c2l_models.training.detection.predict import predict
 from c2l_models.training.detection.settings import Settings
 from c2l_models.training.detection.train import batch_of
 from c2l_models.training.evaluation.result import Result
-from c2l_models.training.log import read
-from c2l_models.training.starts import load_start
+from c2l_models.training.initialization import load_start
+from c2l_models.training.run_files.log import read
 
 from .conftest import SIDE
 

@@ -8,9 +8,9 @@ import torch
 
 from c2l_models.errors import C2LError
 from c2l_models.training.detection.detector import build_detector
-from c2l_models.training.detection.films import load_films
+from c2l_models.training.detection.images import load_films
 from c2l_models.training.detection.train import train_step
-from c2l_models.training.starts import load_start
+from c2l_models.training.initialization import load_start
 
 
 def test_maps_losses_and_boxes():

@@ -15,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import SmallEncoder
 
 from c2l_models.cli import main
-from c2l_models.training import export, pretrain, run, watch
+from c2l_models.training import callbacks as watch
+from c2l_models.training import pretrain, run
 from c2l_models.training.objectives import contrastive
+from c2l_models.training.run_files import backbone as export
 
 torch.set_num_threads(1)
 contrastive.Encoder = SmallEncoder

@@ -5,9 +5,9 @@ import pytest
 
 from c2l_models.errors import C2LError
 from c2l_models.training.evaluation import label_efficiency
-from c2l_models.training.evaluation.figures import Estimate
+from c2l_models.training.evaluation.intervals import Estimate
 from c2l_models.training.evaluation.label_efficiency import draw_label_efficiency
-from c2l_models.training.evaluation.pictures import as_png
+from c2l_models.training.evaluation.plotting import as_png
 
 NOTHING = Estimate(np.nan, np.nan, np.nan)
 STARTS = {

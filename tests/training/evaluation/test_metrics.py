@@ -9,7 +9,7 @@ from oracles import auroc as oracle
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from c2l_models.errors import C2LError
-from c2l_models.training.evaluation.figures import draw_patients
+from c2l_models.training.evaluation.intervals import draw_patients
 from c2l_models.training.evaluation.metrics import Estimate, auroc, weighted_kappa
 
 
@@ -68,7 +68,7 @@ def test_bootstrap_against_repeated_rows_and_sample_weights():
 def test_resamples_do_not_depend_on_how_they_are_chunked(monkeypatch):
     scores, truth, patients = tied_sample()
     whole = auroc(scores, truth, patients, bootstrap=10).resamples
-    monkeypatch.setattr("c2l_models.training.evaluation.figures.CHUNK", 3 * len(scores))
+    monkeypatch.setattr("c2l_models.training.evaluation.intervals.CHUNK", 3 * len(scores))
     np.testing.assert_array_equal(auroc(scores, truth, patients, bootstrap=10).resamples, whole)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from c2l_models.training.evaluation.figures import average
+from c2l_models.training.evaluation.intervals import average
 from c2l_models.training.evaluation.metrics import auroc
 from c2l_models.training.evaluation.predictions import Predictions, measure
 from c2l_models.training.evaluation.report import Column, Report

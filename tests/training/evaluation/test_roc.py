@@ -8,7 +8,7 @@ from oracles.auroc import auroc as pair_by_pair
 
 from c2l_models.errors import C2LError
 from c2l_models.training.evaluation import roc as module
-from c2l_models.training.evaluation.pictures import as_png
+from c2l_models.training.evaluation.plotting import as_png
 from c2l_models.training.evaluation.predictions import Predictions
 from c2l_models.training.evaluation.roc import draw_roc, roc
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from runs import same, to_toml
 
-from c2l_models.training import checkpoint, log
+from c2l_models.training.run_files import checkpoint, log
 
 TIMING = ("images_per_second", "data_wait")
 STEPS, PER_EPOCH = 40, 5

@@ -23,11 +23,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from conftest import SmallEncoder
 
 from c2l_models import cli
-from c2l_models.training import checkpoint, export, pretrain
-from c2l_models.training import watch as between
-from c2l_models.training.evaluation.monitor import KnnMonitor
+from c2l_models.training import callbacks as between
+from c2l_models.training import pretrain
 from c2l_models.training.objectives import contrastive
+from c2l_models.training.probing.monitor import KnnMonitor
 from c2l_models.training.run import Run
+from c2l_models.training.run_files import backbone as export
+from c2l_models.training.run_files import checkpoint
 
 PHASES = {
     "step": (pretrain, "train_step"),

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from c2l_models.training import checkpoint
-from c2l_models.training.run_folder import read_run
+from c2l_models.training.run_files import checkpoint
+from c2l_models.training.run_files.run_folder import read_run
 
 REFUSED = 2
 

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from c2l_models.training import checkpoint
+from c2l_models.training.run_files import checkpoint
 
 KILLS = 20
 INTERRUPTED = 75

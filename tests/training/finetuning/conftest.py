@@ -12,9 +12,9 @@ import torch
 from c2l_models.training.evaluation.report import Report
 from c2l_models.training.finetuning import loop
 from c2l_models.training.finetuning.settings import Settings
-from c2l_models.training.image_store import ImageStore
-from c2l_models.training.starts import Start
-from c2l_models.training.store_files import INDEX_SCHEMA
+from c2l_models.training.initialization import Start
+from c2l_models.training.store.image_store import ImageStore
+from c2l_models.training.store.store_files import INDEX_SCHEMA
 
 TRAIN_PATIENTS, TEST_PATIENTS, FILMS = 40, 20, 2
 

@@ -17,8 +17,8 @@ from c2l_models.training.evaluation.predictions import Predictions
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.finetuning import loop
 from c2l_models.training.finetuning.loop import finetune
+from c2l_models.training.finetuning.parts import Parts
 from c2l_models.training.finetuning.settings import Settings
-from c2l_models.training.finetuning.split import Parts
 
 from .conftest import small_start
 

@@ -7,7 +7,7 @@ import torch
 
 from c2l_models.training.finetuning.network import make_optimizer, make_schedule, masked_bce, with_head
 from c2l_models.training.finetuning.settings import Settings
-from c2l_models.training.starts import load_start
+from c2l_models.training.initialization import load_start
 
 UNKNOWN = float("nan")
 

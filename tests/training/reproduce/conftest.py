@@ -8,10 +8,10 @@ import pytest
 from reproduce_fakes import FakeJobs, FakeStores
 from rich.console import Console
 
-from c2l_models.training.image_store import ImageStore
-from c2l_models.training.prepare import INDEX_SCHEMA
-from c2l_models.training.reproduce import run
+from c2l_models.training.reproduce import runner as run
 from c2l_models.training.reproduce.plan import Scale, load_scale, load_table
+from c2l_models.training.store.image_store import ImageStore
+from c2l_models.training.store.prepare import INDEX_SCHEMA
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 from c2l_models.errors import C2LError
 from c2l_models.training.datasets import ADAPTERS
 from c2l_models.training.recipe import Recipe, from_dict, list_recipes, load_recipe
+from c2l_models.training.reproduce.paper_tables import paper_tables
 from c2l_models.training.reproduce.plan import (
     Measurement,
     load_scale,
@@ -14,7 +15,6 @@ from c2l_models.training.reproduce.plan import (
     table_names,
     usual_folders,
 )
-from c2l_models.training.reproduce.tables import paper_tables
 
 PAPER, OPEN = load_scale("paper"), load_scale("open")
 

@@ -9,9 +9,9 @@ import pytest
 
 from c2l_models.errors import DatasetError, RunError
 from c2l_models.training import pretrain as loop
-from c2l_models.training.checkpoint import load
 from c2l_models.training.recipe import Augment, Optimizer, from_dict
 from c2l_models.training.reproduce.pretraining import ensure_pretrained, seconds_of, trained_on
+from c2l_models.training.run_files.checkpoint import load
 
 run = partial(loop.pretrain, device="cpu", resume=True, progress=False)
 

@@ -1,0 +1,166 @@
+"""A network for other runtimes: ONNX and torch.export, checked against the network itself before it is a file."""
+
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..architectures import find_architecture
+from ..errors import C2LError, WeightsNotFound
+from ..hub.weight_file import FILE_NAME, write_atomically
+from ..releases.registry import Source, Weights, open_weights
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
+
+TOLERANCE = 1e-4
+"""Largest difference from the network in eager mode that is allowed, a share of the largest feature.
+
+Float32 in another order of additions differs by about 1e-6.
+"""
+
+ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
+
+INPUT, OUTPUT = "image", "features"
+
+PT2_METADATA = "c2l.json"
+"""The extra file in a .pt2 that holds the metadata; in ONNX each is a property of the model."""
+
+FORMATS = ("safetensors", "onnx", "pt2")
+
+Run = Callable[["Tensor"], "np.ndarray"]
+
+
+class Exported(NamedTuple):
+    """The file, and the largest difference of its features from the network's, a share of the largest."""
+
+    path: Path
+    difference: float
+
+
+def export_weights(source: Source, out: str | os.PathLike[str], format: str) -> Exported:
+    """Write the network of a release or weight file as "onnx" or "pt2", one channel in, any batch size.
+
+    ("safetensors" is the file itself, byte for byte.)
+    Input `image`: float32 [B, 1, S, S], (pixels / 255 - mean) / std; output `features`: float32 [B, D]. What S, mean
+    and std are, of which release, and its sha256 is metadata in the file. The file's bytes are loaded and run on two
+    batches before they are written; ONNX by onnxruntime. Raises `C2LError` where that gives other features or a
+    library is missing (extra `[export]`), and for weights as `create_model`.
+    """
+    from ..embedding import evaluating
+    from ..models import filled
+
+    path = Path(out)
+    if format not in FORMATS:
+        raise C2LError(f"format is {format!r}, wanted one of {', '.join(FORMATS)}")
+    if format == "onnx":
+        _check_libraries()
+    try:
+        weights, file = open_weights(source)
+    except WeightsNotFound as error:
+        raise WeightsNotFound(f"{source} is no run folder of c2l pretrain; {error}") from None
+    if format == "safetensors":
+        write_atomically(path, file.data)
+        return Exported(path, 0.0)
+    network = filled(weights, file, in_chans=1)
+    with evaluating(network):
+        data, run = (_onnx if format == "onnx" else _pt2)(network, metadata(weights), weights.input_size[-1])
+        differences = [_difference(network, run, weights, batch) for batch in (1, 3)]
+    difference = max(differences)
+    if not all(one <= TOLERANCE for one in differences):  # also where one is NaN
+        raise C2LError(
+            f"{path}: not written, for its features differ from the network's by {difference:.1e} of the largest; "
+            f"wanted at most {TOLERANCE:.0e}. Another version of torch or of onnxruntime may translate it rightly"
+        )
+    write_atomically(path, data)
+    return Exported(path, difference)
+
+
+def is_run_folder(target: str | os.PathLike[str]) -> bool:
+    """Whether it is a folder, and none that holds a weight file as timm and the hub lay it out."""
+    return Path(target).is_dir() and not (Path(target) / FILE_NAME).is_file()
+
+
+def metadata(weights: Weights) -> dict[str, str]:
+    """What an exported file says of itself, as texts."""
+    return {
+        "release": weights.name,
+        "architecture": weights.architecture,
+        "sha256": weights.sha256,
+        "size": str(weights.input_size[-1]),
+        "mean": str(weights.mean[0]),
+        "std": str(weights.std[0]),
+        "input": "float32 [batch, 1, size, size]: gray pixels, (pixel / 255 - mean) / std",
+        "output": f"float32 [batch, {find_architecture(weights.architecture).num_features}]",
+        "license": weights.license,
+    }
+
+
+def _onnx(network: "nn.Module", metadata: Mapping[str, str], size: int) -> tuple[bytes, Run]:
+    import onnx
+    import onnxruntime
+    import torch
+
+    translated: Any = torch.onnx.export(
+        _program(network, size),
+        dynamo=True,
+        dynamic_shapes=({0: "batch"},),  # the axis's name
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        verbose=False,
+    )
+    model = translated.model_proto
+    onnx.helper.set_model_props(model, dict(metadata))
+    data = model.SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return data, lambda images: session.run([OUTPUT], {INPUT: images.numpy()})[0]
+
+
+def _pt2(network: "nn.Module", metadata: Mapping[str, str], size: int) -> tuple[bytes, Run]:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.export.save(_program(network, size), buffer, extra_files={PT2_METADATA: json.dumps(metadata)})
+    data = buffer.getvalue()
+    loaded = torch.export.load(io.BytesIO(data)).module()
+    return data, lambda images: loaded(images).numpy()
+
+
+def _program(network: "nn.Module", size: int) -> "ExportedProgram":
+    """The network as a graph for any batch size, without the paths of this machine's Python files."""
+    import torch
+
+    example = torch.zeros(2, 1, size, size)  # a batch of one would be taken for a constant
+    program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def _difference(network: "nn.Module", run: Run, weights: Weights, batch: int) -> float:
+    """The largest difference on films of noise over rings, a share of the largest feature."""
+    import torch
+
+    from ..verification import golden_image
+
+    film = weights.transform(in_chans=1)(golden_image(weights.input_size[-1]))
+    noise = torch.randn(batch, *film.shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        wanted = network(film + noise)
+        found = torch.from_numpy(run(film + noise))
+    if found.shape != wanted.shape:
+        return float("inf")
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+def _check_libraries() -> None:
+    for name in ONNX_MODULES:
+        try:
+            import_module(name)
+        except ModuleNotFoundError:
+            raise C2LError(f"ONNX needs {name}, which is not installed: pip install 'c2l-models[export]'") from None

@@ -1,0 +1,98 @@
+"""A folder that holds all of a release, for machines without a network and for the hub."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from ..architectures import find_architecture
+from ..errors import C2LError, WeightsNotFound
+from ..hub import weight_file as hub
+from ..releases.record import Weights
+from .timm_folder import write_timm_folder
+
+CARD_NAME, LICENSE_NAME, SUMS_NAME = "README.md", "LICENSE", "SHA256SUMS"
+NAMES = {hub.FILE_NAME, hub.PROVENANCE_NAME, "config.json", CARD_NAME, LICENSE_NAME, SUMS_NAME}
+
+CC_BY = """licensed under the Creative Commons Attribution 4.0
+International License (CC BY 4.0).
+
+You may share and adapt them, also commercially, as long as you give appropriate credit,
+link to the license, and say whether changes were made. They come as they are, without
+warranties of any kind. The license in full:
+https://creativecommons.org/licenses/by/4.0/legalcode"""
+
+LICENSES = {"CC-BY-4.0": CC_BY}
+"""What may be done with weights, in words, under the license's SPDX name."""
+
+
+def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card: str | None = None) -> list[Path]:
+    """Write `folder`: timm's two files, card, license, provenance, and `SHA256SUMS` for `sha256sum -c`.
+
+    `c2l_models.create_model(..., weights=folder)` and `timm.create_model("local-dir:FOLDER", pretrained=True)` load
+    it. `card`: the text of `README.md`; one of the record's facts by default. The folder is complete or not there: it
+    is written beside, then renamed. An earlier one is replaced; one with other files raises `C2LError`. Weights
+    without provenance, as nobody released them, have none here either. Raises as `Weights.read`. Returns the files.
+    """
+    folder = Path(folder).resolve()
+    if folder.exists() and not _is_ours(folder):
+        raise C2LError(f"{folder} holds other things than a release. Wanted a folder that is empty or not there yet")
+    if folder.is_mount():
+        raise C2LError(f"{folder} is where a disk is mounted; wanted a folder in it, such as {folder / weights.name}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    try:
+        write_timm_folder(weights, new)
+        texts = {CARD_NAME: card or plain_card(weights), LICENSE_NAME: license_text(weights)}
+        for name, text in texts.items():
+            hub.write_atomically(new / name, text.encode())
+        try:
+            provenance = weights.provenance_path().read_bytes()
+        except WeightsNotFound:
+            pass
+        else:
+            hub.write_atomically(new / hub.PROVENANCE_NAME, provenance)
+        names = sorted(path.name for path in new.iterdir())
+        sums = [f"{hashlib.sha256((new / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+        hub.write_atomically(new / SUMS_NAME, "".join(sums).encode())
+        if folder.exists():
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+    finally:
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+    return [folder / name for name in (*names, SUMS_NAME)]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is empty, or an earlier release's: complete, and nothing else in it."""
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    return not held or {SUMS_NAME, hub.FILE_NAME} <= held <= NAMES
+
+
+def license_text(weights: Weights) -> str:
+    """The license of the weights, in words where it is one that is known here."""
+    words = LICENSES.get(weights.license, f"licensed: {weights.license}")
+    return f"The weights {weights.name} are {words}\n"
+
+
+def plain_card(weights: Weights) -> str:
+    """What the record says, as Markdown; the front matter is what the hub reads."""
+    side, features = weights.input_size[-1], find_architecture(weights.architecture).num_features
+    trained_on = "\n".join(f"- {source}" for source in weights.trained_on) or "- not told"
+    return (
+        f"---\nlicense: {weights.license.lower()}\nlibrary_name: timm\npipeline_tag: image-feature-extraction\n---\n"
+        f"# {weights.name}\n\n{weights.architecture}, {weights.num_params:,} parameters, {features} features of a "
+        f"radiograph of {side}×{side} pixels: one grey channel in 0..1, minus {weights.mean[0]}, divided by "
+        f"{weights.std[0]}. Recipe: {weights.recipe}. Trained on:\n\n{trained_on}\n\n"
+        f"Not a diagnostic device. License: {weights.license}, see {LICENSE_NAME}.\n\n```python\n"
+        "import c2l_models, timm\n\n"
+        f'model = c2l_models.{weights.architecture}(weights="FOLDER", in_chans=1)\n'
+        'model = timm.create_model("local-dir:FOLDER", pretrained=True, in_chans=1)  # timm >= 1.0.16\n```\n\n'
+        f"`sha256sum -c {SUMS_NAME}` checks the copy.\n"
+    )

@@ -1,0 +1,208 @@
+"""Lists of images and patients as people keep them, and what their names name."""
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import C2LError
+
+CHEST, KNEE, RSNA = "chestxray14", "knee_kl", "rsna"
+DATASETS = (CHEST, KNEE, RSNA, "chexpert", "mimic_cxr", "mura")
+"""Names that our ids may begin with: another is a slip, of which "not seen" would be no answer."""
+
+LAST_CHEST_PATIENT = 30_805
+"""ChestX-ray14's patients are 1 to this; the knees' have seven digits and begin with 9: so numbers tell them apart."""
+
+_NAME = re.compile(
+    r"(?:.*[/\\])?(?:"
+    r"(?P<chest>\d{8})_\d{3}|(?P<knee>9\d{6})[LR]|(?P<rsna>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+    r")(?:\.\w{1,5}){0,2}",
+    re.IGNORECASE | re.ASCII,
+)
+_OURS = re.compile(r"(?P<dataset>[a-z]\w+):(?P<patient>[^\s/\\]+)")
+_NUMBER = re.compile(r"[0-9]{1,8}")
+_PATIENT = re.compile(r"(?:patient|subject)s?[\W_]*(?:id|ids|no|nr|num|number)?", re.IGNORECASE)
+_AROUND = " \t\r\"'"
+
+
+class Entry(NamedTuple):
+    """What a field of a list names: an image, or a patient alone, where `image` is empty. `patient` is an id of ours:
+    of an RSNA image, by the mapping, ChestX-ray14's; without it the image's own, "rsna:…". `also`: that own id, where
+    there is the mapping's too. `bare`: it was a number alone."""
+
+    patient: str
+    image: str = ""
+    also: str = ""
+    bare: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationList:
+    """A list as it was read.
+
+    `fields`: the field of each row that names an image or patient, header left out; `lines`: the number of each;
+    `beside`: what other fields of the row hold names too, where no column was asked for.
+    `header`, `rows`: all fields, as they are to be written again; `delimiter` is empty where lines have one field.
+    """
+
+    path: Path
+    column: str
+    header: list[str] | None
+    rows: list[list[str]]
+    lines: list[int]
+    fields: list[str]
+    beside: list[list[str]]
+    delimiter: str
+    line_end: str
+
+
+def recognise(field: str, rsna: Mapping[str, str]) -> Entry | None:
+    """What a field names; None where it is of no form that is known. `rsna`: ChestX-ray14's image of each RSNA id."""
+    if match := _NAME.fullmatch(field):
+        if match["chest"]:
+            if not 1 <= int(match["chest"]) <= LAST_CHEST_PATIENT:
+                return None
+            return Entry(f"{CHEST}:{match['chest']}", f"{CHEST}:{_stem(field)}")
+        if match["knee"]:
+            return Entry(f"{KNEE}:{match['knee']}", f"{KNEE}:{_stem(field)}")
+        image = match["rsna"].lower()
+        if image in rsna and (mapped := recognise(rsna[image], {})):
+            return mapped._replace(also=f"{RSNA}:{image}")
+        return Entry(f"{RSNA}:{image}", f"{RSNA}:{image}")
+    if match := _OURS.fullmatch(field):
+        dataset, inner = match.groups()
+        if dataset not in DATASETS:
+            return None
+        if dataset not in (CHEST, KNEE, RSNA):
+            return Entry(field)
+        found = recognise(inner, rsna)
+        return found if found and (dataset == RSNA or found.patient.startswith(dataset)) else None
+    if _NUMBER.fullmatch(field):
+        number = int(field)
+        if 1 <= number <= LAST_CHEST_PATIENT:
+            return Entry(f"{CHEST}:{number:08d}", bare=True)
+        if len(field) == 7 and field[0] == "9":
+            return Entry(f"{KNEE}:{field}", bare=True)
+    return None
+
+
+def _stem(field: str) -> str:
+    return re.split(r"[/\\]", field)[-1].partition(".")[0].upper()
+
+
+def read_list(path: Path, column: str | None = None) -> EvaluationList:
+    """Read a list and find the column that names images or patients. Raises `C2LError`."""
+    text = _text(path)
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    if delimiter not in first:
+        delimiter = ""
+    if delimiter:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            numbered = [(reader.line_num, row) for row in reader if any(field.strip() for field in row)]
+        except csv.Error as error:
+            raise C2LError(f"{path}, line {reader.line_num}: no table with {delimiter!r} ({error}); mend it") from None
+    else:
+        numbered = [(n, [line.rstrip("\r")]) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not numbered:
+        raise C2LError(f"{path}: the list is empty; wanted names of images or patients, one a line")
+    rows = [row for _, row in numbered]
+    index = _column(path, rows, column)
+    has_header = _is_header(rows[0], index)
+    header, body = (rows[0], rows[1:]) if has_header else (None, rows)
+    return EvaluationList(
+        path=path,
+        column=header[index].strip(_AROUND) if header else f"{index + 1}",
+        header=header,
+        rows=body,
+        lines=[line for line, _ in numbered[has_header:]],
+        fields=[row[index].strip(_AROUND) if index < len(row) else "" for row in body],
+        beside=[[] if column else _names_beside(row, index) for row in body],
+        delimiter=delimiter,
+        line_end="\r\n" if first.endswith("\r") else "\n",
+    )
+
+
+def _text(path: Path) -> str:
+    """A file's text: UTF-8 or UTF-16, as spreadsheets write them, byte-order mark or not."""
+    try:
+        data = path.read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise C2LError(f"{path}: not text in UTF-8; save the list as plain text or CSV") from None
+    except OSError as error:
+        raise C2LError(f"{path}: {error.strerror}; wanted a list of images or patients, one a line") from None
+
+
+def _column(path: Path, rows: Sequence[Sequence[str]], wanted: str | None) -> int:
+    """The column asked for; else the one that holds most names of images or full ids; else the one called a patient's.
+
+    Bare numbers may be ages and counts: they make a column a patient's only where it is the only one, or says so.
+    """
+    names = [name.strip(_AROUND) for name in rows[0]]
+    if wanted is not None:
+        if wanted in names:
+            return names.index(wanted)
+        if wanted.isdecimal() and 1 <= int(wanted) <= len(names):
+            return int(wanted) - 1
+        raise C2LError(
+            f"{path}: no column {wanted!r} among its {len(names)}; wanted the header's word or a number from 1"
+        )
+    if len(names) == 1:
+        return 0
+    sample = rows[:1000]
+    counts = [sum(_is_full(row[i].strip(_AROUND)) for row in sample if i < len(row)) for i in range(len(names))]
+    if max(counts):
+        return counts.index(max(counts))
+    if named := [i for i, name in enumerate(names) if _PATIENT.fullmatch(name)]:
+        return named[0]
+    raise C2LError(f"{path}: none of its {len(names)} columns holds image names or ids; say which with --column")
+
+
+def _names_beside(row: Sequence[str], index: int) -> list[str]:
+    """The names of images and full ids in a row's other fields."""
+    others = (field.strip(_AROUND) for i, field in enumerate(row) if i != index)
+    return [field for field in others if _is_full(field)]
+
+
+def _is_full(field: str) -> bool:
+    return bool(_NAME.fullmatch(field) or _OURS.fullmatch(field))
+
+
+def _is_header(row: Sequence[str], index: int) -> bool:
+    """Whether the first row is words: no name, and nothing in it that a file's name or a number has."""
+    field = row[index].strip(_AROUND) if index < len(row) else ""
+    return recognise(field, {}) is None and not re.search(r"[\d./\\]", field)
+
+
+def read_rsna_mapping(path: Path) -> dict[str, str]:
+    """ChestX-ray14's image of each RSNA image: `nih_image_index.csv` (patientId, Image Index), or RSNA's own JSON.
+
+    Raises `C2LError` for another file.
+    """
+    text = _text(path)
+    pairs: Iterable[tuple[str, str]]
+    try:
+        if text.lstrip().startswith("["):
+            pairs = [(entry["subset_img_id"], entry["img_id"]) for entry in json.loads(text)]
+        else:
+            pairs = [(row["patientId"], row["Image Index"]) for row in csv.DictReader(io.StringIO(text, newline=""))]
+        mapping = {rsna.strip().lower(): image.strip() for rsna, image in pairs}
+    except (ValueError, TypeError, KeyError, AttributeError, csv.Error):
+        mapping = {}
+    is_image = partial(re.fullmatch, r"\d{8}_\d{3}\.png")
+    if not mapping or not all(map(is_image, mapping.values())):
+        raise C2LError(
+            f"{path}: no mapping of RSNA images. Wanted a CSV with the columns patientId and Image Index, or RSNA's "
+            "pneumonia-challenge-dataset-mappings_2018.json"
+        )
+    return mapping

@@ -1,0 +1,120 @@
+"""The model card of a release: what the hub reads of it, and whether that is what the registry says."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard, metadata_load
+
+import c2l_models
+from c2l_models.errors import WeightsCorrupted, WeightsNotFound
+from c2l_models.publishing import card
+from c2l_models.publishing.card import card_data, figures, model_card
+
+RELEASES = c2l_models.list_weights()
+
+
+@pytest.fixture(params=RELEASES)
+def weights(request: pytest.FixtureRequest) -> c2l_models.Weights:
+    return c2l_models.get_weights(request.param)
+
+
+def front_matter(weights: c2l_models.Weights) -> dict:
+    _, text, _ = re.split(r"^---$", str(model_card(weights, "owner/name")), maxsplit=2, flags=re.MULTILINE)
+    return yaml.safe_load(text)
+
+
+def test_the_front_matter_holds_what_the_hub_reads(weights: c2l_models.Weights) -> None:
+    front = front_matter(weights)
+    assert front["library_name"] == "timm"
+    assert front["pipeline_tag"] == "image-feature-extraction"
+    assert front["license"] in {"cc-by-4.0", "apache-2.0"}  # as the hub spells them
+    assert front["license"] == weights.license.lower()
+    assert {"timm", "radiology", "x-ray", "self-supervised"} <= set(front["tags"])
+    assert len(front["tags"]) == len(set(front["tags"]))
+    assert set(front["datasets"]) == {line.split()[0] for line in weights.trained_on}
+    assert front["training_data"] == list(weights.trained_on)
+    assert front["metrics"] == ["quadratic weighted kappa", "roc_auc"]
+
+
+def test_the_model_index_holds_each_figure_with_its_interval(weights: c2l_models.Weights) -> None:
+    (model,) = front_matter(weights)["model-index"]
+    assert model["name"] == weights.name
+    found = {}
+    for result in model["results"]:
+        assert result["task"]["type"]
+        assert result["dataset"]["split"] == "test"
+        for metric in result["metrics"]:
+            name = f"{result['dataset']['type']} {result['task']['name']}, {metric['name']}"
+            found[name] = {"value": metric["value"], "low": metric["args"]["low"], "high": metric["args"]["high"]}
+            assert metric["args"]["confidence"] == 0.95
+    assert found == weights.metrics
+
+
+def test_the_hubs_own_reader_gives_the_same_card_back(weights: c2l_models.Weights) -> None:
+    card = model_card(weights, "owner/name")
+    again = ModelCard(str(card))
+    assert again.data.to_dict() == card.data.to_dict() == card_data(weights).to_dict()
+    assert str(again) == str(card)
+
+
+def test_the_repositorys_card_begins_as_the_releases_own(repository: Path) -> None:
+    found, wanted = (
+        metadata_load(repository / "MODEL_CARD.md"),
+        card.front_matter(map(c2l_models.get_weights, RELEASES)),
+    )
+    assert found == wanted, "the registry changed: python -m c2l_models.publishing.card MODEL_CARD.md"
+
+
+def test_one_releases_front_matter_is_its_cards(weights: c2l_models.Weights) -> None:
+    assert card.front_matter([weights]) == front_matter(weights)
+
+
+def test_several_releases_are_put_together(
+    weights: c2l_models.Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = tmp_path / "cards.toml"
+    words.write_text(f'{card.WORDS.read_text()}\n[releases."{weights.architecture}.other"]\n')
+    monkeypatch.setattr(card, "WORDS", words)
+    seen = ("knee_kl train: 3 images, 1 patients", weights.trained_on[0])
+    other = replace(weights, tag="other", license="Apache-2.0", trained_on=seen, metrics={})
+    front, one = card.front_matter([weights, other, weights]), front_matter(weights)
+    assert front["model-index"] == one["model-index"]  # the other has no figures
+    assert front["training_data"] == [*weights.trained_on, seen[0]]
+    assert front["license"] == [one["license"], "apache-2.0"]
+    for key in one.keys() - {"model-index", "training_data", "license"}:
+        assert front[key] == one[key], key
+    figure = {"knee_kl k-NN, AUROC, mean": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    both = card.front_matter([weights, replace(other, metrics=figure)])
+    assert [entry["name"] for entry in both["model-index"]] == [weights.name, other.name]
+    assert both["model-index"][0] == one["model-index"][0]
+    assert both["metrics"] == one["metrics"]
+
+
+def test_the_text_says_what_has_to_be_said(weights: c2l_models.Weights) -> None:
+    text = str(model_card(weights, "owner/name"))
+    for title in ("For what, and not for what", "Load", "Preprocessing", "Data", "What was seen", "Figures", "Cite"):
+        assert re.search(rf"^##+ {title}$", text, re.MULTILINE), title
+    for figure in figures(weights):
+        assert f"{figure.value:.4f} ({figure.low:.4f}–{figure.high:.4f})" in text
+    patients = json.loads(weights.provenance_path().read_text())["patients"]
+    seen = [f"{len(ids):,} of " for ids in patients.values()]
+    for said in ("Not for diagnosis", "**Limits.**", "Command: `c2l", "Terms: ", "RSNA", "@inproceedings", *seen):
+        assert said in text, said
+    assert weights.sha256 in text
+    assert all(line in text for line in weights.trained_on)
+    assert "{{" not in text
+    assert "{%" not in text
+    assert "\n\n\n" not in text
+
+
+def test_what_has_no_words_gets_no_card(weights: c2l_models.Weights) -> None:
+    with pytest.raises(WeightsNotFound, match=r'\[releases\."resnet18\.other"\]'):
+        card_data(replace(weights, tag="other", architecture="resnet18"))
+    with pytest.raises(WeightsNotFound, match=r"\[datasets\.mammograms\]"):
+        card_data(replace(weights, trained_on=("mammograms train: 3 images, 1 patients",)))
+    with pytest.raises(WeightsCorrupted, match=r"'goodness'.*HOW, METRIC, WHAT"):
+        card_data(replace(weights, metrics={"goodness": {"value": 1.0, "low": 1.0, "high": 1.0}}))

@@ -1,0 +1,428 @@
+"""read_radiograph: values by hand or by a slow restatement, and files that are not what they should be."""
+
+import io
+import os
+import struct
+import sys
+import tempfile
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from c2l_models.errors import RadiographError
+from c2l_models.radiographs.reading import CONTAINER_BITS, MAX_PIXELS, read_radiograph, square, to_eight_bits
+
+RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+rng = np.random.default_rng(0)
+
+
+def pixels(path: Path) -> np.ndarray:
+    image = read_radiograph(path)
+    assert image.mode == "L"
+    assert image.info == {}
+    return np.asarray(image)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Save an image or an array and give the file's path."""
+
+    def write(image: Image.Image | np.ndarray | bytes, name: str, **options: object) -> Path:
+        path = tmp_path / name
+        if isinstance(image, bytes):
+            path.write_bytes(image)
+        else:
+            image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+            image.save(path, **options)
+        return path
+
+    return write
+
+
+# --- eight bits --------------------------------------------------------------------------------
+
+
+def by_the_rule(array: np.ndarray) -> list[list[int]]:
+    """The docstring's rule for integers, a pixel at a time in exact arithmetic; halves do not occur."""
+    bits = next(b for b in CONTAINER_BITS if int(array.max()) < 2**b)
+    return [[(2 * int(v) * 255 + 2**bits - 1) // (2 * (2**bits - 1)) for v in row] for row in array]
+
+
+@pytest.mark.parametrize("brightest", [0, 1, 255, 256, 1023, 1024, 4095, 4096, 16383, 16384, 65535])
+def test_sixteen_bit_scale_is_the_smallest_that_holds_the_maximum(brightest: int) -> None:
+    array = np.linspace(0, brightest, 40).astype(np.uint16).reshape(5, 8)
+    assert to_eight_bits(array).tolist() == by_the_rule(array)
+
+
+def test_scale_by_hand() -> None:
+    def one(*values: float, dtype: str) -> list[int]:
+        return to_eight_bits(np.array([values], dtype))[0].tolist()
+
+    assert one(0, 4095, 2048, dtype="uint16") == [0, 255, 128]
+    assert one(0, 1024, dtype="uint16") == [0, 64]  # 12 bits, though its own maximum is a quarter of them
+    assert one(0, 200, dtype="uint16") == [0, 200]
+    assert one(0, 65535, dtype="int32") == [0, 255]
+    assert one(-100, 0, 100, dtype="int16") == [0, 128, 255]
+    assert one(0, 70000, dtype="int32") == [0, 255]
+    assert one(0, 0.5, dtype="float32") == [0, 128]
+    assert one(0, 0.5, 1, dtype="float64") == [0, 128, 255]
+    assert one(100, 150, 300, dtype="float32") == [0, 64, 255]
+    assert one(7.5, 7.5, dtype="float32") == [0, 0]
+    assert one(-1e308, 1e308, dtype="float64") == [0, 255]
+    assert one(False, True, dtype="bool") == [0, 255]
+
+
+def test_big_endian_is_read_like_little_endian() -> None:
+    array = rng.integers(0, 4096, (5, 6)).astype("<u2")
+    assert np.array_equal(to_eight_bits(array.astype(">u2")), to_eight_bits(array))
+
+
+def test_eight_bits_stay() -> None:
+    assert to_eight_bits(RAMP) is RAMP
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.zeros((2, 3, 3), np.uint8), r"shape \[2, 3, 3\]"),
+        (np.zeros((0, 3), np.uint8), r"shape \[0, 3\]"),
+        (np.zeros((2, 3), complex), "complex128"),
+        (np.array([[0, np.nan]]), "not finite"),
+        (np.array([[0, np.inf]]), "not finite"),
+    ],
+)
+def test_eight_bits_refuses(array: np.ndarray, says: str) -> None:
+    with pytest.raises(RadiographError, match=says):
+        to_eight_bits(array)
+
+
+# --- square --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (96, 144), (288, 96), (24, 30)])
+def test_square_is_shorter_side_then_centre_crop(shape: tuple[int, int]) -> None:
+    """Resizing the whole film and then cutting it, where the longer side comes out in whole pixels."""
+    noise = Image.fromarray(rng.integers(0, 256, shape).astype(np.uint8))
+    height, width = (side * 32 // min(shape) for side in shape)
+    top, left = (height - 32) // 2, (width - 32) // 2
+    whole = noise.resize((width, height), Image.Resampling.BILINEAR)
+    expected = np.asarray(whole)[top : top + 32, left : left + 32].astype(int)
+    assert np.abs(np.asarray(square(noise, 32)) - expected).max() <= 1
+
+
+def test_square_of_the_right_size_is_unchanged() -> None:
+    image = Image.fromarray(rng.integers(0, 256, (32, 32)).astype(np.uint8))
+    assert square(image, 32) is image
+
+
+def test_square_of_a_very_long_film_stays_small() -> None:
+    assert square(Image.new("L", (1_000_000, 1), 9), 64).getextrema() == (9, 9)
+
+
+# --- formats ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.dat"])
+def test_eight_bits_come_as_stored(write: Callable[..., Path], name: str) -> None:
+    path = write(RAMP, name, format="PNG" if name == "a.dat" else None)
+    assert np.array_equal(pixels(path), RAMP)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_twelve_bits_in_sixteen(write: Callable[..., Path], name: str) -> None:
+    array = rng.integers(0, 4096, (7, 9)).astype(np.uint16)
+    assert pixels(write(array, name)).tolist() == by_the_rule(array)
+
+
+def tiff(array: np.ndarray, photometric: int = 1, bits: int | None = None, signed: int = 1) -> bytes:
+    """An uncompressed one-strip TIFF in the array's own byte order, written by hand."""
+    big = array.dtype.byteorder == ">"
+    order, data = (">" if big else "<"), array.tobytes()
+    tags = [
+        (256, array.shape[1]),
+        (257, array.shape[0]),
+        (258, bits or array.dtype.itemsize * 8),
+        (259, 1),
+        (262, photometric),
+        (273, 8),
+        (277, 1),
+        (278, array.shape[0]),
+        (279, len(data)),
+        (339, signed),
+    ]
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
+    header = struct.pack(f"{order}2sHI", b"MM" if big else b"II", 42, 8 + len(data))
+    return header + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff_byte_order(write: Callable[..., Path], order: str) -> None:
+    array = rng.integers(0, 65536, (7, 9)).astype(f"{order}u2")
+    assert pixels(write(tiff(array), "a.tif")).tolist() == by_the_rule(array)
+
+
+def test_tiff_white_is_zero(write: Callable[..., Path]) -> None:
+    deep = rng.integers(0, 65536, (7, 9)).astype("<u2")
+    shallow = rng.integers(0, 256, (7, 9)).astype("u1")
+    assert np.array_equal(pixels(write(tiff(deep, photometric=0), "a.tif")), 255 - np.array(by_the_rule(deep)))
+    assert np.array_equal(pixels(write(tiff(shallow, photometric=0), "b.tif")), 255 - shallow)
+
+
+def test_tiff_signed_and_float(write: Callable[..., Path]) -> None:
+    signed = np.array([[-1000, 0, 1000]], "<i2")
+    assert pixels(write(tiff(signed, signed=2), "a.tif")).tolist() == [[0, 128, 255]]
+    assert pixels(write(np.array([[0, 0.2, 1]], "<f4"), "b.tif")).tolist() == [[0, 51, 255]]
+    with pytest.raises(RadiographError, match=r"c\.tif: .*not finite"):
+        read_radiograph(write(np.array([[0, np.nan]], "<f4"), "c.tif"))
+
+
+def test_one_bit_and_palettes(write: Callable[..., Path]) -> None:
+    bits = rng.integers(0, 2, (7, 9)).astype(bool)
+    assert np.array_equal(pixels(write(bits, "a.png")), bits * 255)
+    palette = Image.frombytes("P", (3, 1), bytes([0, 1, 2]))
+    palette.putpalette([0, 0, 0, 200, 200, 200, 90, 90, 90])
+    assert pixels(write(palette, "b.png")).tolist() == [[0, 200, 90]]
+    assert pixels(write(palette, "c.png", transparency=bytes([255, 0, 255]))).tolist() == [[0, 0, 90]]
+    keyed = Image.frombytes("L", (2, 1), bytes([40, 50]))
+    assert pixels(write(keyed, "d.png", transparency=40)).tolist() == [[0, 50]]
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_transparency_is_black(write: Callable[..., Path], mode: str, name: str) -> None:
+    grey, alpha = (rng.integers(0, 256, (7, 9)).astype(np.uint8) for _ in range(2))
+    image = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]).convert(mode)
+    expected = grey.astype(float) * alpha / 255
+    assert np.abs(pixels(write(image, name)) - expected).max() < 1
+    image.putalpha(255)
+    assert np.array_equal(pixels(write(image, name)), grey)
+
+
+def test_colour_is_luminance(write: Callable[..., Path]) -> None:
+    colours = rng.integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    expected = colours @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(pixels(write(colours, "a.png")) - expected).max() <= 0.51
+
+
+def test_jpeg_and_cmyk(write: Callable[..., Path]) -> None:
+    smooth = np.add.outer(np.arange(32) * 4, np.arange(48) * 2).astype(np.uint8)
+    image = Image.fromarray(smooth)
+    best = {"quality": 100, "subsampling": 0}
+    for mode in ("L", "RGB", "CMYK"):
+        # Pillow writes CMYK as Adobe does, inverted: read naively this would come out negative.
+        path = write(image.convert(mode), f"{mode}.jpg", **best)
+        assert np.abs(pixels(path).astype(int) - smooth).max() <= 3, mode
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_exif_orientation(write: Callable[..., Path], name: str) -> None:
+    smooth = np.add.outer(np.arange(32) * 4, np.arange(48) * 2).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    shown = pixels(write(smooth, name, exif=exif)).astype(int)
+    assert np.abs(shown - np.rot90(smooth, -1)).max() <= 3
+
+
+def png_chunks(depth: int, colour: int, size: tuple[int, int], raw: bytes) -> bytes:
+    """A PNG file from unfiltered scan lines, written by hand."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_sixteen_bit_colour(write: Callable[..., Path]) -> None:
+    def colour(values: list[int]) -> bytes:
+        line = np.repeat(np.array(values, ">u2"), 3)
+        return png_chunks(16, 2, (len(values), 1), b"\0" + line.tobytes())
+
+    assert pixels(write(colour([0, 30000, 65535]), "a.png")).tolist() == [[0, 117, 255]]
+    with pytest.raises(RadiographError, match=r"b\.png: 16-bit colour that uses 14 bits or fewer"):
+        read_radiograph(write(colour([0, 1000, 4095]), "b.png"))
+
+
+def test_several_frames_are_refused(write: Callable[..., Path]) -> None:
+    frame = Image.fromarray(RAMP)
+    path = write(frame, "a.tif", save_all=True, append_images=[frame])
+    with pytest.raises(RadiographError, match=r"a\.tif: holds 2 frames"):
+        read_radiograph(path)
+
+
+def test_preview_in_a_phones_jpeg_is_ignored(write: Callable[..., Path]) -> None:
+    flat = Image.new("L", (16, 16), 77)
+    path = write(flat, "a.jpg", format="MPO", save_all=True, append_images=[Image.new("L", (16, 16), 200)])
+    assert (pixels(path) == 77).all()
+
+
+def test_no_text_of_the_file_comes_out(write: Callable[..., Path]) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    notes = PngInfo()
+    notes.add_text("Comment", "Doe^John")
+    path = write(RAMP, "a.png", pnginfo=notes)
+    image = read_radiograph(path)
+    assert b"Doe" in path.read_bytes()
+    assert "Doe" not in repr(vars(image))
+    assert not image.getexif()
+
+
+# --- files that are not what they should be --------------------------------------------------------
+
+
+def encode(image: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+NOISE = Image.fromarray(rng.integers(0, 256, (24, 20)).astype(np.uint8))
+VALID = {kind: encode(NOISE, kind) for kind in ("PNG", "JPEG", "TIFF", "BMP")}
+VALID["PNG16"] = encode(Image.fromarray(rng.integers(0, 4096, (24, 20)).astype(np.uint16)), "PNG")
+VALID["RGBA"] = encode(NOISE.convert("RGBA"), "PNG")
+VALID["CMYK"] = encode(NOISE.convert("CMYK"), "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "the file is empty"),
+        (b"name,finding\n1,none\n", "not a PNG, JPEG, TIFF, BMP or DICOM file"),
+        (b"\x89PNG\r\n\x1a\n", "not a PNG, JPEG, TIFF, BMP or DICOM file, or one whose header is damaged"),
+        (encode(NOISE, "GIF"), "not a PNG, JPEG, TIFF, BMP or DICOM file"),
+        (VALID["JPEG"][:-200], "the file ends too early"),
+        (VALID["BMP"][:-200], "the file ends too early"),
+        (VALID["TIFF"][:-200], "ends too early|damaged"),
+        (VALID["PNG"][:-200], "the file ends too early|damaged"),
+        (png_chunks(8, 0, (40000, 40000), b""), "more pixels than the limit of 67,108,864"),
+        (png_chunks(8, 0, (9000, 8000), b""), r"9000 x 8000 pixels is above the limit"),
+    ],
+)
+def test_bad_files(write: Callable[..., Path], data: bytes, says: str) -> None:
+    path = write(data, "film.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with pytest.raises(RadiographError, match=says) as caught:
+            read_radiograph(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_changed_pixel_that_still_decodes_is_seen_by_its_checksum(write: Callable[..., Path]) -> None:
+    raw = b"".join(b"\0" + bytes(RAMP[i]) for i in range(3))
+    stored = png_chunks(8, 0, (4, 3), raw)
+    assert np.array_equal(pixels(write(stored, "a.png")), RAMP)
+    header, rest = stored[:33], stored[33:]
+    damaged = header + rest.replace(zlib.compress(raw), zlib.compress(raw[:-1] + b"\x07"))
+    with pytest.raises(RadiographError, match="damaged"):
+        read_radiograph(write(damaged, "b.png"))
+
+
+def test_the_limit_itself_is_allowed() -> None:
+    from c2l_models.radiographs.reading import check_pixels
+
+    check_pixels(8192, MAX_PIXELS // 8192)
+    with pytest.raises(RadiographError, match="above the limit"):
+        check_pixels(8192, MAX_PIXELS // 8192 + 1)
+
+
+def test_what_is_not_a_file(tmp_path: Path) -> None:
+    with pytest.raises(RadiographError, match=r"missing\.png: no such file"):
+        read_radiograph(tmp_path / "missing.png")
+    with pytest.raises(RadiographError, match="a folder, where the file of one radiograph was wanted"):
+        read_radiograph(tmp_path)
+    with pytest.raises(RadiographError, match="cannot be opened"):
+        read_radiograph("film\0.png")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(RadiographError, match="not a regular file"):
+            read_radiograph(tmp_path / "pipe")
+
+
+def test_not_allowed_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "film.png").write_bytes(VALID["PNG"])
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(RadiographError, match=r"film\.png: cannot be opened: Permission denied"):
+        read_radiograph(tmp_path / "film.png")
+
+
+def damage(data: bytes, flips: list[tuple[float, int]], keep: float) -> bytes:
+    """`data` with bytes replaced at relative places, and its beginning of relative length `keep`."""
+    changed = bytearray(data)
+    for place, byte in flips:
+        changed[int(place * len(data))] = byte
+    return bytes(changed[: round(keep * len(data))])
+
+
+places = st.floats(0, 1, exclude_max=True)
+damages = st.builds(
+    damage,
+    st.sampled_from(list(VALID.values())),
+    st.lists(st.tuples(st.one_of(places, places.map(lambda x: x / 20)), st.integers(0, 255)), max_size=4),
+    st.one_of(st.just(1.0), places),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(damages)
+def test_damaged_files_give_an_image_or_a_radiograph_error(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = Path(folder, "film")
+        path.write_bytes(data)
+        outcome = attempt(path)
+    if isinstance(outcome, str):
+        assert outcome.startswith(f"{path}: ")
+    else:
+        assert outcome.mode == "L"
+        assert outcome.info == {}
+
+
+def attempt(path: Path) -> Image.Image | str:
+    try:
+        return read_radiograph(path)
+    except RadiographError as error:
+        return str(error)
+
+
+# --- real films, and what is imported --------------------------------------------------------------
+
+
+def test_real_originals(real_data: Path) -> None:
+    files = sorted((real_data / "chestxray14-fullsize" / "images").glob("*.png"))
+    modes = {}
+    for path in files:
+        shown = pixels(path)
+        with Image.open(path) as image:
+            modes[image.mode] = path
+            stored = np.asarray(image)
+        assert np.array_equal(shown, stored if stored.ndim == 2 else stored[..., 0])
+    assert set(modes) == {"L", "RGBA"}
+
+
+def test_real_knees(real_data: Path) -> None:
+    for path in sorted((real_data / "knee-kl" / "images").glob("*.jpg"))[:20]:
+        assert read_radiograph(path).size == (128, 128)
+
+
+def test_neither_torch_nor_pydicom_is_loaded_for_a_png(tmp_path: Path) -> None:
+    import subprocess
+
+    (tmp_path / "film.png").write_bytes(VALID["PNG"])
+    code = (
+        "import sys; from c2l_models.radiographs.reading import read_radiograph; read_radiograph(sys.argv[1]);"
+        "assert not {'torch', 'timm', 'pydicom'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "film.png")], check=True)

@@ -1,0 +1,117 @@
+"""The one preprocessing: whatever a radiograph comes as, the network gets the same numbers."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from c2l_models.errors import RadiographError
+from c2l_models.radiographs.transform import Transform
+
+SIZE = 64
+TRANSFORM = Transform(size=SIZE, mean=0.4, std=0.2, in_chans=1)
+PIXELS = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
+PIXELS.flat[0] = 255
+WANTED = torch.from_numpy((PIXELS.astype(np.float64) / 255 - 0.4) / 0.2).float()[None]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(Image.fromarray(PIXELS), id="L"),
+        pytest.param(Image.fromarray(PIXELS).convert("RGB"), id="RGB"),
+        pytest.param(Image.fromarray(PIXELS).convert("RGBA"), id="RGBA"),
+        pytest.param(Image.fromarray(PIXELS).convert("P"), id="P"),
+        pytest.param(Image.fromarray(PIXELS.astype(np.uint16) * 257), id="I;16"),
+        pytest.param(Image.fromarray(PIXELS.astype(np.int32) * 257), id="I"),
+        pytest.param(Image.fromarray(PIXELS.astype(np.float32) / 255), id="F"),
+        pytest.param(PIXELS, id="uint8 array"),
+        pytest.param(PIXELS[None], id="uint8 array 1HW"),
+        pytest.param(np.stack([PIXELS] * 3), id="uint8 array 3HW"),
+        pytest.param(np.stack([PIXELS.astype(np.uint16) * 257] * 3), id="uint16 array 3HW"),
+        pytest.param(torch.from_numpy(PIXELS), id="uint8 tensor"),
+        pytest.param(torch.from_numpy(PIXELS.astype(np.uint16) * 257), id="uint16 tensor"),
+        pytest.param(torch.from_numpy(PIXELS).float()[None] / 255, id="float tensor"),
+        pytest.param(np.rint(PIXELS * (4095 / 255)).astype(np.uint16), id="12 bits"),
+    ],
+)
+def test_every_form_of_a_film_gives_the_same_input(image: Any) -> None:
+    found = TRANSFORM(image)
+    assert (found.dtype, found.shape) == (torch.float32, (1, SIZE, SIZE))
+    torch.testing.assert_close(found, WANTED, rtol=0, atol=1e-6)
+
+
+def test_a_path_is_read(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "film.png")
+    torch.testing.assert_close(TRANSFORM(str(tmp_path / "film.png")), WANTED, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_path_and_its_opened_image_give_the_same(tmp_path: Path, orientation: int, depth: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    film = Image.fromarray(PIXELS if depth == 8 else PIXELS.astype(np.uint16) * 257)
+    film.save(tmp_path / "film.png", exif=exif)
+    with Image.open(tmp_path / "film.png") as opened:
+        assert torch.equal(TRANSFORM(opened), TRANSFORM(tmp_path / "film.png"))
+    as_stored = torch.equal(TRANSFORM(tmp_path / "film.png"), TRANSFORM(PIXELS))
+    assert as_stored == (orientation == 1)
+
+
+def test_colour_becomes_pillows_luminance() -> None:
+    colour = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8)
+    wanted = TRANSFORM(Image.fromarray(colour.transpose(1, 2, 0)).convert("L"))
+    for image in (colour, torch.from_numpy(colour), Image.fromarray(colour.transpose(1, 2, 0))):
+        torch.testing.assert_close(TRANSFORM(image), wanted, rtol=0, atol=1.01 / 255 / 0.2)  # one grey level
+
+
+@pytest.mark.parametrize("shape", [(200, 150), (90, 333), (40, 50)])
+def test_geometry_is_shorter_side_then_centre(shape: tuple[int, int]) -> None:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    smooth = (128 + 100 * np.sin(x / 17) * np.cos(y / 23)).astype(np.uint8)
+    resized = F.resize(torch.from_numpy(smooth)[None], [SIZE], v2.InterpolationMode.BILINEAR, antialias=True)
+    wanted = (F.center_crop(resized, [SIZE, SIZE]).float() / 255 - 0.4) / 0.2
+    # One resampling of the central square against torchvision's two steps: less than a pixel apart.
+    difference = (TRANSFORM(smooth) - wanted).abs()
+    assert difference.mean() < 3 / 255 / 0.2
+    assert difference.max() < 12 / 255 / 0.2
+
+
+def test_channels_are_repeated() -> None:
+    for channels in (1, 2, 3, 5):
+        found = Transform(SIZE, 0.4, 0.2, channels)(PIXELS)
+        assert found.is_contiguous()
+        torch.testing.assert_close(found, WANTED.repeat(channels, 1, 1), rtol=0, atol=1e-6)
+
+
+def test_it_travels_to_a_data_loaders_workers() -> None:
+    assert torch.equal(pickle.loads(pickle.dumps(TRANSFORM))(PIXELS), TRANSFORM(PIXELS))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.randn(1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)), "wanted 0 to 1"),
+        (torch.rand(1, SIZE, SIZE) * 255, "wanted 0 to 1"),
+        (torch.full((SIZE, SIZE), torch.nan), "wanted 0 to 1"),
+        (torch.zeros(SIZE, SIZE, dtype=torch.int64), "int64"),
+        (np.zeros((SIZE, SIZE), bool), "bool"),
+        (np.zeros((SIZE, SIZE, 3), np.uint8), "channels first"),
+        (np.zeros((2, 1, SIZE, SIZE), np.uint8), "one image at a time"),
+        (np.zeros((0, SIZE), np.uint8), "shape"),
+        (Image.fromarray(np.full((SIZE, SIZE), -1, np.int32)), "from -1"),
+        (Image.fromarray(np.full((SIZE, SIZE), 70000, np.int32)), "to 70000"),
+        (Image.fromarray(np.full((SIZE, SIZE), 200.0, np.float32)), "wanted 0 to 1"),
+        ([[0, 1]], "list"),
+    ],
+)
+def test_what_is_no_film_is_refused(image: Any, message: str) -> None:
+    with pytest.raises(RadiographError, match=message):
+        TRANSFORM(image)

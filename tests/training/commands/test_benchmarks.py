@@ -1,0 +1,85 @@
+"""`c2l benchmark …`: flags become arguments; the table is printed, the JSON written."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c2l_models.cli import main
+from c2l_models.training.benchmark import embed_speed as embed
+from c2l_models.training.benchmark import input_speed as input
+from c2l_models.training.benchmark import peer, timing
+from c2l_models.training.benchmark import prepare_speed as prepare
+from c2l_models.training.benchmark import step_speed as step
+
+
+@dataclass(frozen=True)
+class Result:
+    """In place of a benchmark's."""
+
+    seconds: float = 1.5
+
+    def __rich__(self) -> str:
+        return "a table of figures"
+
+    def save(self, path: Path) -> None:
+        timing.save(self, path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "function", "wanted"),
+    [
+        (
+            "step --batch-size 8 --size 32 --precision float32 --repeats 2 --device cpu --compile",
+            step,
+            "time_step",
+            ("open15k-resnet18", "float32", 8, 32, 2, "cpu", True),
+        ),
+        (
+            "input --store stores/mine --batch-size 8 --size 32 --repeats 2 --device cpu",
+            input,
+            "time_input",
+            ("open15k-resnet18", "bfloat16", Path("stores/mine"), 8, 32, 2, "cpu"),
+        ),
+        (
+            "prepare --images films --size 64 --files 10 --workers 3 --repeats 2 --kind JPEG",
+            prepare,
+            "time_prepare",
+            (Path("films"), 64, 10, 3, 2, "JPEG"),
+        ),
+        (
+            "embed --images films --architecture densenet121 --files 10 --batch-size 8 --workers 3 --repeats 2 "
+            "--device cpu",
+            embed,
+            "time_embed",
+            (Path("films"), "densenet121", 10, 8, 3, 2, "cpu"),
+        ),
+        (
+            "peer --peer-python peer/bin/python --images films --recipe smoke --batch-size 8 --size 32 --files 10 "
+            "--steps 4 --workers 3 --repeats 2 --device cpu",
+            peer,
+            "time_peer",
+            ("smoke", "float32", Path("films"), Path("peer/bin/python"), 8, 32, 10, 4, 3, 2, "cpu"),
+        ),
+    ],
+)
+def test_each_benchmark_gets_its_flags(
+    arguments: str,
+    module: Any,
+    function: str,
+    wanted: tuple[Any, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(module, function, lambda *values: asked.extend(values) or Result())
+    main(["benchmark", *arguments.split(), "--out", str(tmp_path / "result.json")])
+    if function not in ("time_prepare", "time_embed"):
+        recipe = asked.pop(0)
+        asked[:0] = [recipe.name, recipe.precision]
+    assert tuple(asked) == wanted
+    assert "a table of figures" in capsys.readouterr().out
+    assert json.loads((tmp_path / "result.json").read_text()) == {"seconds": 1.5}

@@ -1,0 +1,83 @@
+"""Who measures a detector: a fifth of the patients, whole, by hash, none of those to avoid."""
+
+import csv
+
+import numpy as np
+import pytest
+from torch import nn
+
+from c2l_models.errors import DatasetError
+from c2l_models.training.datasets import rsna
+from c2l_models.training.detection.patients import check_unseen, evaluation_part, patients_of
+from c2l_models.training.initialization import Start
+
+PATIENTS = np.array([f"chestxray14:{i // 2:08}" for i in range(2000)])
+
+
+def start(*seen):
+    return Start("mine", "resnet18", nn.Identity(), 128, 0.5, 0.25, {}, frozenset(seen))
+
+
+def test_a_fifth_of_the_patients_each_whole():
+    mask = evaluation_part(PATIENTS, frozenset())
+    assert 0.17 < mask.mean() < 0.23
+    assert not set(PATIENTS[mask]) & set(PATIENTS[~mask])
+    order = np.random.default_rng(0).permutation(len(PATIENTS))
+    assert (evaluation_part(PATIENTS[order], frozenset()) == mask[order]).all()
+
+
+def test_patients_to_avoid_train_and_others_take_their_place():
+    avoid = frozenset(PATIENTS[:1000].tolist())
+    mask = evaluation_part(PATIENTS, avoid)
+    assert not mask[:1000].any()
+    assert 0.17 < mask.mean() < 0.23
+    assert (mask >= evaluation_part(PATIENTS, frozenset()))[1000:].all()  # those who were in it stay
+    few = frozenset(PATIENTS[:-20].tolist())
+    assert evaluation_part(PATIENTS, few).sum() == 20
+    with pytest.raises(DatasetError, match="all 1,000 patients are among those to avoid"):
+        evaluation_part(PATIENTS, frozenset(PATIENTS.tolist()))
+
+
+def test_patients_of_stores_and_lists(tiny_store, tiny_store_folder, tmp_path):
+    images, patients = tmp_path / "train_val_list.txt", tmp_path / "patients.txt"
+    images.write_text("00001336_000.png\r\n00001336_004.png\n\n00000002_000.png")
+    patients.write_text("chestxray14:00000003\n")
+    listed = {f"chestxray14:{name}" for name in ("00001336", "00000002", "00000003")}
+    assert patients_of([images, patients]) == listed
+    assert patients_of([tiny_store_folder, images, patients]) == listed | set(tiny_store.patients)
+    assert patients_of([]) == frozenset()
+
+
+@pytest.mark.parametrize("text", ["00001336_000.jpg", "Image Index", "1336", "a, chestxray14:00000001"])
+def test_a_list_of_something_else_is_refused(tmp_path, text):
+    (tmp_path / "list.txt").write_text(f"00001336_000.png\n{text}\n")
+    with pytest.raises(DatasetError, match=r"list\.txt, line 2: neither an image of ChestX-ray14"):
+        patients_of([tmp_path / "list.txt"])
+    with pytest.raises(DatasetError, match="cannot be read; wanted a folder of `c2l prepare`, or a text file"):
+        patients_of([tmp_path])
+
+
+def test_a_start_that_has_seen_whom_it_is_measured_on_is_refused():
+    with pytest.raises(DatasetError, match=r"mine was pretrained on 1 of .*: chestxray14:00000007; .*--avoid"):
+        check_unseen(start("chestxray14:00000007", "chestxray14:00099999"), PATIENTS)
+    check_unseen(start("chestxray14:00099999"), PATIENTS)
+    unmapped = np.append(PATIENTS, "rsna:0004cfab")
+    with pytest.raises(DatasetError, match="of 1 evaluation films nothing tells whose they are; put RSNA's"):
+        check_unseen(start("chestxray14:00099999"), unmapped)
+    check_unseen(start("knee_kl:9000099"), unmapped)
+    check_unseen(start(), unmapped)
+
+
+def test_the_published_split_of_the_339_films(real_data, repository):
+    """It is what the rule gives, and no patient of it is in the part of ChestX-ray14 that starts are pretrained on."""
+    records = rsna.records(real_data / "rsna-pneumonia")
+    avoid = patients_of([real_data / "chestxray14" / "train_val_list.txt"])
+    patients = np.array([record.patient for record in records])
+    mask = evaluation_part(patients, avoid)
+    with (repository / "results" / "rsna_pneumonia_339" / "split.csv").open(newline="") as file:
+        published = {row["image"]: row["part"] for row in csv.DictReader(file)}
+    parts = {r.path.stem: "evaluation" if m else "training" for r, m in zip(records, mask, strict=True)}
+    assert published == parts
+    assert np.isin(patients, sorted(avoid)).sum() == 93
+    assert not avoid & set(patients[mask])
+    assert sum(record.labels["pneumonia"] for record, m in zip(records, mask, strict=True) if m) >= 20

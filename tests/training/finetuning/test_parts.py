@@ -1,0 +1,69 @@
+"""No patient in two parts, and shares of the labels that are nested."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from c2l_models.errors import DatasetError, RecipeError, RunError
+from c2l_models.training.evaluation.tasks import load_task
+from c2l_models.training.finetuning.parts import check_unseen, share_of, split_task
+from c2l_models.training.finetuning.settings import Settings
+from c2l_models.training.store.image_store import split_patients
+
+
+def test_three_parts_share_no_patient(store):
+    parts = split_task(load_task("folder"), store, Settings())
+    patients = [set(store.patients[rows]) for rows in (parts.fit, parts.tune, parts.test)]
+    assert all(patients)
+    assert len(set.union(*patients)) == sum(map(len, patients))
+    assert len(parts.fit) + len(parts.tune) == 79  # one film of 80 has no label
+    assert len(parts.test) == 40
+    other = split_task(load_task("folder"), store, Settings(seed=2))
+    assert set(other.tune) != set(parts.tune)
+    assert np.array_equal(other.test, parts.test)
+
+
+def test_a_patient_on_both_sides_is_refused(store):
+    split = store.index["split"].to_pylist()
+    split[0] = "test"  # the other film of its patient is trained on
+    column = store.index.schema.get_field_index("split")
+    mixed = replace(store, index=store.index.set_column(column, store.index.schema.field(column), [split]))
+    with pytest.raises(RunError, match=r"1 patients are trained on and tested on \(folder:000"):
+        split_task(load_task("folder"), mixed, Settings())
+    with pytest.raises(RunError, match="2 patients"):
+        check_unseen(store, np.array([0, 2, 4]), np.array([1, 3, 7]))
+
+
+def test_shares_are_nested_and_of_whole_patients():
+    patients = np.repeat([f"p{n}" for n in range(3000)], 2)
+    shares = {fraction: share_of(patients, fraction, 5, "labels") for fraction in (0.01, 0.1, 1.0)}
+    assert shares[1.0].all()
+    assert not (shares[0.01] & ~shares[0.1]).any()
+    for fraction in (0.01, 0.1):
+        assert shares[fraction].mean() == pytest.approx(fraction, rel=0.35)
+        assert np.array_equal(shares[fraction][::2], shares[fraction][1::2])
+    assert not np.array_equal(shares[0.1], share_of(patients, 0.1, 6, "labels"))
+
+
+def test_a_small_share_still_has_both_parts():
+    """Were the splits by one hash, all of a tenth of the patients would be held out; so, too, of a task's own share."""
+    patients = np.array([f"p{n}" for n in range(4000)])
+    for seed in (0, 1, 2):
+        for used in (share_of(patients, 0.1, seed, "labels"), split_patients(patients, 0.1, seed)):
+            assert share_of(patients[used], 0.2, seed, "held out").mean() == pytest.approx(0.2, abs=0.07)
+
+
+def test_too_few_patients_are_said(store):
+    with pytest.raises(DatasetError, match=r"images to .*, from 0.01 of the training patients of folder"):
+        split_task(load_task("folder"), store, Settings(fraction=0.01))
+    with pytest.raises(DatasetError, match="chestxray14 in split train_val, the store holds none"):
+        split_task(load_task("chestxray14"), store, Settings())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"fraction": 0.0}, {"fraction": 1.5}, {"layer_decay": 0.0}, {"hold_out": 1.0}, {"batch_size": 1}]
+)
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(RecipeError, match=next(iter(wrong))):
+        Settings(**wrong)

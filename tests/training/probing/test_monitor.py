@@ -1,0 +1,29 @@
+"""The probe while pretraining: on recalibrated statistics where the recipe wants them."""
+
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+
+from c2l_models.training.batches import training_rows
+from c2l_models.training.probing import monitor
+from c2l_models.training.probing.monitor import KnnMonitor
+
+
+@pytest.mark.parametrize("recalibrate", [True, False])
+def test_statistics_are_recalibrated_where_the_recipe_says_so(tiny_recipe, tiny_store, monkeypatch, recalibrate):
+    recipe = replace(tiny_recipe, recalibrate=recalibrate)
+    backbone = timm.create_model("resnet18", in_chans=1, num_classes=0)
+    probed = []
+
+    def noted(network, store, rows, *_):
+        probed.append(network.bn1.running_mean.clone())
+        return torch.randn(len(rows), 4).numpy()
+
+    monkeypatch.setattr(monitor, "extract_features", noted)
+    before = backbone.bn1.running_mean.clone()
+    assert KnnMonitor(recipe, tiny_store, training_rows(recipe, tiny_store))(backbone)
+    assert probed
+    assert torch.equal(probed[0], before) != recalibrate
+    assert torch.equal(backbone.bn1.running_mean, before)  # the network under training is left alone

@@ -1,0 +1,102 @@
+"""`probe` from a target's name to files on disk."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import timm
+
+from c2l_models.errors import DatasetError, WeightsNotFound
+from c2l_models.releases.registry import save_weights
+from c2l_models.training.evaluation.metrics import auroc
+from c2l_models.training.evaluation.predictions import Predictions, measure
+from c2l_models.training.evaluation.result import Result
+from c2l_models.training.evaluation.tasks import load_task
+from c2l_models.training.probing import probe as module
+from c2l_models.training.probing.baselines import FloorSpec
+from c2l_models.training.probing.probe import probe
+from c2l_models.training.store.prepare import INDEX_SCHEMA
+
+
+@pytest.fixture
+def two_floors(monkeypatch):
+    """Pixels, and two seeds of timm's own initialisation."""
+    specs = [
+        FloorSpec("pixels", seeds=(0,)),
+        FloorSpec("random", "resnet18", zero_init_last=True, recalibrated=True, seeds=(0, 1)),
+    ]
+    monkeypatch.setattr(module.floor, "floor_specs", lambda architecture: specs)
+
+
+@pytest.mark.usefixtures("two_floors")
+def test_a_random_network_beside_its_floors(store, tmp_path):
+    report = probe("random", store, "folder", tmp_path / "out", size=32, bootstrap=50, progress=False)
+    assert list(report.positives) == ["coin", "square"]
+    assert [column.name for column in report.columns] == ["random:resnet18", "pixels", "random"]
+    assert report.columns[1].figures["square"].value > 0.8
+    assert len(list((store.path / "floors").iterdir())) == 2
+
+    # Seed 0 of the recalibrated floor with timm's own initialisation is the target itself.
+    floor = report.columns[2]
+    assert floor.seeds[0] == pytest.approx(report.target.figures["mean"].value, abs=1e-3)
+    assert np.mean(floor.seeds) == pytest.approx(floor.figures["mean"].value)
+
+    # The bootstrap draws patients, not films.
+    task = load_task("folder")
+    test = task.test_rows(store)
+    by_patient = auroc(np.zeros((40, 2)), task.labels(store)[test], store.patients[test], bootstrap=50, seed=0)
+    assert report.target.figures.sample == by_patient.sample
+
+    result = Result.read(tmp_path / "out")
+    assert (result.kind, result.start, result.task) == ("probe", "random:resnet18", "folder")
+    np.testing.assert_array_equal(result.figures.resamples, report.target.figures.resamples)
+    again = measure(Predictions.load(tmp_path / "out"), task, bootstrap=50)
+    np.testing.assert_allclose(again.values, report.target.figures.values)
+    files = {"report.md", "report.csv", "report.png", "roc.png", "figures.npz", "predictions.npz", "result.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == files
+    facts = result.facts
+    assert facts["store_sha256"] == store.sha256
+    assert (facts["train_images"], facts["train_patients"]) == (40, 20)
+    assert (facts["test_images"], facts["test_patients"]) == (40, 20)
+    assert (facts["size"], facts["seed"], facts["bootstrap"]) == (32, 0, 50)
+
+
+@pytest.mark.usefixtures("two_floors")
+def test_neighbours_in_place_of_a_fit(store, tmp_path):
+    options = {"size": 32, "bootstrap": 20, "progress": False}
+    report = probe("random", store, "folder", tmp_path / "knn", **options, classifier="knn")
+    assert report.title == "k-NN"
+    assert report.columns[1].figures["square"].value > 0.7
+    assert Result.read(tmp_path / "knn").kind == "knn"
+    shares = Predictions.load(tmp_path / "knn")
+    assert shares.yes == 0.5
+    assert 0 <= shares.scores.min() <= shares.scores.max() <= 1
+    linear = probe("random", store, "folder", **options)
+    assert linear.columns[2].figures["coin"] != report.columns[2].figures["coin"]  # nor is one cached as the other
+
+
+def test_a_weight_file_is_called_by_its_name(store, tmp_path):
+    network = timm.create_model("resnet18", in_chans=1, num_classes=0)
+    config = {"architecture": "resnet18", "tag": "mine", "mean": 0.4, "std": 0.2, "input_size": [3, 48, 48]}
+    file = tmp_path / "mine.safetensors"
+    save_weights(file, network.state_dict(), config | {"trained_on": ["phantoms"], "recipe": "smoke"})
+    report = probe(str(file), store, "folder", floors=False, bootstrap=10)
+    assert [column.name for column in report.columns] == ["resnet18.mine"]
+    assert report.facts["size"] == 48
+
+
+def test_what_is_not_there_is_named(store):
+    with pytest.raises(WeightsNotFound, match="can also be a run folder"):
+        probe("resnet18.no_such_release", store, "folder")
+    with pytest.raises(WeightsNotFound, match="resnet19"):
+        probe("random:resnet19", store, "folder")
+    with pytest.raises(DatasetError, match="no task is called 'chest'"):
+        probe("random", store, "chest")
+
+
+def test_images_without_labels_are_refused(store):
+    rows = [row | {"labels": []} for row in store.index.to_pylist()]
+    unlabelled = replace(store, index=pa.Table.from_pylist(rows, INDEX_SCHEMA))
+    with pytest.raises(DatasetError, match=r"images of folder have no label.*labels\.csv"):
+        probe("random", unlabelled, "folder")

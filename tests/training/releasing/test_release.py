@@ -1,0 +1,123 @@
+"""A run becomes a release: what is written can be loaded, checked, and names no private patient."""
+
+import json
+import tomllib
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import c2l_models
+from c2l_models.errors import RunError
+from c2l_models.releases import registry as registry
+from c2l_models.training.pretrain import pretrain
+from c2l_models.training.probing.probe import probe
+from c2l_models.training.recipe import Recipe
+from c2l_models.training.releasing import release
+from c2l_models.training.reproduce.release_losses import released_steps
+from c2l_models.training.run_files import backbone as export
+from c2l_models.training.run_files import log
+from c2l_models.training.run_files.backbone import load_run_backbone
+from c2l_models.training.store.image_store import ImageStore
+from c2l_models.verification import verify
+
+
+@pytest.fixture
+def empty_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A registry without releases, in a folder of its own."""
+    path = tmp_path / "releases.toml"
+    path.write_text("# releases\n")
+    monkeypatch.setattr(registry, "REGISTRY", path)
+    monkeypatch.setattr(release, "probe", partial(probe, floors=False, bootstrap=50))
+    return path
+
+
+def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path: Path) -> None:
+    record = release.release_run(tiny_run, "test_tag", tmp_path / "probes", default=True)
+
+    assert record.name == "resnet18.test_tag"
+    assert c2l_models.list_weights() == ["resnet18.test_tag"]
+    table = tomllib.loads(empty_registry.read_text())["resnet18"]["test_tag"]
+    assert table["default"] is True
+    assert table["license"] == "CC-BY-4.0"
+
+    # pretrained=True now means it, and it is the run's own network.
+    student, recipe = load_run_backbone(tiny_run)
+    film = torch.randn(8, 1, recipe.size, recipe.size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        released = c2l_models.resnet18(pretrained=True, in_chans=1).eval()(film)
+        own = student(film)
+    assert torch.nn.functional.cosine_similarity(released, own).min() > 0.9999
+
+    assert verify("resnet18.test_tag").ok
+    reported = json.loads((tmp_path / "probes" / "folder" / "result.json").read_text())
+    (figure,) = table["metrics"].values()
+    assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+    assert figure == reported["figures"]["finding"] == reported["figures"]["mean"]
+
+    provenance = json.loads(record.path().with_suffix(".json").read_text())
+    assert provenance["sha256"] == record.sha256
+    rounding = provenance["rounding"]
+    assert 0 < rounding["weights"] <= 2**-11
+    assert 0.9999 < rounding["cosine"] < 1 + 1e-6
+    assert provenance["recipe"] == recipe.to_dict()
+    assert provenance["log"] == log.read(tiny_run)[-5:]
+    losses = provenance["first_steps"]["losses"]
+    means = [line["loss"] for line in log.read(tiny_run) if line["kind"] == "train"]
+    assert [np.mean(losses[at : at + 3]) for at in (0, 3, 6, 9)] == pytest.approx(means, rel=1e-6)
+    assert released_steps(record).losses == tuple(losses), "and can be read"
+    assert provenance["patients"] == {}, "ids of a private folder's patients are never published"
+    assert str(tmp_path.parent) not in json.dumps(provenance), "no path of the machine that made it"
+
+
+def test_a_release_does_not_change(tiny_run: Path, empty_registry: Path, tmp_path: Path) -> None:
+    release.release_run(tiny_run, "once", tmp_path / "probes")
+    before = empty_registry.read_bytes()
+    with pytest.raises(RunError, match=r"resnet18\.once is released"):
+        release.release_run(tiny_run, "once", tmp_path / "probes")
+    assert empty_registry.read_bytes() == before
+
+
+def test_there_is_one_default(tiny_run: Path, empty_registry: Path, tmp_path: Path) -> None:
+    release.release_run(tiny_run, "first", tmp_path / "probes", default=True)
+    with pytest.raises(RunError, match=r"resnet18\.first is the default"):
+        release.release_run(tiny_run, "second", tmp_path / "probes", default=True)
+
+
+def test_a_run_that_saw_test_patients_is_no_release(
+    tiny_store: ImageStore, tiny_recipe: Recipe, empty_registry: Path, tmp_path: Path
+) -> None:
+    everything = replace(tiny_recipe, sources=("folder:*",), epochs=1, probe_every=0)
+    run = pretrain(everything, tiny_store, tmp_path / "run", "cpu", max_seconds=0, progress=False)
+    with pytest.raises(RunError, match="patients are trained on and tested on"):
+        release.release_run(run, "leaky", tmp_path / "probes")
+    assert c2l_models.list_weights() == []
+
+
+def test_public_patients_are_named_and_no_others() -> None:
+    patients = np.array(["chestxray14:2", "0f3a", "chestxray14:1", "chestxray14:2", "knee_kl:7"])
+    datasets = np.array(["chestxray14", "folder", "chestxray14", "chestxray14", "knee_kl"])
+    assert release.patients_seen(patients, datasets) == {
+        "chestxray14": ["chestxray14:1", "chestxray14:2"],
+        "knee_kl": ["knee_kl:7"],
+    }
+
+
+def test_weights_that_float16_does_not_hold_are_no_release(tiny_run, empty_registry, tmp_path, monkeypatch):
+    """One tensor of the file is off by a hundredth of its largest weight."""
+    save = export.save_weights
+
+    def spoilt(path, tensors, config):
+        name = next(name for name in tensors if name.endswith("conv2.weight"))
+        changed = tensors[name].clone()
+        changed.view(-1)[0] += changed.abs().max() / 100
+        save(path, tensors | {name: changed}, config)
+
+    monkeypatch.setattr(export, "save_weights", spoilt)
+    with pytest.raises(RunError, match=r"test_tag in float16 is not the trained network: weights off by 0\.0"):
+        release.release_run(tiny_run, "test_tag", tmp_path / "probes")
+    assert not list(empty_registry.parent.glob("weights/*.safetensors"))
+    assert empty_registry.read_text() == "# releases\n"

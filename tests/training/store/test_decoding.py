@@ -1,0 +1,161 @@
+"""`decode_chunk` file by file, and the map over processes: in order, bounded, and quick to start."""
+
+import errno
+import hashlib
+import io
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from films import SIZE, films
+from PIL import Image
+
+from c2l_models.radiographs import reading as radiograph
+from c2l_models.radiographs.reading import read_radiograph, square
+from c2l_models.training.store import decoding
+from c2l_models.training.store.decoding import AHEAD, Outcome, decode_chunk, mapper
+
+
+def test_a_chunk_is_each_file_alone(tmp_path):
+    root = films(tmp_path, 3)
+    Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30)).save(root / "0001.png")
+    (root / "0003.png").write_bytes(b"")
+    paths = [str(root / f"{number:04}.png") for number in range(5)]
+    block, outcomes = decode_chunk(paths, SIZE)
+    assert block == b"".join(square(read_radiograph(path), SIZE).tobytes() for path in paths[:3])
+    assert outcomes[:3] == [Outcome(hashlib.sha256(Path(path).read_bytes()).hexdigest()) for path in paths[:3]]
+    assert [outcome.refused for outcome in outcomes[3:]] == ["the file is empty", "no such file"]
+
+
+def test_no_reason_names_a_path_and_nothing_stops_the_others(tmp_path, monkeypatch):
+    root = films(tmp_path / "DOE", 2)
+    (root / "dir.png").mkdir()
+    (root / "bad.png").write_bytes(b"bad")
+    paths = [str(root / name) for name in ("dir.png", "bad.png", "gone.png", "0000.png", "0001.png")]
+    read = decoding.read_file
+    monkeypatch.setattr(decoding, "read_file", lambda p: 1 / 0 if p.endswith("0.png") else read(p))
+    block, outcomes = decode_chunk(paths, SIZE)
+    assert [bool(outcome.sha256) for outcome in outcomes] == [False] * 4 + [True]
+    assert len(block) == SIZE**2
+    assert "DOE" not in str(outcomes)
+    assert outcomes[3].refused == "unexpected ZeroDivisionError"
+
+
+@pytest.mark.parametrize(
+    ("code", "stops"),
+    [
+        *((code, True) for code in (errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOTCONN)),
+        *((code, False) for code in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)),
+    ],
+)
+@pytest.mark.parametrize("where", ["opened", "read"])
+def test_what_the_system_cannot_do_is_told_from_what_is_wrong_with_a_file(tmp_path, monkeypatch, code, stops, where):
+    paths = [str(path) for path in sorted(films(tmp_path, 3).iterdir())]
+    opened = Path.open
+
+    class Failing(io.FileIO):
+        def read(self, size: int = -1) -> bytes:
+            raise OSError(code, os.strerror(code))
+
+    def failing(self, *arguments):
+        if self.name != "0001.png":
+            return opened(self, *arguments)
+        file = Failing(self)
+        return file if where == "read" else file.read()
+
+    monkeypatch.setattr(Path, "open", failing)
+    block, outcomes = decode_chunk(paths, SIZE)
+    assert [bool(outcome.sha256) for outcome in outcomes] == ([True, False] if stops else [True, False, True])
+    assert len(block) == (1 if stops else 2) * SIZE**2
+    reason = outcomes[1].stopped if stops else outcomes[1].refused
+    assert reason == f"cannot be {where}: {os.strerror(code)}" or (code, reason) == (errno.ENOENT, "no such file")
+
+
+def test_a_library_that_is_missing_or_memory_that_is_short_is_the_machines(tmp_path, monkeypatch):
+    (film,) = films(tmp_path, 1).iterdir()
+    no_decoder = OSError("decoder jpeg not available")  # as Pillow says it, built without
+    for error, says in (
+        (MemoryError(), "not enough memory"),
+        (ImportError(name="pydicom"), "cannot be loaded: pydicom"),
+        (no_decoder, "built without"),
+    ):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(radiograph, "_read_image", fail)
+            (outcome,) = decode_chunk([str(film)], SIZE)[1]
+        assert says in outcome.stopped
+    (tmp_path / "film.dcm").write_bytes(bytes(128) + b"DICM")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    monkeypatch.setitem(sys.modules, "pydicom.pixels", None)
+    (outcome,) = decode_chunk([str(tmp_path / "film.dcm")], SIZE)[1]
+    assert outcome.stopped.startswith("a DICOM file; to read it, run: pip install")
+
+
+def test_processes_that_cannot_start_say_so_and_refuse_no_file(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from c2l_models.training.store.decoding import decode_chunk, mapper\nfrom functools import partial\n"
+        "with mapper(2) as mapped:\n    print(list(mapped(partial(decode_chunk, size=4), [['/nowhere']])))\n"
+    )
+    said = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert said.stdout == ""
+    assert "DatasetError: a decoding process cannot start" in said.stderr
+
+
+def test_processes_give_results_in_order_and_never_run_far_ahead():
+    taken = []
+
+    def tasks():
+        for number in range(40):
+            taken.append(number)
+            yield ["/nowhere"] * number
+
+    with mapper(2) as mapped:
+        results = mapped(partial(decode_chunk, size=SIZE), tasks())
+        first = next(results)
+        assert len(taken) <= 2 * AHEAD + 1
+        found = [first, *results]
+    assert found == [(b"", [Outcome(refused="no such file")] * number) for number in range(40)]
+
+
+def test_one_worker_is_this_process():
+    with mapper(1) as mapped:
+        assert list(mapped(lambda task: (b"", [Outcome(task[0])]), [["a"], ["b"]])) == [
+            (b"", [Outcome("a")]),
+            (b"", [Outcome("b")]),
+        ]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system tells no affinity")
+def test_by_default_as_many_processes_as_cores_this_one_may_use(monkeypatch):
+    given = []
+
+    class Pool:
+        def __init__(self, workers: int, **_: object) -> None:
+            given.append(workers)
+
+        def shutdown(self, **_: object) -> None: ...
+
+    monkeypatch.setattr(decoding, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
+    for workers in (None, 7):
+        with mapper(workers) as mapped:
+            assert list(mapped(partial(decode_chunk, size=SIZE), [])) == []
+    assert given == [3, 7]
+
+
+def test_a_worker_loads_only_what_decodes(tmp_path):
+    (film,) = films(tmp_path, 1).iterdir()
+    code = (
+        "import sys; from c2l_models.training.store.decoding import decode_chunk; decode_chunk([sys.argv[1]], 4);"
+        "print({'torch', 'torchvision', 'timm', 'pandas', 'pyarrow', 'rich', 'tyro', 'pydicom'} & set(sys.modules))"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(film)], check=True, capture_output=True, text=True)
+    assert said.stdout.strip() == "set()"

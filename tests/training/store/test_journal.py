@@ -1,0 +1,164 @@
+"""`Journal`: an .npy file that grows, and that no stop, kill or flipped byte makes disagree with its journal."""
+
+import errno
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from c2l_models.errors import DatasetError
+from c2l_models.training.store import journal
+from c2l_models.training.store.decoding import Outcome
+from c2l_models.training.store.journal import JOURNAL, Journal, journal_head, npy_header, sync
+
+SIZE = 4
+HEAD = {"size": SIZE, "sources": ["brökén"]}
+
+
+def chunk(number: int) -> tuple[bytes, list[Outcome]]:
+    """Three files of which the second is refused: two rows that are full of 2n and 2n + 1."""
+    rows = np.repeat(np.array([2 * number, 2 * number + 1], np.uint8), SIZE**2).tobytes()
+    return rows, [Outcome("a" * 64), Outcome(refused="brökén"), Outcome(f"{number:064x}")]
+
+
+def opened(folder: Path) -> Journal:
+    return Journal(folder, folder / "images.npy", SIZE, HEAD)
+
+
+def rows(folder: Path) -> list[int]:
+    images = np.load(folder / "images.npy")
+    assert images.dtype == np.uint8
+    assert images.shape == (len(images), SIZE, SIZE)
+    assert (images == images[:, :1, :1]).all()
+    return images[:, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 727_000, 10**9])
+def test_the_head_of_the_array_is_numpys_and_of_one_length(tmp_path, count):
+    np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (min(count, 10), SIZE, SIZE)).flush()
+    stored = (tmp_path / "a.npy").read_bytes()
+    if count <= 10:
+        assert stored.startswith(npy_header(count, SIZE))
+        assert len(stored) == len(npy_header(count, SIZE)) + count * SIZE**2
+    assert len(npy_header(count, SIZE)) == len(npy_header(0, SIZE))
+
+
+def test_what_was_appended_is_an_array_and_outcomes_after_stops_between(tmp_path):
+    for number in range(3):
+        with opened(tmp_path) as book:
+            assert len(book.outcomes) == 3 * number
+            book.append(*chunk(number))
+    with opened(tmp_path) as book:
+        book.finish()
+        assert book.outcomes == [o for number in range(3) for o in chunk(number)[1]]
+    assert rows(tmp_path) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_line_is_written_only_when_its_rows_are_on_the_disk_and_not_with_every_one(tmp_path, monkeypatch):
+    seen, now = [], [100.0]
+    fsync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        sizes = [(tmp_path / name).stat().st_size for name in ("images.npy", JOURNAL)]
+        seen.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, *sizes))
+        fsync(descriptor)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc to name a descriptor's file")
+    monkeypatch.setattr(journal.os, "fsync", spy)
+    monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
+    head, each = len(npy_header(0, SIZE)), 2 * SIZE**2
+    with opened(tmp_path) as book:
+        written = (tmp_path / JOURNAL).stat().st_size
+        seen.clear()
+        book.append(*chunk(0))
+        now[0] += journal.SYNC_SECONDS / 2
+        book.append(*chunk(1))
+        assert seen == []
+        now[0] += journal.SYNC_SECONDS / 2
+        book.append(*chunk(2))
+    assert [name for name, *_ in seen] == ["images.npy", JOURNAL]
+    assert seen[0][1:] == (head + 3 * each, written)
+    assert (tmp_path / JOURNAL).read_bytes().count(b"\n") == 1 + 3
+
+
+def test_any_flipped_or_cut_journal_gives_a_true_beginning(tmp_path):
+    with opened(tmp_path) as book:
+        for number in range(3):
+            book.append(*chunk(number))
+    whole, array = (tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()
+    first, *ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
+    truth = [o for number in range(3) for o in chunk(number)[1]]
+
+    def reread(data: bytes) -> list[Outcome]:
+        (tmp_path / JOURNAL).write_bytes(data)
+        (tmp_path / "images.npy").write_bytes(array)
+        with warnings.catch_warnings(record=True) as said, opened(tmp_path) as book:
+            warnings.simplefilter("always")
+        kept = len(book.outcomes)
+        good = [first, *ends][kept // 3] if data.startswith(whole[:first]) else 0
+        assert (tmp_path / JOURNAL).read_bytes() == (data[:good] or whole[:first])
+        assert bool(said) == (b"\n" in data[good:])
+        return book.outcomes
+
+    for place in sorted({*range(0, len(whole), 6), *(end - 1 for end in ends)}):
+        flipped = whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :]
+        line = sum(end <= place for end in ends)
+        assert reread(flipped) == truth[: 3 * line]
+        assert reread(whole[:place]) == truth[: 3 * line]
+    assert reread(whole[: ends[0]] + whole[ends[1] :]) == truth[:3]  # a line that is gone
+    assert reread(whole[first:]) == []  # the head
+    assert reread(whole) == truth
+
+
+def test_rows_that_no_line_stands_for_are_written_over(tmp_path):
+    with opened(tmp_path) as book:
+        book.append(*chunk(0))
+    with (tmp_path / "images.npy").open("ab") as file:
+        file.write(b"torn")
+    with opened(tmp_path) as book:
+        book.append(*chunk(5))
+        book.finish()
+    assert rows(tmp_path) == [0, 1, 10, 11]
+
+
+def test_rows_that_are_gone_are_told(tmp_path):
+    with opened(tmp_path) as book:
+        book.append(*chunk(0))
+    os.truncate(tmp_path / "images.npy", 100)
+    with pytest.raises(DatasetError, match=r"images\.npy is shorter than journal\.jsonl says; remove"):
+        opened(tmp_path)
+
+
+def test_a_journal_is_of_its_head_alone(tmp_path):
+    assert journal_head(tmp_path) is None
+    with opened(tmp_path) as book:
+        book.append(*chunk(0))
+    assert journal_head(tmp_path) == HEAD
+    before = (tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()
+    with pytest.raises(DatasetError, match=r"journal\.jsonl is the journal of something else; remove"):
+        Journal(tmp_path, tmp_path / "images.npy", SIZE, HEAD | {"size": 5})
+    assert ((tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()) == before
+    (tmp_path / JOURNAL).write_bytes(before[0][:20])
+    assert journal_head(tmp_path) is None
+
+
+def test_a_folder_that_cannot_be_synced_is_let_be_but_not_a_file(tmp_path, monkeypatch):
+    def refuse(_: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(journal.os, "fsync", refuse)
+    sync(tmp_path)
+    with pytest.raises(OSError, match="Invalid"):
+        sync(tmp_path / "file")
+
+
+def test_the_names_of_the_files_are_on_the_disk_before_any_line(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(journal, "sync", lambda path: synced.append(path))
+    (tmp_path / "store").mkdir()
+    with Journal(tmp_path, tmp_path / "store" / "images.npy", SIZE, HEAD):
+        assert set(synced) == {tmp_path, tmp_path / "store"}

@@ -1,0 +1,93 @@
+"""A disk that goes away while a store is made, or between two calls, against files that are missing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from films import content, film, films, make, refused
+
+from c2l_models.errors import DatasetError
+from c2l_models.training.datasets import Record
+from c2l_models.training.store import decoding
+from c2l_models.training.store.decoding import CHUNK
+from c2l_models.training.store.landmarks import STEP, Landmarks, find_landmarks
+
+GONE = r"^folder: folders that were there when .*store\.partial was begun are gone, empty or shut; mount them again"
+
+
+@pytest.fixture(autouse=True)
+def key(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path_factory.mktemp("key") / "patient.key"))
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Two folders, that may be mounts, of five chunks each; a list of these files and of as many in a third, absent."""
+    for name in ("a", "b"):
+        films(tmp_path / "films" / name, 5 * CHUNK)
+    lines = [f"{name}/{number:04}.png\n" for name in "abc" for number in range(5 * CHUNK)]
+    (tmp_path / "films" / "labels.csv").write_text("path\n" + "".join(lines))
+    return tmp_path / "films"
+
+
+def at(monkeypatch, name: str, act) -> None:
+    read = decoding.read_file
+    monkeypatch.setattr(decoding, "read_file", lambda path: (path.endswith(name) and act(), read(path))[1])
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+@pytest.mark.parametrize("when", ["before it is reached", "in the middle"])
+@pytest.mark.parametrize("mount", ["b", "."])
+def test_a_mount_that_vanishes_stops_the_call_and_every_later_one_until_it_is_back(
+    tmp_path, root, monkeypatch, left, when, mount
+):
+    whole = content(make(root, tmp_path / "whole").store)
+
+    def unmount() -> None:
+        (root / mount).rename(tmp_path / "away")
+        if left == "an empty folder":
+            (root / mount).mkdir()
+
+    with monkeypatch.context() as patch:
+        at(patch, "a/0003.png" if when == "before it is reached" else f"b/{CHUNK + 3:04}.png", unmount)
+        with pytest.raises(DatasetError, match=GONE):
+            make(root, tmp_path / "store")
+    if mount == "b":
+        with pytest.raises(DatasetError, match=GONE):
+            make(root, tmp_path / "store")  # as on another node, that never had the mount
+    shutil.rmtree(root / mount, ignore_errors=True)
+    (tmp_path / "away").rename(root / mount)
+    assert content(make(root, tmp_path / "store").store) == whole
+
+
+def test_what_was_never_there_is_recorded_and_so_is_a_file_that_is_taken_out(tmp_path, root, monkeypatch):
+    at(monkeypatch, "a/0001.png", (root / "a" / "0000.png").unlink)
+    at(monkeypatch, "a/0001.png", (root / "a" / "0064.png").unlink)
+    missing = [*(f"c/{number:04}.png" for number in range(5 * CHUNK)), "a/0064.png"]
+    assert refused(make(root, tmp_path / "store").store) == dict.fromkeys(missing, "no such file")
+
+
+def test_a_file_alone_in_its_folder_may_be_taken_out(tmp_path, monkeypatch):
+    root = tmp_path / "films"
+    for number in range(3):
+        film(root / f"study{number}" / "0.png", number)
+    at(monkeypatch, "study0/0.png", (root / "study0" / "0.png").unlink)
+    assert refused(make(root, tmp_path / "store").store) == {"study0/0.png": "no such file"}
+
+
+def test_landmarks_are_found_by_path_and_not_by_the_order_of_the_index(tmp_path):
+    names = [f"{name}/{number:04}" for name in "ab" for number in range(3 * STEP)]
+    shuffled = [names[(37 * place) % len(names)] for place in range(len(names))]
+    assert sorted(shuffled) == names
+    records = [Record(tmp_path / name, "folder", "p", "", "", {}) for name in shuffled]
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "something").touch()
+    numbers = find_landmarks(records)
+    assert [shuffled[number] for number in numbers] == names[::STEP]
+    shutil.rmtree(tmp_path / "b")
+    known = Landmarks(records, numbers)
+    for number, name in enumerate(shuffled):
+        beside = name >= f"a/{2 * STEP:04}"  # the landmark after it is in b
+        assert known.vanished([number]) == ("folder" if beside else "")
+    assert find_landmarks(records) == numbers[:3]

@@ -1,0 +1,284 @@
+"""`prepare` stopped, starved and cheated: nothing that was finished is lost, and what happened is said."""
+
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from films import SIZE, content, files_no_larger_than, film, films, make, refused, stopped_at
+from nobody import folder_of_nobody
+
+from c2l_models.errors import DatasetError
+from c2l_models.training.store import decoding, journal, store_files
+from c2l_models.training.store.decoding import CHUNK
+
+
+@pytest.fixture(autouse=True)
+def key(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path_factory.mktemp("key") / "patient.key"))
+
+
+# Each file takes a while and leaves its name in a log; the file "deadly" beside it, if any, names the signal
+# that ends the process that reads it. The workers import this script, so it is so in them too.
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+from c2l_models.training.store import decoding, journal, prepare
+
+read, log = decoding.read_file, os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+journal.SYNC_SECONDS = 0.05
+
+def slow(path):
+    os.write(log, (Path(path).name + "\\n").encode())
+    time.sleep(0.004)
+    if (deadly := Path(path).with_suffix(".deadly")).exists():
+        os.kill(os.getpid(), getattr(signal, deadly.read_text()))
+    return read(path)
+
+decoding.read_file = slow
+
+if __name__ == "__main__":
+    root, out, workers = sys.argv[1:]
+    prepare.prepare([("folder", Path(root))], Path(out), {size}, int(workers), False)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> tuple[list[str], Path]:
+    """The command that prepares `films` to `store` slowly (the number of workers is to be added), and its log."""
+    file, log = tmp_path / "slow.py", tmp_path / "log"
+    file.write_text(SCRIPT.format(size=SIZE, log=str(log)))
+    return [sys.executable, str(file), str(tmp_path / "films"), str(tmp_path / "store")], log
+
+
+def group(leader: int) -> list[int]:
+    """Processes of a group that are alive."""
+    alive = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, pgrp = file.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(pgrp) == leader and state != "Z":
+            alive.append(int(file.parent.name))
+    return alive
+
+
+def wait_for(what, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.005)
+
+
+def size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def finished(partial: Path) -> int:
+    """Files that the journal has, read without the code under test."""
+    _, *lines = (partial / "journal.jsonl").read_bytes().split(b"\n")[:-1]
+    return sum(len(json.loads(line[9:])) - 1 for line in lines)
+
+
+def kill_when(command: list[str], ready, delay: float) -> bool:
+    """Run a command and SIGKILL it `delay` seconds after `ready()`; False if it ended by itself before."""
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: ready() or process.poll() is not None)
+        time.sleep(delay)
+        ended = process.poll() is not None
+        process.kill()
+    wait_for(lambda: group(process.pid) == [])  # the workers end with their parent
+    return not ended
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see the processes")
+
+
+@needs_proc
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_random_moments_it_ends_with_the_same_bytes_and_does_nothing_finished_again(
+    tmp_path, script, workers
+):
+    command, log = script
+    root = films(tmp_path / "films", 20 * CHUNK)
+    (root / "0003.png").write_bytes(b"broken")
+    whole = content(make(root, tmp_path / "whole").store)
+    rng, journaled, kills = random.Random(workers), 0, 0
+    for _ in range(4):
+        before = size(log)
+        if not kill_when([*command, str(workers)], lambda seen=before: size(log) > seen, rng.uniform(0, 0.3)):
+            break
+        kills += 1
+        decoded = log.read_bytes()[before:].decode().split()
+        assert decoded
+        assert min(decoded) == f"{journaled:04}.png"  # it goes on at the first that is not in the journal
+        assert len(set(decoded)) == len(decoded)
+        journaled, earlier = finished(tmp_path / "store.partial"), journaled
+        assert journaled >= earlier
+    assert kills >= 3
+    assert journaled > 0
+    make(root, tmp_path / "store")
+    assert content(tmp_path / "store") == whole
+    assert not (tmp_path / "store.partial").exists()
+
+
+def test_a_worker_that_is_killed_is_told_and_what_was_finished_stays(tmp_path, script):
+    command, log = script
+    root = films(tmp_path / "films", 12 * CHUNK)
+    whole = content(make(root, tmp_path / "whole").store)
+    deadly = root / f"{8 * CHUNK:04}.deadly"
+    deadly.write_text("SIGKILL")
+    ended = subprocess.run([*command, "2"], stderr=subprocess.PIPE, text=True)
+    assert f"DatasetError: {8 * CHUNK:04}.png: decoding it was killed (exit code -9), as for want" in ended.stderr
+    assert finished(tmp_path / "store.partial") == 8 * CHUNK
+    deadly.unlink()
+    first = finished(tmp_path / "store.partial")
+    log.unlink()
+    subprocess.run([*command, "2"], check=True)
+    assert min(log.read_text().split()) == f"{first:04}.png"
+    assert content(tmp_path / "store") == whole
+
+
+def test_a_file_that_crashes_its_process_is_refused_and_the_others_go_on(tmp_path, script):
+    command, _ = script
+    root = films(tmp_path / "films", 4 * CHUNK)
+    whole = make(root, tmp_path / "whole").store
+    crashing = [f"{number:04}" for number in (2 * CHUNK, 2 * CHUNK + 1)]
+    for name in crashing:
+        (root / f"{name}.deadly").write_text("SIGSEGV")
+    subprocess.run([*command, "2"], check=True)
+    assert refused(tmp_path / "store") == {f"{name}.png": "decoding it ended the process" for name in crashing}
+    others = [number for number in range(4 * CHUNK) if f"{number:04}" not in crashing]
+    np.testing.assert_array_equal(np.load(tmp_path / "store" / "images.npy"), np.load(whole / "images.npy")[others])
+
+
+@pytest.mark.parametrize("stage", ["begun", "nearly done"])
+def test_a_second_call_beside_the_first_is_refused(tmp_path, script, stage):
+    command, log = script
+    root, out = films(tmp_path / "films", 6 * CHUNK), tmp_path / "store"
+    whole = content(make(root, tmp_path / "whole").store)
+    with subprocess.Popen([*command, "1"]) as first:
+        wait_for(lambda: size(log) >= 9 * (1 if stage == "begun" else 5 * CHUNK))
+        with pytest.raises(DatasetError, match=r"store\.partial is being written by another process; wait for it"):
+            make(root, out)
+        assert first.poll() is None
+    assert first.returncode == 0
+    assert content(out) == whole
+
+
+@pytest.mark.parametrize(("side", "limit"), [(32, 128 + 20 * 32**2), (SIZE, 5200)], ids=["array", "tables"])
+def test_a_full_disk_is_told_and_the_same_call_goes_on(tmp_path, monkeypatch, side, limit):
+    monkeypatch.setattr(journal, "SYNC_SECONDS", 0)
+    root, out = films(tmp_path / "films", 3 * CHUNK), tmp_path / "store"
+    whole = content(make(root, tmp_path / "whole", size=side).store)
+    sizes = {name: len(data) for name, data in whole.items()}
+    assert sizes["images.npy"] > limit or sizes["images.npy"] < limit < sizes["index.parquet"]
+    with files_no_larger_than(limit), pytest.raises(DatasetError, match="cannot be written to: ") as caught:
+        make(root, out, size=side)
+    assert "store.partial" in str(caught.value)
+    assert "make room, and the same call goes on where it was" in str(caught.value)
+    assert finished(tmp_path / "store.partial") >= CHUNK
+    assert content(make(root, out, size=side).store) == whole
+
+
+@contextmanager
+def tmpfs(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("may not mount a small tmpfs here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*may not fit")
+def test_a_disk_that_is_really_full(tmp_path):
+    root = films(tmp_path / "films", 5 * CHUNK)
+    whole = content(make(root, tmp_path / "whole", size=32).store)
+    with tmpfs(tmp_path / "disk") as disk:
+        with pytest.raises(DatasetError, match="No space left on device"):
+            make(root, disk / "store", size=32)
+        assert finished(disk / "store.partial") >= CHUNK
+        shutil.copytree(disk / "store.partial", tmp_path / "store.partial")
+    assert content(make(root, tmp_path / "store", size=32).store) == whole
+
+
+@pytest.fixture
+def nobodys():
+    """A folder in which a root user is nobody: root may read everything."""
+    with tempfile.TemporaryDirectory() as first:
+        film(Path(first) / "films" / "a.png", 0)
+        (Path(first) / "films" / "labels.csv").write_text("path\na.png\n")
+        make(Path(first) / "films", Path(first) / "loads-what-nobody-may-not-read")
+    with folder_of_nobody() as folder:
+        yield folder
+
+
+def test_folders_and_files_that_may_not_be_read_are_listed_and_the_others_go_on(nobodys, monkeypatch):
+    root = nobodys / "films"
+    monkeypatch.setenv("C2L_PATIENT_KEY", str(nobodys / "key"))
+    film(root / "a.png", 1)
+    film(root / "locked" / "b.png", 2)
+    film(root / "unlisted" / "d.png", 3)
+    film(root / "c.png", 4)
+    (root / "labels.csv").write_text("path\na.png\nlocked/b.png\nc.png\n")
+    (root / "c.png").chmod(0)
+    (root / "locked").chmod(0)
+    (root / "unlisted").chmod(0)
+    store = make(root, nobodys / "store").store
+    assert pq.read_table(store / "index.parquet")["path"].to_pylist() == ["a.png"]
+    assert refused(store) == {
+        "c.png": "cannot be opened: Permission denied",
+        "locked/b.png": "cannot be opened: Permission denied",
+        "locked": "a folder that cannot be read: Permission denied",
+        "unlisted": "a folder that cannot be read: Permission denied",
+    }
+
+
+def before_reading(monkeypatch, name: str, act) -> None:
+    """Do something between the listing of a file and its reading."""
+    read = decoding.read_file
+    monkeypatch.setattr(decoding, "read_file", lambda path: (path.endswith(name) and act(), read(path))[1])
+
+
+def test_a_file_that_changes_or_vanishes_is_stored_as_it_was_read_or_refused(tmp_path, monkeypatch):
+    root = films(tmp_path / "films", 3)
+    changed = film(tmp_path / "other.png", 99)
+    before_reading(monkeypatch, "0000.png", lambda: shutil.copy(tmp_path / "other.png", root / "0000.png"))
+    before_reading(monkeypatch, "0001.png", (root / "0001.png").unlink)
+    store = make(root, tmp_path / "store").store
+    images, index = np.load(store / "images.npy"), pq.read_table(store / "index.parquet").to_pylist()
+    np.testing.assert_array_equal(images[0], changed)
+    assert index[0]["sha256"] == hashlib.sha256((tmp_path / "other.png").read_bytes()).hexdigest()
+    assert [row["path"] for row in index] == ["0000.png", "0002.png"]
+    assert refused(store) == {"0001.png": "no such file"}
+
+
+def test_a_flipped_byte_in_the_journal_is_noticed_and_its_files_decoded_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "SYNC_SECONDS", 0)
+    root, out = films(tmp_path / "films", 4 * CHUNK), tmp_path / "store"
+    whole = content(make(root, tmp_path / "whole").store)
+    with stopped_at(store_files.pq, "write_table"):
+        make(root, out)
+    file = tmp_path / "store.partial" / "journal.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 5
+    damaged = bytearray(file.read_bytes())
+    damaged[len(lines[0]) + len(lines[1]) + len(lines[2]) // 2] ^= 1
+    file.write_bytes(damaged)
+    with pytest.warns(UserWarning, match=r"journal\.jsonl is damaged: the files of its last 3 lines are decoded again"):
+        make(root, out)
+    assert content(out) == whole

@@ -1,0 +1,1 @@
+"""The `c2l` commands that need the training pipeline."""

@@ -1,0 +1,205 @@
+"""`c2l demo`: the whole way in a few minutes, on synthetic films or on a folder of one's own images."""
+
+import pickle
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import c2l_models
+from c2l_models.errors import C2LError, DatasetError
+from c2l_models.publishing.timm_folder import write_timm_folder
+from c2l_models.radiographs.phantom import write_films
+from c2l_models.releases.registry import default_weights
+from c2l_models.search import contact_sheet, nearest
+
+from ..batches import training_rows
+from ..datasets import image_files
+from ..evaluation.tasks import load_task
+from ..pretrain import pretrain
+from ..probing.monitor import spread_over
+from ..probing.probe import probe
+from ..recipe import Recipe, load_recipe
+from ..run_files.backbone import export_run
+from ..run_files.log import read
+from ..store.image_store import ImageStore
+from ..store.prepare import prepare
+
+FILMS, SIZE = 300, 128
+FEWEST = 16  # images: with fewer there is no batch to contrast, and no neighbour worth looking at
+GALLERY = 1000  # images that neighbours are looked for among, so that a large folder takes no hour
+QUERIES, NEIGHBOURS = 5, 4
+
+console = Console(markup=False)
+
+
+def run_demo(
+    out: Path = Path("demo_output"), images: Path | None = None, seconds: float = 60, seed: int = 0
+) -> list[Path]:
+    """Load, embed, search, pretrain, export and probe; gives the files written, named at the end.
+
+    Args:
+        out: folder to write into; where it holds something already, out-2, out-3, … is taken.
+        images: a folder of radiographs, with a `labels.csv` or without; None: synthetic films.
+        seconds: the most that pretraining may take.
+        seed: of the films, the pretraining, and the random network that it is compared with.
+
+    Raises:
+        DatasetError: fewer than 16 readable images, or a `labels.csv` that the folder adapter refuses.
+    """
+    if images is not None:
+        check_count(images, sum(1 for _ in image_files(images)))
+    out = fresh_folder(out)
+    console.rule("1  One network, loaded in three ways")
+    show_loaders(folder := out / "timm_resnet18")
+    console.rule("2  Radiographs")
+    films = images or write_films(out / "films", FILMS, seed)
+    report = prepare([("folder", films)], out / "store", SIZE)
+    store = ImageStore.open(report.store)
+    console.print(f"{len(store)} images at {SIZE}×{SIZE} pixels, {report.refused} refused (store/refused.parquet)")
+    check_count(films, len(store))
+    console.rule("3  Nearest neighbours, by the embedded release")
+    draw_neighbours(films, store, picture := out / "neighbours.png")
+    console.rule(f"4  C2L pretraining, at most {seconds:.0f} seconds of it")
+    recipe = fit_recipe(load_recipe("smoke"), store, seed)
+    run = pretrain(recipe, store, out / "run", max_seconds=seconds)
+    weights = export_run(run, out / "backbone.safetensors", store)
+    c2l_models.resnet18(weights=weights)
+    console.print(f"Exported, and loaded back: c2l_models.resnet18(weights={str(weights)!r})")
+    console.rule("5  What the features know")
+    if reason := why_no_probe(store) or show_probes(store, weights, seed):
+        console.print(f"No linear probe: {reason}.")
+        tell_contrast(run)
+
+    files = {} if images else {films: f"{FILMS} synthetic chest films and their labels.csv"}
+    files |= {
+        folder: "the embedded release as timm and the Hugging Face hub want it",
+        store.path: "the images as one array, an index, and what was refused and why (refused.parquet)",
+        picture: "films at the left, each with its nearest to the right",
+        run / "curves.png": "loss, contrast and k-NN curves of the pretraining",
+        run: "the run: recipe, log, TensorBoard files, checkpoints",
+        weights: "the network just pretrained, for resnet18(weights=…)",
+    }
+    console.rule("Written")
+    for path, meaning in files.items():
+        console.print(f"{path}  {meaning}", soft_wrap=True)
+    return list(files)
+
+
+def check_count(folder: Path, count: int) -> None:
+    """Raises DatasetError where a folder holds too few images to do anything with."""
+    if count < FEWEST:
+        raise DatasetError(f"{folder} gives {count} images; wanted {FEWEST} readable PNG, JPEG, TIFF or DICOM, or more")
+
+
+def fresh_folder(out: Path) -> Path:
+    """`out`, or the first of out-2, out-3, … that holds nothing: what an earlier demo wrote is kept."""
+    folder, number = out, 1
+    while folder.exists() and any(folder.iterdir()):
+        number += 1
+        folder = out.with_name(f"{out.name}-{number}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def show_loaders(folder: Path) -> None:
+    """The default release by c2l_models, by timm from `folder` (written here) and by torch.hub, on one batch."""
+    weights = default_weights("resnet18")
+    write_timm_folder(weights, folder)
+    models = {"c2l_models": c2l_models.resnet18(pretrained=True)}
+    try:
+        models["timm, from a folder"] = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except pickle.UnpicklingError:  # timm hands the file to torch.load
+        console.print(f"timm is left out: torch.load of torch {torch.__version__} reads no safetensors.")
+    repository = Path(c2l_models.__file__).parent.parent
+    if (repository / "hubconf.py").is_file():
+        models["torch.hub, local"] = torch.hub.load(str(repository), "resnet18", source="local", pretrained=True)
+    else:
+        console.print("torch.hub is left out: hubconf.py lies in the repository, and this is an installed package.")
+    batch = torch.randn(4, *weights.input_size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features = {name: model.eval()(batch) for name, model in models.items()}
+    table = Table("loaded by", "features", "largest difference", title=weights.name, title_justify="left")
+    for name, values in features.items():
+        difference = (values - features["c2l_models"]).abs().max().item()
+        table.add_row(name, str(list(values.shape)), f"{difference:.1e}")
+    console.print(table)
+
+
+def draw_neighbours(films: Path, store: ImageStore, picture: Path) -> None:
+    """Embed films with the release; draw one of each of the commonest captions, and the films nearest to it."""
+    rows = store.index.take(spread_over(np.arange(len(store)), GALLERY)).to_pylist()
+    captions = {films / row["path"]: caption(row) for row in rows}
+    embeddings = c2l_models.embed(captions, progress=True)
+    names = [captions[path] for path in embeddings.paths]
+    queries = [names.index(name) for name, _ in Counter(names).most_common(QUERIES)]
+    indices, cosines = nearest(embeddings.features, embeddings.features[queries], NEIGHBOURS, exclude=queries)
+    shown = [[query, *row] for query, row in zip(queries, indices.tolist(), strict=True)]
+    pictures = [[c2l_models.read_radiograph(embeddings.paths[i]) for i in row] for row in shown]
+    contact_sheet(pictures, [[names[i] for i in row] for row in shown], picture, cosines)
+    console.print(f"{len(shown)} of {len(names)} films and the {NEIGHBOURS} nearest to each: {picture}")
+
+
+def caption(row: dict[str, Any]) -> str:
+    """What is known of an image of the index: its findings, or else its file's name."""
+    known = {name: value for name, value in row["labels"] if value == value}  # not NaN
+    found = [name if value == 1 else f"{name} {value:g}" for name, value in known.items() if value]
+    return ", ".join(found) or ("no finding" if known else Path(row["path"]).name)
+
+
+def fit_recipe(recipe: Recipe, store: ImageStore, seed: int) -> Recipe:
+    """The recipe with a batch that few images can fill."""
+    images = len(training_rows(recipe, store))
+    batch = min(recipe.batch_size, 1 << (images.bit_length() - 1)) if images else recipe.batch_size
+    return replace(recipe, seed=seed, batch_size=batch, batch_norm_group=batch // 4)
+
+
+def why_no_probe(store: ImageStore) -> str:
+    """Why these images allow no linear probe; empty where they do."""
+    if not load_task("folder").label_names(store):
+        return "it needs labels, columns of 0 and 1 in a labels.csv beside the images"
+    if not 0 < len(store.select(split="test")) < len(store):
+        return "it needs a column split in labels.csv that says train or test, by patient"
+    return ""
+
+
+def show_probes(store: ImageStore, weights: Path, seed: int) -> str:
+    """Linear-probe AUROC before and after pretraining, and the release's; gives why there is none, if so."""
+    targets = {"before (random)": "random", "after": str(weights), "release": default_weights("resnet18").name}
+    try:
+        reports = {name: probe(to, store, "folder", floors=False, seed=seed) for name, to in targets.items()}
+    except C2LError as error:  # a person's few labels may not suffice to tune and fit a probe
+        return str(error)
+    before, after, _ = reports.values()
+    columns = [f"{name}, {report.facts['size']} px" for name, report in reports.items()]
+    table = Table("label", *columns, title="Linear probe: AUROC (95 % interval)", title_justify="left")
+    for name in after.target.figures.names:
+        table.add_row(name, *(str(report.target.figures[name]) for report in reports.values()))
+    console.print(table)
+    gain = after.difference(before.target, after.headline)
+    console.print(
+        f"On {after.facts['test_images']} images of {after.facts['test_patients']} patients that this pretraining has "
+        f"not seen. After minus before, paired: {gain}. The random network is one seed's; others differ."
+    )
+    return ""
+
+
+def tell_contrast(run: Path) -> None:
+    """What a run can say of itself without labels: the first and the last line of its log."""
+    lines = [line for line in read(run) if line["kind"] == "train"]
+    if not lines:
+        console.print("The pretraining stopped before the first line of its log: give it more seconds.")
+        return
+    first, last = lines[0], lines[-1]
+    console.print(
+        f"In {last['step']} steps the loss went from {first['loss']:.2f} to {last['loss']:.2f}; a film's other view "
+        f"was told from the queue's in {first['top1']:.0%} of the cases at first, in {last['top1']:.0%} at last. At "
+        "first the queue holds random vectors, which are easy to tell from films; then it holds films. A minute is "
+        "too short to judge by, and films told apart are not findings: look at the neighbours, or add labels."
+    )

@@ -1,0 +1,82 @@
+"""Boxes found and true boxes -> figures: the challenge's mAP with patient-level intervals, and COCO's AP."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchmetrics.detection import MeanAveragePrecision
+
+from ..evaluation.intervals import Figures, Floats, resampled
+from ..evaluation.rsna_challenge import CONFIDENCES, Predicted, image_scores
+
+MAP_NAMES = tuple(f"mAP at {confidence:.1f}" for confidence in CONFIDENCES)
+COCO_NAMES = ("COCO AP", "COCO AP50")
+
+
+def measure_boxes(
+    predictions: Sequence[Predicted],
+    boxes: Sequence[Floats],
+    patients: NDArray[np.str_],
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Figures:
+    """The figures of N images: "mAP at 0.2" … "mAP at 0.8", "COCO AP", "COCO AP50".
+
+    A resample draws whole patients; a mAP is the mean over the images that are not left out, each as often as its
+    patient was drawn. COCO's figures have no interval (their resamples are NaN): each would be its whole evaluation
+    again. Where no image has a box, every figure is NaN.
+
+    Args:
+        predictions, boxes: as `challenge.rsna_map` takes them.
+        patients: [N] ids.
+        bootstrap: number of resamples R.
+        seed: of the resampling.
+    """
+    scores = image_scores(predictions, boxes, CONFIDENCES)
+    if not any(map(len, boxes)):
+        scores = np.full_like(scores, np.nan)
+    known = (~np.isnan(scores)).astype(np.float64)
+    scores = np.nan_to_num(scores)
+
+    def mean(weights: Floats) -> Floats:
+        counted = weights.T @ known
+        return np.divide(weights.T @ scores, counted, out=np.full(counted.shape, np.nan), where=counted > 0)
+
+    values, resamples = resampled(mean, patients, bootstrap, seed)
+    coco = coco_ap(predictions, boxes)
+    return Figures(
+        MAP_NAMES + COCO_NAMES,
+        np.concatenate([values, coco]),
+        np.concatenate([resamples, np.full((len(resamples), len(coco)), np.nan)], axis=1),
+        _fingerprint(boxes, patients, bootstrap, seed),
+    )
+
+
+def coco_ap(predictions: Sequence[Predicted], boxes: Sequence[Floats]) -> Floats:
+    """COCO's AP (over IoU 0.50 … 0.95) and AP50, [2], of one class; NaN where no image has a box."""
+    if not any(map(len, boxes)):
+        return np.full(2, np.nan)
+    metric = MeanAveragePrecision()
+    metric.warn_on_many_detections = False  # COCO's limit of 100 an image is wanted
+    for predicted, of_image in zip(predictions, boxes, strict=True):
+        found = {"boxes": _tensor(predicted.boxes), "scores": _tensor(predicted.scores)}
+        metric.update([_one_class(found)], [_one_class({"boxes": _tensor(of_image)})])
+    result = metric.compute()
+    return np.array([float(result["map"]), float(result["map_50"])])
+
+
+def _tensor(values: Floats) -> torch.Tensor:
+    return torch.from_numpy(values).float()
+
+
+def _one_class(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return found | {"labels": torch.zeros(len(found["boxes"]), dtype=torch.int64)}
+
+
+def _fingerprint(boxes: Sequence[Floats], patients: NDArray[np.str_], bootstrap: int, seed: int) -> str:
+    digest = hashlib.sha256(repr((bootstrap, seed, [len(of_image) for of_image in boxes])).encode())
+    digest.update(np.concatenate([np.empty((0, 4)), *boxes]).tobytes())
+    digest.update("\0".join(patients.tolist()).encode())
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""Weighted k-nearest-neighbour scores: the cheap check on whether features get better."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..features import check_finite
+
+_CHUNK = 1024  # query rows held against all training rows at once
+
+
+def knn_scores(
+    train_features: NDArray[np.float32],
+    train_labels: NDArray[np.floating],
+    features: NDArray[np.float32],
+    k: int = 20,
+    temperature: float = 0.07,
+) -> NDArray[np.float32]:
+    """Each label's weighted share among a film's k nearest training films.
+
+    A neighbour at cosine similarity s votes with exp(s / temperature). A neighbour whose label is unknown
+    does not vote on it; where none of the k votes, the score is the label's share in the training part.
+
+    Args:
+        train_features: float [N, D]; k is cut to N.
+        train_labels: [N, L], 0, 1 or NaN (unknown).
+        features: float [M, D].
+
+    Returns:
+        float32 [M, L] in [0, 1]; NaN for a label with one class in the training part: nothing can be learnt of it.
+
+    Raises:
+        C2LError: features that are not finite.
+    """
+    check_finite(train_features, features)
+    bank = normalize(torch.as_tensor(train_features, dtype=torch.float32))
+    labels = torch.as_tensor(train_labels, dtype=torch.float32)
+    queries = normalize(torch.as_tensor(features, dtype=torch.float32))
+    share = labels.nanmean(dim=0)
+    k = min(k, len(bank))
+    scores = torch.cat([_votes(chunk @ bank.T, labels, k, temperature, share) for chunk in queries.split(_CHUNK)])
+    scores[:, ~((share > 0) & (share < 1))] = torch.nan
+    return scores.numpy()
+
+
+def _votes(similarity: Tensor, labels: Tensor, k: int, temperature: float, share: Tensor) -> Tensor:
+    """Similarity [B, N], labels [N, L] -> weighted share of positives among the k nearest, [B, L]."""
+    nearest, index = similarity.topk(k, dim=1)
+    neighbours = labels[index]  # [B, k, L]
+    weight = ((nearest - nearest[:, :1]) / temperature).exp()[:, :, None] * ~neighbours.isnan()
+    votes = (weight * neighbours.nan_to_num()).sum(dim=1)
+    total = weight.sum(dim=1)
+    return torch.where(total > 0, votes / total, share)

@@ -1,0 +1,98 @@
+"""The linear probe: logistic regression on frozen features, its penalty tuned on held-out patients."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from c2l_models.errors import C2LError
+
+from ..evaluation.metrics import auroc
+from ..features import check_finite
+from ..store.image_store import split_patients
+
+Floats = NDArray[np.floating]
+
+C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse penalties tried; one for all labels of a task."""
+HELD_OUT = 0.2
+"""Share of the training patients that the penalty is tuned on."""
+STREAM = 2_000_000
+"""Added to the seed of the tuning split, so that it is not the hash by which `hold_out` draws patients: none of those
+whom it leaves might be held out to tune on."""
+TOLERANCE, MAX_ITERATIONS = 1e-5, 1000
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A fitted probe's answers.
+
+    Attributes:
+        scores: float32 [M, L], log odds; NaN for a label with one class in the training part.
+        C: the inverse penalty that was chosen.
+        tuning_auroc: mean AUROC on the held-out training patients at that penalty.
+    """
+
+    scores: NDArray[np.float32]
+    C: float
+    tuning_auroc: float
+
+
+def linear_probe(
+    train_features: Floats,
+    train_labels: Floats,
+    train_patients: NDArray[np.str_],
+    test_features: Floats,
+    seed: int = 0,
+) -> ProbeResult:
+    """Standardise, tune C on held-out patients of the training part, refit on all of it, score the test part.
+
+    Args:
+        train_features: [N, D].
+        train_labels: [N, L], 0, 1 or NaN (unknown: left out for that label).
+        train_patients: [N] ids; no patient is both fitted and tuned on.
+        test_features: [M, D].
+        seed: of the split by patients.
+
+    Raises:
+        C2LError: features that are not finite; too few patients to tune on.
+    """
+    check_finite(train_features, test_features)
+    held_out = split_patients(train_patients, HELD_OUT, STREAM + seed)
+    fitted_on = (train_features[~held_out], train_labels[~held_out])
+    tuned = {
+        c: auroc(_scores(*fitted_on, train_features[held_out], c), train_labels[held_out], bootstrap=0).mean
+        for c in (C_GRID if held_out.any() and not held_out.all() else ())
+    }
+    best = max(tuned, key=lambda c: tuned[c], default=np.nan)
+    if np.isnan(tuned.get(best, np.nan)):
+        raise C2LError(
+            f"{held_out.sum()} of {len(held_out)} training images are held out to tune on, and no label has "
+            "both classes on either side; wanted more patients"
+        )
+    return ProbeResult(_scores(train_features, train_labels, test_features, best), best, tuned[best])
+
+
+def _scores(train: Floats, labels: Floats, test: Floats, c: float) -> NDArray[np.float32]:
+    """Log odds of each label, [M, L]."""
+    scaler = StandardScaler().fit(train)
+    train, test = scaler.transform(train), scaler.transform(test)
+    columns = [_scores_of_label(train, column, test, c) for column in labels.T]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _scores_of_label(train: Floats, labels: Floats, test: Floats, c: float) -> Floats:
+    known = ~np.isnan(labels)
+    if len(np.unique(labels[known])) < 2:
+        return np.full(len(test), np.nan)
+    model = LogisticRegression(C=c, solver="lbfgs", tol=TOLERANCE, max_iter=MAX_ITERATIONS)
+    with warnings.catch_warnings():
+        # Few films and a large C: lbfgs ends where float32 can tell no better, and C is tuned all the same.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(train[known], labels[known])
+    scores: Floats = model.decision_function(test)
+    return scores

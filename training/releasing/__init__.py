@@ -1,0 +1,1 @@
+"""A finished run -> a release: weight file, record, provenance and metrics."""

@@ -1,0 +1,46 @@
+"""The paper's tables as data: `paper_tables.toml`, read."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PAPER = Path(__file__).with_name("paper_tables.toml")
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table as printed.
+
+    Attributes:
+        name: "table1" to "table5".
+        title, unit: what it is of, and what its figures are.
+        figures: by the row's name, then the column's; as printed.
+    """
+
+    name: str
+    title: str
+    unit: str
+    figures: Mapping[str, Mapping[str, float]]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns' names, in the order of the print."""
+        return tuple(next(iter(self.figures.values())))
+
+
+@cache
+def paper_tables() -> dict[str, PaperTable]:
+    """The paper's tables, by name."""
+    with PAPER.open("rb") as file:
+        tables = tomllib.load(file)
+    return {
+        name: PaperTable(
+            name,
+            table["title"],
+            table["unit"],
+            {row["name"]: dict(zip(table["columns"], row["figures"], strict=True)) for row in table["rows"]},
+        )
+        for name, table in tables.items()
+    }

@@ -1,0 +1,93 @@
+"""A run's folder: made once, with what the run is and what it runs on."""
+
+import json
+import platform
+import re
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from c2l_models.errors import DatasetError, RunError
+
+from ..distributed import ALONE, World
+from ..recipe import Recipe
+from ..store.image_store import ImageStore
+
+LIBRARIES = ("c2l-models", "torch", "torchvision", "timm", "numpy", "pillow")
+
+
+def create_run_folder(
+    folder: Path, recipe: Recipe, store: ImageStore, device: torch.device, world: World = ALONE, again: bool = False
+) -> None:
+    """Make the folder, with recipe.json (resolved) and run.json (store, machine, processes, versions, code).
+
+    `again`: a run folder may be there already, of a run that was stopped before its first checkpoint.
+
+    Raises:
+        RunError: the folder exists; a run is never written over.
+    """
+    if folder.exists() and not (again and (folder / "run.json").is_file()):
+        raise RunError(f"{folder} exists; choose another folder, or go on with that run: --resume")
+    run = {
+        "store": str(store.path.resolve()),
+        "store_sha256": store.sha256,
+        "store_size": store.size,
+        "device": machine_name(device),
+        "processes": world.size,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {library: version(library) for library in LIBRARIES},
+        "code": code_version(),
+    }
+    made = folder if folder.exists() else folder.with_name(folder.name + ".partial")
+    made.mkdir(parents=True, exist_ok=True)
+    for name, content in (("recipe.json", recipe.to_dict()), ("run.json", run)):
+        (made / name).write_text(json.dumps(content, indent=2) + "\n")
+    made.replace(folder)  # a run folder is never without its run.json
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """A folder's run.json. Raises RunError where it is no run folder."""
+    path = folder / "run.json"
+    if not path.is_file():
+        raise RunError(f"{folder} holds no run.json: is it a run folder of `c2l pretrain`?")
+    run: dict[str, Any] = json.loads(path.read_text())
+    return run
+
+
+def load_run_store(folder: Path) -> ImageStore:
+    """The store that a run trained on. Raises DatasetError where it is gone, or is another one by now."""
+    run = read_run(folder)
+    store = ImageStore.open(run["store"])
+    if (store.sha256, store.size) != (run["store_sha256"], run["store_size"]):
+        raise DatasetError(
+            f"{store.path} holds {store.size}-pixel images of index {store.sha256[:12]}; {folder} trained on "
+            f"{run['store_size']}-pixel images of index {run['store_sha256'][:12]}; put that store back in its place"
+        )
+    return store
+
+
+def machine_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def code_version() -> str:
+    """The commit of the checkout that this code runs from, "-dirty" with uncommitted changes; "" elsewhere."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return found.stdout.strip()
