@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 def list_() -> None:
-    """The releases: input, license, training data, figures."""
+    """The releases: input, license, training data, metrics."""
     from . import get_weights, list_weights
 
     for name in list_weights():
         weights = get_weights(name)
         print(f"{name}: {weights.input_size[-1]} pixels, {weights.license}", *weights.trained_on, sep="\n  trained on ")
-        print(*(f"  {figure}" for figure in figures(weights)), sep="\n")
+        print(*(f"  {figure}" for figure in metrics(weights)), sep="\n")
 
 
 def info(release: Positional[str], json: bool = False) -> None:
-    """All that is known of a release: input, training, patients, recipe, figures, versions.
+    """All that is known of a release: input, training, patients, recipe, metrics, versions.
 
     Args:
         json: the record and the provenance as they are, as JSON.
@@ -48,8 +48,8 @@ def info(release: Positional[str], json: bool = False) -> None:
         print(shown(known))
 
 
-def figures(weights: "Weights") -> list[str]:
-    """A release's figures with their 95 % intervals, a line each."""
+def metrics(weights: "Weights") -> list[str]:
+    """A release's metrics with their 95 % intervals, a line each."""
     from .releases.info import figure_text
 
     return [f"{name}: {figure_text(figure)}" for name, figure in weights.metrics.items()]
@@ -125,7 +125,7 @@ def embed(
     folder: Positional[Path], out: Path = Path("features.parquet"), model: str = "resnet18", device: str | None = None
 ) -> None:
     """Features of every radiograph in a folder, as Parquet; files that cannot be read are listed and left out."""
-    from c2l_models.training.datasets import image_files
+    from c2l_models.radiographs.listing import image_files
 
     from . import embedding
 

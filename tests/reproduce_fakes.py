@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from c2l_models.training.evaluation.intervals import Figures
+from c2l_models.training.evaluation.intervals import Metrics
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.reproduce.data import DataMissing
 from c2l_models.training.store.image_store import ImageStore
@@ -21,12 +21,12 @@ FIGURES = {
 RESAMPLES = 20
 
 
-def figures_of(name: str, seed: int, kind: str = "finetune") -> Figures:
-    """Figures that follow from the start's name and the seed: all of a run's are equal."""
+def figures_of(name: str, seed: int, kind: str = "finetune") -> Metrics:
+    """Metrics that follow from the start's name and the seed: all of a run's are equal."""
     names = FIGURES.get(kind, FIGURES["finetune"])
     value = sum(map(ord, name)) % 40 / 100 + 0.4 + seed / 100
     spread = np.linspace(-0.02, 0.02, RESAMPLES)[:, None]
-    return Figures(names, np.full(len(names), value), value + np.repeat(spread, len(names), 1), "sample")
+    return Metrics(names, np.full(len(names), value), value + np.repeat(spread, len(names), 1), "sample")
 
 
 @dataclass
@@ -49,8 +49,8 @@ class FakeJobs:
                 raise self.fails[key]
         facts = {"seconds": 90.0, "test_images": 1492, "test_patients": 91, "store_sha256": "f" * 64}
         facts |= {"about": {"checkpoint": ""}} if pretrained else {}
-        figures = figures_of(start.name, seed, measured.kind)
-        result = Result(measured.kind, start.name, start.architecture, measured.task, seed, figures, facts)
+        metrics = figures_of(start.name, seed, measured.kind)
+        result = Result(measured.kind, start.name, start.architecture, measured.task, seed, metrics, facts)
         result.write(out)
         return result
 

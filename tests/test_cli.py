@@ -1,4 +1,4 @@
-"""The `c2l` command: quick help, one-line errors, and the whole way from films to figures."""
+"""The `c2l` command: quick help, one-line errors, and the whole way from films to metrics."""
 
 import csv
 import errno
@@ -282,8 +282,8 @@ def test_from_films_to_figures(tmp_path, monkeypatch, capsys):
     cli.main(probe)
     assert "finding" in capsys.readouterr().out
     assert {path.suffix for path in (tmp_path / "probe").iterdir()} >= {".csv", ".json"}
-    figures = (tmp_path / "probe" / "report.csv").read_text()
-    assert any(0.6 < float(number) <= 1 for number in re.findall(r"\d\.\d+", figures))
+    metrics = (tmp_path / "probe" / "report.csv").read_text()
+    assert any(0.6 < float(number) <= 1 for number in re.findall(r"\d\.\d+", metrics))
 
     cli.main(["embed", "films", "--out", "features.parquet", "--model", "mine.safetensors"])
     assert "80 films" in capsys.readouterr().out

@@ -14,8 +14,9 @@ from torch import Tensor
 from c2l_models.errors import DatasetError
 
 from .distributed import ALONE, World
+from .patient_splits import split_patients
 from .recipe import Recipe
-from .store.image_store import ImageStore, split_patients
+from .store.image_store import ImageStore
 
 READ_AHEAD = 2
 """Batches that are gathered before they are asked for."""
@@ -25,7 +26,7 @@ def training_rows(recipe: Recipe, store: ImageStore) -> np.ndarray:
     """The store's rows that a recipe trains on, int64 [N], ascending, each once.
 
     Rows of a split named "test" are among them only where a source asks for that split, or for all ("dataset:*").
-    Patients that `recipe.hold_out` leaves out are those of `split_patients` with seed 0.
+    `recipe.hold_out` leaves out the patients of the stream "pretraining" (see patient_splits).
 
     Raises:
         DatasetError: a source of the recipe is not in the store.
@@ -49,7 +50,7 @@ def training_rows(recipe: Recipe, store: ImageStore) -> np.ndarray:
 
 
 def _without_held_out(rows: np.ndarray, recipe: Recipe, store: ImageStore) -> np.ndarray:
-    return rows[~split_patients(store.patients[rows], recipe.hold_out, seed=0)] if recipe.hold_out else rows
+    return rows[~split_patients(store.patients[rows], recipe.hold_out, "pretraining")] if recipe.hold_out else rows
 
 
 class Order(Protocol):

@@ -1,4 +1,4 @@
-"""What happens between two steps: figures, checks, the log, probes, checkpoints, and whether to stop."""
+"""What happens between two steps: metrics, checks, the log, probes, checkpoints, and whether to stop."""
 
 import json
 import time
@@ -62,7 +62,7 @@ class Watch:
             RunError: the run is broken (see `check_sound`), or its last checkpoint could not be written.
         """
         run, recipe = self.run, self.run.recipe
-        run.group.add(recipe.batch_size, batch.waited, step.figures())
+        run.group.add(recipe.batch_size, batch.waited, step.metrics())
         self.log.advance()
         stops = run.world.any(bool(self.request) or time.monotonic() > self.deadline)
         epoch_ends = run.step % run.steps_per_epoch == 0
@@ -109,15 +109,15 @@ class Watch:
                 draw_curves(run.folder)
 
     def check_sound(self) -> None:
-        """Read the figures of the steps since the last line of the log; the device is waited for.
+        """Read the metrics of the steps since the last line of the log; the device is waited for.
 
         Raises:
             RunError: a loss or a weight is not finite, or a loss is beyond what a sane run can have. The step, its rows
                 and their paths are in failure.json; the checkpoints are from before it.
         """
         run = self.run
-        figures = run.group.read(run.world)
-        named = dict(zip(run.group.names, figures.T, strict=True))
+        metrics = run.group.read(run.world)
+        named = dict(zip(run.group.names, metrics.T, strict=True))
         sound = run.method.sound(named)
         if not sound.all():
             first = int(sound.int().argmin())

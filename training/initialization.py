@@ -29,19 +29,19 @@ from .store.image_store import ImageStore
 RANDOM, IMAGENET = "random", "imagenet"
 RANDOM_SIZE, IMAGENET_SIZE = 64, 224
 MEAN, STD = floors.MEAN, floors.STD
-"""What the input of a random network and of ImageNet's is normalised by: the recipes' round figures."""
+"""What the input of a random network and of ImageNet's is normalised by: the recipes' round numbers."""
 IMAGENET_TAG = "tv_in1k"
 """torchvision's supervised weights, as timm keeps them."""
 PATIENCE = 5
 """Seconds within which the hub has to answer: its own client would try for a minute."""
 
 
-class StartNotAvailable(C2LError):
+class InitializationNotAvailable(C2LError):
     """A start that exists, and cannot be had here and now; the message says what was wanted, from where."""
 
 
 @dataclass(frozen=True)
-class Start:
+class Initialization:
     """A network without a head, and the input that it wants.
 
     Attributes:
@@ -66,7 +66,7 @@ class Start:
     seen: frozenset[str] | None
 
 
-def load_start(
+def load_initialization(
     spec: str,
     architecture: str = "resnet18",
     size: int | None = None,
@@ -74,7 +74,7 @@ def load_start(
     store: ImageStore | None = None,
     device: str | torch.device = "cpu",
     calibrate_on: NDArray[np.int64] | None = None,
-) -> Start:
+) -> Initialization:
     """The network that `spec` names, on the device.
 
     Args:
@@ -88,7 +88,7 @@ def load_start(
             one needs; None: as timm makes it, for one that is trained.
 
     Raises:
-        StartNotAvailable: ImageNet's weights are not in the hub's cache, and the hub cannot be reached.
+        InitializationNotAvailable: ImageNet's weights are not in the hub's cache, and the hub cannot be reached.
         WeightsNotFound: no such release, file or architecture.
         C2LError: weights that are damaged; a run whose checkpoint or store is gone.
     """
@@ -107,7 +107,7 @@ def load_start(
     return _weights(weights, size, device)
 
 
-def _weights(weights: Weights, size: int | None, device: str | torch.device) -> Start:
+def _weights(weights: Weights, size: int | None, device: str | torch.device) -> Initialization:
     network = create_model(weights.architecture, weights=weights, in_chans=1).eval().to(device)
     about = {
         "architecture": weights.architecture,
@@ -116,7 +116,7 @@ def _weights(weights: Weights, size: int | None, device: str | torch.device) -> 
         "recipe": weights.recipe,
     }
     side, mean, std = size or weights.input_size[-1], weights.mean[0], weights.std[0]
-    return Start(weights.name, weights.architecture, network, side, mean, std, about, _published(weights))
+    return Initialization(weights.name, weights.architecture, network, side, mean, std, about, _published(weights))
 
 
 def _published(weights: Weights) -> frozenset[str] | None:
@@ -130,7 +130,7 @@ def _published(weights: Weights) -> frozenset[str] | None:
     return None
 
 
-def _run(folder: Path, store: ImageStore | None, size: int | None, device: str | torch.device) -> Start:
+def _run(folder: Path, store: ImageStore | None, size: int | None, device: str | torch.device) -> Initialization:
     """A run's student; its own store is not opened where it is the one that was given."""
     run = read_run(folder)
     if store is None or (run["store_sha256"], run["store_size"]) != (store.sha256, store.size):
@@ -146,7 +146,9 @@ def _run(folder: Path, store: ImageStore | None, size: int | None, device: str |
     }
     seen = frozenset(store.patients[training_rows(recipe, store)].tolist()) if store else None
     side = size or recipe.size
-    return Start(folder.name, recipe.architecture, network.to(device), side, recipe.mean, recipe.std, about, seen)
+    return Initialization(
+        folder.name, recipe.architecture, network.to(device), side, recipe.mean, recipe.std, about, seen
+    )
 
 
 def _random(
@@ -156,16 +158,16 @@ def _random(
     store: ImageStore | None,
     device: str | torch.device,
     calibrate_on: NDArray[np.int64] | None,
-) -> Start:
+) -> Initialization:
     find_architecture(architecture)
     network = floors.random_network(architecture, seed).to(device)
     if store is not None and calibrate_on is not None:
         floors.recalibrate(network, store, calibrate_on, size, device)
     about = {"architecture": architecture}
-    return Start(f"{RANDOM}:{architecture}", architecture, network, size, MEAN, STD, about, frozenset())
+    return Initialization(f"{RANDOM}:{architecture}", architecture, network, size, MEAN, STD, about, frozenset())
 
 
-def _imagenet(architecture: str, size: int, device: str | torch.device) -> Start:
+def _imagenet(architecture: str, size: int, device: str | torch.device) -> Initialization:
     """timm's weights, their three channels' normalisation folded into one channel's: exact but for the border."""
     classifier = find_architecture(architecture).classifier
     config: Any = timm.get_pretrained_cfg(f"{architecture}.{IMAGENET_TAG}")
@@ -181,7 +183,7 @@ def _imagenet(architecture: str, size: int, device: str | torch.device) -> Start
         "weights_sha256": file.sha256,
         "trained_on": ["ImageNet-1k, with its labels"],
     }
-    return Start(f"{IMAGENET}:{architecture}", architecture, network, size, MEAN, STD, about, frozenset())
+    return Initialization(f"{IMAGENET}:{architecture}", architecture, network, size, MEAN, STD, about, frozenset())
 
 
 def _as_timm_has_it(architecture: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -212,7 +214,7 @@ def _from_hub(repository: str) -> Path:
         return Path(huggingface_hub.hf_hub_download(repository, hub.FILE_NAME))
     except Exception as error:  # of whichever HTTP library this version of the hub's client uses
         reason = str(error).partition("\n")[0]
-        raise StartNotAvailable(
+        raise InitializationNotAvailable(
             f"the start {IMAGENET!r} wants {url}, which is not in the hub's cache and cannot be had: {reason}. Run it "
             f"once with a network, or copy the cache of a machine that has one (HF_HOME, `hf download {repository}`)"
         ) from error

@@ -138,7 +138,7 @@ class Recipe:
     size: int = 224
     """Side of a view, pixels."""
     mean: float = 0.5
-    """One scalar for the one channel, of intensities in [0, 1]: round figures, so that no corpus is special."""
+    """One scalar for the one channel, of intensities in [0, 1]: round numbers, so that no corpus is special."""
     std: float = 0.25
     batch_size: int = 256
     epochs: int = 240

@@ -15,6 +15,7 @@ from .recipe import Recipe, from_dict
 from .run_files import checkpoint
 from .run_files.log import StepGroup
 from .run_files.run_folder import create_run_folder
+from .seeding import seed_of
 from .store.image_store import ImageStore
 
 
@@ -24,7 +25,7 @@ class Run:
     Attributes:
         method: its networks and state; `model` is the same, its gradients averaged over processes.
         optimizer: SGD on the student's parameters.
-        group: the figures of the steps since the last line of the log.
+        group: the metrics of the steps since the last line of the log.
         step: steps done.
         steps_per_epoch, total_steps: of the recipe and so many images.
         best: the highest mean AUROC of a probe so far, and `best_step`, after which it was measured.
@@ -135,5 +136,4 @@ class Run:
 def _seed(recipe: Recipe, use: int | str, stream: int = 0) -> int:
     """A seed for a step, or for another use, and one of its streams."""
     number = use if isinstance(use, int) else {"networks": 0, "queue": 1, "views": 2}[use]
-    words = (recipe.seed, int(isinstance(use, str)), number, stream)
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+    return seed_of(recipe.seed, int(isinstance(use, str)), number, stream)

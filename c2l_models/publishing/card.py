@@ -38,7 +38,7 @@ class Figure(NamedTuple):
     high: float
 
 
-def figures(weights: Weights) -> list[Figure]:
+def metrics(weights: Weights) -> list[Figure]:
     """A release's metrics, whose names are "DATASET HOW, METRIC, WHAT". Raises `WeightsCorrupted` for others."""
     found = []
     for name, metric in weights.metrics.items():
@@ -54,7 +54,7 @@ def card_data(weights: Weights) -> "ModelCardData":
     """The front matter, `model-index` with intervals included. Raises as `model_card`."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    words, found = _words(weights), figures(weights)
+    words, found = _words(weights), metrics(weights)
     results = [
         EvalResult(
             task_type="image-classification",
@@ -112,7 +112,7 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
     from huggingface_hub import ModelCard
 
     words = _words(weights)
-    found = [figure._replace(dataset=_dataset(words, figure.dataset)["name"]) for figure in figures(weights)]
+    found = [figure._replace(dataset=_dataset(words, figure.dataset)["name"]) for figure in metrics(weights)]
     architecture = find_architecture(weights.architecture)
     seen = read_provenance(weights, "patients")
     return ModelCard.from_template(
@@ -128,7 +128,7 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
         release={key: text.strip() for key, text in words["releases"][weights.name].items()},
         datasets=[_dataset(words, dataset) for dataset in trained_on(weights)],
         patients=", ".join(f"{len(ids):,} of {_dataset(words, dataset)['name']}" for dataset, ids in seen.items()),
-        figures=found,
+        metrics=found,
     )
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..architectures import find_architecture
 from ..errors import C2LError, WeightsNotFound
-from ..hub.weight_file import FILE_NAME, write_atomically
+from ..files import write_atomically
+from ..hub.weight_file import FILE_NAME
 from ..releases.registry import Source, Weights, open_weights
 
 if TYPE_CHECKING:

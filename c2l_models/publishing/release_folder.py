@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..architectures import find_architecture
 from ..errors import C2LError, WeightsNotFound
+from ..files import write_atomically
 from ..hub import weight_file as hub
 from ..releases.record import Weights
 from .timm_folder import write_timm_folder
@@ -45,16 +46,16 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
         write_timm_folder(weights, new)
         texts = {CARD_NAME: card or plain_card(weights), LICENSE_NAME: license_text(weights)}
         for name, text in texts.items():
-            hub.write_atomically(new / name, text.encode())
+            write_atomically(new / name, text.encode())
         try:
             provenance = weights.provenance_path().read_bytes()
         except WeightsNotFound:
             pass
         else:
-            hub.write_atomically(new / hub.PROVENANCE_NAME, provenance)
+            write_atomically(new / hub.PROVENANCE_NAME, provenance)
         names = sorted(path.name for path in new.iterdir())
         sums = [f"{hashlib.sha256((new / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
-        hub.write_atomically(new / SUMS_NAME, "".join(sums).encode())
+        write_atomically(new / SUMS_NAME, "".join(sums).encode())
         if folder.exists():
             folder.rename(old)
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..architectures import find_architecture
+from ..files import write_atomically
 from ..hub import weight_file as hub
 from ..releases.registry import Weights
 
@@ -46,6 +47,6 @@ def write_timm_folder(weights: Weights, folder: str | os.PathLike[str]) -> Path:
         "num_features": find_architecture(weights.architecture).num_features,
         "pretrained_cfg": pretrained_config(weights),
     }
-    hub.write_atomically(folder / hub.FILE_NAME, weights.read().data)
-    hub.write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    write_atomically(folder / hub.FILE_NAME, weights.read().data)
+    write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     return folder

@@ -8,7 +8,7 @@ from PIL import Image
 from ..errors import RadiographError
 from .codestream import frame_size
 from .failures import MachineError
-from .reading import check_pixels, container_maximum, scale
+from .pixels import check_pixels, container_maximum, scale
 
 if TYPE_CHECKING:
     from pydicom import Dataset

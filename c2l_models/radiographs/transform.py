@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..errors import RadiographError
-from .reading import WIDE_MODES, read_radiograph, square, to_eight_bits, to_grey
+from .pixels import WIDE_MODES, square, to_eight_bits, to_grey
+from .reading import read_radiograph
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Weights": ("release", "architecture", "tag", "num_params", "license", "file", "sha256", "golden_embedding"),
     "Input": ("input_size", "mean", "std", "interpolation", "crop_pct"),
     "Training": ("trained_on", "patients", "recipe"),
-    "Figures": ("metrics",),
+    "Metrics": ("metrics",),
     "Made with": (
         "code",
         "versions",

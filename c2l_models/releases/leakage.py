@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import C2LError
-from ..hub.weight_file import write_atomically
+from ..files import write_atomically
 from .evaluation_list import CHEST, RSNA, Entry, EvaluationList, read_list, read_rsna_mapping, recognise
 from .provenance import damaged, read_provenance
 from .registry import Weights

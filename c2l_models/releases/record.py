@@ -73,7 +73,7 @@ class Weights:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the file says about itself: all but its own hash, its place, and its figures."""
+        """What the file says about itself: all but its own hash, its place, and its metrics."""
         return {key: _plain(getattr(self, key)) for key in CONFIG_KEYS}
 
     def path(self) -> Path:

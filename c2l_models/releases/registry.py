@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..architectures import Architecture, find_architecture, suggest
 from ..errors import C2LError, WeightsCorrupted, WeightsNotFound
+from ..files import write_atomically
 from ..hub import weight_file as hub
 from ..hub.repository import COMMIT, PREFIX, HubRepository
 from .record import METADATA_KEY, Weights, carried_record, make_record
@@ -102,7 +103,7 @@ def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]
     record = make_record(table, str(location), location=location, sha256="")
     metadata = {METADATA_KEY: json.dumps(record.config, sort_keys=True, separators=(",", ":"))}
     data = save(tensors, metadata=metadata)
-    hub.write_atomically(location, data)
+    write_atomically(location, data)
     return hashlib.sha256(data).hexdigest()
 
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save
 
 from c2l_models.errors import WeightsCorrupted, WeightsNotFound
-from c2l_models.hub.weight_file import locate, locate_provenance, read_verified, write_atomically
+from c2l_models.files import write_atomically
+from c2l_models.hub.weight_file import locate, locate_provenance, read_verified
 
 DATA = save({"a": torch.arange(6.0)}, metadata={"c2l": "{}"})
 

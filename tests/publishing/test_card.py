@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, metadata_load
 import c2l_models
 from c2l_models.errors import WeightsCorrupted, WeightsNotFound
 from c2l_models.publishing import card
-from c2l_models.publishing.card import card_data, figures, model_card
+from c2l_models.publishing.card import card_data, metrics, model_card
 
 RELEASES = c2l_models.list_weights()
 
@@ -82,7 +82,7 @@ def test_several_releases_are_put_together(
     seen = ("knee_kl train: 3 images, 1 patients", weights.trained_on[0])
     other = replace(weights, tag="other", license="Apache-2.0", trained_on=seen, metrics={})
     front, one = card.front_matter([weights, other, weights]), front_matter(weights)
-    assert front["model-index"] == one["model-index"]  # the other has no figures
+    assert front["model-index"] == one["model-index"]  # the other has no metrics
     assert front["training_data"] == [*weights.trained_on, seen[0]]
     assert front["license"] == [one["license"], "apache-2.0"]
     for key in one.keys() - {"model-index", "training_data", "license"}:
@@ -96,9 +96,9 @@ def test_several_releases_are_put_together(
 
 def test_the_text_says_what_has_to_be_said(weights: c2l_models.Weights) -> None:
     text = str(model_card(weights, "owner/name"))
-    for title in ("For what, and not for what", "Load", "Preprocessing", "Data", "What was seen", "Figures", "Cite"):
+    for title in ("For what, and not for what", "Load", "Preprocessing", "Data", "What was seen", "Metrics", "Cite"):
         assert re.search(rf"^##+ {title}$", text, re.MULTILINE), title
-    for figure in figures(weights):
+    for figure in metrics(weights):
         assert f"{figure.value:.4f} ({figure.low:.4f}–{figure.high:.4f})" in text
     patients = json.loads(weights.provenance_path().read_text())["patients"]
     seen = [f"{len(ids):,} of " for ids in patients.values()]

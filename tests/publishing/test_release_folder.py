@@ -92,7 +92,7 @@ def test_a_users_own_readme_and_license_stay(record: Weights, tmp_path: Path) ->
 
 
 def test_a_folder_is_complete_or_not_there(record: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, write = tmp_path / "folder", module.hub.write_atomically
+    folder, write = tmp_path / "folder", module.write_atomically
     before = names(tmp_path)
 
     def full(path: Path, data: bytes) -> None:
@@ -101,14 +101,14 @@ def test_a_folder_is_complete_or_not_there(record: Weights, tmp_path: Path, monk
         write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.hub, "write_atomically", full)
+        patch.setattr(module, "write_atomically", full)
         with pytest.raises(OSError, match="No space left"):
             write_release_folder(record, folder)
         assert names(tmp_path) == before
     write_release_folder(record, folder)
     written = {path: path.read_bytes() for path in folder.iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr(module.hub, "write_atomically", full)
+        patch.setattr(module, "write_atomically", full)
         with pytest.raises(OSError, match="No space left"):
             write_release_folder(record, folder)
     assert {path: path.read_bytes() for path in folder.iterdir()} == written

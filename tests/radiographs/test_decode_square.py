@@ -10,7 +10,8 @@ from PIL import Image
 
 from c2l_models.errors import RadiographError
 from c2l_models.radiographs import reading as radiograph
-from c2l_models.radiographs.reading import decode_square, read_file, read_radiograph, square
+from c2l_models.radiographs.pixels import square
+from c2l_models.radiographs.reading import decode_square, read_file, read_radiograph
 
 rng = np.random.default_rng(0)
 

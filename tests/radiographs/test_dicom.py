@@ -19,7 +19,8 @@ from PIL import Image
 
 from c2l_models.errors import RadiographError
 from c2l_models.radiographs.codestream import frame_size
-from c2l_models.radiographs.reading import MAX_PIXELS, read_radiograph
+from c2l_models.radiographs.pixels import MAX_PIXELS
+from c2l_models.radiographs.reading import read_radiograph
 
 pydicom = pytest.importorskip("pydicom")
 from pydicom import Dataset, FileMetaDataset, Sequence  # noqa: E402

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from c2l_models.errors import RadiographError
-from c2l_models.radiographs.reading import CONTAINER_BITS, MAX_PIXELS, read_radiograph, square, to_eight_bits
+from c2l_models.radiographs.pixels import CONTAINER_BITS, MAX_PIXELS, square, to_eight_bits
+from c2l_models.radiographs.reading import read_radiograph
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 rng = np.random.default_rng(0)
@@ -327,7 +328,7 @@ def test_a_changed_pixel_that_still_decodes_is_seen_by_its_checksum(write: Calla
 
 
 def test_the_limit_itself_is_allowed() -> None:
-    from c2l_models.radiographs.reading import check_pixels
+    from c2l_models.radiographs.pixels import check_pixels
 
     check_pixels(8192, MAX_PIXELS // 8192)
     with pytest.raises(RadiographError, match="above the limit"):

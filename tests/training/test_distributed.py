@@ -106,7 +106,7 @@ def start(folder, recipe, store, processes, **environment):
 
 
 def launch(folder, recipe, store, torchrun, **environment):
-    """Start a job and do not wait for it."""
+    """Initialization a job and do not wait for it."""
     folder.mkdir(exist_ok=True)
     file = folder / f"{recipe.name}.toml"
     file.write_text(to_toml(recipe.to_dict()))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from c2l_models.errors import C2LError, WeightsNotFound
 from c2l_models.releases.registry import save_weights
 from c2l_models.training import initialization as starts
-from c2l_models.training.initialization import StartNotAvailable, load_start
+from c2l_models.training.initialization import InitializationNotAvailable, load_initialization
 from c2l_models.training.recipe import Recipe
 
 
@@ -31,7 +31,7 @@ def test_a_weight_file_brings_its_own_size_and_normalisation(tmp_path):
     }
     file = tmp_path / "mine.safetensors"
     sha256 = save_weights(file, network.state_dict(), config)
-    start = load_start(str(file))
+    start = load_initialization(str(file))
     assert (start.name, start.architecture, start.size) == ("resnet18.mine", "resnet18", 48)
     assert (start.mean, start.std) == (0.4, 0.2)
     assert start.about["weights_sha256"] == sha256
@@ -39,18 +39,18 @@ def test_a_weight_file_brings_its_own_size_and_normalisation(tmp_path):
     films = torch.randn(4, 1, 48, 48)
     with torch.inference_mode():
         torch.testing.assert_close(start.network(films), network(films), rtol=2e-2, atol=2e-2)
-    assert load_start(str(file), size=32).size == 32
+    assert load_initialization(str(file), size=32).size == 32
 
     assert start.seen is None  # trained on something, and nothing tells on whom
     file.with_suffix(".json").write_text(json.dumps({"patients": {"chestxray14": ["chestxray14:00000001"]}}))
-    assert load_start(str(file)).seen == {"chestxray14:00000001"}
+    assert load_initialization(str(file)).seen == {"chestxray14:00000001"}
     file.with_suffix(".json").write_text('{"patients": 3}')
     with pytest.raises(C2LError, match="damaged, wanted lists of patients"):
-        load_start(str(file))
+        load_initialization(str(file))
 
 
 def test_a_release_says_whom_it_has_seen():
-    start = load_start("resnet18.c2l_open15k")
+    start = load_initialization("resnet18.c2l_open15k")
     assert len(start.seen) == 5799
     assert "chestxray14:00001336" in start.seen
 
@@ -72,7 +72,7 @@ def test_a_run_folder(tiny_store, tmp_path, monkeypatch, stands):
         return network, Recipe(name="smoke", size=64, mean=0.3, std=0.1)
 
     monkeypatch.setattr(starts, "load_run_backbone", load_run_backbone)
-    start = load_start(str(run), store=tiny_store if stands == "given" else None, size=40)
+    start = load_initialization(str(run), store=tiny_store if stands == "given" else None, size=40)
     assert (start.name, start.architecture, start.size) == ("a-run", "resnet18", 40)
     assert (start.mean, start.std) == (0.3, 0.1)
     assert start.about["recipe"] == "smoke"
@@ -81,23 +81,23 @@ def test_a_run_folder(tiny_store, tmp_path, monkeypatch, stands):
 
 
 def test_random_is_timm_own_start_unless_it_is_calibrated(tiny_store):
-    plain = load_start("random", seed=3)
+    plain = load_initialization("random", seed=3)
     assert (plain.name, plain.size) == ("random:resnet18", 64)
     assert plain.network.bn1.running_mean.abs().max() == 0
     rows = np.arange(16)
-    frozen = load_start("random", seed=3, size=32, store=tiny_store, calibrate_on=rows)
+    frozen = load_initialization("random", seed=3, size=32, store=tiny_store, calibrate_on=rows)
     assert torch.equal(frozen.network.conv1.weight, plain.network.conv1.weight)
     assert frozen.network.bn1.running_mean.abs().max() > 0
-    assert load_start("random", "densenet121").architecture == "densenet121"
-    assert load_start("random:densenet121").network.num_features == 1024
+    assert load_initialization("random", "densenet121").architecture == "densenet121"
+    assert load_initialization("random:densenet121").network.num_features == 1024
 
 
 def test_what_is_not_there_is_named():
     with pytest.raises(WeightsNotFound, match=r"can also be a run folder .*'random' or 'imagenet'"):
-        load_start("resnet18.no_such_release")
+        load_initialization("resnet18.no_such_release")
     for kind in ("random", "imagenet"):
         with pytest.raises(WeightsNotFound, match="resnet19"):
-            load_start(f"{kind}:resnet19")
+            load_initialization(f"{kind}:resnet19")
 
 
 @pytest.fixture
@@ -111,8 +111,8 @@ def hub_cache(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("hub_cache")
 def test_imagenet_out_of_reach_is_said_at_once():
     began = time.monotonic()
-    with pytest.raises(StartNotAvailable, match=r"https://.*timm/resnet18.tv_in1k.* cannot be had") as caught:
-        load_start("imagenet")
+    with pytest.raises(InitializationNotAvailable, match=r"https://.*timm/resnet18.tv_in1k.* cannot be had") as caught:
+        load_initialization("imagenet")
     assert time.monotonic() - began < 5
     assert "Run it once with a network" in str(caught.value)
 
@@ -129,7 +129,7 @@ def test_imagenet_from_the_cache_is_one_channel_folded(hub_cache, architecture):
     (repository / "refs" / "main").write_text("0" * 40)
     save_file(timms.state_dict(), snapshot / "model.safetensors")
 
-    start = load_start("imagenet", architecture)
+    start = load_initialization("imagenet", architecture)
     assert (start.name, start.size, start.seen) == (f"imagenet:{architecture}", 224, frozenset())
     assert start.about["weights"] == f"timm/{architecture}.tv_in1k"
     torch.manual_seed(1)
@@ -142,4 +142,4 @@ def test_imagenet_from_the_cache_is_one_channel_folded(hub_cache, architecture):
 
     save_file({"conv1.weight": torch.zeros(1)}, snapshot / "model.safetensors")
     with pytest.raises(C2LError, match=f"do not fit {architecture}"):
-        load_start("imagenet", architecture)
+        load_initialization("imagenet", architecture)

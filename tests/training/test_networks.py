@@ -253,9 +253,9 @@ def test_recalibration_against_all_activations():
     assert norm.num_batches_tracked == 4
     activations = [functional.conv2d(x, network[0].weight, network[0].bias) for x in batches]
     for channel in range(3):
-        figures = [oracle.mean_and_variance(y[:, channel].flatten().tolist()) for y in activations]
-        assert norm.running_mean[channel].item() == pytest.approx(sum(f[0] for f in figures) / 4, rel=1e-10)
-        assert norm.running_var[channel].item() == pytest.approx(sum(f[2] for f in figures) / 4, rel=1e-10)
+        metrics = [oracle.mean_and_variance(y[:, channel].flatten().tolist()) for y in activations]
+        assert norm.running_mean[channel].item() == pytest.approx(sum(f[0] for f in metrics) / 4, rel=1e-10)
+        assert norm.running_var[channel].item() == pytest.approx(sum(f[2] for f in metrics) / 4, rel=1e-10)
         mean, _, var = oracle.mean_and_variance(torch.cat(activations)[:, channel].flatten().tolist())
         assert norm.running_mean[channel].item() == pytest.approx(mean, rel=1e-10)  # batches of one size
         assert norm.running_var[channel].item() == pytest.approx(var, rel=0.1)  # less the batches' own spread

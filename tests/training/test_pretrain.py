@@ -87,10 +87,10 @@ def test_no_step_waits_for_the_gpu(tiny_recipe, tiny_store, tmp_path):
     run = a_run(tiny_recipe, tiny_store, tmp_path / "run", "cuda")
     images = tiny_store.to("cuda")[torch.arange(tiny_recipe.batch_size, device="cuda")]
     for step in range(3):
-        train_step(run.model, run.optimizer, images, run.seeded(step)).figures()  # what is made at the first use
+        train_step(run.model, run.optimizer, images, run.seeded(step)).metrics()  # what is made at the first use
     torch.cuda.set_sync_debug_mode("error")
     try:
-        train_step(run.model, run.optimizer, images, run.seeded(3)).figures()
+        train_step(run.model, run.optimizer, images, run.seeded(3)).metrics()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -32,7 +32,7 @@ def a_run(recipe, store, folder, device="cpu"):
 
 
 def check_sound(run):
-    """What a watch does between two steps; gives the figures it read."""
+    """What a watch does between two steps; gives the metrics it read."""
     with RunLog(run.folder, 10, progress=False) as log:
         Watch(run, log, StopRequest(), math.inf).check_sound()
     return run.group.read()
@@ -72,8 +72,8 @@ def test_a_broken_step_is_named_with_its_images(run, tiny_recipe, tiny_store, br
 def test_the_worst_that_a_sane_run_can_have_is_let_pass(run, tiny_recipe, tiny_store):
     add(run, loss_a=HIGHEST - 1e-3, loss_m=2 * HIGHEST - 1e-3)
     add(run)
-    figures = check_sound(run)
-    assert figures.shape == (2, 5)
+    metrics = check_sound(run)
+    assert metrics.shape == (2, 5)
 
 
 def test_weights_that_are_not_finite_are_noticed_where_the_loss_is(run, tiny_recipe, tiny_store):

@@ -203,6 +203,6 @@ def seconds_a_step(recipe: Recipe, store: ImageStore, steps: int, device: torch.
         if number == WARM_UP:
             synchronize(device)
             began = time.perf_counter()
-        train_step(run.model, run.optimizer, images, run.seeded(number)).figures()
+        train_step(run.model, run.optimizer, images, run.seeded(number)).metrics()
     synchronize(device)
     return (time.perf_counter() - began) / steps

@@ -192,7 +192,7 @@ def build_works(recipe: Recipe, device: torch.device) -> dict[str, Work]:
     features = torch.randn(4, len(batch), recipe.feature_dim, device=device)
 
     def whole_step() -> None:
-        train_step(run.model, run.optimizer, store[rows], generator).figures()
+        train_step(run.model, run.optimizer, store[rows], generator).metrics()
 
     def networks(student: Callable, teacher: Callable) -> None:
         c2l.student.zero_grad()

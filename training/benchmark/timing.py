@@ -97,7 +97,7 @@ def spread(ratios: Sequence[float], digits: int = 3) -> str:
 
 
 def save(result: Any, path: Path, **derived: Any) -> None:
-    """Write a result's fields, and figures derived from them, as JSON; makes the folder."""
+    """Write a result's fields, and metrics derived from them, as JSON; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dataclasses.asdict(result) | derived, indent=2) + "\n")
 

@@ -14,7 +14,7 @@ RecipeName = Annotated[str, arg(help="a recipe's name or .toml file")]
 BatchSize = Annotated[int, arg(help="in place of the recipe's")]
 Size = Annotated[int, arg(help="in place of the recipe's, pixels")]
 Precision = Annotated[Literal["float32", "bfloat16"] | None, arg(help="in place of the recipe's")]
-Repeats = Annotated[int, arg(help="rounds; the figures are medians")]
+Repeats = Annotated[int, arg(help="rounds; the metrics are medians")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], arg(help="auto takes CUDA where there is one")]
 Out = Annotated[Path | None, arg(help="a .json file for every round's figures")]
 

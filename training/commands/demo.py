@@ -15,12 +15,12 @@ from rich.table import Table
 import c2l_models
 from c2l_models.errors import C2LError, DatasetError
 from c2l_models.publishing.timm_folder import write_timm_folder
+from c2l_models.radiographs.listing import image_files
 from c2l_models.radiographs.phantom import write_films
 from c2l_models.releases.registry import default_weights
 from c2l_models.search import contact_sheet, nearest
 
 from ..batches import training_rows
-from ..datasets import image_files
 from ..evaluation.tasks import load_task
 from ..pretrain import pretrain
 from ..probing.monitor import spread_over
@@ -179,8 +179,8 @@ def show_probes(store: ImageStore, weights: Path, seed: int) -> str:
     before, after, _ = reports.values()
     columns = [f"{name}, {report.facts['size']} px" for name, report in reports.items()]
     table = Table("label", *columns, title="Linear probe: AUROC (95 % interval)", title_justify="left")
-    for name in after.target.figures.names:
-        table.add_row(name, *(str(report.target.figures[name]) for report in reports.values()))
+    for name in after.target.metrics.names:
+        table.add_row(name, *(str(report.target.metrics[name]) for report in reports.values()))
     console.print(table)
     gain = after.difference(before.target, after.headline)
     console.print(

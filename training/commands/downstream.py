@@ -49,7 +49,7 @@ def probe(
     images, asked = ImageStore.open(store), replace(load_task(task), uncertain=uncertain)
     report = probe(target, images, asked, out, size, floors, seed, device=place, classifier=classifier)
     report.show()
-    print(f"tables, figures, predictions and pictures: {out}")
+    print(f"tables, metrics, predictions and pictures: {out}")
 
 
 def finetune(arguments: list[str]) -> None:
@@ -125,8 +125,8 @@ def detect(arguments: list[str]) -> None:
         result = detect(
             start, data, out, settings, device=device, avoid=avoid, store=store, workers=workers, resume=resume
         )
-        for name in result.figures.names:
-            print(f"{name:12}{result.figures[name]}")
+        for name in result.metrics.names:
+            print(f"{name:12}{result.metrics[name]}")
         print(f"report, boxes and pictures: {out}")
 
     description = "RetinaNet, fine-tuned and measured."
@@ -179,7 +179,7 @@ def reproduce(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     workers: int | None = None,
 ) -> None:
-    """A table, or a release's figures, from raw folders on. What is there is used; stopped, it goes on where it was.
+    """A table, or a release's metrics, from raw folders on. What is there is used; stopped, it goes on where it was.
 
     Args:
         data: NAME=DIR, or a folder that holds data sets under their usual names; repeat it.
@@ -187,7 +187,7 @@ def reproduce(
         scale: paper, as printed; open, for the open data sets on a CPU; search, for its short runs; by default the
             table's own.
         smoke: a few steps of every row: shows that all of it runs.
-        seeds: of pretraining and measurement; figures are means over them.
+        seeds: of pretraining and measurement; metrics are means over them.
         only: rows by name; by default all.
         train: of a release: pretrain by its recipe too.
         check: of a release: only whether its recipe's first steps give its losses, on one CPU thread; a minute or two.
@@ -207,10 +207,10 @@ def reproduce(
         print(comparison.table(), comparison.summary(), sep="\n")
         sys.exit(0 if comparison.same else 1)
     if what == "release":
-        figures = reproduce_release(release, data, out, train, device, workers)
-        for one in figures:
+        metrics = reproduce_release(release, data, out, train, device, workers)
+        for one in metrics:
             print(f"{one.name}: {one.verdict}: released {one.released}, today {one.now or one.why}")
-        sys.exit(0 if all_back(figures) else 1)
+        sys.exit(0 if all_back(metrics) else 1)
     if release or train or check:
         raise C2LError(
             f"a release's name, --train and --check are for `c2l reproduce release`; {what} has none of them"

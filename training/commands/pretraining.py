@@ -209,12 +209,12 @@ def release(
         license: of the weights.
         default: let `pretrained=True` mean this release.
     """
-    from c2l_models.cli import figures
+    from c2l_models.cli import metrics
 
     from ..releasing.release import release_run
 
     weights = release_run(run, tag, out, size, license, default)
-    print(f"{weights.name}: {weights.path()}", *figures(weights), sep="\n")
+    print(f"{weights.name}: {weights.path()}", *metrics(weights), sep="\n")
 
 
 def benchmark(arguments: list[str]) -> None:

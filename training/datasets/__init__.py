@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from c2l_models.radiographs.listing import as_utf8, image_files, list_images
+
 from . import chestxray14, chexpert, folder, knee_kl, mimic_cxr, mura, rsna
-from .listing import as_utf8, image_files, list_images
 from .record import Record, below, constants, label_names
 
 __all__ = [

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from c2l_models.errors import DatasetError
+from c2l_models.radiographs.listing import names_in
 
-from .listing import names_in
 from .record import OneRowEach, Record, label_names, named, read_table
 
 NAME = "chestxray14"

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from c2l_models.errors import DatasetError
+from c2l_models.radiographs.listing import names_in
 
-from .listing import names_in
 from .observations import NAMES, observations
 from .pseudonym import Pseudonyms
 from .record import OneRowEach, Record, below, constants, distribution, read_table

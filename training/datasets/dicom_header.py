@@ -1,13 +1,11 @@
 """What a DICOM file's header tells without its pixels."""
 
-import os
 from pathlib import Path
 
 from c2l_models.errors import DatasetError
+from c2l_models.radiographs.listing import DICOM_SUFFIXES, has_dicom_magic, is_file
 
 from .record import constants
-
-SUFFIXES = frozenset({".dcm", ".dicom"})
 
 
 def dicom_header(path: Path) -> dict[str, str]:
@@ -35,8 +33,8 @@ def dicom_size(path: Path) -> tuple[int, int] | None:
 
 def _read(path: Path, *tags: str) -> dict[str, str]:
     """These tags of a DICOM file's header, empty where there is no such; nothing for any other file."""
-    is_dicom = path.suffix.lower() in SUFFIXES or (not path.suffix and has_dicom_magic(path))
-    if not is_dicom or not _is_file(path):
+    is_dicom = path.suffix.lower() in DICOM_SUFFIXES or (not path.suffix and has_dicom_magic(path))
+    if not is_dicom or not is_file(path):
         return {}
     try:
         from pydicom import dcmread
@@ -49,18 +47,3 @@ def _read(path: Path, *tags: str) -> dict[str, str]:
             return {tag: str(header.get(tag, "") or "").strip() for tag in tags}
     except Exception:  # a broken file: `prepare` refuses it, with the reader's reason
         return {}
-
-
-def has_dicom_magic(path: Path) -> bool:
-    """Whether it is a file that can be read and has DICOM's magic."""
-    if not _is_file(path):  # opening a pipe would wait for ever
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113 - pathlib's raises where the folder may not be entered

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from c2l_models.errors import DatasetError
+from c2l_models.radiographs.listing import IMAGE_SUFFIXES, image_files
 
 from .dicom_header import dicom_header
-from .listing import IMAGE_SUFFIXES, image_files
 from .pseudonym import patient_key, pseudonym
 from .record import OneRowEach, Record, constants, read_table
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c2l_models.errors import DatasetError
+from c2l_models.radiographs.listing import names_in
 
 from .dicom_header import dicom_header
-from .listing import names_in
 from .record import Record, check_match, read_table
 
 NAME = "rsna"

@@ -1,4 +1,4 @@
-"""Boxes found and true boxes -> figures: the challenge's mAP with patient-level intervals, and COCO's AP."""
+"""Boxes found and true boxes -> metrics: the challenge's mAP with patient-level intervals, and COCO's AP."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.detection import MeanAveragePrecision
 
-from ..evaluation.intervals import Figures, Floats, resampled
+from ..evaluation.intervals import Floats, Metrics, resampled
 from ..evaluation.rsna_challenge import CONFIDENCES, Predicted, image_scores
 
 MAP_NAMES = tuple(f"mAP at {confidence:.1f}" for confidence in CONFIDENCES)
@@ -21,11 +21,11 @@ def measure_boxes(
     patients: NDArray[np.str_],
     bootstrap: int = 1000,
     seed: int = 0,
-) -> Figures:
-    """The figures of N images: "mAP at 0.2" … "mAP at 0.8", "COCO AP", "COCO AP50".
+) -> Metrics:
+    """The metrics of N images: "mAP at 0.2" … "mAP at 0.8", "COCO AP", "COCO AP50".
 
     A resample draws whole patients; a mAP is the mean over the images that are not left out, each as often as its
-    patient was drawn. COCO's figures have no interval (their resamples are NaN): each would be its whole evaluation
+    patient was drawn. COCO's metrics have no interval (their resamples are NaN): each would be its whole evaluation
     again. Where no image has a box, every figure is NaN.
 
     Args:
@@ -46,7 +46,7 @@ def measure_boxes(
 
     values, resamples = resampled(mean, patients, bootstrap, seed)
     coco = coco_ap(predictions, boxes)
-    return Figures(
+    return Metrics(
         MAP_NAMES + COCO_NAMES,
         np.concatenate([values, coco]),
         np.concatenate([resamples, np.full((len(resamples), len(coco)), np.nan)], axis=1),

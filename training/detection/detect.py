@@ -16,13 +16,14 @@ import safetensors.torch
 from torch import nn
 
 from c2l_models.errors import RunError
-from c2l_models.hub.weight_file import FILE_NAME, write_atomically
+from c2l_models.files import write_atomically
+from c2l_models.hub.weight_file import FILE_NAME
 
 from ..datasets import rsna
 from ..distributed import pick_device
 from ..evaluation.result import Result
 from ..evaluation.rsna_challenge import Predicted
-from ..initialization import Start, load_start
+from ..initialization import Initialization, load_initialization
 from ..run_files import checkpoint
 from ..run_files.run_folder import LIBRARIES, code_version, machine_name
 from .box_metrics import measure_boxes
@@ -54,7 +55,7 @@ def detect(
     """Fine-tune a detector from a start on the training part, and measure it on the evaluation part.
 
     Args:
-        start: as `load_start` takes it.
+        start: as `load_initialization` takes it.
         data: the challenge's folder, stage 1 or 2, as distributed.
         out: run folder, which is made; gets settings.json, split.csv, log.jsonl, tensorboard/, checkpoints/ while it
             trains, model.safetensors, detections.json (of the evaluation part: left, top, width and height in the
@@ -72,7 +73,7 @@ def detect(
         RunError: `out` exists and `resume` is not set, or is of another run; the loss is not finite.
         RunInterrupted: SIGTERM or Ctrl-C; a checkpoint is written.
         DatasetError: see `load_films`; or the start has seen a patient of the evaluation part.
-        C2LError: see `load_start`; an architecture that detection is not made for.
+        C2LError: see `load_initialization`; an architecture that detection is not made for.
     """
     settings = settings or Settings()
     if out.exists() and not resume:
@@ -80,7 +81,7 @@ def detect(
     place = pick_device(device)
     store = store or out.parent / f"{rsna.NAME}-{settings.size}"
     films = load_films(data, store, settings.size, patients_of(avoid), workers, progress)
-    begun = load_start(
+    begun = load_initialization(
         start, seed=settings.seed, device=place
     )  # its batch norm is trained on: no calibration at `size`
     evaluated = films.of(EVALUATION)
@@ -103,13 +104,13 @@ def detect(
     began = time.monotonic()
     predictions = predict(detector, films, evaluated, settings.batch_size, place, progress)
     boxes = [films.boxes[i] for i in evaluated]
-    figures = measure_boxes(predictions, boxes, films.patients[evaluated], settings.bootstrap)
+    metrics = measure_boxes(predictions, boxes, films.patients[evaluated], settings.bootstrap)
     facts = _facts(begun, films, settings) | {
         "device": machine_name(place),
         "seconds": round(seconds + time.monotonic() - began, 1),
         "seconds a step": round(seconds / settings.total_steps(len(films.of(TRAINING))), 3),
     }
-    result = Result("detect", begun.name, begun.architecture, rsna.NAME, settings.seed, figures, facts)
+    result = Result("detect", begun.name, begun.architecture, rsna.NAME, settings.seed, metrics, facts)
     write_atomically(out / DETECTIONS, _detections(films, predictions).encode())
     draw_boxes(out / PICTURE, films, evaluated, predictions, begun.name)
     write_report(out, result)
@@ -137,7 +138,7 @@ def _begin(out: Path, description: dict[str, Any]) -> None:
     write_atomically(out / SETTINGS, f"{text}\n".encode())
 
 
-def _facts(start: Start, films: Films, settings: Settings) -> dict[str, Any]:
+def _facts(start: Initialization, films: Films, settings: Settings) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "start": start.about,
         "patients that the start is known to have seen": None if start.seen is None else len(start.seen),

@@ -1,11 +1,11 @@
-"""A detector's figures as a table: report.md and report.csv."""
+"""A detector's metrics as a table: report.md and report.csv."""
 
 import csv
 import io
 from pathlib import Path
 from typing import Any
 
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
 from ..evaluation.intervals import Estimate
 from ..evaluation.result import Result
@@ -18,8 +18,8 @@ def write_report(out: Path, result: Result) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["figure", "value", "low", "high"])
-    for name in result.figures.names:
-        found = result.figures[name]
+    for name in result.metrics.names:
+        found = result.metrics[name]
         writer.writerow([name, found.value, found.low, found.high])
     write_atomically(out / "report.csv", text.getvalue().encode())
 
@@ -46,7 +46,7 @@ def _markdown(result: Result) -> str:
 
 
 def _figures(result: Result) -> list[tuple[str, Estimate]]:
-    return [(name, result.figures[name]) for name in result.figures.names]
+    return [(name, result.metrics[name]) for name in result.metrics.names]
 
 
 def _value(found: Estimate) -> str:

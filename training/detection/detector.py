@@ -9,7 +9,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from c2l_models.errors import C2LError
 
-from ..initialization import Start
+from ..initialization import Initialization
 
 ARCHITECTURES = ("resnet18",)
 LAYERS = ("layer2", "layer3", "layer4")
@@ -20,7 +20,7 @@ OPACITY = 0
 `num_classes` labels from 0 up: of one class, label 0, an output for a background would learn nothing."""
 
 
-def build_detector(start: Start, size: int, seed: int = 0) -> RetinaNet:
+def build_detector(start: Initialization, size: int, seed: int = 0) -> RetinaNet:
     """A detector whose body is the start's own network, and whose other layers are drawn by the seed.
 
     In training mode it takes films, a list of float [1, size, size] in [0, 1], and targets, and gives losses; in

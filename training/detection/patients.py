@@ -11,15 +11,13 @@ from c2l_models.errors import DatasetError
 
 from ..datasets import rsna
 from ..datasets.record import named
-from ..initialization import Start
-from ..store.image_store import split_patients
+from ..initialization import Initialization
+from ..patient_splits import split_patients
 from ..store.store_files import INDEX
 
 TRAINING, EVALUATION = "training", "evaluation"
 SHARE = 0.2
 """Of all patients, those in the evaluation part."""
-SEED = 0
-"""One split for all runs: a run's own seed does not change it."""
 NIH = "chestxray14:"
 
 
@@ -35,7 +33,7 @@ def evaluation_part(patients: NDArray[np.str_], avoid: frozenset[str]) -> NDArra
     everyone, able = len(np.unique(patients)), len(np.unique(patients[allowed]))
     if not able:
         raise DatasetError(f"all {everyone:,} patients are among those to avoid; none is left to measure a detector on")
-    return allowed & split_patients(patients, SHARE * everyone / able, SEED)
+    return allowed & split_patients(patients, SHARE * everyone / able, "detection")
 
 
 def patients_of(sources: Iterable[Path]) -> frozenset[str]:
@@ -50,7 +48,7 @@ def patients_of(sources: Iterable[Path]) -> frozenset[str]:
     return frozenset(patient for source in sources for patient in _patients(source))
 
 
-def check_unseen(start: Start, patients: NDArray[np.str_]) -> None:
+def check_unseen(start: Initialization, patients: NDArray[np.str_]) -> None:
     """Raise DatasetError if a start was pretrained on a patient of the evaluation part, or if that cannot be told."""
     advice = "keep them out of the evaluation part, for all starts that are compared: --avoid STORE_OR_LIST"
     if start.seen is None:

@@ -14,6 +14,7 @@ from c2l_models.errors import DatasetError, RunError, RunInterrupted
 from ..run_files import checkpoint
 from ..run_files.interruption import stop_requests
 from ..run_files.log import RunLog, StepGroup
+from ..seeding import seed_of
 from .box_augment import augment
 from .detector import OPACITY
 from .images import Films
@@ -86,7 +87,7 @@ def train(
         for step in range(first, total):
             lr = settings.lr_at(step, total)
             batch = positions[batch_of(step, len(positions), settings)]
-            losses = train_step(detector, optimizer, films, batch, lr, _seed(settings, 0, step), device)
+            losses = train_step(detector, optimizer, films, batch, lr, seed_of(settings.seed, 0, step), device)
             group.add(len(batch), 0.0, losses)
             log.advance()
             done = step + 1
@@ -134,10 +135,5 @@ def train_step(
 def batch_of(step: int, films: int, settings: Settings) -> NDArray[np.int64]:
     """Which of so many films a step takes; each epoch has an order of its own."""
     epoch, place = divmod(step, films // settings.batch_size)
-    order = np.random.default_rng(_seed(settings, 1, epoch)).permutation(films)
+    order = np.random.default_rng(seed_of(settings.seed, 1, epoch)).permutation(films)
     return order[place * settings.batch_size :][: settings.batch_size]
-
-
-def _seed(settings: Settings, use: int, number: int) -> int:
-    words = (settings.seed, use, number)
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])

@@ -1,4 +1,4 @@
-"""Figures with patient-level intervals, and what is made of several: a seed's mean, a paired difference.
+"""Metrics with patient-level intervals, and what is made of several: a seed's mean, a paired difference.
 
 A figure is kept with its value on each bootstrap resample, so that runs that were measured on the same sample can be
 compared resample by resample, also long after they ended.
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from c2l_models.errors import C2LError
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """A paired difference of two figures and its interval; signed."""
+    """A paired difference of two metrics and its interval; signed."""
 
     def __str__(self) -> str:
         if np.isnan(self.value):
@@ -51,11 +51,11 @@ class Difference(Estimate):
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """What one run reached on one sample.
 
     Attributes:
-        names: of F figures, as a table shows them.
+        names: of F metrics, as a table shows them.
         values: float64 [F]; NaN where a figure cannot be computed.
         resamples: float64 [R, F], the same on each bootstrap resample; NaN where it cannot be computed there.
         sample: fingerprint of labels, patients, R and seed: equal where two runs can be paired.
@@ -74,7 +74,7 @@ class Figures:
         column = self._column(name)
         return estimate(float(self.values[column]), self.resamples[:, column])
 
-    def minus(self, other: "Figures", name: str) -> Difference:
+    def minus(self, other: "Metrics", name: str) -> Difference:
         """This run's figure minus another's of the same name, paired resample by resample.
 
         Raises:
@@ -100,7 +100,7 @@ class Figures:
         return folder / FILE
 
     @classmethod
-    def load(cls, folder: Path) -> "Figures":
+    def load(cls, folder: Path) -> "Metrics":
         """What `save` wrote. Raises C2LError where it is missing or damaged."""
         path = folder / FILE
         try:
@@ -119,23 +119,23 @@ class Figures:
         return self.names.index(name)
 
 
-def average(runs: Sequence[Figures]) -> Figures:
-    """The mean of several runs' figures on one sample, in every resample: what a seed gives on average.
+def average(runs: Sequence[Metrics]) -> Metrics:
+    """The mean of several runs' metrics on one sample, in every resample: what a seed gives on average.
 
     Few labels are other patients' in every seed, and may leave other findings unlearnt. A mean over findings is then
     that of each run's own: two such averages can be paired where, run by run, the same were learnt.
 
     Raises:
-        C2LError: none given, not the same figures, or not measured on one sample.
+        C2LError: none given, not the same metrics, or not measured on one sample.
     """
     _check_same_sample(runs)
     if len({run.names for run in runs}) != 1:
-        raise C2LError("runs that measured different figures; wanted the same ones of each")
+        raise C2LError("runs that measured different metrics; wanted the same ones of each")
     values = np.mean([run.values for run in runs], axis=0)
     resamples = np.mean([run.resamples for run in runs], axis=0)
     unlearnt = [run.unlearnt for run in runs]
     each = unlearnt[0] if len(set(unlearnt)) == 1 else "; ".join(lacking or "none" for lacking in unlearnt)
-    return Figures(runs[0].names, values, resamples, runs[0].sample, each)
+    return Metrics(runs[0].names, values, resamples, runs[0].sample, each)
 
 
 def estimate(value: float, resamples: Floats) -> Estimate:
@@ -174,7 +174,7 @@ CHUNK = 4_000_000
 """Weights held at once: 25,596 images x 1,000 resamples would be 200 MB an array."""
 
 
-def _check_same_sample(runs: Sequence[Figures]) -> None:
+def _check_same_sample(runs: Sequence[Metrics]) -> None:
     if len({run.sample for run in runs}) != 1:
         raise C2LError(
             "figures that cannot be compared resample by resample; wanted them on the same labels and patients, in the "

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from c2l_models.errors import C2LError
 
-from .intervals import Estimate, Figures, Floats, estimate, resampled
+from .intervals import Estimate, Floats, Metrics, estimate, resampled
 from .rsna_challenge import rsna_map
 
 __all__ = ["Auroc", "Estimate", "Mask", "auroc", "rsna_map", "weighted_kappa"]
@@ -42,11 +42,11 @@ class Auroc:
         found = self.mean_of() if label is None else self.label(label)
         return found.low, found.high
 
-    def figures(self, labels: Sequence[str], means: Mapping[str, Mask]) -> Figures:
+    def metrics(self, labels: Sequence[str], means: Mapping[str, Mask]) -> Metrics:
         """The same under names: each label's, and means over some of them, bool masks [L]."""
         values = [_mean(self.per_label, mask) for mask in means.values()]
         resamples = [_mean(self.resamples, mask) for mask in means.values()]
-        return Figures(
+        return Metrics(
             (*labels, *means),
             np.append(self.per_label, values),
             np.column_stack([self.resamples, *resamples]),

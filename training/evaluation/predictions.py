@@ -1,4 +1,4 @@
-"""A run's answers on a task's test images, kept, and the figures that they come to."""
+"""A run's answers on a task's test images, kept, and the metrics that they come to."""
 
 import json
 import zipfile
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from c2l_models.errors import C2LError
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
-from .intervals import Figures
+from .intervals import Metrics
 from .metrics import auroc, weighted_kappa
 from .tasks import Task
 
@@ -65,7 +65,7 @@ class Predictions:
             raise C2LError(f"{path} is damaged ({type(error).__name__}); delete its folder and run it again") from None
 
 
-def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: int = 0) -> Figures:
+def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: int = 0) -> Metrics:
     """AUROC of each label, then what stands for the task: means over labels, or the weighted kappa of the grades.
 
     A label with one class only has no AUROC: its figure is NaN, and no mean counts it. Nor are there grades where a
@@ -82,18 +82,18 @@ def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: i
     """
     sample = (predictions.patients, bootstrap, seed)
     each = auroc(predictions.scores, predictions.targets, *sample)
-    figures = each.figures(predictions.labels, {} if task.is_graded else task.means(predictions.labels))
+    metrics = each.metrics(predictions.labels, {} if task.is_graded else task.means(predictions.labels))
     unlearnt = np.isnan(predictions.scores).all(axis=0)
-    figures = replace(figures, unlearnt=", ".join(np.array(predictions.labels)[unlearnt]))
+    metrics = replace(metrics, unlearnt=", ".join(np.array(predictions.labels)[unlearnt]))
     if not task.is_graded:
-        return figures
+        return metrics
     # The grade is the number of steps passed: each question is whether it is at least so high (Frank & Hall,
     # "A Simple Approach to Ordinal Classification", ECML 2001). With a step that could not be learnt there is no grade.
     answers = np.where(np.isnan(predictions.scores), np.nan, predictions.scores > predictions.yes)
     value, resamples = weighted_kappa(answers.sum(axis=1), predictions.targets.sum(axis=1), *sample)
     return replace(
-        figures,
-        names=(*figures.names, KAPPA),
-        values=np.append(figures.values, value),
-        resamples=np.column_stack([figures.resamples, resamples]),
+        metrics,
+        names=(*metrics.names, KAPPA),
+        values=np.append(metrics.values, value),
+        resamples=np.column_stack([metrics.resamples, resamples]),
     )

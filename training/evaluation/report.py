@@ -1,4 +1,4 @@
-"""A run's figures as a table, a CSV and a picture: all of them with what is needed to quote them."""
+"""A run's metrics as a table, a CSV and a picture: all of them with what is needed to quote them."""
 
 import csv
 import io
@@ -13,19 +13,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
-from .intervals import Difference, Estimate, Figures
+from .intervals import Difference, Estimate, Metrics
 from .plotting import as_png
 from .predictions import KAPPA
 
 
 @dataclass(frozen=True)
 class Column:
-    """One network's, or one floor's, results; `seeds` are the headline figures of a floor's seeds."""
+    """One network's, or one floor's, results; `seeds` are the headline metrics of a floor's seeds."""
 
     name: str
-    figures: Figures
+    metrics: Metrics
     seeds: tuple[float, ...] = ()
 
 
@@ -36,9 +36,9 @@ class Report:
     Attributes:
         title: what was done, as "Linear probe".
         positives: positive test images of each label; every other figure of the columns is one of several labels.
-        columns: the target, then the floors or rivals, all of the same figures.
+        columns: the target, then the floors or rivals, all of the same metrics.
         headline: the figure that stands for the task.
-        facts: what the figures were computed on, and with.
+        facts: what the metrics were computed on, and with.
         notes: what a reader has to know of the columns.
     """
 
@@ -59,8 +59,8 @@ class Report:
 
     @property
     def summaries(self) -> tuple[str, ...]:
-        """The figures that are not of one label."""
-        return tuple(name for name in self.target.figures.names if name not in self.positives)
+        """The metrics that are not of one label."""
+        return tuple(name for name in self.target.metrics.names if name not in self.positives)
 
     @property
     def _measured(self) -> str:
@@ -68,7 +68,7 @@ class Report:
 
     def difference(self, floor: Column, name: str) -> Difference:
         """Target minus floor, paired."""
-        return self.target.figures.minus(floor.figures, name)
+        return self.target.metrics.minus(floor.metrics, name)
 
     def write(self, out: Path) -> None:
         """Write report.csv, report.md and report.png into a folder, which is made."""
@@ -78,16 +78,16 @@ class Report:
         write_atomically(out / "report.png", self.picture())
 
     def show(self, console: Console | None = None) -> None:
-        """Print the target's figures, and what stands for the task beside the floors': what fits 80 columns."""
+        """Print the target's metrics, and what stands for the task beside the floors': what fits 80 columns."""
         console = console or Console()
         table = _table(f"{self.title}: {self.target.name} on {self.facts['task']}", "", "positives", self._measured)
-        for name in self.target.figures.names:
-            table.add_row(name, self._positives(name), str(self.target.figures[name]))
+        for name in self.target.metrics.names:
+            table.add_row(name, self._positives(name), str(self.target.metrics[name]))
         console.print(table)
         for name in dict.fromkeys([self.headline, *self.summaries]) if self.floors else ():
             table = _table(f"{name}: {self.target.name} minus each of these", "", "figure", "paired difference")
             for floor in self.floors:
-                table.add_row(floor.name, str(floor.figures[name]), str(self.difference(floor, name)))
+                table.add_row(floor.name, str(floor.metrics[name]), str(self.difference(floor, name)))
             console.print(table)
         console.print(self._caption(), style="dim")
 
@@ -106,8 +106,8 @@ class Report:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["kind", "figure", "positives", "column", "value", "low", "high"])
-        for name in self.target.figures.names:
-            lines = [("figure", column.name, column.figures[name]) for column in self.columns]
+        for name in self.target.metrics.names:
+            lines = [("figure", column.name, column.metrics[name]) for column in self.columns]
             lines += [("difference", column.name, self.difference(column, name)) for column in self.floors]
             for kind, column_name, estimate in lines:
                 writer.writerow([kind, name, self._positives(name), column_name, *map(_cell, _values(estimate))])
@@ -117,12 +117,12 @@ class Report:
         """PNG: a dot and its interval for each row and column."""
         from matplotlib.figure import Figure
 
-        names = self.target.figures.names
+        names = self.target.metrics.names
         figure = Figure(figsize=(8.5, 1.6 + 0.5 * len(names)), layout="constrained")
         axes = figure.add_subplot()
         spread = np.linspace(-0.3, 0.3, len(self.columns)) if self.floors else [0.0]
         for shift, column, colour in zip(spread, self.columns, _COLOURS, strict=False):
-            values, low, high = np.array([_values(column.figures[name]) for name in names]).T
+            values, low, high = np.array([_values(column.metrics[name]) for name in names]).T
             where = np.arange(len(names)) + shift
             size, width = (6, 1.8) if column is self.target else (3.5, 0.9)
             axes.hlines(where, low, high, color=colour, linewidth=width)
@@ -151,13 +151,13 @@ class Report:
 
     def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Title, header and cells of each table."""
-        names = self.target.figures.names
-        figures = [
-            [name, self._positives(name), *(str(column.figures[name]) for column in self.columns)] for name in names
+        names = self.target.metrics.names
+        metrics = [
+            [name, self._positives(name), *(str(column.metrics[name]) for column in self.columns)] for name in names
         ]
-        tables = [(self._measured, ["label", "positives", *(column.name for column in self.columns)], figures)]
+        tables = [(self._measured, ["label", "positives", *(column.name for column in self.columns)], metrics)]
         if any(column.seeds for column in self.columns):
-            figures.append([f"{self.headline}, of each seed", "", *map(_spread, self.columns)])
+            metrics.append([f"{self.headline}, of each seed", "", *map(_spread, self.columns)])
         if self.floors:
             differences = [[name, *(str(self.difference(column, name)) for column in self.floors)] for name in names]
             header = ["label", *(column.name for column in self.floors)]
@@ -169,7 +169,7 @@ class Report:
         return str(self.positives.get(name, ""))
 
     def _caption(self) -> str:
-        facts, undefined = self.facts, [name for name in self.positives if np.isnan(self.target.figures[name].value)]
+        facts, undefined = self.facts, [name for name in self.positives if np.isnan(self.target.metrics[name].value)]
         caption = (
             f"{facts['test_images']} test images of {facts['test_patients']} patients, input "
             f"{facts['size']}×{facts['size']}; 95 % intervals over {facts['bootstrap']} resamples of whole patients."

@@ -1,4 +1,4 @@
-"""What a downstream run leaves: its figures, and what they were computed on and with."""
+"""What a downstream run leaves: its metrics, and what they were computed on and with."""
 
 import json
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from c2l_models.errors import C2LError
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
-from .intervals import Estimate, Figures
+from .intervals import Estimate, Metrics
 
 FILE = "result.json"
 
@@ -23,7 +23,7 @@ class Result:
         kind: "probe", "knn", "finetune" or "detect".
         start: what the network started from, as a table shows it.
         architecture, task, seed: what was run.
-        figures: what it reached.
+        metrics: what it reached.
         facts: data, settings, versions and time, as JSON knows them.
     """
 
@@ -32,14 +32,14 @@ class Result:
     architecture: str
     task: str
     seed: int
-    figures: Figures
+    metrics: Metrics
     facts: dict[str, Any]
 
     def write(self, out: Path) -> Path:
         """Write figures.npz, then result.json: that it is there means that all is. Gives its path."""
         out.mkdir(parents=True, exist_ok=True)
-        self.figures.save(out)
-        named = {name: as_json(self.figures[name]) for name in self.figures.names}
+        self.metrics.save(out)
+        named = {name: as_json(self.metrics[name]) for name in self.metrics.names}
         content = {**self._head(), "figures": named, "facts": self.facts}
         write_atomically(out / FILE, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
         return out / FILE
@@ -49,7 +49,8 @@ class Result:
         """What `write` wrote. Raises C2LError where it is missing or damaged."""
         try:
             content = json.loads((out / FILE).read_text(encoding="utf-8"))
-            return cls(**content | {"figures": Figures.load(out)})
+            content.pop("figures", None)  # the intervals, for people: resamples are in figures.npz
+            return cls(**content, metrics=Metrics.load(out))
         except FileNotFoundError:
             raise C2LError(f"{out} holds no {FILE}; wanted the folder of a finished run") from None
         except (ValueError, TypeError) as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from c2l_models.errors import C2LError
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
 from .metrics import auroc
 from .plotting import COLOURS, as_png

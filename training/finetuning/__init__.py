@@ -1,4 +1,4 @@
-"""Fine-tuning on labels: from a start to figures on a test list that is looked at once."""
+"""Fine-tuning on labels: from a start to metrics on a test list that is looked at once."""
 
 from typing import TYPE_CHECKING, Any
 

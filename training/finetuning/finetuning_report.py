@@ -1,4 +1,4 @@
-"""A fine-tuning run's figures as the house reports them, beside another run's where there is one."""
+"""A fine-tuning run's metrics as the house reports them, beside another run's where there is one."""
 
 import numpy as np
 
@@ -22,12 +22,12 @@ def report_of(result: Result, predictions: Predictions, task: Task, other: Resul
     Raises:
         C2LError: `other` was measured on another task, or on another sample.
     """
-    columns = [Column(result.start, result.figures)]
+    columns = [Column(result.start, result.metrics)]
     if other:
         if result.task != other.task:
             raise C2LError(f"this run is on {result.task}, the other on {other.task}; wanted two runs on one task")
-        result.figures.minus(other.figures, task.headline)  # raises where they cannot be paired
-        columns.append(Column(other.start + " (the other run)" * (other.start == result.start), other.figures))
+        result.metrics.minus(other.metrics, task.headline)  # raises where they cannot be paired
+        columns.append(Column(other.start + " (the other run)" * (other.start == result.start), other.metrics))
     positives = np.nansum(predictions.targets, axis=0).astype(int).tolist()
     counts = dict(zip(predictions.labels, positives, strict=True))
     return Report("Fine-tuning", counts, tuple(columns), task.headline, result.facts, _notes(result))
@@ -50,6 +50,6 @@ def _notes(result: Result) -> str:
     elif seen:
         notes += (
             f" {seen} of the test patients were among those that the start was pretrained on, without labels: these "
-            "are not figures of patients never seen."
+            "are not metrics of patients never seen."
         )
     return notes

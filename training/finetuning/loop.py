@@ -22,7 +22,7 @@ from ..evaluation.predictions import Predictions, measure
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
 from ..evaluation.tasks import Task, check_unseen, load_task, seen_of
-from ..initialization import Start, load_start
+from ..initialization import Initialization, load_initialization
 from ..run_files import checkpoint
 from ..run_files.interruption import StopRequest, stop_requests
 from ..run_files.log import progress_line
@@ -49,7 +49,7 @@ def finetune(
     """Fine-tune a start on a task's training patients, and measure it on its test patients.
 
     Args:
-        start: as `load_start` takes it: a release, a file, a run folder, "imagenet", "random".
+        start: as `load_initialization` takes it: a release, a file, a run folder, "imagenet", "random".
         store: the images and their labels.
         task: a task, or the name of one in `tasks.toml`.
         out: the run's folder; gets settings.json, log.jsonl, model.safetensors, predictions.npz, figures.npz, the
@@ -75,7 +75,7 @@ def finetune(
     place, labels = pick_device(device), task.labels(store)
     parts = split_task(task, store, settings)
     calibrate_on = parts.fit if settings.frozen else None
-    chosen = load_start(start, "resnet18", settings.size, settings.seed, store, place, calibrate_on)
+    chosen = load_initialization(start, "resnet18", settings.size, settings.seed, store, place, calibrate_on)
     folder.begin(out, _what(chosen, store, task, settings, place), resume)
     if Result.is_done(out):
         result = Result.read(out)
@@ -99,7 +99,7 @@ def fit(run: Run, store: ImageStore, labels: NDArray[np.float32], resume: bool, 
     targets = torch.from_numpy(labels).to(run.device)
     began = time.perf_counter()
     with stop_requests() as request, progress_line(progress) as line:
-        shown = line.add_task("fine-tuning", total=run.total_steps, completed=run.step, figures="")
+        shown = line.add_task("fine-tuning", total=run.total_steps, completed=run.step, metrics="")
         run.train()
         for batch in batches(store, run.parts.fit, run.order, run.device, first=run.step):
             run.loss += train_step(run, batch, targets[batch.rows])
@@ -107,7 +107,7 @@ def fit(run: Run, store: ImageStore, labels: NDArray[np.float32], resume: bool, 
             line.update(shown, completed=run.step)
             if run.step % run.steps_per_epoch == 0:
                 told = tune(run, store, labels, time.perf_counter() - began)
-                line.update(shown, figures=f"loss {told['loss']:.4f}  tuning AUROC {told['tuning_auroc']:.3f}")
+                line.update(shown, metrics=f"loss {told['loss']:.4f}  tuning AUROC {told['tuning_auroc']:.3f}")
                 run.save()
                 began = time.perf_counter()
             if request and run.step < run.total_steps:
@@ -151,7 +151,7 @@ def tune(run: Run, store: ImageStore, labels: NDArray[np.float32], seconds: floa
     return told
 
 
-def evaluate(run: Run, start: Start, store: ImageStore, task: Task, labels: NDArray[np.float32]) -> Result:
+def evaluate(run: Run, start: Initialization, store: ImageStore, task: Task, labels: NDArray[np.float32]) -> Result:
     """The chosen epoch's network on the test list: the only place where that list is looked at."""
     parts, settings, patients = run.parts, run.settings, store.patients
     for rows in (parts.fit, parts.tune):
@@ -165,7 +165,7 @@ def evaluate(run: Run, start: Start, store: ImageStore, task: Task, labels: NDAr
     targets = labels[parts.test].astype(np.float64)
     predictions = Predictions(task.name, names, scores, targets, patients[parts.test])
     predictions.save(run.folder)
-    figures = measure(predictions, task, settings.bootstrap)
+    metrics = measure(predictions, task, settings.bootstrap)
     facts = _what(start, store, task, settings, run.device) | {
         "size": settings.size,
         "bootstrap": settings.bootstrap,
@@ -178,10 +178,12 @@ def evaluate(run: Run, start: Start, store: ImageStore, task: Task, labels: NDAr
         "seconds": round(sum(line["seconds"] for line in run.lines), 1),
         "versions": {name: version(name) for name in ("c2l-models", "torch", "timm")},
     }
-    return Result("finetune", start.name, start.architecture, task.name, settings.seed, figures, facts)
+    return Result("finetune", start.name, start.architecture, task.name, settings.seed, metrics, facts)
 
 
-def _what(start: Start, store: ImageStore, task: Task, settings: Settings, device: torch.device) -> dict[str, Any]:
+def _what(
+    start: Initialization, store: ImageStore, task: Task, settings: Settings, device: torch.device
+) -> dict[str, Any]:
     """What has to be the same for a run to go on."""
     return {
         "start": start.name,

@@ -10,11 +10,11 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..initialization import Start
+from ..initialization import Initialization
 from .settings import Settings
 
 
-def with_head(start: Start, outputs: int, settings: Settings) -> nn.Module:
+def with_head(start: Initialization, outputs: int, settings: Settings) -> nn.Module:
     """The start's own network with a new linear head: [B, 1, S, S] -> logits [B, outputs]; it is changed in place.
 
     Frozen, only the head has gradients; the global random state is left alone.

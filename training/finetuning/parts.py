@@ -1,7 +1,6 @@
 """Which rows are fitted, which choose the epoch, and which are tested on: each patient in one part only."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +8,8 @@ from numpy.typing import NDArray
 from c2l_models.errors import DatasetError
 
 from ..evaluation.tasks import Task, check_unseen
-from ..store.image_store import ImageStore, split_patients
+from ..patient_splits import split_patients
+from ..store.image_store import ImageStore
 from .settings import Settings
 
 Rows = NDArray[np.int64]
@@ -17,7 +17,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Parts:
-    """Row numbers of a store, ascending, for fitting, for choosing the epoch, and for the figures at the end."""
+    """Row numbers of a store, ascending, for fitting, for choosing the epoch, and for the metrics at the end."""
 
     fit: Rows
     tune: Rows
@@ -34,26 +34,11 @@ def split_task(task: Task, store: ImageStore, settings: Settings) -> Parts:
     train, test = task.train_rows(store), task.test_rows(store)
     check_unseen(store, train, test)
     train = train[np.isfinite(task.labels(store)[train]).any(axis=1)]
-    used = train[share_of(store.patients[train], settings.fraction, settings.seed, "labels")]
-    held_out = share_of(store.patients[used], settings.hold_out, settings.seed, "held out")
+    used = train[split_patients(store.patients[train], settings.fraction, "finetuning_labels", settings.seed)]
+    held_out = split_patients(store.patients[used], settings.hold_out, "finetuning_held_out", settings.seed)
     parts = Parts(used[~held_out], used[held_out], test)
     _check_enough(task.labels(store), parts, f"{settings.fraction:g} of the training patients of {task.name}")
     return parts
-
-
-def share_of(
-    patients: NDArray[np.str_], fraction: float, seed: int, use: Literal["labels", "held out"]
-) -> NDArray[np.bool_]:
-    """Mask, bool [N], of the images of about this share of the patients; a smaller share is part of a larger one.
-
-    Each use has a hash of its own, and none is the hash of `split_patients` with the seed itself, which pretraining and
-    probes hold patients out by: of a tenth chosen by one hash, all would be in a fifth chosen by the same.
-    """
-    stream = int(np.random.SeedSequence((seed, _USES.index(use))).generate_state(1)[0])
-    return split_patients(patients, fraction, stream)
-
-
-_USES = ("labels", "held out")
 
 
 def both_answers(labels: NDArray[np.float32]) -> NDArray[np.bool_]:

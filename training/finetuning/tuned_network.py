@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from c2l_models.architectures import find_architecture
 from c2l_models.errors import C2LError, RunError, WeightsCorrupted
-from c2l_models.hub.weight_file import FILE_NAME, read_verified, write_atomically
+from c2l_models.files import write_atomically
+from c2l_models.hub.weight_file import FILE_NAME, read_verified
 
 from ..run_files import checkpoint
 

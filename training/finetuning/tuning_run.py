@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from ..features import extract_features
-from ..initialization import Start
+from ..initialization import Initialization
 from ..recipe import Augment
 from ..run_files import checkpoint
+from ..seeding import seed_of
 from ..store.image_store import ImageStore
 from .network import make_optimizer, make_schedule, with_head
 from .parts import Parts
@@ -42,7 +43,7 @@ class Run:
     """
 
     def __init__(
-        self, start: Start, parts: Parts, outputs: int, settings: Settings, folder: Path, device: torch.device
+        self, start: Initialization, parts: Parts, outputs: int, settings: Settings, folder: Path, device: torch.device
     ):
         self.settings, self.folder, self.device, self.parts = settings, folder, device, parts
         self.order = replace(settings, batch_size=min(settings.batch_size, len(parts.fit)))
@@ -71,8 +72,7 @@ class Run:
 
     def seeded(self) -> torch.Generator:
         """The generator that the next step draws from: a function of seed and step alone."""
-        seed = np.random.SeedSequence((self.settings.seed, self.step)).generate_state(1, np.uint64)[0]
-        return self._generator.manual_seed(int(seed))
+        return self._generator.manual_seed(seed_of(self.settings.seed, self.step))
 
     def autocast(self) -> torch.autocast:
         """The precision of the network's steps."""

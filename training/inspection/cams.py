@@ -37,7 +37,7 @@ class Finetuned:
         labels: names of the L labels.
         learnt: those that had both answers to be learnt from.
         about: its input, architecture and sha256.
-        result: its figures and what they were computed on.
+        result: its metrics and what they were computed on.
     """
 
     network: nn.Module

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from c2l_models.errors import C2LError
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
 from ..datasets import chestxray14
 from ..evaluation.result import as_json
 from ..evaluation.tasks import seen_of
-from ..initialization import Start, load_start
+from ..initialization import Initialization, load_initialization
 from ..store.image_store import ImageStore
 from ..store.store_files import file_sha256
 from .cam_sheet import choose_films, draw_cams
@@ -45,7 +45,7 @@ def look(
     neighbours.png and cams.png show films of the store; map.png shows none. Nothing names a patient or a file.
 
     Args:
-        target: as `load_start` takes it.
+        target: as `load_initialization` takes it.
         store: films and labels.
         out: the folder; made where there is none.
         finetuned: folder of a finished run of `c2l finetune chestxray14`, for cams.png.
@@ -68,7 +68,7 @@ def look(
         )
     sets = data_sets(store, seed)
     train, test = (np.concatenate([getattr(films, part) for films in sets]) for part in ("train", "test"))
-    chosen = load_start(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
+    chosen = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
     if finetuned and boxes:  # before the features, which take long
         run = load_finetuned(finetuned, store, chosen.architecture)
         boxed = boxed_films(store, boxes, run.learnt)
@@ -105,7 +105,7 @@ def look(
     return facts
 
 
-def _facts(chosen: Start, store: ImageStore, sets: list[DataSet], seed: int) -> dict[str, Any]:
+def _facts(chosen: Initialization, store: ImageStore, sets: list[DataSet], seed: int) -> dict[str, Any]:
     return {
         "target": chosen.name,
         **chosen.about,
@@ -136,13 +136,13 @@ def _about(run: Finetuned) -> dict[str, Any]:
         "weights_sha256": run.about["sha256"],
         "size": run.about["size"],
         "epoch": facts["epoch"],
-        "mean_auroc": as_json(run.result.figures["mean"]),
+        "mean_auroc": as_json(run.result.metrics["mean"]),
         "test_patients_seen_in_pretraining": facts["test_patients_seen_in_pretraining"],
     }
 
 
 def _figures(pointing: Pointing) -> dict[str, Any]:
-    """Each finding's films, patients and figures, as JSON knows them."""
+    """Each finding's films, patients and metrics, as JSON knows them."""
     return {
         name: {
             "films": films,

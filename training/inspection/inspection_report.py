@@ -46,8 +46,8 @@ def _map(facts: Mapping[str, Any]) -> list[str]:
 
 def _cams(cams: Mapping[str, Any]) -> list[str]:
     height, width = cams["map"]
-    figures = cams["pointing_game"]
-    overall = figures[OVERALL]
+    metrics = cams["pointing_game"]
+    overall = metrics[OVERALL]
     said = (
         f"Maps of {cams['start']}, fine-tuned on ChestX-ray14 (epoch {cams['epoch']}, mean AUROC "
         f"{_estimate(cams['mean_auroc'])}), at {cams['size']} pixels: {height} × {width} cells, each its share of the "
@@ -76,7 +76,7 @@ def _cams(cams: Mapping[str, Any]) -> list[str]:
             *(_estimate(found[key]) for key in header[3:6]),
             *(_difference(found[key]) for key in header[6:]),
         ]
-        for name, found in figures.items()
+        for name, found in metrics.items()
     ]
     rule = ["---"] + ["---:"] * (len(header) - 1)
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))

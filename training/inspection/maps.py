@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
 from ..evaluation.intervals import Floats
 from ..evaluation.metrics import Mask

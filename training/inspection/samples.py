@@ -12,7 +12,7 @@ from c2l_models.errors import DatasetError
 from ..evaluation.metrics import Mask
 from ..evaluation.tasks import Task, load_tasks
 from ..features import check_finite, extract_features
-from ..initialization import Start
+from ..initialization import Initialization
 from ..store.image_store import ImageStore
 
 Rows = NDArray[np.int64]
@@ -106,7 +106,7 @@ class Features:
         return self.values[np.searchsorted(self.rows, rows)]
 
 
-def extract(start: Start, store: ImageStore, rows: Rows, device: str | torch.device) -> Features:
+def extract(start: Initialization, store: ImageStore, rows: Rows, device: str | torch.device) -> Features:
     """The features of these rows. Raises C2LError where one is not finite."""
     ascending = np.sort(rows)
     values = extract_features(start.network, store, ascending, start.size, start.mean, start.std, device)

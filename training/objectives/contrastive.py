@@ -30,7 +30,7 @@ class Step(NamedTuple):
     keys: tuple[Tensor, ...]
     top1: Tensor
 
-    def figures(self) -> dict[str, Tensor]:
+    def metrics(self) -> dict[str, Tensor]:
         """What is logged, left on its device. Spread: 0 where all features are one, 1 where they are even."""
         keys, parts = self.keys[0], self.loss._asdict()
         spread = keys.std(dim=0).mean() * keys.shape[1] ** 0.5
@@ -82,11 +82,11 @@ class Contrastive(Method):
         """The teacher's forward pass with ShuffleBN: [B, 1, S, S] -> [W B, D]."""
         return in_shuffled_groups(self.teacher, x, self.recipe.batch_norm_group, generator, self.world)
 
-    def sound(self, figures: Mapping[str, Tensor]) -> Tensor:
+    def sound(self, metrics: Mapping[str, Tensor]) -> Tensor:
         """Finite losses, none beyond what a contrast can cost whose key is no farther than at right angles."""
         limit = math.log(1 + self.recipe.queue_length) + 1 / self.recipe.temperature
-        within = [figures[name] <= count * limit for name, count in self.CONTRASTS.items()]
-        return torch.stack([figures["loss"].isfinite(), *within]).all(dim=0)
+        within = [metrics[name] <= count * limit for name, count in self.CONTRASTS.items()]
+        return torch.stack([metrics["loss"].isfinite(), *within]).all(dim=0)
 
 
 def contrast(query: Tensor, key: Tensor, past: Tensor, temperature: float) -> Tensor:

@@ -25,7 +25,7 @@ class MethodStep(Protocol):
     @property
     def loss(self) -> Loss: ...
 
-    def figures(self) -> dict[str, Tensor]:
+    def metrics(self) -> dict[str, Tensor]:
         """What is logged, scalars left on their device; "loss" is one of them."""
 
 
@@ -57,9 +57,9 @@ class Method(nn.Module):
     def after_step(self, step: Any) -> None:
         """What moves once the optimizer has moved the student; nothing by default."""
 
-    def sound(self, figures: Mapping[str, Tensor]) -> Tensor:
+    def sound(self, metrics: Mapping[str, Tensor]) -> Tensor:
         """Whether each of some steps was one that a sane run can have, bool [steps], from what was logged of them."""
-        return figures["loss"].isfinite()
+        return metrics["loss"].isfinite()
 
     def _autocast(self, x: Tensor) -> torch.autocast:
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")

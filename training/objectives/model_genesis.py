@@ -36,7 +36,7 @@ class Step(NamedTuple):
     loss: RestorationLoss
     given: Tensor
 
-    def figures(self) -> dict[str, Tensor]:
+    def metrics(self) -> dict[str, Tensor]:
         """What is logged, left on its device."""
         return {"loss": self.loss.total, "given": self.given}
 

@@ -2,7 +2,7 @@
 
 Zhou et al. (Models Genesis, MICCAI 2019; arXiv 1908.06912) restore an image from what up to three of four
 transforms left of it: local pixel shuffling, a non-linear change of its intensities, and either in-painting or
-out-painting, in that order. The published code is for volumes; its figures, on two axes, are the defaults of
+out-painting, in that order. The published code is for volumes; its metrics, on two axes, are the defaults of
 `recipe.Restoration`.
 
 As in augment.py, what is random is drawn first, as a `Spoiling`, for the images of every process, and then applied.

@@ -14,11 +14,12 @@ from rich.progress import track
 from timm.models.resnet import BasicBlock
 from torch import nn
 
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
 from ..evaluation.tasks import Task
 from ..features import CALIBRATION_IMAGES, calibration_rows, clean_batches, extract_features
 from ..networks import recalibrate_batch_norm
+from ..patient_splits import STREAMS
 from ..store.image_store import ImageStore
 from . import linear
 from .classifiers import Classifier, classify
@@ -158,7 +159,7 @@ def _key(spec: FloorSpec, store: ImageStore, task: Task, size: int, seed: int, c
         "size": size if spec.architecture else store.size,
         "seed": seed,
         "classifier": classifier,
-        "probe": (linear.C_GRID, linear.HELD_OUT, linear.STREAM, linear.TOLERANCE, linear.MAX_ITERATIONS),
+        "probe": (linear.C_GRID, linear.HELD_OUT, STREAMS["probe_tuning"](0), linear.TOLERANCE, linear.MAX_ITERATIONS),
         "floor": (PIXELS, CALIBRATION_IMAGES, MEAN, STD, VERSION),
     }
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()

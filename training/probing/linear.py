@@ -13,7 +13,7 @@ from c2l_models.errors import C2LError
 
 from ..evaluation.metrics import auroc
 from ..features import check_finite
-from ..store.image_store import split_patients
+from ..patient_splits import split_patients
 
 Floats = NDArray[np.floating]
 
@@ -21,9 +21,6 @@ C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse penalties tried; one for all labels of a task."""
 HELD_OUT = 0.2
 """Share of the training patients that the penalty is tuned on."""
-STREAM = 2_000_000
-"""Added to the seed of the tuning split, so that it is not the hash by which `hold_out` draws patients: none of those
-whom it leaves might be held out to tune on."""
 TOLERANCE, MAX_ITERATIONS = 1e-5, 1000
 
 
@@ -62,7 +59,7 @@ def linear_probe(
         C2LError: features that are not finite; too few patients to tune on.
     """
     check_finite(train_features, test_features)
-    held_out = split_patients(train_patients, HELD_OUT, STREAM + seed)
+    held_out = split_patients(train_patients, HELD_OUT, "probe_tuning", seed)
     fitted_on = (train_features[~held_out], train_labels[~held_out])
     tuned = {
         c: auroc(_scores(*fitted_on, train_features[held_out], c), train_labels[held_out], bootstrap=0).mean

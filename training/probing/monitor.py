@@ -9,14 +9,13 @@ from ..evaluation.predictions import Predictions, measure
 from ..evaluation.tasks import load_tasks
 from ..features import calibration_rows, clean_batches, extract_features
 from ..networks import recalibrate_batch_norm
+from ..patient_splits import split_patients
 from ..recipe import Recipe
-from ..store.image_store import ImageStore, split_patients
+from ..store.image_store import ImageStore
 from .knn import knn_scores
 
 BANK, QUERIES = 4000, 1000
 HELD_OUT = 0.2
-STREAM = 1_000_001
-"""The split's seed, which no recipe and no probe has: those whom `hold_out` leaves out are not all of the queries."""
 
 
 class KnnMonitor:
@@ -31,7 +30,7 @@ class KnnMonitor:
         self.tasks = {}
         if not recipe.probe_every:
             return
-        held_out = split_patients(store.patients, HELD_OUT, STREAM)
+        held_out = split_patients(store.patients, HELD_OUT, "monitor")
         for task in load_tasks(store):
             labels = task.labels(store)
             labelled = rows[np.isfinite(labels[rows]).any(axis=1)]

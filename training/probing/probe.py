@@ -8,14 +8,14 @@ import numpy as np
 
 from c2l_models.errors import DatasetError
 
-from ..evaluation.intervals import Figures, average
+from ..evaluation.intervals import Metrics, average
 from ..evaluation.predictions import Predictions, measure
 from ..evaluation.report import Column, Report
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
 from ..evaluation.tasks import Task, check_unseen, load_task, seen_of
 from ..features import extract_features
-from ..initialization import load_start
+from ..initialization import load_initialization
 from ..store.image_store import ImageStore
 from . import baselines as floor
 from .classifiers import TITLES, Classifier, classify
@@ -41,7 +41,7 @@ def probe(
     """Probe frozen features on a task's test rows.
 
     Args:
-        target: as `load_start` takes it: a release's name, a .safetensors file, a run folder, "imagenet",
+        target: as `load_initialization` takes it: a release's name, a .safetensors file, a run folder, "imagenet",
             "random" (ResNet-18) or "random:densenet121"; a random network's batch norm is recalibrated on the task's
             training part.
         store: the images; floors are cached in its folder `floors`.
@@ -66,7 +66,7 @@ def probe(
             "as a column of 0 and 1 in the labels.csv of a folder"
         )
     check_unseen(store, train, test)
-    chosen = load_start(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
+    chosen = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
     known, asked = (
         extract_features(chosen.network, store, rows, chosen.size, chosen.mean, chosen.std, device)
         for rows in (train, test)
@@ -76,13 +76,13 @@ def probe(
     def predictions(scores: np.ndarray) -> Predictions:
         return Predictions(task.name, names, scores, labels[test], store.patients[test], answers.yes)
 
-    def figures(scores: np.ndarray) -> Figures:
+    def metrics(scores: np.ndarray) -> Metrics:
         return measure(predictions(scores), task, bootstrap)
 
-    columns = [Column(chosen.name, figures(answers.scores))]
+    columns = [Column(chosen.name, metrics(answers.scores))]
     for spec in floor.floor_specs(chosen.architecture) if floors else ():
         scores = floor.floor_scores(spec, store, task, chosen.size, device, seed, progress, classifier)
-        by_seed = [figures(one) for one in scores]
+        by_seed = [metrics(one) for one in scores]
         headlines = tuple(one[task.headline].value for one in by_seed)
         columns.append(Column(spec.name, average(by_seed), headlines if len(by_seed) > 1 else ()))
     facts = {
@@ -115,7 +115,7 @@ def probe(
         draw_roc(answered, out / "roc.png")
         facts = facts | {"seconds": round(time.perf_counter() - began, 1)}
         Result(
-            KINDS[classifier], chosen.name, chosen.architecture, task.name, seed, report.target.figures, facts
+            KINDS[classifier], chosen.name, chosen.architecture, task.name, seed, report.target.metrics, facts
         ).write(out)
     return report
 

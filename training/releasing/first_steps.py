@@ -109,7 +109,7 @@ class _Follower:
 
     def __init__(self, run: Run, steps: int, line: Progress) -> None:
         self.run, self.steps, self.line = run, steps, line
-        self.task = line.add_task("first steps", total=steps, figures="")
+        self.task = line.add_task("first steps", total=steps, metrics="")
         self.losses: list[float] = []
         self.images = hashlib.sha256()
 
@@ -117,8 +117,8 @@ class _Follower:
         self.images.update(batch.images.numpy().tobytes())
 
     def ends(self, step: MethodStep, batch: Batch, lr: float) -> bool:
-        self.losses.append(step.figures()["loss"].item())
-        self.line.update(self.task, advance=1, figures=f"loss {self.losses[-1]:.3f}")
+        self.losses.append(step.metrics()["loss"].item())
+        self.line.update(self.task, advance=1, metrics=f"loss {self.losses[-1]:.3f}")
         return self.run.step >= self.steps
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from c2l_models.errors import RunError, WeightsNotFound
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 from c2l_models.models import create_model
 from c2l_models.releases import registry as registry
 from c2l_models.releases.registry import Weights
@@ -85,7 +85,7 @@ def release_run(
     weights = Weights.from_file(file)
     rounding = compare_with_trained(weights, trained, store, rows)
     reports = [probe(str(file), store, task, out=out / task.name) for task in tasks]
-    metrics = {key: value for report in reports for key, value in figures(report).items()}
+    metrics = {key: value for report in reports for key, value in headline_metrics(report).items()}
     made = {key: value for key, value in read_run(run_folder).items() if key != "store"}  # a folder of this machine
     provenance = {
         "release": name,
@@ -153,10 +153,10 @@ def compare_with_trained(
     return found
 
 
-def figures(report: Report) -> dict[str, dict[str, float | None]]:
-    """The figures that stand for a probe's task with their 95 % intervals, under names that say what they are."""
+def headline_metrics(report: Report) -> dict[str, dict[str, float | None]]:
+    """The metrics that stand for a probe's task with their 95 % intervals, under names that say what they are."""
     names = dict.fromkeys([report.headline, *report.summaries])
-    known = {name: estimate for name in names if not np.isnan((estimate := report.target.figures[name]).value)}
+    known = {name: estimate for name in names if not np.isnan((estimate := report.target.metrics[name]).value)}
     return {figure_name(report.facts["task"], name): as_json(estimate) for name, estimate in known.items()}
 
 

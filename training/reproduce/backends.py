@@ -7,23 +7,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
 from ..batches import training_rows
 from ..evaluation.result import Result
 from ..evaluation.tasks import Task, load_task
 from ..initialization import IMAGENET, RANDOM
+from ..patient_splits import split_patients
 from ..recipe import Recipe
-from ..store.image_store import ImageStore, split_patients
+from ..store.image_store import ImageStore
 from .data import DataMissing, Stores
-from .plan import Measurement, Scale, StartPlan, datasets_of, load_start_plan, recipe_of
+from .plan import InitializationPlan, Measurement, Scale, datasets_of, load_initialization_plan, recipe_of
 from .pretraining import Pretrained
 
 AVOIDED = "pretrained-on.txt"
-HELD_OUT = 0
-"""The seed by which a recipe's `hold_out` draws its patients (`batches.training_rows`)."""
-FEW = 1_000_000
-"""A seed that no run has, for a part of the training patients that is not to depend on the run's own splits."""
 
 
 class Jobs(Protocol):
@@ -35,7 +32,7 @@ class Jobs(Protocol):
 
     def measure(
         self,
-        start: StartPlan,
+        start: InitializationPlan,
         measured: Measurement,
         seed: int,
         pretrained: Pretrained | None,
@@ -67,7 +64,7 @@ class RealJobs:
 
     def measure(
         self,
-        start: StartPlan,
+        start: InitializationPlan,
         measured: Measurement,
         seed: int,
         pretrained: Pretrained | None,
@@ -91,7 +88,7 @@ class RealJobs:
         from ..probing.probe import probe
 
         settings |= {"device": pick_device(self.device).type, "progress": self.progress, "floors": False}
-        task = part_of(measured.task, settings.pop("fraction", 0.0), FEW)
+        task = part_of(measured.task, settings.pop("fraction", 0.0), "few_labels")
         if measured.held_out_for == "judging":
             task = judged(measured.task, measured.held_out)
         probe(spec, store, task, out, classifier="knn" if measured.kind == "knn" else "linear", **settings)
@@ -103,7 +100,7 @@ class RealJobs:
         from ..finetuning.loop import finetune
         from ..finetuning.settings import Settings
 
-        task = part_of(measured.task, measured.held_out, HELD_OUT)
+        task = part_of(measured.task, measured.held_out, "pretraining")
         return finetune(spec, store, task, out, Settings(**settings), self.device, resume=True, progress=self.progress)
 
     def _detect(self, spec: str, settings: dict[str, Any], scale: Scale, stores: Stores, out: Path) -> Result:
@@ -126,8 +123,8 @@ class RealJobs:
         )
 
 
-def spec_of(start: StartPlan, pretrained: Pretrained | None) -> str:
-    """What `load_start` is asked for."""
+def spec_of(start: InitializationPlan, pretrained: Pretrained | None) -> str:
+    """What `load_initialization` is asked for."""
     if pretrained:
         return str(pretrained.folder)
     return f"{start.weights}:{start.architecture}" if start.weights in (RANDOM, IMAGENET) else start.weights
@@ -135,15 +132,15 @@ def spec_of(start: StartPlan, pretrained: Pretrained | None) -> str:
 
 @dataclass(frozen=True)
 class PartOf(Task):
-    """A task that is learnt on a share of its training patients alone, drawn by the hash of seed and id."""
+    """A task that is learned on a share of its training patients, drawn from a stream of `patient_splits`."""
 
     share: float = 1.0
-    seed: int = 0
+    stream: str = "few_labels"
 
     def train_rows(self, store: ImageStore) -> NDArray[np.int64]:
         """The task's rows of these patients."""
         rows = super().train_rows(store)
-        return rows[split_patients(store.patients[rows], self.share, self.seed)]
+        return rows[split_patients(store.patients[rows], self.share, self.stream)]
 
 
 @dataclass(frozen=True)
@@ -151,28 +148,27 @@ class Judged(Task):
     """A task that is asked about a share of its own training patients and learnt on the others; no test row is read."""
 
     share: float = 0.0
-    seed: int = 0
 
     def train_rows(self, store: ImageStore) -> NDArray[np.int64]:
         """The task's training rows of the other patients."""
         rows = super().train_rows(store)
-        return rows[~split_patients(store.patients[rows], self.share, self.seed)]
+        return rows[~split_patients(store.patients[rows], self.share, "pretraining")]
 
     def test_rows(self, store: ImageStore) -> NDArray[np.int64]:
-        """The task's training rows of these patients, drawn by the hash of seed and id."""
+        """The task's training rows of these patients: those that `hold_out` leaves out of pretraining."""
         rows = super().train_rows(store)
-        return rows[split_patients(store.patients[rows], self.share, self.seed)]
+        return rows[split_patients(store.patients[rows], self.share, "pretraining")]
 
 
-def part_of(name: str, share: float, seed: int) -> Task:
+def part_of(name: str, share: float, stream: str) -> Task:
     """A task, on a share of its training patients; 0: on all. Raises DatasetError for an unknown one."""
     task = load_task(name)
-    return PartOf(**vars(task), share=share, seed=seed) if share else task
+    return PartOf(**vars(task), share=share, stream=stream) if share else task
 
 
 def judged(name: str, share: float) -> Task:
     """A task, asked about those of its training patients whom a recipe with this `hold_out` leaves out."""
-    return Judged(**vars(load_task(name)), share=share, seed=HELD_OUT)
+    return Judged(**vars(load_task(name)), share=share)
 
 
 def avoided(scale: Scale, stores: Stores, folder: Path) -> list[Path]:
@@ -181,7 +177,7 @@ def avoided(scale: Scale, stores: Stores, folder: Path) -> list[Path]:
     RSNA's films are of ChestX-ray14's patients. The list is written into the folder; where the images for pretraining
     are not there, no row is pretrained, and there is none.
     """
-    recipe = replace(recipe_of(load_start_plan("resnet18-c2l"), scale, 0), hold_out=0.0)
+    recipe = replace(recipe_of(load_initialization_plan("resnet18-c2l"), scale, 0), hold_out=0.0)
     try:
         store = stores.get(datasets_of(recipe.sources))
     except DataMissing:

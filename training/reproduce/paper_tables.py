@@ -15,19 +15,19 @@ class PaperTable:
 
     Attributes:
         name: "table1" to "table5".
-        title, unit: what it is of, and what its figures are.
-        figures: by the row's name, then the column's; as printed.
+        title, unit: what it is of, and what its metrics are.
+        metrics: by the row's name, then the column's; as printed.
     """
 
     name: str
     title: str
     unit: str
-    figures: Mapping[str, Mapping[str, float]]
+    metrics: Mapping[str, Mapping[str, float]]
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns' names, in the order of the print."""
-        return tuple(next(iter(self.figures.values())))
+        return tuple(next(iter(self.metrics.values())))
 
 
 @cache

@@ -22,8 +22,8 @@ Kind = Literal["probe", "knn", "finetune", "detect"]
 
 
 @dataclass(frozen=True)
-class StartPlan:
-    """What a row starts from: a pretraining by a recipe, or weights that are there, as `load_start` names them.
+class InitializationPlan:
+    """What a row starts from: a pretraining by a recipe, or weights that are there, as `load_initialization` names them.
 
     `changes` are laid over the recipe before the scale is: what a search tries.
     """
@@ -90,7 +90,7 @@ class TablePlan:
 
     name: str
     title: str
-    rows: tuple[tuple[StartPlan, str], ...]
+    rows: tuple[tuple[InitializationPlan, str], ...]
     columns: tuple[Column, ...]
     against: tuple[str, ...]
     scale: str = "paper"
@@ -103,7 +103,7 @@ class TablePlan:
 
     def printed(self, row: str, column: Column) -> float | None:
         """The paper's figure, in its unit; None where it has none."""
-        return self.paper.figures[row][column.printed] if self.paper and row and column.printed else None
+        return self.paper.metrics[row][column.printed] if self.paper and row and column.printed else None
 
     def only(self, names: Iterable[str]) -> "TablePlan":
         """The table with these rows alone. Raises C2LError for a name that is no row's."""
@@ -157,7 +157,7 @@ def load_table(name: str) -> TablePlan:
     plan = _plans()["tables"][pick(name, table_names(), "table")]
     if like := plan.get("like"):
         plan = _plans()["tables"][like] | plan
-    rows = tuple((load_start_plan(start), row) for start, row in plan["rows"].items())
+    rows = tuple((load_initialization_plan(start), row) for start, row in plan["rows"].items())
     if paper := paper_tables().get(plan.get("like", name)):
         names, measured = _plans()["printed"], Measurement(**plan["measured"])
         shown = plan.get("columns", paper.columns)
@@ -170,12 +170,12 @@ def load_table(name: str) -> TablePlan:
     return TablePlan(name, title, rows, columns, tuple(plan["against"]), plan.get("scale", "paper"), paper)
 
 
-def load_start_plan(name: str) -> StartPlan:
+def load_initialization_plan(name: str) -> InitializationPlan:
     """What a row of this name starts from: its entry in `plans.toml`, or the recipe that is called so."""
     entry = _plans()["starts"].get(name, {"recipe": name})
     if "recipe" in entry:
         entry = entry | {"architecture": load_recipe(entry["recipe"]).architecture}
-    return StartPlan(name=name, **{"folder": name} | entry)
+    return InitializationPlan(name=name, **{"folder": name} | entry)
 
 
 def load_scale(name: str, smoke: bool = False) -> Scale:
@@ -189,7 +189,7 @@ def load_scale(name: str, smoke: bool = False) -> Scale:
     return Scale(name=name, smoke=smoke, **table | {"sources": tuple(table.get("sources", ()))})
 
 
-def recipe_of(start: StartPlan, scale: Scale, seed: int) -> Recipe:
+def recipe_of(start: InitializationPlan, scale: Scale, seed: int) -> Recipe:
     """The recipe of a row's pretraining at a scale.
 
     A queue keeps its ratio to the paper's and is never shorter than three batches, a step's keys; `times` multiplies

@@ -110,7 +110,7 @@ def released_steps(weights: Weights) -> FirstSteps:
     if "first_steps" not in provenance:
         raise C2LError(
             f"{weights.name} was released before releases kept the losses of their first steps, so there is nothing "
-            f"to check them by; `c2l reproduce release {weights.name}` without --check computes its figures again"
+            f"to check them by; `c2l reproduce release {weights.name}` without --check computes its metrics again"
         )
     try:
         values: dict[str, Any] = dict(provenance["first_steps"])

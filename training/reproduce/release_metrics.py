@@ -1,4 +1,4 @@
-"""`c2l reproduce release NAME`: a release's own figures once more, from raw folders, and whether they come back."""
+"""`c2l reproduce release NAME`: a release's own metrics once more, from raw folders, and whether they come back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from typing import Any, Literal
 from rich.console import Console
 
 from c2l_models.errors import C2LError
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 from c2l_models.releases.provenance import damaged, read_provenance
 from c2l_models.releases.registry import Weights, get_weights
 
-from ..evaluation.intervals import Estimate, Figures
+from ..evaluation.intervals import Estimate, Metrics
 from ..evaluation.tasks import load_task
 from ..recipe import from_dict
 from ..releasing.release import figure_name
 from ..run_files.backbone import export_run
 from .backends import Jobs, RealJobs
 from .data import Stores, find_data
-from .plan import Measurement, Scale, StartPlan, datasets_of
+from .plan import InitializationPlan, Measurement, Scale, datasets_of
 from .pretraining import ensure_pretrained
 
 PROBE = " linear probe, "
@@ -56,7 +56,7 @@ def reproduce_release(
     workers: int | None = None,
     jobs: Jobs | None = None,
 ) -> list[Check]:
-    """Compute a release's figures from raw folders, with its weights, or with weights that are trained anew.
+    """Compute a release's metrics from raw folders, with its weights, or with weights that are trained anew.
 
     Args:
         name: of the release.
@@ -72,15 +72,15 @@ def reproduce_release(
     provenance = provenance_with(weights, "recipe", "store_size")
     stores = Stores(out / "stores", find_data(data), provenance["store_size"], workers)
     work, console = jobs or RealJobs(device), Console(stderr=True)
-    start = StartPlan(weights.name, weights.architecture, weights=weights.name)
+    start = InitializationPlan(weights.name, weights.architecture, weights=weights.name)
     if train:
         start = retrain(weights, provenance, stores, out, work)
     scale = Scale("release", "the release's own", stores.size)
-    figures: dict[str, Figures | C2LError] = {}
+    metrics: dict[str, Metrics | C2LError] = {}
     for task in dict.fromkeys(key.partition(PROBE)[0] for key in weights.metrics if PROBE in key):
         console.print(f"{start.name}: linear probe, {task}", markup=False, highlight=False)
-        figures[task] = _measure(start, task, scale, stores, out, work)
-    checks = [check(key, metric, figures) for key, metric in weights.metrics.items()]
+        metrics[task] = _measure(start, task, scale, stores, out, work)
+    checks = [check(key, metric, metrics) for key, metric in weights.metrics.items()]
     write_table(out, start.name, markdown(start.name, weights, checks, train))
     return checks
 
@@ -99,26 +99,28 @@ def write_table(out: Path, name: str, text: str) -> None:
     write_atomically(out / "tables" / f"{name}.md", text.encode())
 
 
-def retrain(weights: Weights, provenance: Mapping[str, Any], stores: Stores, out: Path, jobs: Jobs) -> StartPlan:
+def retrain(
+    weights: Weights, provenance: Mapping[str, Any], stores: Stores, out: Path, jobs: Jobs
+) -> InitializationPlan:
     """Pretrain by the provenance's recipe and export: a start that is called after the release."""
     recipe = from_dict(provenance["recipe"])
     store = stores.get(datasets_of(recipe.sources))
     name = f"{weights.name}-again"
     run = ensure_pretrained(recipe, store, out / "pretrain" / name, jobs.pretrain)
     file = export_run(run.folder, out / f"{name}.safetensors", store, tag="again", size=weights.input_size[-1])
-    return StartPlan(name, weights.architecture, weights=str(file))
+    return InitializationPlan(name, weights.architecture, weights=str(file))
 
 
-def check(name: str, released: Mapping[str, float], figures: Mapping[str, Figures | C2LError]) -> Check:
-    """A metric of a release beside the figures of its task, or what kept them from being computed."""
+def check(name: str, released: Mapping[str, float], metrics: Mapping[str, Metrics | C2LError]) -> Check:
+    """A metric of a release beside the metrics of its task, or what kept them from being computed."""
     task = name.partition(PROBE)[0]
     then = Estimate(released["value"], released["low"], released["high"])
-    measured = figures.get(task)
+    measured = metrics.get(task)
     if isinstance(measured, C2LError):
         return Check(name, then, None, "not run", str(measured))
     called = {figure_name(task, figure): figure for figure in measured.names} if measured else {}
     if not measured or name not in called:
-        return Check(name, then, None, "not comparable", f"today's figures are {', '.join(called) or 'none of it'}")
+        return Check(name, then, None, "not comparable", f"today's metrics are {', '.join(called) or 'none of it'}")
     now = measured[called[name]]
     return Check(name, then, now, "came back" if then.low <= now.value <= then.high else "did not come back")
 
@@ -132,7 +134,7 @@ def markdown(name: str, weights: Weights, checks: Sequence[Check], train: bool) 
     ]
     return "\n".join(
         [
-            f"# {name}: the release's figures, computed again",
+            f"# {name}: the release's metrics, computed again",
             "",
             f"With {with_what}. A figure has come back if today's value is within the released 95 % interval.",
             "",
@@ -145,16 +147,18 @@ def markdown(name: str, weights: Weights, checks: Sequence[Check], train: bool) 
 
 
 def all_back(checks: Sequence[Check]) -> bool:
-    """Whether figures came back, and none was away or could not be run; one that no longer exists is neither."""
+    """Whether metrics came back, and none was away or could not be run; one that no longer exists is neither."""
     verdicts = {one.verdict for one in checks}
     return "came back" in verdicts and verdicts <= {"came back", "not comparable"}
 
 
-def _measure(start: StartPlan, task: str, scale: Scale, stores: Stores, out: Path, jobs: Jobs) -> Figures | C2LError:
-    """The figures of a linear probe, or why there are none."""
+def _measure(
+    start: InitializationPlan, task: str, scale: Scale, stores: Stores, out: Path, jobs: Jobs
+) -> Metrics | C2LError:
+    """The metrics of a linear probe, or why there are none."""
     try:
         measured = Measurement("probe", task)
         stores.need({load_task(task).dataset})
-        return jobs.measure(start, measured, 0, None, scale, stores, out / measured.folder / start.name).figures
+        return jobs.measure(start, measured, 0, None, scale, stores, out / measured.folder / start.name).metrics
     except C2LError as error:
         return error

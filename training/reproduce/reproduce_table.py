@@ -1,4 +1,4 @@
-"""`c2l reproduce TABLE`: a table of the paper, or this project's own comparison, from raw folders to figures."""
+"""`c2l reproduce TABLE`: a table of the paper, or this project's own comparison, from raw folders to metrics."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def reproduce_table(
             finetune/, detect/ and tables/.
         scale: "paper", "open" or "search"; None: the one that the table names.
         smoke: a few steps of everything: shows that all of it runs.
-        seeds: of pretraining and measurement; figures are means over them.
+        seeds: of pretraining and measurement; metrics are means over them.
         only: names of rows; none: all.
         device: "cpu", "cuda" or "auto".
         workers: decoding processes; None: one a core.

@@ -13,11 +13,11 @@ from c2l_models.errors import C2LError, RunError, RunInterrupted
 
 from ..evaluation.result import Result
 from ..evaluation.tasks import load_task
-from ..initialization import StartNotAvailable
+from ..initialization import InitializationNotAvailable
 from ..run_files import checkpoint
 from .backends import Jobs
 from .data import DataMissing, Stores
-from .plan import Measurement, Scale, StartPlan, TablePlan, datasets_of, recipe_of
+from .plan import InitializationPlan, Measurement, Scale, TablePlan, datasets_of, recipe_of
 from .pretraining import Pretrained, ensure_pretrained, trained_on
 
 State = Literal["waiting", "done", "not run", "failed", "interrupted"]
@@ -48,11 +48,11 @@ class Book:
     cells: dict[tuple[str, Measurement, int], Cell] = field(default_factory=dict)
     pretrained: dict[tuple[str, int], Pretrained] = field(default_factory=dict)
 
-    def cell(self, start: StartPlan, measured: Measurement, seed: int) -> Cell:
+    def cell(self, start: InitializationPlan, measured: Measurement, seed: int) -> Cell:
         """The cell; a waiting one where nothing was tried yet."""
         return self.cells.get((start.name, measured, seed), Cell())
 
-    def keys(self) -> Iterator[tuple[StartPlan, Measurement, int]]:
+    def keys(self) -> Iterator[tuple[InitializationPlan, Measurement, int]]:
         """What is to be run, in its order: a seed of the whole table before the next one, the cheap before the dear."""
         for seed in self.seeds:
             for start, _ in self.plan.rows:
@@ -120,12 +120,12 @@ class Engine:
             write(book)
         return book
 
-    def _attempt(self, book: Book, start: StartPlan, measured: Measurement, seed: int) -> Cell:
+    def _attempt(self, book: Book, start: InitializationPlan, measured: Measurement, seed: int) -> Cell:
         try:
             return Cell("done", self._cell(book, start, measured, seed))
         except RunInterrupted:
             raise
-        except (DataMissing, StartNotAvailable, NotMeasured) as error:
+        except (DataMissing, InitializationNotAvailable, NotMeasured) as error:
             return Cell("not run", why=str(error))
         except C2LError as error:
             return Cell("failed", why=str(error))
@@ -133,14 +133,16 @@ class Engine:
             self._say(traceback.format_exc())
             return Cell("failed", why=f"{type(error).__name__}: {error}")
 
-    def _cell(self, book: Book, start: StartPlan, measured: Measurement, seed: int) -> Result:
+    def _cell(self, book: Book, start: InitializationPlan, measured: Measurement, seed: int) -> Result:
         need(start, measured, self.stores)  # before a pretraining is begun whose figure could not be measured
         pretrained = self.pretrained(start, seed) if start.recipe else None
         if pretrained:
             book.pretrained[start.name, seed] = pretrained
         return self.measured(start, measured, seed, pretrained)
 
-    def measured(self, start: StartPlan, measured: Measurement, seed: int, pretrained: Pretrained | None) -> Result:
+    def measured(
+        self, start: InitializationPlan, measured: Measurement, seed: int, pretrained: Pretrained | None
+    ) -> Result:
         """A measurement's result: read where it is there, run where not."""
         out = self.out / measured.folder / f"{start.name}-seed{seed}"
         if not Result.is_done(out):
@@ -151,7 +153,7 @@ class Engine:
             check_weights(result, pretrained, out)
         return result
 
-    def pretrained(self, start: StartPlan, seed: int) -> Pretrained:
+    def pretrained(self, start: InitializationPlan, seed: int) -> Pretrained:
         """A row's finished pretraining. One that failed is not tried again for the row's next figure."""
         key = (start.folder, seed)
         if key in self._failed:
@@ -175,7 +177,7 @@ class NotMeasured(C2LError):
     """A measurement that is not made of such a network."""
 
 
-def need(start: StartPlan, measured: Measurement, stores: Stores) -> None:
+def need(start: InitializationPlan, measured: Measurement, stores: Stores) -> None:
     """Raise NotMeasured where no detector is built on the network, DataMissing unless the images are there."""
     if measured.kind == "detect":
         from ..detection.detector import ARCHITECTURES
@@ -197,7 +199,9 @@ def check_weights(result: Result, pretrained: Pretrained, out: Path) -> None:
         )
 
 
-def check_result(result: Result, start: StartPlan, measured: Measurement, seed: int, scale: Scale, out: Path) -> None:
+def check_result(
+    result: Result, start: InitializationPlan, measured: Measurement, seed: int, scale: Scale, out: Path
+) -> None:
     """Raise RunError unless a result that was found is of this kind, task, architecture and seed, at this scale."""
     has = result.facts | result.facts.get("settings", {})
     has |= {key: getattr(result, key) for key in ("kind", "task", "architecture", "seed")}

@@ -1,12 +1,12 @@
-"""A book's figures: the mean over the seeds that are done, and the paired differences of rows."""
+"""A book's metrics: the mean over the seeds that are done, and the paired differences of rows."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from c2l_models.errors import C2LError
 
-from ..evaluation.intervals import Difference, Estimate, Figures, average
-from .plan import Column, StartPlan
+from ..evaluation.intervals import Difference, Estimate, Metrics, average
+from .plan import Column, InitializationPlan
 from .runner import Book, Cell
 
 
@@ -17,7 +17,7 @@ class Found:
     Attributes:
         estimate: the mean over `seeds` seeds, its interval over patients; None where there is none.
         why: what is missing, or was not comparable.
-        unlearnt: labels that are in no mean, as `Figures` has it.
+        unlearnt: labels that are in no mean, as `Metrics` has it.
     """
 
     estimate: Estimate | None
@@ -26,7 +26,7 @@ class Found:
     unlearnt: str = ""
 
 
-def found(book: Book, start: StartPlan, column: Column) -> Found:
+def found(book: Book, start: InitializationPlan, column: Column) -> Found:
     """A row's figure, of as many seeds as are done."""
     done, why = _done(book, start, column)
     if not done:
@@ -38,7 +38,7 @@ def found(book: Book, start: StartPlan, column: Column) -> Found:
         return Found(None, len(done), str(error))
 
 
-def difference(book: Book, start: StartPlan, other: StartPlan, column: Column) -> Difference | None:
+def difference(book: Book, start: InitializationPlan, other: InitializationPlan, column: Column) -> Difference | None:
     """A row's figure minus another row's, paired resample by resample; None where either has none.
 
     Over the same seeds of both, so that a run in progress compares like with like.
@@ -57,7 +57,7 @@ def difference(book: Book, start: StartPlan, other: StartPlan, column: Column) -
         return None
 
 
-def facts(book: Book, start: StartPlan, column: Column) -> dict[str, Any]:
+def facts(book: Book, start: InitializationPlan, column: Column) -> dict[str, Any]:
     """The facts of a row's first finished seed, on what it was measured; empty where none is done."""
     for seed in book.seeds:
         if result := book.cell(start, column.measured, seed).result:
@@ -68,14 +68,14 @@ def facts(book: Book, start: StartPlan, column: Column) -> dict[str, Any]:
     return {}
 
 
-def seconds(book: Book, start: StartPlan) -> float:
+def seconds(book: Book, start: InitializationPlan) -> float:
     """How long all that is done of a row took: pretraining and measurements."""
     of_row = [cell.result for (name, _, _), cell in book.cells.items() if name == start.name and cell.result]
     measured = sum(float(result.facts.get("seconds") or 0) for result in of_row)
     return measured + sum(run.seconds or 0 for (name, _), run in book.pretrained.items() if name == start.name)
 
 
-def _done(book: Book, start: StartPlan, column: Column) -> tuple[list[Figures], str]:
+def _done(book: Book, start: InitializationPlan, column: Column) -> tuple[list[Metrics], str]:
     cells = {seed: book.cell(start, column.measured, seed) for seed in book.seeds}
     done = [_figures(cell) for cell in cells.values() if cell.result]
     missing = [
@@ -86,6 +86,6 @@ def _done(book: Book, start: StartPlan, column: Column) -> tuple[list[Figures], 
     return done, "; ".join(missing)
 
 
-def _figures(cell: Cell) -> Figures:
+def _figures(cell: Cell) -> Metrics:
     assert cell.result
-    return cell.result.figures
+    return cell.result.metrics

@@ -1,22 +1,22 @@
-"""What a table's figures look like: by the share of labels that is learnt from, and label by label."""
+"""What a table's metrics look like: by the share of labels that is learnt from, and label by label."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
 from ..evaluation.intervals import Estimate
 from ..evaluation.label_efficiency import draw_label_efficiency
 from ..evaluation.plotting import STYLES, as_png
-from .plan import Column, Measurement, StartPlan
+from .plan import Column, InitializationPlan, Measurement
 from .runner import Book
 from .summary import found
 
 
 def draw(book: Book, folder: Path) -> list[Path]:
-    """Write <table>-fractions.png and <table>-labels.png where the table has figures for them; gives what was."""
+    """Write <table>-fractions.png and <table>-labels.png where the table has metrics for them; gives what was."""
     files = []
     for kind, picture in (("fractions", _fractions), ("labels", _labels)):
         file = folder / f"{book.plan.name}-{kind}.png"
@@ -80,8 +80,8 @@ def _label_names(book: Book, measured: Measurement) -> Sequence[str]:
     results = [cell.result for (_, of, _), cell in book.cells.items() if of == measured and cell.result]
     if measured.kind == "detect" or not results:
         return ()
-    return [name for name in results[0].figures.names if not name.startswith(("mean", "quadratic"))]
+    return [name for name in results[0].metrics.names if not name.startswith(("mean", "quadratic"))]
 
 
-def _figure(book: Book, start: StartPlan, measured: Measurement, name: str) -> Estimate | None:
+def _figure(book: Book, start: InitializationPlan, measured: Measurement, name: str) -> Estimate | None:
     return found(book, start, Column(name, name, measured)).estimate

@@ -1,4 +1,4 @@
-"""A book as a Markdown and a CSV table: the paper's figures, ours, how they compare, and what they were made of."""
+"""A book as a Markdown and a CSV table: the paper's metrics, ours, how they compare, and what they were made of."""
 
 import csv
 import io
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
-from .plan import Column, StartPlan
+from .plan import Column, InitializationPlan
 from .pretraining import Pretrained
 from .runner import Book
 from .summary import difference, facts, found, seconds
@@ -34,9 +34,9 @@ def markdown(book: Book) -> str:
     name = f"Table {plan.name.removeprefix('table')}: {plan.title}" if plan.paper else plan.title
     parts = [f"# {name}"]
     if scale.smoke:
-        parts.append("**A smoke run: it shows that all of it runs. Its figures mean nothing.**")
+        parts.append("**A smoke run: it shows that all of it runs. Its metrics mean nothing.**")
     unit = (
-        f" Figures are {plan.paper.unit}; the paper's are as printed, beside ours, and no pass mark."
+        f" Metrics are {plan.paper.unit}; the paper's are as printed, beside ours, and no pass mark."
         if plan.paper
         else ""
     )
@@ -63,7 +63,7 @@ def as_csv(book: Book) -> str:
     return text.getvalue()
 
 
-def _line(book: Book, start: StartPlan, printed: str, column: Column) -> dict[str, object]:
+def _line(book: Book, start: InitializationPlan, printed: str, column: Column) -> dict[str, object]:
     ours, of, rival = found(book, start, column), facts(book, start, column), _against(book, start)
     line: dict[str, object] = {
         **{"table": book.plan.name, "scale": book.scale.name + "-smoke" * book.scale.smoke},
@@ -85,7 +85,7 @@ def _line(book: Book, start: StartPlan, printed: str, column: Column) -> dict[st
     return line | {"test_store_sha256": of.get("store_sha256", "")}
 
 
-def _by_row(book: Book, rows: Sequence[tuple[StartPlan, str]]) -> list[str]:
+def _by_row(book: Book, rows: Sequence[tuple[InitializationPlan, str]]) -> list[str]:
     """A line a row: the paper's figure, ours, and the difference."""
     (column,) = book.plan.columns
     header = ["row", "in the paper", "the paper", "ours", "minus this, paired", "seeds"]
@@ -104,7 +104,7 @@ def _by_row(book: Book, rows: Sequence[tuple[StartPlan, str]]) -> list[str]:
     return [f"{column.name}. Paired: {named} minus the row, on the same patients drawn.", _table(header, lines)]
 
 
-def _by_column(book: Book, rows: Sequence[tuple[StartPlan, str]]) -> list[str]:
+def _by_column(book: Book, rows: Sequence[tuple[InitializationPlan, str]]) -> list[str]:
     """A line a column: the paper's figure and ours of each row; then the differences."""
     starts = [start for start, _ in rows]
     cells = [
@@ -129,7 +129,7 @@ def _by_column(book: Book, rows: Sequence[tuple[StartPlan, str]]) -> list[str]:
     return parts
 
 
-def _unlearnt(book: Book, starts: Sequence[StartPlan]) -> str:
+def _unlearnt(book: Book, starts: Sequence[InitializationPlan]) -> str:
     """What too few labels could not teach, column by column; a seed's labels are the same for every row."""
     lines = []
     for column in book.plan.columns:
@@ -172,7 +172,7 @@ def _rows(book: Book) -> str:
     return _table(header, lines)
 
 
-def _against(book: Book, start: StartPlan) -> StartPlan | None:
+def _against(book: Book, start: InitializationPlan) -> InitializationPlan | None:
     """The row that this one is compared with; None for that row itself."""
     for other, _ in book.plan.rows:
         if other.name in book.plan.against and other.architecture == start.architecture and other != start:
@@ -180,7 +180,7 @@ def _against(book: Book, start: StartPlan) -> StartPlan | None:
     return None
 
 
-def _pretrained(book: Book, start: StartPlan) -> Pretrained | None:
+def _pretrained(book: Book, start: InitializationPlan) -> Pretrained | None:
     """The pretraining of a row's first seed that has one."""
     runs = (book.pretrained.get((start.name, seed)) for seed in book.seeds)
     return next((run for run in runs if run), None)
@@ -198,7 +198,7 @@ def _printed(book: Book, row: str, column: Column) -> str:
     return "–" if paper is None else f"{paper:.1f}"
 
 
-def _ours(book: Book, start: StartPlan, column: Column) -> str:
+def _ours(book: Book, start: InitializationPlan, column: Column) -> str:
     """The figure as the table's unit has it; the reasons for what is missing are told below the table."""
     estimate = found(book, start, column).estimate
     if estimate is None or estimate.value != estimate.value or not book.plan.paper:
@@ -206,7 +206,7 @@ def _ours(book: Book, start: StartPlan, column: Column) -> str:
     return f"{100 * estimate.value:.1f} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
 
 
-def _difference(book: Book, start: StartPlan, column: Column) -> str:
+def _difference(book: Book, start: InitializationPlan, column: Column) -> str:
     rival = _against(book, start)
     paired = difference(book, rival, start, column) if rival else None
     if paired is None or paired.value != paired.value or not book.plan.paper:

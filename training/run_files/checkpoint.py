@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from c2l_models.errors import RunError
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
 from ..recipe import SECTIONS, Recipe
 from ..store.image_store import ImageStore

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from c2l_models.hub.weight_file import write_atomically
+from c2l_models.files import write_atomically
 
 from ..distributed import ALONE, World
 
@@ -22,7 +22,7 @@ NAME = "log.jsonl"
 
 
 class StepGroup:
-    """The figures of the steps since the last line of the log.
+    """The metrics of the steps since the last line of the log.
 
     New ones are left on the device, so that no step waits for it; what was read is kept as means over processes.
     """
@@ -33,15 +33,15 @@ class StepGroup:
         self._new: list[torch.Tensor] = []
         self.clear()
 
-    def add(self, images: int, data_wait: float, figures: dict[str, torch.Tensor]) -> None:
-        """Take a step's figures, scalar tensors; `images` of all processes, `data_wait` in seconds."""
-        self.names = list(figures)
-        self._new.append(torch.stack([value.detach().float() for value in figures.values()]))
+    def add(self, images: int, data_wait: float, metrics: dict[str, torch.Tensor]) -> None:
+        """Take a step's metrics, scalar tensors; `images` of all processes, `data_wait` in seconds."""
+        self.names = list(metrics)
+        self._new.append(torch.stack([value.detach().float() for value in metrics.values()]))
         self.images += images
         self.data_wait += data_wait
 
     def read(self, world: World = ALONE) -> torch.Tensor:
-        """Each step's figures, float32 [steps, figures], means over processes; here the device is waited for."""
+        """Each step's metrics, float32 [steps, metrics], means over processes; here the device is waited for."""
         if self._new:
             new = world.mean(torch.stack(self._new)).cpu()
             self._known = torch.cat([self._known, new]) if len(self._known) else new
@@ -67,7 +67,7 @@ class StepGroup:
         return {"images_per_second": self.images / seconds, "data_wait": self.data_wait / seconds}
 
     def state_dict(self) -> dict[str, Any]:
-        """Names and figures as last read, without timings: the same on every process."""
+        """Names and metrics as last read, without timings: the same on every process."""
         return {"names": self.names, "figures": self._known}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ class RunLog:
             self._file = self.path.open("a")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
         self._progress = progress_line(writes and progress)
-        self._task = self._progress.add_task(what, total=total_steps, completed=step, figures="")
+        self._task = self._progress.add_task(what, total=total_steps, completed=step, metrics="")
 
     def __enter__(self) -> "RunLog":
         if not self._progress.disable:
@@ -132,7 +132,7 @@ class RunLog:
             f"loss {means['loss']:.3f}  {contrast}{speed['images_per_second']:.0f} images/s  "
             f"{speed['data_wait']:.0%} waiting"
         )
-        self._progress.update(self._task, figures=shown)
+        self._progress.update(self._task, metrics=shown)
 
     def write_probe(self, step: int, epoch: int, auroc: dict[str, float]) -> None:
         """Write a probe's mean AUROC, one a task."""
@@ -148,13 +148,13 @@ class RunLog:
         if self._file is not None:
             self._progress.console.print(text, markup=False, soft_wrap=True)
 
-    def _write(self, kind: str, step: int, figures: dict[str, float]) -> None:
-        known = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    def _write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
+        known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._write_line({"kind": kind, "step": step, **known})
         if self._board is None:
             return
         with suppress(OSError):
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def _write_line(self, line: dict[str, Any]) -> None:
@@ -173,7 +173,7 @@ class RunLog:
 
 
 def progress_line(shown: bool) -> Progress:
-    """A line on stderr of steps done, time, and a task's field `figures`."""
+    """A line on stderr of steps done, time, and a task's field `metrics`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -181,7 +181,7 @@ def progress_line(shown: bool) -> Progress:
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[metrics]}"),
         console=Console(stderr=True),
         disable=not shown,
     )

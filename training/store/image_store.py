@@ -19,7 +19,7 @@ from c2l_models.errors import DatasetError
 from .prepare import prepare
 from .store_files import FORMAT, IMAGES, INDEX, INDEX_SCHEMA, STORE, file_sha256
 
-__all__ = ["ImageStore", "prepare", "split_patients"]
+__all__ = ["ImageStore", "prepare"]
 
 Rows = torch.Tensor | np.ndarray | Sequence[int]
 
@@ -136,15 +136,3 @@ def _check(path: Path, description: dict[str, Any], images: np.ndarray, sha256: 
         raise DatasetError(f"{path / IMAGES} is {images.dtype} {images.shape}, {STORE} says uint8 {wanted}; {_AGAIN}")
     if sha256 != description["index_sha256"]:
         raise DatasetError(f"{path / INDEX} has not the sha256 that {STORE} says; {_AGAIN}")
-
-
-def split_patients(patients: np.ndarray | Sequence[str], fraction: float, seed: int) -> np.ndarray:
-    """Mask, bool [N], of the images of about this fraction of the patients, each patient whole.
-
-    A patient is in by the hash of seed and id alone: neither the order of the rows nor which other patients
-    there are changes it.
-    """
-    names, inverse = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
-    digests = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in names]
-    uniform = np.array([int.from_bytes(digest[:8], "big") / 2**64 for digest in digests])
-    return (uniform < fraction)[inverse]

@@ -34,7 +34,7 @@ def measured() -> StepBenchmark:
         return time_step(TINY, batch_size=4, size=32, repeats=2, device="cpu", progress=False)
 
 
-def figures(step: tuple[float, ...], bare: tuple[float, ...], **others: Any) -> StepBenchmark:
+def metrics(step: tuple[float, ...], bare: tuple[float, ...], **others: Any) -> StepBenchmark:
     """A result with these seconds, for 50 images a step."""
     values: dict[str, Any] = {
         "recipe": "made-up",
@@ -53,7 +53,7 @@ def figures(step: tuple[float, ...], bare: tuple[float, ...], **others: Any) -> 
 
 
 def shown(result: StepBenchmark) -> dict[str, list[str]]:
-    """The printed table: the figures of each row, by the row's name."""
+    """The printed table: the metrics of each row, by the row's name."""
     console = Console(width=200)
     with console.capture() as capture:
         console.print(result)
@@ -97,12 +97,12 @@ def test_the_networks_flops_are_those_of_the_known_network(measured: StepBenchma
 
 
 def test_the_ratio_is_the_median_of_pairs_not_the_ratio_of_medians() -> None:
-    assert figures(step=(2.0, 30.0, 6.0), bare=(1.0, 10.0, 5.0)).ratio == 2.0  # of medians: 6 / 5
+    assert metrics(step=(2.0, 30.0, 6.0), bare=(1.0, 10.0, 5.0)).ratio == 2.0  # of medians: 6 / 5
 
 
 def test_the_table_tells_each_part_and_what_is_left_over() -> None:
     parts = {"augment": 1.0, "grouping": -0.5}
-    rows = shown(figures((12.5, 12.5, 12.5), (10.0, 10.0, 10.0), parts=parts, compiled=(5.0, 5.0, 5.0)))
+    rows = shown(metrics((12.5, 12.5, 12.5), (10.0, 10.0, 10.0), parts=parts, compiled=(5.0, 5.0, 5.0)))
     assert rows["pretraining step"] == ["12.5000", "4.0", "1.250 (1.250 to 1.250)", "50.0", "2.00", "40% (compute)"]
     assert rows["with compiled networks"][:3] == ["5.0000", "10.0", "0.500 (0.500 to 0.500)"]
     assert rows["bare networks"] == ["10.0000", "5.0", "1", "40.0", "1.00", "40% (compute)"]
@@ -113,7 +113,7 @@ def test_the_table_tells_each_part_and_what_is_left_over() -> None:
 
 def test_the_table_names_the_nearer_ceiling() -> None:
     costs = {"step": Cost(int(5e9), int(4e9)), "bare": Cost(0, 0)}
-    assert shown(figures((8.0,), (8.0,), costs=costs))["pretraining step"][-1] == "50% (memory)"
+    assert shown(metrics((8.0,), (8.0,), costs=costs))["pretraining step"][-1] == "50% (memory)"
 
 
 def test_all_figures_are_written_as_json(tmp_path: Path, measured: StepBenchmark) -> None:
@@ -125,7 +125,7 @@ def test_all_figures_are_written_as_json(tmp_path: Path, measured: StepBenchmark
     assert Cost(**written["costs"]["step"]) == measured.costs["step"]
     assert Ceilings(**written["ceilings"]) == measured.ceilings
     assert "compiled_ratio" not in written
-    figures((4.0,), (2.0,), compiled=(3.0,)).save(tmp_path / "compiled.json")
+    metrics((4.0,), (2.0,), compiled=(3.0,)).save(tmp_path / "compiled.json")
     assert json.loads((tmp_path / "compiled.json").read_text())["compiled_ratio"] == 0.75
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.datasets import ADAPTERS, image_files
+from c2l_models.radiographs.listing import image_files
+from c2l_models.training.datasets import ADAPTERS
 
 TRAIN = [
     "MURA-v1.1/train/XR_SHOULDER/patient00001/study1_positive/image1.png",

@@ -1,4 +1,4 @@
-"""A detector's figures: intervals by explicit resampling, COCO's AP on cases with a known answer."""
+"""A detector's metrics: intervals by explicit resampling, COCO's AP on cases with a known answer."""
 
 import numpy as np
 import pytest
@@ -25,16 +25,16 @@ def sample(seed=0, images=12):
 
 def test_intervals_are_those_of_whole_patients_drawn_one_by_one():
     predictions, boxes, patients = sample()
-    figures = measure_boxes(predictions, boxes, patients, bootstrap=20, seed=3)
+    metrics = measure_boxes(predictions, boxes, patients, bootstrap=20, seed=3)
     counts, rows = draw_patients(patients, 20, 3)
     pairs = [list(zip(p.scores, p.boxes.tolist(), strict=True)) for p in predictions]
     for r in range(20):
         drawn = [i for i in range(len(boxes)) for _ in range(int(counts[rows[i], r]))]
         for name, confidence in (("mAP at 0.2", 0.2), ("mAP at 0.8", 0.8)):
             wanted = oracle.mean_score([pairs[i] for i in drawn], [boxes[i].tolist() for i in drawn], confidence)
-            got = figures.resamples[r, figures.names.index(name)]
+            got = metrics.resamples[r, metrics.names.index(name)]
             assert got == pytest.approx(np.nan if wanted is None else wanted, nan_ok=True)
-    found = figures["mAP at 0.5"]
+    found = metrics["mAP at 0.5"]
     assert found.low <= found.value <= found.high
     assert found.value == pytest.approx(oracle.mean_score(pairs, [b.tolist() for b in boxes], 0.5))
 
@@ -52,21 +52,21 @@ def test_figures_of_one_sample_can_be_paired_and_others_not():
 def test_coco_figures_have_a_value_and_no_interval():
     _, boxes, patients = sample()
     right = [Predicted(b, np.full(len(b), 0.9)) for b in boxes]
-    figures = measure_boxes(right, boxes, patients, bootstrap=10)
-    assert figures["COCO AP"].value == figures["COCO AP50"].value == 1
-    assert np.isnan(figures["COCO AP"].low)
-    assert str(figures["COCO AP"]) == "1.000"
+    metrics = measure_boxes(right, boxes, patients, bootstrap=10)
+    assert metrics["COCO AP"].value == metrics["COCO AP50"].value == 1
+    assert np.isnan(metrics["COCO AP"].low)
+    assert str(metrics["COCO AP"]) == "1.000"
     # Each found box is 0.62 of the true one: right at IoU 0.50, 0.55 and 0.60 of COCO's ten thresholds.
     near = [
         Predicted(b * [1, 1, 1, 0] + np.stack([0 * b[:, 0]] * 3 + [b[:, 1] + 0.62 * (b[:, 3] - b[:, 1])], 1), p.scores)
         for b, p in zip(boxes, right, strict=True)
     ]
-    figures = measure_boxes(near, boxes, patients, bootstrap=0)
-    assert (figures["COCO AP"].value, figures["COCO AP50"].value) == (pytest.approx(0.3), 1)
+    metrics = measure_boxes(near, boxes, patients, bootstrap=0)
+    assert (metrics["COCO AP"].value, metrics["COCO AP50"].value) == (pytest.approx(0.3), 1)
 
 
 def test_no_box_at_all_is_no_figure():
     predictions, _, patients = sample()
-    figures = measure_boxes(predictions, [np.empty((0, 4))] * len(predictions), patients, bootstrap=5)
-    assert np.isnan(figures.values).all()
-    assert np.isnan(figures.resamples).all()
+    metrics = measure_boxes(predictions, [np.empty((0, 4))] * len(predictions), patients, bootstrap=5)
+    assert np.isnan(metrics.values).all()
+    assert np.isnan(metrics.resamples).all()

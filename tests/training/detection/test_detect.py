@@ -22,7 +22,7 @@ from c2l_models.training.detection.predict import predict
 from c2l_models.training.detection.settings import Settings
 from c2l_models.training.detection.train import batch_of
 from c2l_models.training.evaluation.result import Result
-from c2l_models.training.initialization import load_start
+from c2l_models.training.initialization import load_initialization
 from c2l_models.training.run_files.log import read
 
 from .conftest import SIDE
@@ -50,7 +50,7 @@ def test_what_a_run_leaves(whole, runs, films):
         *("boxes.png", "report.md", "report.csv", "figures.npz", "result.json"),
     }
     assert (whole.kind, whole.task, whole.start, whole.seed) == ("detect", "rsna", "random:resnet18", 0)
-    assert Result.read(out).figures.names == whole.figures.names
+    assert Result.read(out).metrics.names == whole.metrics.names
     evaluated = films.of("evaluation")
     detections = json.loads((out / "detections.json").read_text())
     assert list(detections) == [films.ids[i] for i in evaluated]
@@ -63,12 +63,12 @@ def test_what_a_run_leaves(whole, runs, films):
     assert "| mAP at 0.5 |" in report
     assert "| COCO AP |" in report
     with (out / "report.csv").open(newline="") as file:
-        assert [row["figure"] for row in csv.DictReader(file)] == list(whole.figures.names)
+        assert [row["figure"] for row in csv.DictReader(file)] == list(whole.metrics.names)
     assert Image.open(out / "boxes.png").width > 1000
 
 
 def test_the_weights_are_the_detectors(whole, runs, films):
-    detector = build_detector(load_start("random"), SIDE)
+    detector = build_detector(load_initialization("random"), SIDE)
     detector.load_state_dict(safetensors.torch.load_file(runs / "whole" / "model.safetensors"))
     found = predict(detector, films, films.of("evaluation"), 4, torch.device("cpu"))
     detections = json.loads((runs / "whole" / "detections.json").read_text())
@@ -95,7 +95,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(whole, challenge, runs, monkeypa
         detect("random", challenge, out, SMALL, **OPTIONS)
     monkeypatch.undo()
     result = detect("random", challenge, out, SMALL, resume=True, **OPTIONS)
-    np.testing.assert_array_equal(result.figures.values, whole.figures.values)
+    np.testing.assert_array_equal(result.metrics.values, whole.metrics.values)
     for name in ("detections.json", "report.csv"):
         assert (out / name).read_bytes() == (runs / "whole" / name).read_bytes()
     one, other = (safetensors.torch.load_file(run / "model.safetensors") for run in (out, runs / "whole"))
@@ -115,13 +115,14 @@ def test_a_run_is_not_written_over(whole, challenge, runs, tmp_path, monkeypatch
         detect("random", challenge, tmp_path, SMALL, resume=True, store=runs / f"rsna-{SIDE}", **OPTIONS)
     monkeypatch.setattr(loop, "train_step", None)  # a finished run is read
     again = detect("random", challenge, out, SMALL, resume=True, **OPTIONS)
-    np.testing.assert_array_equal(again.figures.resamples, whole.figures.resamples)
+    np.testing.assert_array_equal(again.metrics.resamples, whole.metrics.resamples)
 
 
 def test_a_start_that_saw_the_evaluation_part_is_refused(challenge, runs, films, tmp_path, monkeypatch):
     seen = frozenset(films.patients[films.of("evaluation")][:1].tolist())
     monkeypatch.setattr(
-        "c2l_models.training.detection.detect.load_start", lambda *_, **__: replace(load_start("random"), seen=seen)
+        "c2l_models.training.detection.detect.load_initialization",
+        lambda *_, **__: replace(load_initialization("random"), seen=seen),
     )
     store = runs / f"rsna-{SIDE}"
     with pytest.raises(DatasetError, match=r"was pretrained on 1 of the evaluation part's patients.*--avoid"):
@@ -143,7 +144,7 @@ def test_an_evaluation_part_without_boxes_has_no_figure(challenge, films, tmp_pa
         csv.writer(file).writerows([*rows, *([name, "", "", "", "", 0] for name in sorted(evaluated))])
     once = Settings(size=SIDE, max_steps=1, bootstrap=5)
     result = detect("random", root, tmp_path / "out", once, **OPTIONS)
-    assert np.isnan(result.figures.values).all()
+    assert np.isnan(result.metrics.values).all()
     report = (tmp_path / "out" / "report.md").read_text()
     assert "| mAP at 0.2 | n/a | n/a |" in report
     assert "No film of the evaluation part has a box" in report

@@ -10,11 +10,11 @@ from c2l_models.errors import C2LError
 from c2l_models.training.detection.detector import build_detector
 from c2l_models.training.detection.images import load_films
 from c2l_models.training.detection.train import train_step
-from c2l_models.training.initialization import load_start
+from c2l_models.training.initialization import load_initialization
 
 
 def test_maps_losses_and_boxes():
-    start = load_start("random", size=128)
+    start = load_initialization("random", size=128)
     detector = build_detector(start, 128)
     maps = detector.backbone(torch.zeros(2, 1, 128, 128))
     assert [tuple(m.shape) for m in maps.values()] == [(2, 256, side, side) for side in (16, 8, 4, 2, 1)]
@@ -35,7 +35,7 @@ def test_maps_losses_and_boxes():
 
 
 def test_the_body_is_the_starts_and_all_of_it_is_trained():
-    start = load_start("resnet18.c2l_open15k")
+    start = load_initialization("resnet18.c2l_open15k")
     detector = build_detector(start, 128)
     weights = start.network.state_dict()
     body = detector.backbone.body.state_dict()
@@ -51,7 +51,7 @@ def test_the_body_is_the_starts_and_all_of_it_is_trained():
 
 def test_new_layers_depend_on_the_seed_alone():
     one, same, other = (
-        build_detector(load_start(name), 128, seed)
+        build_detector(load_initialization(name), 128, seed)
         for name, seed in (("random", 1), ("resnet18.c2l_open15k", 1), ("random", 2))
     )
     key = "head.classification_head.conv.0.0.weight"
@@ -61,7 +61,7 @@ def test_new_layers_depend_on_the_seed_alone():
 
 def test_another_architecture_is_refused():
     with pytest.raises(C2LError, match="random:densenet121 is a densenet121; detection wants one of: resnet18"):
-        build_detector(load_start("random:densenet121"), 128)
+        build_detector(load_initialization("random:densenet121"), 128)
 
 
 def test_real_films_can_be_learnt(real_data, tmp_path):
@@ -77,7 +77,7 @@ def test_real_films_can_be_learnt(real_data, tmp_path):
         file = f"stage_2_train_images/{name}.dcm"
         (root / file).symlink_to(source / file)
     films = load_films(root, tmp_path / "store", 128, workers=1, progress=False)
-    detector = build_detector(load_start("resnet18.c2l_open15k"), 128)
+    detector = build_detector(load_initialization("resnet18.c2l_open15k"), 128)
     optimizer = torch.optim.SGD(detector.parameters(), 0.02, 0.9)
     batch = films.of("training")[:4]
     losses = []

@@ -9,13 +9,13 @@ from torch import nn
 from c2l_models.errors import DatasetError
 from c2l_models.training.datasets import rsna
 from c2l_models.training.detection.patients import check_unseen, evaluation_part, patients_of
-from c2l_models.training.initialization import Start
+from c2l_models.training.initialization import Initialization
 
 PATIENTS = np.array([f"chestxray14:{i // 2:08}" for i in range(2000)])
 
 
 def start(*seen):
-    return Start("mine", "resnet18", nn.Identity(), 128, 0.5, 0.25, {}, frozenset(seen))
+    return Initialization("mine", "resnet18", nn.Identity(), 128, 0.5, 0.25, {}, frozenset(seen))
 
 
 def test_a_fifth_of_the_patients_each_whole():

@@ -1,4 +1,4 @@
-"""Figures that are kept, compared resample by resample, and averaged over runs."""
+"""Metrics that are kept, compared resample by resample, and averaged over runs."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from c2l_models.errors import C2LError
-from c2l_models.training.evaluation.intervals import FILE, Figures, average
+from c2l_models.training.evaluation.intervals import FILE, Metrics, average
 from c2l_models.training.evaluation.metrics import auroc
 
 NAMES = ("Mass", "Edema", "Hernia")
@@ -18,7 +18,7 @@ def sample(patients=30, films=200, seed=0):
 
 
 def figures_of(scores, truth, patients, bootstrap=50, seed=0):
-    return auroc(scores, truth, patients, bootstrap, seed).figures(NAMES, {"mean": np.array([True, True, False])})
+    return auroc(scores, truth, patients, bootstrap, seed).metrics(NAMES, {"mean": np.array([True, True, False])})
 
 
 def test_a_difference_is_taken_resample_by_resample():
@@ -57,8 +57,8 @@ def test_an_average_is_of_every_resample():
     np.testing.assert_allclose(both.resamples, (a.resamples + b.resamples) / 2)
     with pytest.raises(C2LError, match="resample by resample"):
         average([a, figures_of(scores, truth, patients, seed=1)])
-    with pytest.raises(C2LError, match="different figures"):
-        average([a, auroc(scores, truth, patients, 50).figures(NAMES, {})])
+    with pytest.raises(C2LError, match="different metrics"):
+        average([a, auroc(scores, truth, patients, 50).metrics(NAMES, {})])
 
 
 def few_labels(scores, lacking):
@@ -67,7 +67,7 @@ def few_labels(scores, lacking):
     scores = scores.copy()
     scores[:, NAMES.index(lacking)] = np.nan
     kept = [i for i, name in enumerate(NAMES) if name != lacking]
-    all_but_one = auroc(scores, truth, patients, 50).figures(NAMES, {"mean": np.array([True, True, True])})
+    all_but_one = auroc(scores, truth, patients, 50).metrics(NAMES, {"mean": np.array([True, True, True])})
     per_label = auroc(sample()[0][:, kept], truth[:, kept], patients, 50)
     return replace(all_but_one, unlearnt=lacking), per_label
 
@@ -90,7 +90,7 @@ def test_seeds_that_learnt_other_labels_are_averaged_over_their_own_and_paired_s
 def test_figures_come_back_as_they_were_saved(tmp_path):
     a = replace(figures_of(*sample()), unlearnt="Pneumonia")
     a.save(tmp_path)
-    again = Figures.load(tmp_path)
+    again = Metrics.load(tmp_path)
     assert (again.names, again.sample, again.unlearnt) == (a.names, a.sample, "Pneumonia")
     np.testing.assert_array_equal(again.resamples, a.resamples)
     assert a.minus(again, "mean").value == 0
@@ -98,10 +98,10 @@ def test_figures_come_back_as_they_were_saved(tmp_path):
 
 def test_what_is_missing_or_damaged_is_named(tmp_path):
     with pytest.raises(C2LError, match="is missing"):
-        Figures.load(tmp_path)
+        Metrics.load(tmp_path)
     path = figures_of(*sample()).save(tmp_path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(C2LError, match=f"{FILE} is damaged"):
-        Figures.load(tmp_path)
+        Metrics.load(tmp_path)
     with pytest.raises(C2LError, match="no figure is called 'maen'; there are: Mass"):
         figures_of(*sample())["maen"]

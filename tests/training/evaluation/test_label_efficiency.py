@@ -19,15 +19,15 @@ STARTS = {
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that were turned into bytes."""
-    figures = []
+    """The metrics that were turned into bytes."""
+    metrics = []
 
     def noted(figure):
-        figures.append(figure)
+        metrics.append(figure)
         return as_png(figure)
 
     monkeypatch.setattr(label_efficiency, "as_png", noted)
-    return figures
+    return metrics
 
 
 def test_every_start_has_its_points_and_intervals(tmp_path, drawn):

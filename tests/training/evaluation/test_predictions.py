@@ -1,4 +1,4 @@
-"""What a run answered, and the figures that it comes to."""
+"""What a run answered, and the metrics that it comes to."""
 
 import json
 
@@ -26,18 +26,18 @@ def chest(films=80, positives_of_edema=True):
 
 def test_figures_are_each_labels_and_the_means():
     answers = chest()
-    figures = measure(answers, load_task("chestxray14"), bootstrap=20)
-    assert figures.names == (*CHEST, "mean", "mean without Hernia")
+    metrics = measure(answers, load_task("chestxray14"), bootstrap=20)
+    assert metrics.names == (*CHEST, "mean", "mean without Hernia")
     each = [pair_by_pair(answers.scores[:, i], answers.targets[:, i]) for i in range(3)]
-    np.testing.assert_allclose(figures.values, [*each, np.mean(each), np.mean(each[:2])])
-    assert figures.resamples.shape == (20, 5)
+    np.testing.assert_allclose(metrics.values, [*each, np.mean(each), np.mean(each[:2])])
+    assert metrics.resamples.shape == (20, 5)
 
 
 def test_a_label_with_one_class_is_not_available_and_not_counted():
-    figures = measure(chest(positives_of_edema=False), load_task("chestxray14"), bootstrap=20)
-    assert str(figures["Edema"]) == "n/a"
-    assert figures["mean"].value == pytest.approx((figures["Mass"].value + figures["Hernia"].value) / 2)
-    assert figures["mean without Hernia"].value == figures["Mass"].value
+    metrics = measure(chest(positives_of_edema=False), load_task("chestxray14"), bootstrap=20)
+    assert str(metrics["Edema"]) == "n/a"
+    assert metrics["mean"].value == pytest.approx((metrics["Mass"].value + metrics["Hernia"].value) / 2)
+    assert metrics["mean without Hernia"].value == metrics["Mass"].value
 
 
 @pytest.mark.parametrize("yes", [0.0, 0.5])
@@ -48,11 +48,11 @@ def test_a_grade_is_the_number_of_steps_passed(yes):
     scores = yes + targets - 0.5 + rng.normal(0, 0.4, targets.shape)
     labels = tuple(f"kl_grade ≥ {step}" for step in (1, 2, 3, 4))
     answers = Predictions("knee_kl", labels, scores, targets, rng.integers(0, 40, 120).astype(str), yes)
-    figures = measure(answers, load_task("knee_kl"), bootstrap=20)
-    assert figures.names == (*labels, KAPPA)
+    metrics = measure(answers, load_task("knee_kl"), bootstrap=20)
+    assert metrics.names == (*labels, KAPPA)
     given = [sum(score > yes for score in row) for row in scores]
-    assert figures[KAPPA].value == pytest.approx(cohen_kappa_score(grades, given, weights="quadratic"))
-    assert load_task("knee_kl").headline in figures.names
+    assert metrics[KAPPA].value == pytest.approx(cohen_kappa_score(grades, given, weights="quadratic"))
+    assert load_task("knee_kl").headline in metrics.names
 
 
 def knees(scores):
@@ -66,18 +66,18 @@ def test_there_is_no_grade_where_a_step_could_not_be_learnt():
     scores = np.zeros((20, 4))
     assert measure(knees(scores), load_task("knee_kl"), bootstrap=5)[KAPPA].value == 1
     scores[:, 3] = np.nan
-    figures = measure(knees(scores), load_task("knee_kl"), bootstrap=5)
-    assert str(figures[KAPPA]) == str(figures["kl_grade ≥ 4"]) == "n/a"
-    assert figures["kl_grade ≥ 3"].value == 1
+    metrics = measure(knees(scores), load_task("knee_kl"), bootstrap=5)
+    assert str(metrics[KAPPA]) == str(metrics["kl_grade ≥ 4"]) == "n/a"
+    assert metrics["kl_grade ≥ 3"].value == 1
 
 
 def test_labels_that_could_not_be_learnt_are_told():
     answers = chest()
     assert measure(answers, load_task("chestxray14"), bootstrap=5).unlearnt == ""
     answers.scores[:, [0, 2]] = np.nan
-    figures = measure(answers, load_task("chestxray14"), bootstrap=5)
-    assert figures.unlearnt == "Mass, Hernia"
-    assert figures["mean"].value == figures["Edema"].value
+    metrics = measure(answers, load_task("chestxray14"), bootstrap=5)
+    assert metrics.unlearnt == "Mass, Hernia"
+    assert metrics["mean"].value == metrics["Edema"].value
     grades = np.full((20, 4), [np.nan, 0, 0, 0])
     assert measure(knees(grades), load_task("knee_kl"), bootstrap=5).unlearnt == "kl_grade ≥ 1"
 
@@ -97,22 +97,22 @@ def test_answers_and_results_come_back_as_they_were_written(tmp_path):
     for name in ("scores", "targets", "patients"):
         np.testing.assert_array_equal(getattr(again, name), getattr(answers, name))
     assert (again.task, again.labels, again.yes) == ("chestxray14", CHEST, 0.0)
-    figures = measure(answers, load_task("chestxray14"), bootstrap=20)
-    result = Result("finetune", "a release", "resnet18", "chestxray14", 0, figures, {"seconds": 1.5})
+    metrics = measure(answers, load_task("chestxray14"), bootstrap=20)
+    result = Result("finetune", "a release", "resnet18", "chestxray14", 0, metrics, {"seconds": 1.5})
     assert not Result.is_done(tmp_path)
     result.write(tmp_path)
     assert Result.is_done(tmp_path)
     found = Result.read(tmp_path)
     assert (found.kind, found.start, found.facts) == ("finetune", "a release", {"seconds": 1.5})
-    assert found.figures.minus(figures, "mean").value == 0
+    assert found.metrics.minus(metrics, "mean").value == 0
 
 
 def test_what_is_not_available_is_null_in_json(tmp_path):
-    figures = measure(chest(positives_of_edema=False), load_task("chestxray14"), bootstrap=20)
-    path = Result("knn", "a release", "resnet18", "chestxray14", 0, figures, {}).write(tmp_path)
+    metrics = measure(chest(positives_of_edema=False), load_task("chestxray14"), bootstrap=20)
+    path = Result("knn", "a release", "resnet18", "chestxray14", 0, metrics, {}).write(tmp_path)
     written = json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
     assert written["figures"]["Edema"] == {"value": None, "low": None, "high": None}
-    assert written["figures"]["Mass"]["value"] == pytest.approx(figures["Mass"].value, abs=1e-4)
+    assert written["figures"]["Mass"]["value"] == pytest.approx(metrics["Mass"].value, abs=1e-4)
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path):

@@ -47,7 +47,7 @@ def report():
 
 
 def test_one_column_is_held_against_nothing():
-    result = auroc([0.1, 0.9, 0.4], [0, 1, 0], bootstrap=10).figures(["kl_grade ≥ 2"], {})
+    result = auroc([0.1, 0.9, 0.4], [0, 1, 0], bootstrap=10).metrics(["kl_grade ≥ 2"], {})
     single = Report("k-NN", {"kl_grade ≥ 2": 1}, (Column("random", result),), "kl_grade ≥ 2", FACTS)
     assert single.summaries == ()
     assert "minus" not in single.markdown()
@@ -65,14 +65,14 @@ def test_markdown_shows_figures_with_intervals_and_differences(report):
     markdown = report.markdown()
     table = table_of(markdown, "AUROC")
     assert list(table) == ["Mass", "Hernia", "Edema", "mean", "mean without Hernia", "mean, of each seed"]
-    mass = report.target.figures["Mass"]
+    mass = report.target.metrics["Mass"]
     assert table["Mass"]["a release"] == f"{mass.value:.3f} ({mass.low:.3f}–{mass.high:.3f})"
     assert table["Edema"] == {"positives": "0", "a release": "n/a", "pixels": "n/a", "random": "n/a"}
     low, high = sorted(report.columns[2].seeds)
     assert table["mean, of each seed"]["random"] == f"{low:.3f}–{high:.3f}"
 
     differences = table_of(markdown, "a release minus each of these, paired")
-    target, pixels = report.target.figures, report.columns[1].figures
+    target, pixels = report.target.metrics, report.columns[1].metrics
     by_resample = np.nanmean((target.resamples - pixels.resamples)[:, :2], axis=1)
     value = np.nanmean((target.values - pixels.values)[:2])
     low, high = np.percentile(by_resample, [2.5, 97.5])
@@ -88,7 +88,7 @@ def test_the_csv_has_every_figure_and_difference(report):
     columns = {column.name: column for column in report.columns}
     for row in rows:
         column = columns[row["column"]]
-        found = column.figures[row["figure"]] if row["kind"] == "figure" else report.difference(column, row["figure"])
+        found = column.metrics[row["figure"]] if row["kind"] == "figure" else report.difference(column, row["figure"])
         for name in ("value", "low", "high"):
             value = getattr(found, name)
             assert row[name] == ("n/a" if np.isnan(value) else f"{value:.4f}")
@@ -105,4 +105,4 @@ def test_files_and_screen(report, tmp_path):
     assert min(width, height) > 300
     screen = Console(file=io.StringIO(), width=200)
     report.show(screen)
-    assert str(report.target.figures["mean"]) in screen.file.getvalue()
+    assert str(report.target.metrics["mean"]) in screen.file.getvalue()

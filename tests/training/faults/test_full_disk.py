@@ -68,13 +68,13 @@ def test_a_disk_that_stays_full(start, half, room, tmp_path):
 
 def test_a_best_one_that_finds_no_room(start, whole, tmp_path):
     """The best one before it stays, until a better one is written."""
-    figures = {line["step"]: line["folder"] for line in whole.log() if line["kind"] == "probe"}
-    assert whole.state(best=True)["step"] == max(figures, key=figures.__getitem__)
-    lost = max(list(figures)[:-1], key=figures.__getitem__)
+    metrics = {line["step"]: line["folder"] for line in whole.log() if line["kind"] == "probe"}
+    assert whole.state(best=True)["step"] == max(metrics, key=metrics.__getitem__)
+    lost = max(list(metrics)[:-1], key=metrics.__getitem__)
     runs = start(tmp_path)
     assert runs(little_room={"first": lost, "last": lost + 1}) == 0, runs.stderr
     assert lost not in [event["written"] for event in runs.events("written")]
-    del figures[lost]
-    assert runs.state(best=True)["step"] == max(figures, key=figures.__getitem__)
+    del metrics[lost]
+    assert runs.state(best=True)["step"] == max(metrics, key=metrics.__getitem__)
     runs.assert_same_networks(whole)
     assert runs.log() == whole.log()  # lines that found no room are written later

@@ -12,7 +12,7 @@ import torch
 from c2l_models.training.evaluation.report import Report
 from c2l_models.training.finetuning import loop
 from c2l_models.training.finetuning.settings import Settings
-from c2l_models.training.initialization import Start
+from c2l_models.training.initialization import Initialization
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.store.store_files import INDEX_SCHEMA
 
@@ -62,18 +62,18 @@ def settings() -> Settings:
     return Settings(size=32, epochs=3, batch_size=16, lr=3e-3, bootstrap=20)
 
 
-def small_start(seen: frozenset[str] = frozenset()) -> Start:
+def small_start(seen: frozenset[str] = frozenset()) -> Initialization:
     """timm's smallest ResNet, always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = timm.create_model("test_resnet", in_chans=1, num_classes=0)
-    return Start("small", "test_resnet", network, 32, 0.5, 0.25, {"architecture": "test_resnet"}, seen)
+    return Initialization("small", "test_resnet", network, 32, 0.5, 0.25, {"architecture": "test_resnet"}, seen)
 
 
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever is started from, it is the small network; torch on one thread."""
-    monkeypatch.setattr(loop, "load_start", lambda *_: small_start())
+    monkeypatch.setattr(loop, "load_initialization", lambda *_: small_start())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -39,10 +39,10 @@ def test_a_run_learns_and_leaves_what_it_should(store, settings, tmp_path):
     lines = read_log(out)
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
-    assert result.figures["bright"].value > 0.9
-    assert np.isnan(result.figures["rare"].value)  # never positive among the films fitted
-    assert np.isnan(result.figures["always"].value)  # one class in the test list
-    assert result.figures["mean"].value == result.figures["bright"].value
+    assert result.metrics["bright"].value > 0.9
+    assert np.isnan(result.metrics["rare"].value)  # never positive among the films fitted
+    assert np.isnan(result.metrics["always"].value)  # one class in the test list
+    assert result.metrics["mean"].value == result.metrics["bright"].value
 
     assert Result.is_done(out)
     found = {path.name for path in out.iterdir()}
@@ -104,7 +104,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(store, settings, tmp_path, monke
     assert all(torch.equal(one[key], other[key]) for key in one)
     first, second = ([line | {"seconds": 0} for line in read_log(tmp_path / name)] for name in ("whole", "stopped"))
     assert first == second
-    assert np.array_equal(whole.figures.values, again.figures.values, equal_nan=True)
+    assert np.array_equal(whole.metrics.values, again.metrics.values, equal_nan=True)
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -125,14 +125,14 @@ def test_a_finished_run_is_read_and_paired(store, settings, tmp_path, monkeypatc
     tuned(store, tmp_path / "two", replace(short, lr=1e-5))
     monkeypatch.setattr(loop, "Run", None)  # nothing is trained again
     again = tuned(store, tmp_path / "one", short, resume=True, versus=tmp_path / "two")
-    assert np.array_equal(again.figures.resamples, first.figures.resamples, equal_nan=True)
+    assert np.array_equal(again.metrics.resamples, first.metrics.resamples, equal_nan=True)
     report = (tmp_path / "one" / "report.md").read_text()
     other = Result.read(tmp_path / "two")
     assert "small (the other run)" in report
-    assert str(first.figures.minus(other.figures, "bright")) in report
+    assert str(first.metrics.minus(other.metrics, "bright")) in report
     csv = (tmp_path / "one" / "report.csv").read_text().splitlines()
     bright = next(line for line in csv if line.startswith("difference,bright,")).split(",")
-    assert float(bright[4]) == pytest.approx(first.figures["bright"].value - other.figures["bright"].value, abs=1e-4)
+    assert float(bright[4]) == pytest.approx(first.metrics["bright"].value - other.metrics["bright"].value, abs=1e-4)
     with pytest.raises(C2LError):
         tuned(store, tmp_path / "three", short, versus=tmp_path / "nowhere")
     assert not (tmp_path / "three").exists()
@@ -141,7 +141,7 @@ def test_a_finished_run_is_read_and_paired(store, settings, tmp_path, monkeypatc
 @pytest.mark.usefixtures("no_pictures")
 def test_test_patients_seen_in_pretraining_are_told(store, settings, tmp_path, monkeypatch):
     seen = frozenset({"folder:000", "folder:041", "folder:042", "folder:999"})  # the test patients are from 040 on
-    monkeypatch.setattr(loop, "load_start", lambda *_: small_start(seen))
+    monkeypatch.setattr(loop, "load_initialization", lambda *_: small_start(seen))
     result = tuned(store, tmp_path / "run", replace(settings, epochs=1))
     assert result.facts["test_patients_seen_in_pretraining"] == 2
     report = (tmp_path / "run" / "report.md").read_text()

@@ -7,7 +7,7 @@ import torch
 
 from c2l_models.training.finetuning.network import make_optimizer, make_schedule, masked_bce, with_head
 from c2l_models.training.finetuning.settings import Settings
-from c2l_models.training.initialization import load_start
+from c2l_models.training.initialization import load_initialization
 
 UNKNOWN = float("nan")
 
@@ -40,7 +40,7 @@ def test_nothing_known_costs_nothing():
 )
 def test_a_stage_rate_is_a_share_of_the_next(architecture, stages):
     settings = Settings(lr=0.1, layer_decay=0.5, schedule="step", optimizer="sgd")
-    network = with_head(load_start("random", architecture), 2, settings)
+    network = with_head(load_initialization("random", architecture), 2, settings)
     optimizer = make_optimizer(network, settings)
     make_schedule(optimizer, settings, 30).step_update(0)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -67,7 +67,7 @@ def test_schedules_by_hand(optimizer):
         ("step", lambda t: 0.1 * 0.1 ** (t // 10)),
     ):
         settings = Settings(lr=0.1, schedule=kind, optimizer=optimizer)
-        made = make_optimizer(with_head(load_start("random"), 1, settings), settings)
+        made = make_optimizer(with_head(load_initialization("random"), 1, settings), settings)
         schedule = make_schedule(made, settings, steps)
         for step in (0, 9, 10, 15, 29):
             schedule.step_update(step)
@@ -77,7 +77,7 @@ def test_schedules_by_hand(optimizer):
 
 
 def test_a_frozen_start_trains_its_head_alone():
-    network = with_head(load_start("random"), 3, Settings(frozen=True))
+    network = with_head(load_initialization("random"), 3, Settings(frozen=True))
     assert [name for name, p in network.named_parameters() if p.requires_grad] == ["fc.weight", "fc.bias"]
     held = [p for group in make_optimizer(network, Settings(frozen=True)).param_groups for p in group["params"]]
     assert len(held) == 2
@@ -87,7 +87,9 @@ def test_a_head_follows_from_the_seed_and_disturbs_no_other_chance():
     torch.manual_seed(7)
     wanted = torch.rand(3)
     torch.manual_seed(7)
-    one, again, other = (with_head(load_start("random"), 2, Settings(seed=seed)).fc.weight for seed in (1, 1, 2))
+    one, again, other = (
+        with_head(load_initialization("random"), 2, Settings(seed=seed)).fc.weight for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.rand(3), wanted)
     assert torch.equal(one, again)
     assert not torch.equal(one, other)

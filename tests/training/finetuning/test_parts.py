@@ -7,9 +7,9 @@ import pytest
 
 from c2l_models.errors import DatasetError, RecipeError, RunError
 from c2l_models.training.evaluation.tasks import load_task
-from c2l_models.training.finetuning.parts import check_unseen, share_of, split_task
+from c2l_models.training.finetuning.parts import check_unseen, split_task
 from c2l_models.training.finetuning.settings import Settings
-from c2l_models.training.store.image_store import split_patients
+from c2l_models.training.patient_splits import split_patients
 
 
 def test_three_parts_share_no_patient(store):
@@ -37,21 +37,26 @@ def test_a_patient_on_both_sides_is_refused(store):
 
 def test_shares_are_nested_and_of_whole_patients():
     patients = np.repeat([f"p{n}" for n in range(3000)], 2)
-    shares = {fraction: share_of(patients, fraction, 5, "labels") for fraction in (0.01, 0.1, 1.0)}
+    shares = {fraction: split_patients(patients, fraction, "finetuning_labels", 5) for fraction in (0.01, 0.1, 1.0)}
     assert shares[1.0].all()
     assert not (shares[0.01] & ~shares[0.1]).any()
     for fraction in (0.01, 0.1):
         assert shares[fraction].mean() == pytest.approx(fraction, rel=0.35)
         assert np.array_equal(shares[fraction][::2], shares[fraction][1::2])
-    assert not np.array_equal(shares[0.1], share_of(patients, 0.1, 6, "labels"))
+    assert not np.array_equal(shares[0.1], split_patients(patients, 0.1, "finetuning_labels", 6))
 
 
 def test_a_small_share_still_has_both_parts():
     """Were the splits by one hash, all of a tenth of the patients would be held out; so, too, of a task's own share."""
     patients = np.array([f"p{n}" for n in range(4000)])
     for seed in (0, 1, 2):
-        for used in (share_of(patients, 0.1, seed, "labels"), split_patients(patients, 0.1, seed)):
-            assert share_of(patients[used], 0.2, seed, "held out").mean() == pytest.approx(0.2, abs=0.07)
+        for used in (
+            split_patients(patients, 0.1, "finetuning_labels", seed),
+            split_patients(patients, 0.1, "pretraining", seed),
+        ):
+            assert split_patients(patients[used], 0.2, "finetuning_held_out", seed).mean() == pytest.approx(
+                0.2, abs=0.07
+            )
 
 
 def test_too_few_patients_are_said(store):

@@ -42,7 +42,7 @@ def test_the_loss_query_by_query(moco, views):
     queries, keys = moco.student(views[0]), moco.teacher(views[1])
     wanted = oracle.loss(queries.detach().numpy(), keys.detach().numpy(), moco.queue.keys.numpy(), 0.07)
     assert step.loss.total.item() == pytest.approx(wanted, rel=1e-5)
-    assert list(step.figures()) == ["loss", "top1", "spread"]
+    assert list(step.metrics()) == ["loss", "top1", "spread"]
     torch.testing.assert_close(step.keys[0], functional.normalize(keys).detach())
 
 

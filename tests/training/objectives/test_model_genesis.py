@@ -52,7 +52,7 @@ def test_the_loss_image_by_image(method):
         errors.append(np.mean((1 / (1 + np.exp(-logits)) - target.numpy()) ** 2))
         given.append(np.mean((0.3 * view.numpy() + 0.4 - target.numpy()) ** 2))
     assert step.loss.total.item() == pytest.approx(np.mean(errors), rel=1e-5)
-    assert {name: value.item() for name, value in step.figures().items()} == {
+    assert {name: value.item() for name, value in step.metrics().items()} == {
         "loss": step.loss.total.item(),
         "given": pytest.approx(np.mean(given), rel=1e-5),
     }
@@ -134,8 +134,8 @@ def test_a_few_steps_on_phantoms(method):
     """On films with shapes."""
     batch = torch.stack([torch.from_numpy(film.pixels) for film in phantom.films(8, seed=0, size=48)])[:, None]
     optimizer = torch.optim.SGD(method.student.parameters(), lr=0.3, momentum=0.9)
-    figures = [train_step(method, optimizer, batch, seeded(step)).figures() for step in range(10)]
-    losses = [step["loss"].item() for step in figures]
+    metrics = [train_step(method, optimizer, batch, seeded(step)).metrics() for step in range(10)]
+    losses = [step["loss"].item() for step in metrics]
     assert np.mean(losses[-3:]) < 0.85 * losses[0]  # 0.78 with the oldest versions of torch and timm
 
 

@@ -6,9 +6,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from c2l_models.errors import C2LError
+from c2l_models.training.patient_splits import split_patients
 from c2l_models.training.probing import linear
 from c2l_models.training.probing.linear import linear_probe
-from c2l_models.training.store.image_store import split_patients
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def mean_auroc(scores, labels):
 
 def test_against_the_steps_written_out(sample):
     train, labels, patients, test = sample
-    held_out = split_patients(patients, 0.2, 2_000_000 + 7)  # a hash of its own: none that `hold_out` draws by
+    held_out = split_patients(patients, 0.2, "probe_tuning", 7)  # a hash of its own: none that `hold_out` draws by
     tuned = {
         c: mean_auroc(fit(train[~held_out], labels[~held_out], train[held_out], c), labels[held_out])
         for c in linear.C_GRID
@@ -95,7 +95,7 @@ def test_patients_that_are_left_after_a_hold_out_are_tuned_on_too():
     """By the same hash, a fifth of those beyond the first quarter would be none."""
     rng = np.random.default_rng(0)
     patients = np.array([f"p{n}" for n in range(400)])
-    left = patients[~split_patients(patients, 0.25, seed=0)]
+    left = patients[~split_patients(patients, 0.25, "pretraining")]
     features = rng.normal(size=(len(left), 4))
     labels = (features[:, :1] + rng.normal(size=(len(left), 1)) > 0).astype(float)
     assert linear_probe(features, labels, left, features, seed=0).tuning_auroc > 0.6

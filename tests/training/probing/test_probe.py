@@ -34,25 +34,25 @@ def test_a_random_network_beside_its_floors(store, tmp_path):
     report = probe("random", store, "folder", tmp_path / "out", size=32, bootstrap=50, progress=False)
     assert list(report.positives) == ["coin", "square"]
     assert [column.name for column in report.columns] == ["random:resnet18", "pixels", "random"]
-    assert report.columns[1].figures["square"].value > 0.8
+    assert report.columns[1].metrics["square"].value > 0.8
     assert len(list((store.path / "floors").iterdir())) == 2
 
     # Seed 0 of the recalibrated floor with timm's own initialisation is the target itself.
     floor = report.columns[2]
-    assert floor.seeds[0] == pytest.approx(report.target.figures["mean"].value, abs=1e-3)
-    assert np.mean(floor.seeds) == pytest.approx(floor.figures["mean"].value)
+    assert floor.seeds[0] == pytest.approx(report.target.metrics["mean"].value, abs=1e-3)
+    assert np.mean(floor.seeds) == pytest.approx(floor.metrics["mean"].value)
 
     # The bootstrap draws patients, not films.
     task = load_task("folder")
     test = task.test_rows(store)
     by_patient = auroc(np.zeros((40, 2)), task.labels(store)[test], store.patients[test], bootstrap=50, seed=0)
-    assert report.target.figures.sample == by_patient.sample
+    assert report.target.metrics.sample == by_patient.sample
 
     result = Result.read(tmp_path / "out")
     assert (result.kind, result.start, result.task) == ("probe", "random:resnet18", "folder")
-    np.testing.assert_array_equal(result.figures.resamples, report.target.figures.resamples)
+    np.testing.assert_array_equal(result.metrics.resamples, report.target.metrics.resamples)
     again = measure(Predictions.load(tmp_path / "out"), task, bootstrap=50)
-    np.testing.assert_allclose(again.values, report.target.figures.values)
+    np.testing.assert_allclose(again.values, report.target.metrics.values)
     files = {"report.md", "report.csv", "report.png", "roc.png", "figures.npz", "predictions.npz", "result.json"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == files
     facts = result.facts
@@ -67,13 +67,13 @@ def test_neighbours_in_place_of_a_fit(store, tmp_path):
     options = {"size": 32, "bootstrap": 20, "progress": False}
     report = probe("random", store, "folder", tmp_path / "knn", **options, classifier="knn")
     assert report.title == "k-NN"
-    assert report.columns[1].figures["square"].value > 0.7
+    assert report.columns[1].metrics["square"].value > 0.7
     assert Result.read(tmp_path / "knn").kind == "knn"
     shares = Predictions.load(tmp_path / "knn")
     assert shares.yes == 0.5
     assert 0 <= shares.scores.min() <= shares.scores.max() <= 1
     linear = probe("random", store, "folder", **options)
-    assert linear.columns[2].figures["coin"] != report.columns[2].figures["coin"]  # nor is one cached as the other
+    assert linear.columns[2].metrics["coin"] != report.columns[2].metrics["coin"]  # nor is one cached as the other
 
 
 def test_a_weight_file_is_called_by_its_name(store, tmp_path):

@@ -1,4 +1,4 @@
-"""The paper's figures: as many as printed, consistent with each other, and a few read off the page by hand."""
+"""The paper's metrics: as many as printed, consistent with each other, and a few read off the page by hand."""
 
 import tomllib
 
@@ -69,13 +69,13 @@ BY_HAND = [
 
 @pytest.mark.parametrize(("table", "row", "column", "figure"), BY_HAND)
 def test_cells_read_by_hand(table, row, column, figure):
-    assert tables.paper_tables()[table].figures[row][column] == figure
+    assert tables.paper_tables()[table].metrics[row][column] == figure
 
 
 def test_the_text_of_the_paper_agrees():
     """What sections 5 and 6 say of the tables in words."""
     known = tables.paper_tables()
-    one, three, four = (known[name].figures for name in ("table1", "table3", "table4"))
+    one, three, four = (known[name].metrics for name in ("table1", "table3", "table4"))
     best = one["Bat. + Feat. Mix. + loss_M"]["Average"]
     assert best - one["Mix."]["Average"] == pytest.approx(1.6)
     assert one["Bat. Mix."]["Average"] - one["Mix."]["Average"] == pytest.approx(0.6)
@@ -83,7 +83,7 @@ def test_the_text_of_the_paper_agrees():
     assert three["C2L, DenseNet-121"]["Average"] - three["ImageNet, DenseNet-121"]["Average"] == pytest.approx(1.5)
     assert four["C2L, ResNet-18"]["Average"] - four["ImageNet, ResNet-18"]["Average"] == pytest.approx(1.2)
     assert four["C2L, DenseNet-121"]["Average"] - four["ImageNet, DenseNet-121"]["Average"] == pytest.approx(1.4)
-    assert known["table2"].figures["+ Rotation + cutout + Mix."]["Average"] == best
+    assert known["table2"].metrics["+ Rotation + cutout + Mix."]["Average"] == best
 
 
 def test_columns_keep_the_order_of_the_print():

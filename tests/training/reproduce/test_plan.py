@@ -8,8 +8,8 @@ from c2l_models.training.recipe import Recipe, from_dict, list_recipes, load_rec
 from c2l_models.training.reproduce.paper_tables import paper_tables
 from c2l_models.training.reproduce.plan import (
     Measurement,
+    load_initialization_plan,
     load_scale,
-    load_start_plan,
     load_table,
     recipe_of,
     table_names,
@@ -22,7 +22,7 @@ PAPER, OPEN = load_scale("paper"), load_scale("open")
 @pytest.mark.parametrize("name", paper_tables())
 def test_every_row_that_is_printed_is_run(name):
     plan = load_table(name)
-    assert {row for _, row in plan.rows if row} == set(paper_tables()[name].figures)
+    assert {row for _, row in plan.rows if row} == set(paper_tables()[name].metrics)
     assert len({start.name for start, _ in plan.rows}) == len(plan.rows)
     for start, row in plan.rows:
         if "ResNet-18" in row:
@@ -74,16 +74,16 @@ def test_the_rivals_recipes_are_the_papers_but_for_the_method_and_its_rate(name,
 
 def test_at_the_papers_scale_a_recipe_is_as_it_ships():
     for start in ("resnet18-c2l", "densenet121-moco", "table1-mix"):
-        plan = load_start_plan(start)
+        plan = load_initialization_plan(start)
         assert recipe_of(plan, PAPER, 0) == load_recipe(plan.recipe)
-    assert recipe_of(load_start_plan("resnet18-c2l"), PAPER, 2).seed == 2
+    assert recipe_of(load_initialization_plan("resnet18-c2l"), PAPER, 2).seed == 2
 
 
 @pytest.mark.parametrize("scale", [PAPER, OPEN, load_scale("open", smoke=True)])
 @pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
 def test_equal_passes_are_twice_the_epochs_and_nothing_else(scale, architecture):
-    once = recipe_of(load_start_plan(f"{architecture}-moco"), scale, 0).to_dict()
-    twice = recipe_of(load_start_plan(f"{architecture}-moco-equal-passes"), scale, 0).to_dict()
+    once = recipe_of(load_initialization_plan(f"{architecture}-moco"), scale, 0).to_dict()
+    twice = recipe_of(load_initialization_plan(f"{architecture}-moco-equal-passes"), scale, 0).to_dict()
     assert twice.pop("epochs") == 2 * once.pop("epochs")
     milestones = [values["optimizer"].pop("lr_milestones") for values in (once, twice)]
     assert milestones[1] == [2 * epoch for epoch in milestones[0]]
@@ -93,12 +93,12 @@ def test_equal_passes_are_twice_the_epochs_and_nothing_else(scale, architecture)
 
 
 def test_the_open_scale_is_the_open_releases_recipe():
-    ours, released = recipe_of(load_start_plan("resnet18-c2l"), OPEN, 0), load_recipe("open15k-resnet18")
+    ours, released = recipe_of(load_initialization_plan("resnet18-c2l"), OPEN, 0), load_recipe("open15k-resnet18")
     told = {"name", "description", "table"}
     assert {key for key, value in released.to_dict().items() if ours.to_dict()[key] != value} <= told
-    densenet = recipe_of(load_start_plan("densenet121-c2l"), OPEN, 0)
+    densenet = recipe_of(load_initialization_plan("densenet121-c2l"), OPEN, 0)
     assert (densenet.architecture, densenet.size, densenet.epochs) == ("densenet121", released.size, released.epochs)
-    ablation = recipe_of(load_start_plan("table1-mix"), OPEN, 0)
+    ablation = recipe_of(load_initialization_plan("table1-mix"), OPEN, 0)
     assert ablation.sources == load_recipe("table1-mix").sources
 
 
@@ -117,7 +117,7 @@ def test_queue_lengths_of_table_2_stay_apart_at_another_scale():
 
 
 def test_ablations_keep_to_chestxray14_and_hold_patients_out():
-    recipe = recipe_of(load_start_plan("table1-mix"), OPEN, 0)
+    recipe = recipe_of(load_initialization_plan("table1-mix"), OPEN, 0)
     assert recipe.sources == ("chestxray14:train_val",)
     assert recipe.hold_out == 0.19
     for table in ("table1", "table2"):
@@ -152,7 +152,9 @@ def test_settings_of_measurements():
 def test_two_rows_that_are_one_run_are_equal_key_by_key():
     one, two = (load_recipe(name).to_dict() for name in ("table1-c2l", "table2-rotation-cutout-mix"))
     assert {key for key in one if one[key] != two[key]} <= {"name", "description", "table"}
-    assert load_start_plan("table2-rotation-cutout-mix").folder == load_start_plan("table1-c2l").folder
+    assert (
+        load_initialization_plan("table2-rotation-cutout-mix").folder == load_initialization_plan("table1-c2l").folder
+    )
 
 
 def test_only_some_rows():
@@ -177,13 +179,13 @@ def test_folders_are_of_data_sets_that_can_be_read():
 
 
 def test_a_trial_changes_its_base_and_nothing_else():
-    base = recipe_of(load_start_plan("search-base"), load_scale("search"), 0).to_dict()
+    base = recipe_of(load_initialization_plan("search-base"), load_scale("search"), 0).to_dict()
     trials = [start for start, _ in load_table("search").rows if start.changes]
     assert len(trials) == len(load_table("search").rows) - 2  # the base, and a random network
     for start in trials:
         tried = recipe_of(start, load_scale("search"), 0).to_dict()
         assert {key for key in base if tried[key] != base[key]} == set(start.changes)
-    crop = recipe_of(load_start_plan("search-crop-0.5"), load_scale("search"), 0).to_dict()
+    crop = recipe_of(load_initialization_plan("search-crop-0.5"), load_scale("search"), 0).to_dict()
     assert crop["augment"] == base["augment"] | {"crop_scale": [0.5, 1.0]}
 
 

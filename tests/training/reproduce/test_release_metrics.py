@@ -1,4 +1,4 @@
-"""A release's figures once more: back within their interval, away, no longer there, or not to be had here."""
+"""A release's metrics once more: back within their interval, away, no longer there, or not to be had here."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from reproduce_fakes import FakeJobs
 
 from c2l_models.errors import C2LError
 from c2l_models.releases.registry import get_weights
-from c2l_models.training.evaluation.intervals import Figures
+from c2l_models.training.evaluation.intervals import Metrics
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.reproduce.data import Stores
 from c2l_models.training.reproduce.release_metrics import all_back, check, read_provenance, reproduce_release
@@ -15,20 +15,20 @@ NAME = "resnet18.c2l_open15k"
 
 
 class Probes(FakeJobs):
-    """Gives a task the figures that a test says, by their names."""
+    """Gives a task the metrics that a test says, by their names."""
 
-    def __init__(self, **figures):
+    def __init__(self, **metrics):
         super().__init__()
-        self.figures, self.starts = figures, []
+        self.metrics, self.starts = metrics, []
 
     def measure(self, start, measured, seed, pretrained, scale, stores, out):
         self.starts.append((start.weights, stores.size, measured.kind))
-        known = self.figures[measured.task]
+        known = self.metrics[measured.task]
         if isinstance(known, Exception):
             raise known
         values = np.array(list(known.values()))
-        figures = Figures(tuple(known), values, np.tile(values, (5, 1)), "sample")
-        return Result("probe", start.name, start.architecture, measured.task, seed, figures, {})
+        metrics = Metrics(tuple(known), values, np.tile(values, (5, 1)), "sample")
+        return Result("probe", start.name, start.architecture, measured.task, seed, metrics, {})
 
 
 @pytest.fixture(autouse=True)

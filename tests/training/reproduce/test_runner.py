@@ -7,7 +7,7 @@ from reproduce_fakes import FakeJobs
 
 from c2l_models.errors import C2LError, RunError, RunInterrupted
 from c2l_models.training.evaluation.result import Result
-from c2l_models.training.initialization import StartNotAvailable
+from c2l_models.training.initialization import InitializationNotAvailable
 
 
 def states(book):
@@ -53,7 +53,7 @@ def test_a_failing_row_stops_no_other(reproduce):
     jobs = FakeJobs(
         {
             "resnet18-moco": RuntimeError("out of memory"),
-            "resnet18-imagenet": StartNotAvailable("no network"),
+            "resnet18-imagenet": InitializationNotAvailable("no network"),
             "pretrain resnet18-model-genesis-seed0": RunError("the loss is nan"),
         }
     )
@@ -108,7 +108,7 @@ def test_another_result_in_the_way_is_told_key_by_key(reproduce, tmp_path):
     reproduce("table5")
     folder = tmp_path / "out/detect/rsna/resnet18-c2l-seed0"
     found = Result.read(folder)
-    Result(found.kind, found.start, "densenet121", found.task, 7, found.figures, found.facts).write(folder)
+    Result(found.kind, found.start, "densenet121", found.task, 7, found.metrics, found.facts).write(folder)
     book = reproduce("table5")
     why = whys(book)["resnet18-c2l"]
     assert "architecture: it has 'densenet121', wanted 'resnet18'" in why
@@ -166,7 +166,7 @@ def test_unknown_rows_are_refused_before_anything_is_run(reproduce):
 
 
 def test_no_detector_is_built_on_densenet(reproduce):
-    """Its other figures are measured, and nobody is told of a failure."""
+    """Its other metrics are measured, and nobody is told of a failure."""
     jobs = FakeJobs()
     book = reproduce("open", jobs, only=("densenet121-random",))
     assert not book.failed

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from reproduce_fakes import FakeJobs, figures_of
 
-from c2l_models.training.evaluation.intervals import Figures
+from c2l_models.training.evaluation.intervals import Metrics
 from c2l_models.training.evaluation.result import Result
-from c2l_models.training.initialization import StartNotAvailable
+from c2l_models.training.initialization import InitializationNotAvailable
 from c2l_models.training.reproduce.summary import difference, found
 from c2l_models.training.reproduce.table_pictures import draw
 from c2l_models.training.reproduce.table_report import as_csv, markdown, write_tables
@@ -63,7 +63,7 @@ def test_differences_are_of_the_same_architecture_and_signed(reproduce):
 
 
 def test_seeds_are_averaged_and_compared_over_those_that_both_have(reproduce):
-    book = reproduce("table5", FakeJobs({"resnet18-moco 1": StartNotAvailable("gone")}), seeds=(0, 1))
+    book = reproduce("table5", FakeJobs({"resnet18-moco 1": InitializationNotAvailable("gone")}), seeds=(0, 1))
     starts = {start.name: start for start, _ in book.plan.rows}
     column = book.plan.columns[0]
     mean = found(book, starts["resnet18-c2l"], column)
@@ -77,7 +77,9 @@ def test_seeds_are_averaged_and_compared_over_those_that_both_have(reproduce):
 
 
 def test_what_is_missing_is_told_with_its_reason(reproduce):
-    jobs = FakeJobs({"resnet18-imagenet": StartNotAvailable("no | network"), "resnet18-moco": RuntimeError("boom")})
+    jobs = FakeJobs(
+        {"resnet18-imagenet": InitializationNotAvailable("no | network"), "resnet18-moco": RuntimeError("boom")}
+    )
     text = markdown(reproduce("table5", jobs))
     lines = {line[0]: line for line in rows_of(text, "What each row was made of")}
     assert "not run (no / network)" in lines["resnet18-imagenet"][-1]  # a bar would end the cell
@@ -115,7 +117,7 @@ def test_the_open_table_is_in_its_own_units(reproduce):
 
 
 def test_csv_has_a_line_a_row_and_column(reproduce):
-    book = reproduce("table4", FakeJobs({"resnet18-imagenet": StartNotAvailable("no network")}))
+    book = reproduce("table4", FakeJobs({"resnet18-imagenet": InitializationNotAvailable("no network")}))
     lines = list(csv.DictReader(io.StringIO(as_csv(book))))
     assert len(lines) == 12 * 6
     line = next(line for line in lines if (line["row"], line["column"]) == ("resnet18-c2l", "Edema"))
@@ -136,9 +138,9 @@ def test_a_figure_that_cannot_be_computed_is_not_a_number_of_ours(reproduce):
     class Blind(FakeJobs):
         def measure(self, start, measured, *arguments):
             result = super().measure(start, measured, *arguments)
-            names, lost = result.figures.names, np.full_like(result.figures.values, np.nan)
-            figures = Figures(names, lost, np.full_like(result.figures.resamples, np.nan), "sample")
-            return Result(result.kind, start.name, start.architecture, measured.task, 0, figures, result.facts)
+            names, lost = result.metrics.names, np.full_like(result.metrics.values, np.nan)
+            metrics = Metrics(names, lost, np.full_like(result.metrics.resamples, np.nan), "sample")
+            return Result(result.kind, start.name, start.architecture, measured.task, 0, metrics, result.facts)
 
     text = markdown(reproduce("table3", Blind()))
     assert "83.5 · n/a" in text
@@ -149,8 +151,8 @@ def test_results_of_another_sample_are_not_compared_and_break_nothing(reproduce)
     class Other(FakeJobs):
         def measure(self, start, measured, *arguments):
             result = super().measure(start, measured, *arguments)
-            figures = Figures(result.figures.names, result.figures.values, result.figures.resamples, start.name)
-            return Result(result.kind, start.name, start.architecture, measured.task, 0, figures, result.facts)
+            metrics = Metrics(result.metrics.names, result.metrics.values, result.metrics.resamples, start.name)
+            return Result(result.kind, start.name, start.architecture, measured.task, 0, metrics, result.facts)
 
     book = reproduce("table5", Other())
     lines = rows_of(markdown(book), "resnet18-c2l minus each")
@@ -163,7 +165,7 @@ def test_seeds_whose_few_labels_taught_other_findings_are_averaged_and_it_is_tol
         def measure(self, start, measured, seed, *arguments):
             result = super().measure(start, measured, seed, *arguments)
             lacking = ("Hernia", "Mass, Hernia")[seed] if measured.fraction == 0.01 else ""
-            return replace(result, figures=replace(result.figures, unlearnt=lacking))
+            return replace(result, metrics=replace(result.metrics, unlearnt=lacking))
 
     book = reproduce("open", Few(), seeds=(0, 1))
     lines = list(csv.DictReader(io.StringIO(as_csv(book))))
@@ -181,7 +183,7 @@ def test_seeds_whose_few_labels_taught_other_findings_are_averaged_and_it_is_tol
 def test_a_smoke_run_says_so(reproduce):
     book = reproduce("table5")
     object.__setattr__(book.scale, "smoke", True)
-    assert "Its figures mean nothing" in markdown(book)
+    assert "Its metrics mean nothing" in markdown(book)
     assert "open-smoke" in as_csv(book)
 
 

@@ -14,7 +14,7 @@ from c2l_models.training.run_files.curves import draw_curves
 from c2l_models.training.run_files.log import RunLog, StepGroup
 
 
-def figures(loss):
+def metrics(loss):
     return {
         name: torch.tensor(value)
         for name, value in {
@@ -32,7 +32,7 @@ def run(folder, first, last, resumed_at=0, every=2):
     group = StepGroup()
     with RunLog(folder, 100, resumed_at, progress=False) as lines:
         for step in range(first, last + 1):
-            group.add(8, 0.0, figures(float(step)))
+            group.add(8, 0.0, metrics(float(step)))
             if step % every == 0:
                 group.read()
                 lines.write_group(step, step / 10, 0.1, group)
@@ -56,7 +56,7 @@ def test_a_line_is_the_mean_of_its_group(tmp_path):
 def test_a_group_keeps_each_steps_figures():
     group = StepGroup()
     for loss in (1.0, 4.0):
-        group.add(8, 0.0, figures(loss))
+        group.add(8, 0.0, metrics(loss))
     assert group.names == ["loss", "loss_a", "loss_m", "top1", "spread"]
     assert group.read(ALONE).tolist() == [[1.0, 1.0, 2.0, 0.5, 1.0], [4.0, 4.0, 8.0, 0.5, 1.0]]
     other = StepGroup()
@@ -69,12 +69,12 @@ def test_a_group_keeps_each_steps_figures():
 def test_a_resumed_group_goes_on_with_figures_of_another_device():
     """What is saved was read: on the CPU, and means over processes; what is new may be on a GPU."""
     group = StepGroup()
-    group.add(8, 0.0, figures(1.0))
+    group.add(8, 0.0, metrics(1.0))
     group.read()
     resumed = StepGroup()
     resumed.load_state_dict(group.state_dict())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    resumed.add(8, 0.0, {name: value.to(device) for name, value in figures(4.0).items()})
+    resumed.add(8, 0.0, {name: value.to(device) for name, value in metrics(4.0).items()})
     assert resumed.read()[:, 0].tolist() == [1.0, 4.0]
     assert not resumed.read().is_cuda
 
@@ -83,10 +83,10 @@ def test_speed_counts_images_and_waiting(monkeypatch):
     clock = iter([100.0, 101.0, 103.0, 106.0])
     monkeypatch.setattr(log.time, "perf_counter", lambda: next(clock))
     group = StepGroup()  # at 100
-    group.add(8, 0.5, figures(1.0))
+    group.add(8, 0.5, metrics(1.0))
     with group.paused():  # from 101 to 103
         pass
-    group.add(8, 1.5, figures(1.0))
+    group.add(8, 1.5, metrics(1.0))
     assert group.speed() == {"images_per_second": 16 / 4, "data_wait": 2 / 4}  # at 106
 
 
@@ -109,7 +109,7 @@ def test_a_torn_last_line_is_dropped(tmp_path):
 def test_a_line_is_on_disk_at_once(tmp_path):
     group = StepGroup()
     with RunLog(tmp_path, 10, progress=False) as lines:
-        group.add(8, 0.0, figures(1.0))
+        group.add(8, 0.0, metrics(1.0))
         lines.write_group(1, 0.1, 0.1, group)
         assert steps(tmp_path) == [1]
         lines.write_probe(1, 1, {"folder": 0.75})
@@ -141,7 +141,7 @@ def test_a_full_disk_loses_no_line(tmp_path):
 
 def test_another_process_writes_and_shows_nothing(tmp_path, capfd):
     group = StepGroup()
-    group.add(8, 0.0, figures(1.0))
+    group.add(8, 0.0, metrics(1.0))
     with RunLog(tmp_path, 10, writes=False) as lines:
         lines.advance()
         lines.write_group(1, 0.1, 0.1, group)

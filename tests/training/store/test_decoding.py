@@ -15,7 +15,8 @@ from films import SIZE, films
 from PIL import Image
 
 from c2l_models.radiographs import reading as radiograph
-from c2l_models.radiographs.reading import read_radiograph, square
+from c2l_models.radiographs.pixels import square
+from c2l_models.radiographs.reading import read_radiograph
 from c2l_models.training.store import decoding
 from c2l_models.training.store.decoding import AHEAD, Outcome, decode_chunk, mapper
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store.image_store import ImageStore, prepare, split_patients
+from c2l_models.training.store.image_store import ImageStore, prepare
 
 SIZE = 6
 FIRST = "path,patient,split,nodule,grade\n0.png,a,train,1,\n1.png,a,train,0,5\n2.png,b,test,,6\n"
@@ -133,24 +133,6 @@ def test_a_damaged_store_is_refused(made, tmp_path, damage, message):
     with pytest.raises(DatasetError, match=message) as caught:
         ImageStore.open(store)
     assert str(store) in str(caught.value)
-
-
-def test_patients_are_split_whole_and_by_their_name_alone():
-    patients = np.array([f"p{number % 2000}" for number in range(6000)])
-    mask = split_patients(patients, 0.2, seed=3)
-    assert mask.dtype == bool
-    held = set(patients[mask])
-    assert held.isdisjoint(patients[~mask])
-    assert abs(len(held) / 2000 - 0.2) < 0.03  # 3.4 standard deviations of a binomial
-    for position in (0, 1, 2, 1999):  # slow restatement
-        digest = hashlib.sha256(f"3:p{position}".encode()).hexdigest()
-        assert mask[position] == (int(digest[:16], 16) < 0.2 * 16**16)
-    order = np.random.default_rng(0).permutation(6000)
-    np.testing.assert_array_equal(split_patients(patients[order], 0.2, 3), mask[order])
-    np.testing.assert_array_equal(split_patients(patients[:50], 0.2, 3), mask[:50])
-    assert (split_patients(patients, 0.2, 4) != mask).any()
-    assert not split_patients(patients, 0.0, 3).any()
-    assert split_patients(patients, 1.0, 3).all()
 
 
 def test_a_flipped_bit_of_the_array_is_found_by_verify(made, tmp_path):

@@ -9,8 +9,9 @@ import pytest
 from nobody import folder_of_nobody
 
 from c2l_models.errors import DatasetError
+from c2l_models.radiographs.listing import list_images
 from c2l_models.training import datasets
-from c2l_models.training.datasets import Record, list_images
+from c2l_models.training.datasets import Record
 from c2l_models.training.store import sources
 from c2l_models.training.store.sources import load, make_plan, shown
 

@@ -7,9 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dicom_header import SUFFIXES as DICOM_SUFFIXES
-from .dicom_header import has_dicom_magic
-
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"}) | DICOM_SUFFIXES
 
 
@@ -81,3 +79,18 @@ def _is_image(folder: str, name: str) -> bool:
     if name.startswith("._"):
         return False
     return suffix in IMAGE_SUFFIXES if suffix else has_dicom_magic(Path(folder, name))
+
+
+def has_dicom_magic(path: Path) -> bool:
+    """Whether it is a file that can be read and has DICOM's magic."""
+    if not is_file(path):  # opening a pipe would wait for ever
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - pathlib's raises where the folder may not be entered
