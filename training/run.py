@@ -13,6 +13,7 @@ from .distributed import World
 from .objectives import build
 from .recipe import Recipe, from_dict
 from .run_files import checkpoint
+from .run_files.identity import check_same_pretraining, pretraining_identity
 from .run_files.log import StepGroup
 from .run_files.run_folder import create_run_folder
 from .seeding import seed_of
@@ -66,13 +67,13 @@ class Run:
         Raises:
             RunError: the folder exists and `resume` is not set; the checkpoint is another run's.
         """
-        identity = checkpoint.identity(self.recipe, self.store, self.device)
+        identity = pretraining_identity(self.recipe, self.store, self.device)
 
         def on_main() -> checkpoint.Loaded | None:
             if resume and checkpoint.exists(self.folder):
                 loaded = checkpoint.load(self.folder)
                 began = from_dict(loaded.state["recipe"]).to_dict()  # keys newer than the run take their defaults
-                checkpoint.check_same_run(loaded.state | {"recipe": began}, identity)
+                check_same_pretraining(self.folder, loaded.state | {"recipe": began}, identity)
                 return loaded
             create_run_folder(self.folder, self.recipe, self.store, self.device, self.world, again=resume)
             return None

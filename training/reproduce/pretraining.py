@@ -13,7 +13,7 @@ from c2l_models.errors import RunError
 from ..batches import training_rows
 from ..recipe import SECTIONS, Recipe, from_dict
 from ..run_files import checkpoint, log
-from ..run_files.checkpoint import FREE_TO_CHANGE
+from ..run_files.identity import FREE_TO_CHANGE
 from ..run_files.run_folder import read_run
 from ..store.image_store import ImageStore
 

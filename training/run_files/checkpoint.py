@@ -6,7 +6,6 @@ A file's name holds its step and the start of its sha256, so a torn or changed o
 import errno
 import hashlib
 import io
-import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,19 +15,10 @@ from typing import Any
 import torch
 
 from c2l_models.errors import RunError
-from c2l_models.files import write_atomically
-
-from ..recipe import SECTIONS, Recipe
-from ..store.image_store import ImageStore
+from c2l_models.files import sync_folder, write_atomically
 
 FOLDER = "checkpoints"
 BEST = "best-"
-FREE_TO_CHANGE = {
-    *("recipe", *SECTIONS),  # tables, which are compared key by key
-    *("description", "table", "recalibrate", "exported"),
-    *("log_every", "checkpoint_every", "keep_checkpoints", "probe_every"),
-}
-"""Keys that change nothing of what a step computes."""
 
 _NAME = re.compile(rf"({BEST})?step-(\d+)-([0-9a-f]{{12}})\.pt")
 
@@ -78,7 +68,7 @@ def save(run_folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
         path.parent.mkdir(exist_ok=True)
         _remove(list(path.parent.glob(".*.part")))  # left by killed processes
         write_atomically(path, data)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise CheckpointNotWritten(_advice(run_folder, f"the checkpoint of step {step}", error)) from error
     before = [file for file in _files(run_folder) if file != path and _step(file) < step]
@@ -102,7 +92,7 @@ def mark_best(run_folder: Path, path: Path) -> Path:
             write_atomically(beside, path.read_bytes())
         beside.replace(best)
         beside.unlink(missing_ok=True)  # renaming one name of a file to another of its names leaves both
-        _sync(best.parent)
+        sync_folder(best.parent)
     except OSError as error:
         raise CheckpointNotWritten(_advice(run_folder, f"the best checkpoint, {best.name},", error)) from error
     _remove([file for file in _files(run_folder, BEST) if file != best])
@@ -144,32 +134,6 @@ def load(run_folder: Path, best: bool = False) -> Loaded:
     )
 
 
-def identity(recipe: Recipe, store: ImageStore, device: torch.device) -> dict[str, Any]:
-    """What has to be the same for a run to go on; part of each checkpoint."""
-    images = {"store_sha256": store.sha256, "store_size": store.size}
-    return {"recipe": recipe.to_dict(), **images, "device": device.type}
-
-
-def check_same_run(state: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """A run goes on only with the recipe, the images and the kind of device that it began with.
-
-    Raises:
-        RunError: names each key of the checkpoint's identity that differs from the `wanted` one.
-    """
-    began, now = _flat(state), _flat(wanted)
-    keys = [key for key in now if began.get(key) != now[key] and key.split(".")[-1] not in FREE_TO_CHANGE]
-    if keys:
-        differing = "; ".join(f"{key}: began with {began.get(key)!r}, now {now[key]!r}" for key in sorted(keys))
-        raise RunError(f"this run cannot go on, it would be another run: {differing}")
-
-
-def _flat(identity: dict[str, Any]) -> dict[str, Any]:
-    """The identity's keys, the recipe's and, as `section.key`, those of its sections side by side."""
-    recipe = identity["recipe"]
-    sections = {f"{name}.{key}": value for name in SECTIONS for key, value in recipe.get(name, {}).items()}
-    return identity | recipe | sections
-
-
 def _read(path: Path) -> dict[str, Any]:
     """A file's state. Raises RunError, with the file's name and what is wrong with it."""
     try:
@@ -205,16 +169,6 @@ def _remove(files: list[Path]) -> None:
     for file in files:
         with suppress(OSError):
             file.unlink()
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's names to the disk; Windows does so by itself."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _advice(run_folder: Path, what: str, error: OSError) -> str:

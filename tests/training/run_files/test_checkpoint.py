@@ -7,14 +7,12 @@ import pickle
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from c2l_models.errors import RunError
-from c2l_models.training.recipe import Augment, Objective, Optimizer, Recipe
 from c2l_models.training.run_files import checkpoint
 from c2l_models.training.run_files.checkpoint import CheckpointNotWritten, exists, load, mark_best, save
 
@@ -171,7 +169,7 @@ elif moment == "sync":
 elif moment == "rename":
     Path.replace = die
 elif moment == "named":
-    checkpoint._sync = die
+    checkpoint.sync_folder = die
 checkpoint.save(run, {"step": 2, "x": torch.ones(100000)}, 2, 1)
 """
 
@@ -323,60 +321,3 @@ def test_others_files_are_left_alone(tmp_path):
     write(tmp_path, 1, 2, keep=1)
     assert load(tmp_path).passed_over == ()
     assert {"notes.txt", "step-latest.pt", "mine.pt"} < set(names(tmp_path))
-
-
-# Another run's
-
-
-def identity(recipe, sha256="a" * 64, size=128, device="cpu"):
-    return {"recipe": recipe.to_dict(), "store_sha256": sha256, "store_size": size, "device": device}
-
-
-def test_the_same_run_goes_on():
-    recipe = Recipe("mine")
-    checkpoint.check_same_run(identity(recipe), identity(recipe))
-    free = {"description": "again", "log_every": 1, "checkpoint_every": 3, "probe_every": 0, "keep_checkpoints": 9}
-    for key, value in (free | {"recalibrate": False, "exported": "teacher", "table": "2"}).items():
-        if hasattr(recipe, key):
-            checkpoint.check_same_run(identity(recipe), identity(replace(recipe, **{key: value})))
-
-
-def test_another_run_is_refused_key_by_key():
-    recipe = Recipe("mine")
-    sections = {"augment": Augment(rotation=5.0), "objective": Objective(mixup="separate")}
-    other = replace(recipe, seed=3, temperature=0.5, log_every=7, **sections)
-    with pytest.raises(RunError) as caught:
-        checkpoint.check_same_run(identity(recipe), identity(other, "b" * 64, 64, "cuda"))
-    message = str(caught.value)
-    assert "objective.mixup: began with 'shared', now 'separate'" in message
-    assert "temperature: began with 0.07, now 0.5" in message
-    for part in ("seed", "augment.rotation", "store_sha256", "bbbb", "store_size", "cuda"):
-        assert part in message
-    for part in ("log_every", "queue_length", "brightness"):
-        assert part not in message
-    assert message.count("began with") == 7
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("architecture", "densenet121"),
-        ("sources", ("folder",)),
-        ("size", 32),
-        ("batch_size", 512),
-        ("epochs", 3),
-        ("queue_length", 4096),
-        ("teacher_momentum", 0.5),
-        ("mixup_alpha", 2.0),
-        ("mixup_blocks", 2),
-        ("batch_norm_group", 64),
-        ("precision", "bfloat16"),
-        ("optimizer", Optimizer(lr=0.1)),
-        ("objective", Objective(terms=("clean",))),
-        ("augment", Augment(flip=0.0)),
-    ],
-)
-def test_every_other_key_is_held_to(key, value):
-    recipe = Recipe("mine")
-    with pytest.raises(RunError, match=key):
-        checkpoint.check_same_run(identity(recipe), identity(replace(recipe, **{key: value})))
