@@ -1,6 +1,5 @@
 """Boxes found and true boxes -> metrics: the challenge's mAP with patient-level intervals, and COCO's AP."""
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.detection import MeanAveragePrecision
 
+from ..evaluation.arrays import sample_fingerprint
 from ..evaluation.intervals import Floats, Metrics, resampled
 from ..evaluation.rsna_challenge import CONFIDENCES, Predicted, image_scores
 
@@ -50,7 +50,11 @@ def measure_boxes(
         MAP_NAMES + COCO_NAMES,
         np.concatenate([values, coco]),
         np.concatenate([resamples, np.full((len(resamples), len(coco)), np.nan)], axis=1),
-        _fingerprint(boxes, patients, bootstrap, seed),
+        sample_fingerprint(
+            (bootstrap, seed, [len(of_image) for of_image in boxes]),
+            np.concatenate([np.empty((0, 4)), *boxes]),
+            patients.tolist(),
+        ),
     )
 
 
@@ -73,10 +77,3 @@ def _tensor(values: Floats) -> torch.Tensor:
 
 def _one_class(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return found | {"labels": torch.zeros(len(found["boxes"]), dtype=torch.int64)}
-
-
-def _fingerprint(boxes: Sequence[Floats], patients: NDArray[np.str_], bootstrap: int, seed: int) -> str:
-    digest = hashlib.sha256(repr((bootstrap, seed, [len(of_image) for of_image in boxes])).encode())
-    digest.update(np.concatenate([np.empty((0, 4)), *boxes]).tobytes())
-    digest.update("\0".join(patients.tolist()).encode())
-    return digest.hexdigest()

@@ -4,18 +4,16 @@ A figure is kept with its value on each bootstrap resample, so that runs that we
 compared resample by resample, also long after they ended.
 """
 
-import json
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from c2l_models.errors import C2LError
-from c2l_models.files import write_atomically
+
+from .arrays import load_npz, save_npz
 
 Floats = NDArray[np.float64]
 
@@ -93,25 +91,16 @@ class Metrics:
 
     def save(self, folder: Path) -> Path:
         """Write `figures.npz` into a folder."""
-        buffer = BytesIO()
-        head = np.array(json.dumps({"names": self.names, "sample": self.sample, "unlearnt": self.unlearnt}))
-        np.savez_compressed(buffer, head=head, values=self.values, resamples=self.resamples)
-        write_atomically(folder / FILE, buffer.getvalue())
+        header = {"names": self.names, "sample": self.sample, "unlearnt": self.unlearnt}
+        save_npz(folder / FILE, header, {"values": self.values, "resamples": self.resamples})
         return folder / FILE
 
     @classmethod
     def load(cls, folder: Path) -> "Metrics":
         """What `save` wrote. Raises C2LError where it is missing or damaged."""
-        path = folder / FILE
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                head = json.loads(str(file["head"]))
-                names, sample, unlearnt = (head[key] for key in ("names", "sample", "unlearnt"))
-                return cls(tuple(names), file["values"], file["resamples"], sample, unlearnt)
-        except FileNotFoundError:
-            raise C2LError(f"{path} is missing; wanted the folder of a run that measured something") from None
-        except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise C2LError(f"{path} is damaged ({type(error).__name__}); delete its folder and run it again") from None
+        header, arrays = load_npz(folder / FILE, ("names", "sample", "unlearnt"), ("values", "resamples"))
+        names, sample, unlearnt = header.values()
+        return cls(tuple(names), **arrays, sample=sample, unlearnt=unlearnt)
 
     def _column(self, name: str) -> int:
         if name not in self.names:

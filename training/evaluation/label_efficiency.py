@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from c2l_models.errors import C2LError
-from c2l_models.files import write_atomically
 
 from .intervals import Estimate
-from .plotting import STYLES, as_png
+from .plotting import LABEL, LINE_STYLES, new_figure, save_png, style_axes
 
 APART = 1.06
 """Factor on the axis of shares from one start's points to the next's: intervals at one share lie side by side."""
@@ -30,15 +29,14 @@ def draw_label_efficiency(
     Raises:
         C2LError: no start, too many, or a share outside (0, 1].
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
 
     shares = sorted({share for estimates in starts.values() for share in estimates})
     if not shares or shares[0] <= 0 or shares[-1] > 1:
         raise C2LError(f"shares of labels are {shares}; wanted some, above 0 and up to 1")
-    if len(starts) > len(STYLES):
-        raise C2LError(f"{len(starts)} starts in one picture; wanted {len(STYLES)} at most")
-    picture = Figure(figsize=(7, 4.4 + 0.25 * (len(starts) // 3)), layout="constrained")
+    if len(starts) > len(LINE_STYLES):
+        raise C2LError(f"{len(starts)} starts in one picture; wanted {len(LINE_STYLES)} at most")
+    picture = new_figure(7, 4.4 + 0.25 * (len(starts) // 3))
     axes = picture.add_subplot()
     middle = (len(starts) - 1) / 2
     for i, (name, estimates) in enumerate(starts.items()):
@@ -46,7 +44,7 @@ def draw_label_efficiency(
         values, low, high = np.array(
             [(estimates[share].value, estimates[share].low, estimates[share].high) for share in at]
         ).T
-        known, (colour, line) = ~np.isnan(values), STYLES[i]
+        known, (colour, line) = ~np.isnan(values), LINE_STYLES[i]
         where = 100 * at[known] * APART ** (i - middle)
         label = name if known.any() else f"{name}: n/a"
         axes.plot(where, values[known], "o", linestyle=line, color=colour, markersize=4.5, linewidth=1.4, label=label)
@@ -57,10 +55,7 @@ def draw_label_efficiency(
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("share of the training labels")
     axes.set_ylabel(f"{figure}\n95 % interval over patients")
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.grid(axis="y", color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    picture.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    write_atomically(path, as_png(picture))
+    style_axes(axes, title, grid="y")
+    picture.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=LABEL)
+    save_png(picture, path)
     return path

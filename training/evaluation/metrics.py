@@ -1,6 +1,5 @@
 """AUROC and weighted kappa, with patient-level bootstrap intervals."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from c2l_models.errors import C2LError
 
+from .arrays import sample_fingerprint
 from .intervals import Estimate, Floats, Metrics, estimate, resampled
 from .rsna_challenge import rsna_map
 
@@ -89,7 +89,8 @@ def auroc(
     """
     scores, labels, patients = _checked(scores, labels, patients)
     per_label, resamples = resampled(lambda weights: _auroc_of_each(scores, labels, weights), patients, bootstrap, seed)
-    return Auroc(per_label, resamples, _fingerprint(labels, patients, bootstrap, seed))
+    sample = sample_fingerprint((labels.shape, bootstrap, seed), labels, patients)
+    return Auroc(per_label, resamples, sample)
 
 
 def weighted_kappa(
@@ -168,10 +169,3 @@ def _checked(scores: ArrayLike, labels: ArrayLike, patients: ArrayLike | None) -
     if ids.shape != (len(scores),):
         raise C2LError(f"patients are {ids.shape}; wanted one id for each of {len(scores)} images")
     return scores.reshape(len(scores), -1), labels.reshape(len(labels), -1), ids
-
-
-def _fingerprint(labels: Floats, patients: NDArray[Any], bootstrap: int, seed: int) -> str:
-    digest = hashlib.sha256(repr((labels.shape, bootstrap, seed)).encode())
-    digest.update(np.ascontiguousarray(labels).tobytes())
-    digest.update("\0".join(map(str, patients)).encode())
-    return digest.hexdigest()

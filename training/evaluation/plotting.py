@@ -1,20 +1,53 @@
-"""What the pictures of an evaluation share: lines that can be told apart, and a PNG without a display."""
+"""Style of all matplotlib plots: palette, figures without a display, axes, and saving as PNG."""
 
 import io
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from c2l_models.files import write_atomically
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import LayoutEngine
+
+PALETTE = ("#c1272d", "#1f5f99", "#2e7d32", "#222222", "#8e5ba6", "#e08a1e")
+LINE_STYLES = tuple((colour, line) for line in ("-", "--", ":") for colour in PALETTE)
+"""Colour and line of up to 18 series."""
+PAIRED = ("#c1272d", "#222222", "#7fa6c9", "#1f5f99", "#8fbf8f", "#2e7d32")
+"""Two single colours, then pairs of a pale and a dark one."""
+REFERENCE = "0.6"
+"""Grey of reference lines, such as chance."""
+TITLE, LABEL, SMALL = 10, 9, 8
+"""Font sizes, points: titles; legends and panel titles; text inside a panel."""
+
+
+def new_figure(width: float, height: float, layout: "LayoutEngine | None" = None) -> "Figure":
+    """A figure of this size in inches, at 100 dots per inch. It needs no display and no global state."""
     from matplotlib.figure import Figure
 
-COLOURS = ("#c1272d", "#1f5f99", "#2e7d32", "#222222", "#8e5ba6", "#e08a1e")
-STYLES = tuple((colour, line) for line in ("-", "--", ":") for colour in COLOURS)
-"""Colour and line of each of up to 18 runs."""
+    return Figure(figsize=(width, height), layout=layout or "constrained")
+
+
+def style_axes(axes: "Axes", title: str = "", grid: Literal["x", "y", "both", ""] = "") -> None:
+    """Left-aligned title, pale grid lines behind the data, no frame at the top and on the right."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(axis=grid, color="0.9")
+    if title:
+        axes.set_title(title, loc="left", fontsize=TITLE)
 
 
 def as_png(figure: "Figure") -> bytes:
-    """The picture's bytes, the same ones each time for the same figure."""
+    """The figure's PNG, the same bytes each time."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def save_png(figure: "Figure", path: Path) -> None:
+    """Write the figure as a PNG, atomically."""
+    write_atomically(path, as_png(figure))

@@ -1,23 +1,18 @@
 """A run's answers on a task's test images, kept, and the metrics that they come to."""
 
-import json
-import zipfile
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from c2l_models.errors import C2LError
-from c2l_models.files import write_atomically
-
+from .arrays import load_npz, save_npz
 from .intervals import Metrics
 from .metrics import auroc, weighted_kappa
 from .tasks import Task
 
 FILE = "predictions.npz"
+ARRAYS = ("scores", "targets", "patients")
 KAPPA = "quadratic weighted kappa"
 
 
@@ -43,26 +38,15 @@ class Predictions:
 
     def save(self, folder: Path) -> Path:
         """Write `predictions.npz` into a folder."""
-        buffer = BytesIO()
-        head = np.array(json.dumps({"task": self.task, "labels": self.labels, "yes": self.yes}))
-        arrays: dict[str, Any] = {key: getattr(self, key) for key in ("scores", "targets", "patients")}
-        np.savez_compressed(buffer, head=head, **arrays)
-        write_atomically(folder / FILE, buffer.getvalue())
+        header = {"task": self.task, "labels": self.labels, "yes": self.yes}
+        save_npz(folder / FILE, header, {key: getattr(self, key) for key in ARRAYS})
         return folder / FILE
 
     @classmethod
     def load(cls, folder: Path) -> "Predictions":
         """What `save` wrote. Raises C2LError where it is missing or damaged."""
-        path = folder / FILE
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                head = json.loads(str(file["head"]))
-                arrays = {key: file[key] for key in ("scores", "targets", "patients")}
-                return cls(head["task"], tuple(head["labels"]), yes=head["yes"], **arrays)
-        except FileNotFoundError:
-            raise C2LError(f"{path} is missing; wanted the folder of a finished run") from None
-        except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise C2LError(f"{path} is damaged ({type(error).__name__}); delete its folder and run it again") from None
+        header, arrays = load_npz(folder / FILE, ("task", "labels", "yes"), ARRAYS)
+        return cls(header["task"], tuple(header["labels"]), yes=header["yes"], **arrays)
 
 
 def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: int = 0) -> Metrics:

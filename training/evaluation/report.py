@@ -16,7 +16,8 @@ from rich.table import Table
 from c2l_models.files import write_atomically
 
 from .intervals import Difference, Estimate, Metrics
-from .plotting import as_png
+from .markdown import markdown_table
+from .plotting import LABEL, PAIRED, REFERENCE, as_png, new_figure, style_axes
 from .predictions import KAPPA
 
 
@@ -95,9 +96,7 @@ class Report:
         """The tables and what they were computed on."""
         parts = [f"# {self.title}: {self.target.name} on {self.facts['task']}", self._caption()]
         for title, header, rows in self._tables():
-            rule = ["---"] + ["---:"] * (len(header) - 1)
-            lines = ["| " + " | ".join(cells) + " |" for cells in (header, rule, *rows)]
-            parts += [f"## {title}", "\n".join(lines)]
+            parts += [f"## {title}", markdown_table(header, rows)]
         facts = [f"- {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in self.facts.items()]
         return "\n\n".join([*parts, "## Computed on, and with", "\n".join(facts)]) + "\n"
 
@@ -115,13 +114,11 @@ class Report:
 
     def picture(self) -> bytes:
         """PNG: a dot and its interval for each row and column."""
-        from matplotlib.figure import Figure
-
         names = self.target.metrics.names
-        figure = Figure(figsize=(8.5, 1.6 + 0.5 * len(names)), layout="constrained")
+        figure = new_figure(8.5, 1.6 + 0.5 * len(names))
         axes = figure.add_subplot()
         spread = np.linspace(-0.3, 0.3, len(self.columns)) if self.floors else [0.0]
-        for shift, column, colour in zip(spread, self.columns, _COLOURS, strict=False):
+        for shift, column, colour in zip(spread, self.columns, PAIRED, strict=False):
             values, low, high = np.array([_values(column.metrics[name]) for name in names]).T
             where = np.arange(len(names)) + shift
             size, width = (6, 1.8) if column is self.target else (3.5, 0.9)
@@ -129,24 +126,21 @@ class Report:
             marker = "o" if column is self.target else "s"
             axes.plot(values, where, marker, color=colour, markersize=size, label=column.name)
         # Chance, for an AUROC; of a kappa it is 0.
-        axes.plot([0.5, 0.5], [-0.5, len(names) - 0.5 - (KAPPA in names)], ":", color="0.6", linewidth=1)
+        axes.plot([0.5, 0.5], [-0.5, len(names) - 0.5 - (KAPPA in names)], ":", color=REFERENCE, linewidth=1)
         shown = [f"{name} ({count})" if (count := self._positives(name)) else name for name in names]
         axes.set_yticks(range(len(names)), shown)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.axhspan(len(names) - len(self.summaries) - 0.5, len(names) - 0.5, color="0.95", zorder=0)
         axes.set_xlabel(f"{self._measured}; 95 % interval over patients")
-        axes.grid(axis="x", color="0.9")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(left=False)
         facts = self.facts
-        axes.set_title(
+        title = (
             f"{self.title} on {facts['task']} at {facts['size']} pixels: "
-            f"{facts['test_images']:,} test images, {facts['test_patients']:,} patients",
-            loc="left",
-            fontsize=10,
+            f"{facts['test_images']:,} test images, {facts['test_patients']:,} patients"
         )
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+        style_axes(axes, title, grid="x")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(left=False)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=LABEL)
         return as_png(figure)
 
     def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -177,9 +171,6 @@ class Report:
         if undefined:
             caption += f" n/a: one class only among the images of a part; no mean counts {', '.join(undefined)}."
         return f"{caption} {self.notes}".rstrip()
-
-
-_COLOURS = ("#c1272d", "#222222", "#7fa6c9", "#1f5f99", "#8fbf8f", "#2e7d32")
 
 
 def _table(title: str, first: str, *others: str) -> Table:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..evaluation.intervals import Difference, Estimate
+from ..evaluation.markdown import markdown_table
 from .pointing import OVERALL
 
 
@@ -19,16 +20,20 @@ def markdown(facts: Mapping[str, Any]) -> str:
 
 
 def _neighbours(facts: Mapping[str, Any]) -> list[str]:
-    lines = ["| test film | nearest training films, cosine |", "| --- | --- |"]
-    for query in facts["neighbours"]:
-        nearest = "; ".join(f"{one['film']} ({one['cosine']:.3f})" for one in query["nearest"])
-        lines.append(f"| {query['film']} | {nearest} |")
+    rows = [
+        (query["film"], "; ".join(f"{one['film']} ({one['cosine']:.3f})" for one in query["nearest"]))
+        for query in facts["neighbours"]
+    ]
     said = (
         "Test films drawn by chance, of each data set one of its first group and others of groups that were drawn, and "
         "the training films whose features have the highest cosine with theirs; films of a query's own patient are "
         "left out. A caption in colour is the query's own."
     )
-    return ["## Nearest neighbours: neighbours.png", said, "\n".join(lines)]
+    return [
+        "## Nearest neighbours: neighbours.png",
+        said,
+        markdown_table(("test film", "nearest training films, cosine"), rows, align="ll"),
+    ]
 
 
 def _map(facts: Mapping[str, Any]) -> list[str]:
@@ -78,8 +83,7 @@ def _cams(cams: Mapping[str, Any]) -> list[str]:
         ]
         for name, found in metrics.items()
     ]
-    rule = ["---"] + ["---:"] * (len(header) - 1)
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
+    table = markdown_table(header, rows)
     told = {key: cams[key] for key in ("architecture", "weights_sha256", "test_patients_seen_in_pretraining", "boxes")}
     listed = "\n".join(f"- {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in told.items())
     return ["## Class-activation maps beside boxes: cams.png", said, game, table, against, listed]

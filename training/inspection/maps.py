@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError
-from c2l_models.files import write_atomically
 
 from ..evaluation.intervals import Floats
 from ..evaluation.metrics import Mask
-from ..evaluation.plotting import COLOURS, as_png
+from ..evaluation.plotting import LABEL, PALETTE, SMALL, new_figure, save_png
 from .samples import DataSet, Features
 
 if TYPE_CHECKING:
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 FINDINGS = 5
 """Panels of findings that a data set has: those that most of its test films show."""
 COLUMNS = 4
-REST, SHOWN = "#c9ced6", COLOURS[0]
-CLASSES = (COLOURS[1], COLOURS[5], COLOURS[4], COLOURS[3])
+REST, SHOWN = "#c9ced6", PALETTE[0]
+CLASSES = (PALETTE[1], PALETTE[5], PALETTE[4], PALETTE[3])
 """Colours that are told apart with any colour vision."""
 GRADES = "viridis"
 
@@ -85,13 +84,12 @@ def panels(sets: Sequence[DataSet], known: Features, asked: Features) -> list[Pa
 
 def draw_map(path: Path, drawn: Sequence[Panel], title: str) -> None:
     """Draw the panels as a PNG, four a row; it shows no film."""
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = min(COLUMNS, len(drawn))
     rows = -(-len(drawn) // columns)
     apart = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.15, wspace=0.03, hspace=0.03)
-    figure = Figure(figsize=(3.2 * max(columns, 2), 3.6 * rows + 0.5), layout=apart)
+    figure = new_figure(3.2 * max(columns, 2), 3.6 * rows + 0.5, layout=apart)
     grid = figure.subplots(rows, columns, squeeze=False)
     for i, axes in enumerate(grid.flat):
         if i < len(drawn):
@@ -99,7 +97,7 @@ def draw_map(path: Path, drawn: Sequence[Panel], title: str) -> None:
         else:
             axes.set_visible(False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    write_atomically(path, as_png(figure))
+    save_png(figure, path)
 
 
 def _draw_panel(axes: "Axes", panel: Panel) -> None:
@@ -109,10 +107,10 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
     for name, colour, mask in panel.groups:
         label = f"{name} ({mask.sum():,})"
         axes.scatter(points[mask, 0], points[mask, 1], s=size, color=colour, linewidths=0, alpha=0.75, label=label)
-    axes.set_title(f"{panel.plane.films}: {panel.title}", loc="left", fontsize=9)
+    axes.set_title(f"{panel.plane.films}: {panel.title}", loc="left", fontsize=LABEL)
     first, second = (f"{100 * share:.0f} % of the variance" for share in panel.plane.shares)
-    axes.set_xlabel(f"component 1, {first}", fontsize=8, color="0.3")
-    axes.set_ylabel(f"component 2, {second}", fontsize=8, color="0.3")
+    axes.set_xlabel(f"component 1, {first}", fontsize=SMALL, color="0.3")
+    axes.set_ylabel(f"component 2, {second}", fontsize=SMALL, color="0.3")
     axes.set_box_aspect(1)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -121,7 +119,7 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
         loc="upper center",
         bbox_to_anchor=(0.5, -0.08),
         ncols=2 if len(panel.groups) < 4 else 3,
-        fontsize=8,
+        fontsize=SMALL,
         frameon=False,
         markerscale=2.2 * (3 / size) ** 0.5,
         handletextpad=0.1,

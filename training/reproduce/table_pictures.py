@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from c2l_models.files import write_atomically
-
 from ..evaluation.intervals import Estimate
 from ..evaluation.label_efficiency import draw_label_efficiency
-from ..evaluation.plotting import STYLES, as_png
+from ..evaluation.plotting import LABEL, LINE_STYLES, new_figure, save_png, style_axes
 from .plan import Column, InitializationPlan, Measurement
 from .runner import Book
 from .summary import found
@@ -47,8 +45,6 @@ def _fractions(book: Book, file: Path) -> bool:
 
 def _labels(book: Book, file: Path) -> bool:
     """A dot and its interval a label and start, of the first measurement with several labels; not where none is."""
-    from matplotlib.figure import Figure
-
     for measured in book.plan.measurements:
         names = _label_names(book, measured)
         if len(names) > 2:
@@ -56,13 +52,11 @@ def _labels(book: Book, file: Path) -> bool:
     else:
         return False
     starts = [start for start, _ in book.plan.rows if any(_figure(book, start, measured, name) for name in names)]
-    figure = Figure(figsize=(8.5, 1.6 + 0.45 * len(names)), layout="constrained")
+    figure = new_figure(8.5, 1.6 + 0.45 * len(names))
     axes = figure.add_subplot()
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    style_axes(axes, grid="both")
     spread = np.linspace(-0.3, 0.3, len(starts)) if len(starts) > 1 else [0.0]
-    for shift, start, (colour, _) in zip(spread, starts, STYLES, strict=False):
+    for shift, start, (colour, _) in zip(spread, starts, LINE_STYLES, strict=False):
         estimates = [_figure(book, start, measured, name) for name in names]
         values, low, high = np.array([(e.value, e.low, e.high) if e else (np.nan,) * 3 for e in estimates]).T
         axes.hlines(np.arange(len(names)) + shift, low, high, color=colour, linewidth=1)
@@ -70,8 +64,8 @@ def _labels(book: Book, file: Path) -> bool:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel(f"{measured.kind}, {measured.task}: AUROC, 95 % interval over patients")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    write_atomically(file, as_png(figure))
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=LABEL)
+    save_png(figure, file)
     return True
 
 

@@ -2,21 +2,18 @@
 
 from pathlib import Path
 
+from ..evaluation.plotting import SMALL, new_figure, save_png, style_axes
 from .log import read
 
 
 def draw_curves(run_folder: Path) -> Path:
     """Draw a run's log: loss terms; contrast and feature spread; k-NN AUROC; learning rate. Gives the PNG's path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     lines = read(run_folder)
     train = [line for line in lines if line["kind"] == "train"]
     probes = [line for line in lines if line["kind"] == "probe"]
     steps = [line["step"] for line in train]
-    figure, axes = pyplot.subplots(2, 2, figsize=(10, 6), sharex=True, layout="constrained")
+    figure = new_figure(10, 6)
+    axes = figure.subplots(2, 2, sharex=True)
     losses = {"loss": "loss", "loss_a": "A", "loss_m": "M (two terms)", "given": "of the spoilt views as they are"}
     panels = (
         (axes[0, 0], "loss, mean over the batch", losses),
@@ -28,22 +25,18 @@ def draw_curves(run_folder: Path) -> Path:
             if train and key not in train[0]:  # of another method
                 continue
             axis.plot(steps, [line[key] for line in train], "." if len(steps) == 1 else "-", label=label)
-        axis.set_title(title, loc="left", fontsize=10)
+        style_axes(axis, title, grid="both")
         if axis.lines:
-            axis.legend(frameon=False, fontsize=8)
+            axis.legend(frameon=False, fontsize=SMALL)
     axes[0, 1].set_ylim(0, 1.05)
-    axes[1, 0].set_title("k-NN AUROC, held-out training patients", loc="left", fontsize=10)
+    style_axes(axes[1, 0], "k-NN AUROC, held-out training patients", grid="both")
     tasks = sorted({key for line in probes for key in line} - {"kind", "step", "epoch"})
     for task in tasks:
         axes[1, 0].plot([line["step"] for line in probes], [line[task] for line in probes], "o-", ms=3, label=task)
     if tasks:
-        axes[1, 0].legend(frameon=False, fontsize=8)
-    for axis in axes.flat:
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
+        axes[1, 0].legend(frameon=False, fontsize=SMALL)
     for axis in axes[1]:
         axis.set_xlabel("step")
     path = run_folder / "curves.png"
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save_png(figure, path)
     return path

@@ -7,7 +7,7 @@ from c2l_models.errors import C2LError
 from c2l_models.training.evaluation import label_efficiency
 from c2l_models.training.evaluation.intervals import Estimate
 from c2l_models.training.evaluation.label_efficiency import draw_label_efficiency
-from c2l_models.training.evaluation.plotting import as_png
+from c2l_models.training.evaluation.plotting import save_png
 
 NOTHING = Estimate(np.nan, np.nan, np.nan)
 STARTS = {
@@ -22,11 +22,11 @@ def drawn(monkeypatch):
     """The metrics that were turned into bytes."""
     metrics = []
 
-    def noted(figure):
+    def noted(figure, path):
         metrics.append(figure)
-        return as_png(figure)
+        return save_png(figure, path)
 
-    monkeypatch.setattr(label_efficiency, "as_png", noted)
+    monkeypatch.setattr(label_efficiency, "save_png", noted)
     return metrics
 
 

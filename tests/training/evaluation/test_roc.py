@@ -8,7 +8,7 @@ from oracles.auroc import auroc as pair_by_pair
 
 from c2l_models.errors import C2LError
 from c2l_models.training.evaluation import roc as module
-from c2l_models.training.evaluation.plotting import as_png
+from c2l_models.training.evaluation.plotting import save_png
 from c2l_models.training.evaluation.predictions import Predictions
 from c2l_models.training.evaluation.roc import draw_roc, roc
 
@@ -40,11 +40,11 @@ def test_one_class_or_nothing_learnt_has_no_curve():
 def test_every_panel_says_each_run_s_auroc(tmp_path, monkeypatch, labels):
     drawn = []
 
-    def noted(figure):
+    def noted(figure, path):
         drawn.append(figure)
-        return as_png(figure)
+        return save_png(figure, path)
 
-    monkeypatch.setattr(module, "as_png", noted)
+    monkeypatch.setattr(module, "save_png", noted)
     run = answers(labels)
     other = replace(run, scores=-run.scores)
     for runs in (run, {"this start": run, "that start": other}):

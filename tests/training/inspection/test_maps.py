@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.evaluation.plotting import COLOURS
+from c2l_models.training.evaluation.plotting import PALETTE
 from c2l_models.training.inspection.maps import REST, SHOWN, draw_map, fit_plane, panels
 from c2l_models.training.inspection.samples import Features, data_sets
 
@@ -64,7 +64,7 @@ def test_panels_colour_each_test_film_by_what_is_known_of_it(store, drawn):
 def test_the_picture_has_every_colour(drawn, tmp_path):
     draw_map(tmp_path / "map.png", drawn[0], "title")
     picture = np.asarray(Image.open(tmp_path / "map.png").convert("RGB")).reshape(-1, 3).astype(int)
-    for colour in (COLOURS[0], COLOURS[1], COLOURS[5]):
+    for colour in (PALETTE[0], PALETTE[1], PALETTE[5]):
         wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         faded = 0.75 * np.array(wanted) + 0.25 * 255
         assert np.abs(picture - faded).max(axis=1).min() < 3, colour
