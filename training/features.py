@@ -12,6 +12,10 @@ from c2l_models.embedding import evaluating
 from c2l_models.errors import C2LError
 
 from .augment import clean_view
+from .networks import recalibrate_batch_norm
+
+MEAN, STD = 0.5, 0.25
+"""Normalisation of inputs whose network brings none of its own: a recipe's defaults, of intensities in [0, 1]."""
 
 CALIBRATION_IMAGES = 4096
 """Images that batch-norm statistics are recalibrated on, at most."""
@@ -47,6 +51,19 @@ def calibration_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     In this order each batch is a random draw from all of them; a store's order is by data set and patient.
     """
     return np.random.default_rng(0).permutation(rows)[:CALIBRATION_IMAGES]
+
+
+def recalibrate(
+    network: nn.Module,
+    store: Images,
+    rows: NDArray[np.int64],
+    size: int,
+    mean: float,
+    std: float,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Set batch norm's running statistics on clean images of these rows, `calibration_rows` of them."""
+    recalibrate_batch_norm(network, clean_batches(store, calibration_rows(rows), size, mean, std, device))
 
 
 def extract_features(

@@ -20,7 +20,8 @@ from c2l_models.releases.provenance import damaged, read_provenance
 from c2l_models.releases.registry import Weights, resolve, stored_tensors
 
 from .batches import training_rows
-from .probing import baselines as floors
+from .features import MEAN, STD, recalibrate
+from .networks import random_network
 from .run_files import checkpoint
 from .run_files.backbone import load_run_backbone
 from .run_files.run_folder import load_run_store, read_run
@@ -28,8 +29,6 @@ from .store.image_store import ImageStore
 
 RANDOM, IMAGENET = "random", "imagenet"
 RANDOM_SIZE, IMAGENET_SIZE = 64, 224
-MEAN, STD = floors.MEAN, floors.STD
-"""What the input of a random network and of ImageNet's is normalised by: the recipes' round numbers."""
 IMAGENET_TAG = "tv_in1k"
 """torchvision's supervised weights, as timm keeps them."""
 PATIENCE = 5
@@ -160,9 +159,9 @@ def _random(
     calibrate_on: NDArray[np.int64] | None,
 ) -> Initialization:
     find_architecture(architecture)
-    network = floors.random_network(architecture, seed).to(device)
+    network = random_network(architecture, seed).to(device)
     if store is not None and calibrate_on is not None:
-        floors.recalibrate(network, store, calibrate_on, size, device)
+        recalibrate(network, store, calibrate_on, size, MEAN, STD, device)
     about = {"architecture": architecture}
     return Initialization(f"{RANDOM}:{architecture}", architecture, network, size, MEAN, STD, about, frozenset())
 

@@ -40,6 +40,21 @@ class Encoder(nn.Module):
         return self.projection(self.backbone(x))
 
 
+def random_network(architecture: str, seed: int, zero_init_last: bool | None = None) -> nn.Module:
+    """timm's network with random weights, [B, 1, S, S] -> [B, F]. The global random state does not change.
+
+    Args:
+        architecture: a timm name.
+        seed: of the weights.
+        zero_init_last: whether residual branches begin at zero; None: timm's default.
+    """
+    options: dict[str, Any] = {} if zero_init_last is None else {"zero_init_last": zero_init_last}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: nn.Module = timm.create_model(architecture, in_chans=1, num_classes=0, **options)
+    return network.to(memory_format=torch.channels_last)
+
+
 def in_groups(network: nn.Module, x: Tensor, group: int, checkpointed: bool = False) -> Tensor:
     """Run a batch [B, …] through the network, with batch statistics of their own for each `group` rows.
 

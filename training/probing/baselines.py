@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import timm
@@ -17,8 +16,8 @@ from torch import nn
 from c2l_models.files import write_atomically
 
 from ..evaluation.tasks import Task
-from ..features import CALIBRATION_IMAGES, calibration_rows, clean_batches, extract_features
-from ..networks import recalibrate_batch_norm
+from ..features import CALIBRATION_IMAGES, MEAN, STD, extract_features, recalibrate
+from ..networks import random_network
 from ..patient_splits import STREAMS
 from ..store.image_store import ImageStore
 from . import linear
@@ -27,7 +26,6 @@ from .classifiers import Classifier, classify
 SEEDS = (0, 1, 2, 3, 4)
 PIXELS = 16
 """Side of the mean-pooled image that is the features of the pixel floor."""
-MEAN, STD = 0.5, 0.25
 VERSION = 2
 """Goes up when the code computes other floors from the same constants: cached ones are then made anew."""
 
@@ -93,18 +91,6 @@ def floor_scores(
     return scores
 
 
-def random_network(architecture: str, seed: int, zero_init_last: bool | None = None) -> nn.Module:
-    """timm's network at random, [B, 1, S, S] -> [B, F]; the global random state is left alone.
-
-    `zero_init_last` None: as timm does by itself.
-    """
-    options: dict[str, Any] = {} if zero_init_last is None else {"zero_init_last": zero_init_last}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network: nn.Module = timm.create_model(architecture, in_chans=1, num_classes=0, **options)
-    return network.to(memory_format=torch.channels_last)
-
-
 def without_zero_branches(network: nn.Module) -> nn.Module:
     """The same function at a third of the cost: a residual branch that ends in a zero weight adds nothing.
 
@@ -115,17 +101,6 @@ def without_zero_branches(network: nn.Module) -> nn.Module:
             if isinstance(block, BasicBlock) and not any(p.any() for p in block.bn2.parameters()):
                 setattr(stage, name, nn.Sequential(block.downsample or nn.Identity(), block.act2))
     return network
-
-
-def recalibrate(
-    network: nn.Module,
-    store: ImageStore,
-    rows: NDArray[np.int64],
-    size: int,
-    device: str | torch.device = "cpu",
-) -> None:
-    """Batch-norm statistics of clean images of the task's training part in place of their untouched 0 and 1."""
-    recalibrate_batch_norm(network, clean_batches(store, calibration_rows(rows), size, MEAN, STD, device))
 
 
 def _scores(
@@ -145,7 +120,7 @@ def _scores(
     else:
         network, size = nn.Sequential(nn.AdaptiveAvgPool2d(PIXELS), nn.Flatten()), store.size
     if spec.recalibrated:
-        recalibrate(network, store, train, size, device)
+        recalibrate(network, store, train, size, MEAN, STD, device)
     known, asked = (extract_features(network, store, rows, size, MEAN, STD, device) for rows in (train, test))
     return classify(classifier, known, labels[train], store.patients[train], asked, seed).scores
 

@@ -7,8 +7,7 @@ from torch import nn
 
 from ..evaluation.predictions import Predictions, measure
 from ..evaluation.tasks import load_tasks
-from ..features import calibration_rows, clean_batches, extract_features
-from ..networks import recalibrate_batch_norm
+from ..features import extract_features, recalibrate
 from ..patient_splits import split_patients
 from ..recipe import Recipe
 from ..store.image_store import ImageStore
@@ -49,8 +48,7 @@ class KnnMonitor:
         size, mean, std = self.recipe.size, self.recipe.mean, self.recipe.std
         device = next(network.parameters()).device
         if self.recipe.recalibrate:
-            films = clean_batches(self.store, calibration_rows(self.rows), size, mean, std, device)
-            recalibrate_batch_norm(network, films)
+            recalibrate(network, self.store, self.rows, size, mean, std, device)
         result = {}
         for name, (task, bank, queries, labels) in self.tasks.items():
             known, asked = (

@@ -10,8 +10,7 @@ from c2l_models.errors import RunError
 from c2l_models.releases.registry import save_weights
 
 from ..batches import training_rows
-from ..features import calibration_rows, clean_batches
-from ..networks import recalibrate_batch_norm
+from ..features import recalibrate
 from ..recipe import Recipe, from_dict
 from ..store.image_store import ImageStore
 from . import checkpoint
@@ -53,9 +52,7 @@ def load_run_backbone(
     backbone.load_state_dict(own)
     if recipe.recalibrate:
         store = store or load_run_store(run_folder)
-        rows = calibration_rows(training_rows(recipe, store))
-        films = clean_batches(store, rows, size or recipe.size, recipe.mean, recipe.std)
-        recalibrate_batch_norm(backbone, films)
+        recalibrate(backbone, store, training_rows(recipe, store), size or recipe.size, recipe.mean, recipe.std)
     return backbone.eval(), recipe
 
 

@@ -7,8 +7,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from c2l_models.training.evaluation.tasks import load_task
+from c2l_models.training.features import MEAN, STD, recalibrate
+from c2l_models.training.networks import random_network
 from c2l_models.training.probing import baselines as floors
-from c2l_models.training.probing.baselines import FloorSpec, floor_scores, floor_specs, random_network
+from c2l_models.training.probing.baselines import FloorSpec, floor_scores, floor_specs
 from c2l_models.training.store.image_store import ImageStore, prepare
 
 
@@ -51,7 +53,7 @@ def test_zero_branches_are_skipped_without_a_trace(store, recalibrated):
     assert sum(1 for _ in lean.modules()) < 0.6 * sum(1 for _ in whole.modules())
     if recalibrated:
         for network in (whole, lean):
-            floors.recalibrate(network, store, task.train_rows(store), 32)
+            recalibrate(network, store, task.train_rows(store), 32, MEAN, STD)
     films = torch.randn(3, 1, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(lean.eval()(films), whole.eval()(films), rtol=1e-5, atol=1e-6)
@@ -64,7 +66,7 @@ def test_recalibration_uses_the_training_part(store):
     task = load_task("folder")
     network = random_network("resnet18", 0)
     assert (network.bn1.running_mean == 0).all()
-    floors.recalibrate(network, store, task.train_rows(store), 32)
+    recalibrate(network, store, task.train_rows(store), 32, MEAN, STD)
     films = torch.as_tensor(store.images[task.train_rows(store)])[:, None].float() / 255
     first = torch.nn.functional.conv2d((films - 0.5) / 0.25, network.conv1.weight, stride=2, padding=3)
     torch.testing.assert_close(network.bn1.running_mean, first.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
