@@ -1,4 +1,4 @@
-"""What a downstream run starts from: a release, a file, a pretraining run, ImageNet's weights, or chance."""
+"""Load a network's first weights: a release, a weight file, a pretraining run, ImageNet, or random."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,29 +30,29 @@ from .store.image_store import ImageStore
 RANDOM, IMAGENET = "random", "imagenet"
 RANDOM_SIZE, IMAGENET_SIZE = 64, 224
 IMAGENET_TAG = "tv_in1k"
-"""torchvision's supervised weights, as timm keeps them."""
-PATIENCE = 5
-"""Seconds within which the hub has to answer: its own client would try for a minute."""
+"""timm's tag of torchvision's supervised ImageNet weights."""
+HUB_TIMEOUT = 5
+"""Seconds to wait for the hub's first answer; its own client would try for a minute."""
 
 
 class InitializationNotAvailable(C2LError):
-    """A start that exists, and cannot be had here and now; the message says what was wanted, from where."""
+    """The initialization exists, but cannot be downloaded now. The message names its URL and the reason."""
 
 
 @dataclass(frozen=True)
 class Initialization:
-    """A network without a head, and the input that it wants.
+    """A network without a head, and the input that it expects.
 
     Attributes:
-        name: as a table shows it.
+        name: the name to show in a table.
         architecture: one of `list_models()`.
-        network: timm's, float [B, 1, S, S], normalised with mean and std -> [B, F]; in evaluation mode where weights
-            were loaded.
-        size: side of the input that it was made for, or that was asked for.
+        network: timm network, float [B, 1, S, S], normalised with mean and std -> [B, F]. It is in evaluation mode if
+            its weights were loaded.
+        size: input side S in pixels: the weights' own, or the one that the caller chose.
         mean, std: of intensities in [0, 1].
-        about: for reports, as JSON knows it.
-        seen: the patients that it was pretrained on, as a store names them ("chestxray14:00001336"); None where it was
-            pretrained on radiographs and nothing tells on whose. A release tells of public data sets only.
+        about: facts for reports, JSON-serialisable.
+        seen: patients that the network was pretrained on, as a store names them ("chestxray14:00001336"). A release
+            lists patients of public data sets only. None if it was pretrained and its patients are unknown.
     """
 
     name: str
@@ -74,22 +74,23 @@ def load_initialization(
     device: str | torch.device = "cpu",
     calibrate_on: NDArray[np.int64] | None = None,
 ) -> Initialization:
-    """The network that `spec` names, on the device.
+    """Load the network that `spec` names.
 
     Args:
-        spec: a release's name, a .safetensors file, a run folder of `c2l pretrain`, "random" or "imagenet"; these two
-            also with an architecture, "random:densenet121".
-        architecture: of "random" and "imagenet"; all others have their own.
-        size: input side in pixels; by default the weights' own.
-        seed: of "random".
-        store: the images of the task: a run that trained on them needs no other copy of its store.
-        calibrate_on: rows of `store` whose clean images give a random network the batch-norm statistics that a frozen
-            one needs; None: as timm makes it, for one that is trained.
+        spec: a release's name, a .safetensors file, a run folder of `c2l pretrain`, "random" or "imagenet". The last
+            two can name an architecture: "random:densenet121".
+        architecture: for "random" and "imagenet" without one; all others bring their own.
+        size: input side in pixels; None: the weights' own, 64 for "random", 224 for "imagenet".
+        seed: of random weights.
+        store: the task's images. A run folder that trained on the same store does not open its own copy.
+        device: where the network goes.
+        calibrate_on: rows of `store` on whose clean images a random network's batch-norm statistics are set. Needed
+            if the network stays frozen; None leaves timm's statistics.
 
     Raises:
-        InitializationNotAvailable: ImageNet's weights are not in the hub's cache, and the hub cannot be reached.
+        InitializationNotAvailable: ImageNet's weights are not in the hub's cache, and the hub does not answer.
         WeightsNotFound: no such release, file or architecture.
-        C2LError: weights that are damaged; a run whose checkpoint or store is gone.
+        C2LError: the weights are damaged, or a run has no checkpoint or no store.
     """
     kind, _, named = spec.partition(":")
     if kind == RANDOM:
@@ -97,16 +98,16 @@ def load_initialization(
     if kind == IMAGENET:
         return _imagenet(named or architecture, size or IMAGENET_SIZE, device)
     if (Path(spec) / "run.json").is_file():
-        return _run(Path(spec), store, size, device)
+        return _from_run(Path(spec), store, size, device)
     try:
         weights = resolve(spec)
     except C2LError as error:
-        also = f"a start can also be a run folder of `c2l pretrain`, {RANDOM!r} or {IMAGENET!r}"
-        raise type(error)(f"{error}; {also}") from error
-    return _weights(weights, size, device)
+        others = f"an initialization can also be a run folder of `c2l pretrain`, {RANDOM!r} or {IMAGENET!r}"
+        raise type(error)(f"{error}; {others}") from error
+    return _from_weights(weights, size, device)
 
 
-def _weights(weights: Weights, size: int | None, device: str | torch.device) -> Initialization:
+def _from_weights(weights: Weights, size: int | None, device: str | torch.device) -> Initialization:
     network = create_model(weights.architecture, weights=weights, in_chans=1).eval().to(device)
     about = {
         "architecture": weights.architecture,
@@ -115,11 +116,11 @@ def _weights(weights: Weights, size: int | None, device: str | torch.device) -> 
         "recipe": weights.recipe,
     }
     side, mean, std = size or weights.input_size[-1], weights.mean[0], weights.std[0]
-    return Initialization(weights.name, weights.architecture, network, side, mean, std, about, _published(weights))
+    return Initialization(weights.name, weights.architecture, network, side, mean, std, about, _patients_of(weights))
 
 
-def _published(weights: Weights) -> frozenset[str] | None:
-    """The patients that a weight file's provenance lists; None where there is none of it."""
+def _patients_of(weights: Weights) -> frozenset[str] | None:
+    """Patients that a weight file's provenance lists; None without a provenance."""
     with suppress(WeightsNotFound):
         patients = read_provenance(weights, "patients")
         try:
@@ -129,8 +130,8 @@ def _published(weights: Weights) -> frozenset[str] | None:
     return None
 
 
-def _run(folder: Path, store: ImageStore | None, size: int | None, device: str | torch.device) -> Initialization:
-    """A run's student; its own store is not opened where it is the one that was given."""
+def _from_run(folder: Path, store: ImageStore | None, size: int | None, device: str | torch.device) -> Initialization:
+    """The backbone of a run's newest checkpoint. `store` is used if it holds the run's images, else the run's own."""
     run = read_run(folder)
     if store is None or (run["store_sha256"], run["store_size"]) != (store.sha256, store.size):
         store = None
@@ -167,11 +168,11 @@ def _random(
 
 
 def _imagenet(architecture: str, size: int, device: str | torch.device) -> Initialization:
-    """timm's weights, their three channels' normalisation folded into one channel's: exact but for the border."""
+    """timm's weights, with the normalisation of three channels folded into one: exact except at the image's border."""
     classifier = find_architecture(architecture).classifier
     config: Any = timm.get_pretrained_cfg(f"{architecture}.{IMAGENET_TAG}")
-    file = hub.read_verified(_from_hub(config.hf_hub_id))
-    state = _as_timm_has_it(architecture, stored_tensors(file))
+    file = hub.read_verified(_download(config.hf_hub_id))
+    state = _with_timm_keys(architecture, stored_tensors(file))
     folded = fold_normalisation(state, architecture, config.mean, config.std, MEAN, STD)
     network = timm.create_model(architecture, in_chans=1, num_classes=0)
     network.load_state_dict({key: value for key, value in folded.items() if not key.startswith(f"{classifier}.")})
@@ -185,11 +186,8 @@ def _imagenet(architecture: str, size: int, device: str | torch.device) -> Initi
     return Initialization(f"{IMAGENET}:{architecture}", architecture, network, size, MEAN, STD, about, frozenset())
 
 
-def _as_timm_has_it(architecture: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the keys of timm's network, head included, every one of them there.
-
-    Raises C2LError where they do not fit.
-    """
+def _with_timm_keys(architecture: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a file's tensors to the keys of timm's network, head included. Raises C2LError if they do not fit."""
     try:
         network = timm.create_model(
             f"{architecture}.{IMAGENET_TAG}", pretrained=True, pretrained_cfg_overlay={"state_dict": tensors}
@@ -200,8 +198,8 @@ def _as_timm_has_it(architecture: str, tensors: dict[str, Tensor]) -> dict[str, 
     return state
 
 
-def _from_hub(repository: str) -> Path:
-    """The weight file of a repository, from the hub's cache or from the hub; fails within seconds where it must."""
+def _download(repository: str) -> Path:
+    """The weight file of a hub repository, from the cache if it is there. Fails within seconds without a network."""
     import huggingface_hub
 
     cached = huggingface_hub.try_to_load_from_cache(repository, hub.FILE_NAME)
@@ -209,11 +207,12 @@ def _from_hub(repository: str) -> Path:
         return Path(cached)
     url = huggingface_hub.hf_hub_url(repository, hub.FILE_NAME)
     try:
-        huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE)  # tries once; a download tries many times
+        huggingface_hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT)  # tries once; a download tries many times
         return Path(huggingface_hub.hf_hub_download(repository, hub.FILE_NAME))
-    except Exception as error:  # of whichever HTTP library this version of the hub's client uses
+    except Exception as error:  # the type depends on the HTTP library of the hub's client
         reason = str(error).partition("\n")[0]
         raise InitializationNotAvailable(
-            f"the start {IMAGENET!r} wants {url}, which is not in the hub's cache and cannot be had: {reason}. Run it "
-            f"once with a network, or copy the cache of a machine that has one (HF_HOME, `hf download {repository}`)"
+            f"the initialization {IMAGENET!r} needs {url}, which is not in the hub's cache and cannot be downloaded: "
+            f"{reason}. Run the command once with a network, or copy the hub's cache (HF_HOME) from a machine that ran "
+            f"`hf download {repository}`"
         ) from error

@@ -1,4 +1,4 @@
-"""What a downstream run starts from: each kind of it, and whose images it has seen."""
+"""Each kind of initialization: its network, its input, and the patients that it was pretrained on."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from c2l_models.errors import C2LError, WeightsNotFound
 from c2l_models.releases.registry import save_weights
-from c2l_models.training import initialization as starts
+from c2l_models.training import initialization
 from c2l_models.training.initialization import InitializationNotAvailable, load_initialization
 from c2l_models.training.recipe import Recipe
 
@@ -31,17 +31,17 @@ def test_a_weight_file_brings_its_own_size_and_normalisation(tmp_path):
     }
     file = tmp_path / "mine.safetensors"
     sha256 = save_weights(file, network.state_dict(), config)
-    start = load_initialization(str(file))
-    assert (start.name, start.architecture, start.size) == ("resnet18.mine", "resnet18", 48)
-    assert (start.mean, start.std) == (0.4, 0.2)
-    assert start.about["weights_sha256"] == sha256
-    assert start.about["trained_on"] == ["phantoms"]
+    init = load_initialization(str(file))
+    assert (init.name, init.architecture, init.size) == ("resnet18.mine", "resnet18", 48)
+    assert (init.mean, init.std) == (0.4, 0.2)
+    assert init.about["weights_sha256"] == sha256
+    assert init.about["trained_on"] == ["phantoms"]
     films = torch.randn(4, 1, 48, 48)
     with torch.inference_mode():
-        torch.testing.assert_close(start.network(films), network(films), rtol=2e-2, atol=2e-2)
+        torch.testing.assert_close(init.network(films), network(films), rtol=2e-2, atol=2e-2)
     assert load_initialization(str(file), size=32).size == 32
 
-    assert start.seen is None  # trained on something, and nothing tells on whom
+    assert init.seen is None  # pretrained, without a list of its patients
     file.with_suffix(".json").write_text(json.dumps({"patients": {"chestxray14": ["chestxray14:00000001"]}}))
     assert load_initialization(str(file)).seen == {"chestxray14:00000001"}
     file.with_suffix(".json").write_text('{"patients": 3}')
@@ -50,34 +50,34 @@ def test_a_weight_file_brings_its_own_size_and_normalisation(tmp_path):
 
 
 def test_a_release_says_whom_it_has_seen():
-    start = load_initialization("resnet18.c2l_open15k")
-    assert len(start.seen) == 5799
-    assert "chestxray14:00001336" in start.seen
+    init = load_initialization("resnet18.c2l_open15k")
+    assert len(init.seen) == 5799
+    assert "chestxray14:00001336" in init.seen
 
 
-@pytest.mark.parametrize("stands", ["given", "where it was", "gone"])
-def test_a_run_folder(tiny_store, tmp_path, monkeypatch, stands):
-    """A run's own store is not opened where it is the one that was given, and need not be there if it is not used."""
+@pytest.mark.parametrize("store_is", ["given", "where it was", "gone"])
+def test_a_run_folder(tiny_store, tmp_path, monkeypatch, store_is):
+    """The run's own store is not opened if the caller gives the same images; it may be gone if it is not needed."""
     run = tmp_path / "a-run"
     run.mkdir()
-    place = tiny_store.path if stands == "where it was" else tmp_path / "gone"
+    store_folder = tiny_store.path if store_is == "where it was" else tmp_path / "gone"
     run.joinpath("run.json").write_text(
-        json.dumps({"store": str(place), "store_sha256": tiny_store.sha256, "store_size": tiny_store.size})
+        json.dumps({"store": str(store_folder), "store_sha256": tiny_store.sha256, "store_size": tiny_store.size})
     )
     network = timm.create_model("resnet18", in_chans=1, num_classes=0).eval()
 
     def load_run_backbone(folder, store=None, teacher=False, size=None):
         assert (folder, size, teacher) == (run, 40, False)
-        assert (store is None) is (stands == "gone")
+        assert (store is None) is (store_is == "gone")
         return network, Recipe(name="smoke", size=64, mean=0.3, std=0.1)
 
-    monkeypatch.setattr(starts, "load_run_backbone", load_run_backbone)
-    start = load_initialization(str(run), store=tiny_store if stands == "given" else None, size=40)
-    assert (start.name, start.architecture, start.size) == ("a-run", "resnet18", 40)
-    assert (start.mean, start.std) == (0.3, 0.1)
-    assert start.about["recipe"] == "smoke"
+    monkeypatch.setattr(initialization, "load_run_backbone", load_run_backbone)
+    init = load_initialization(str(run), store=tiny_store if store_is == "given" else None, size=40)
+    assert (init.name, init.architecture, init.size) == ("a-run", "resnet18", 40)
+    assert (init.mean, init.std) == (0.3, 0.1)
+    assert init.about["recipe"] == "smoke"
     test = tiny_store.index["split"].to_numpy() == "test"
-    assert start.seen == (None if stands == "gone" else set(tiny_store.patients[~test]))
+    assert init.seen == (None if store_is == "gone" else set(tiny_store.patients[~test]))
 
 
 def test_random_is_timm_own_start_unless_it_is_calibrated(tiny_store):
@@ -102,7 +102,7 @@ def test_what_is_not_there_is_named():
 
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
-    """An empty cache of the hub's client, and no network."""
+    """The hub's client with an empty cache and without a network."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     return tmp_path / "hub"
@@ -111,15 +111,17 @@ def hub_cache(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("hub_cache")
 def test_imagenet_out_of_reach_is_said_at_once():
     began = time.monotonic()
-    with pytest.raises(InitializationNotAvailable, match=r"https://.*timm/resnet18.tv_in1k.* cannot be had") as caught:
+    with pytest.raises(
+        InitializationNotAvailable, match=r"https://.*timm/resnet18.tv_in1k.* cannot be downloaded"
+    ) as caught:
         load_initialization("imagenet")
     assert time.monotonic() - began < 5
-    assert "Run it once with a network" in str(caught.value)
+    assert "Run the command once with a network" in str(caught.value)
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
 def test_imagenet_from_the_cache_is_one_channel_folded(hub_cache, architecture):
-    """The same features as timm's network gives on the image repeated, but for the border."""
+    """Its features are those of timm's network on the image in three channels, except at the border."""
     torch.manual_seed(0)
     timms = timm.create_model(architecture).eval()
     repository = hub_cache / f"models--timm--{architecture}.tv_in1k"
@@ -129,16 +131,16 @@ def test_imagenet_from_the_cache_is_one_channel_folded(hub_cache, architecture):
     (repository / "refs" / "main").write_text("0" * 40)
     save_file(timms.state_dict(), snapshot / "model.safetensors")
 
-    start = load_initialization("imagenet", architecture)
-    assert (start.name, start.size, start.seen) == (f"imagenet:{architecture}", 224, frozenset())
-    assert start.about["weights"] == f"timm/{architecture}.tv_in1k"
+    init = load_initialization("imagenet", architecture)
+    assert (init.name, init.size, init.seen) == (f"imagenet:{architecture}", 224, frozenset())
+    assert init.about["weights"] == f"timm/{architecture}.tv_in1k"
     torch.manual_seed(1)
     grey = torch.nn.functional.interpolate(torch.rand(2, 1, 6, 6), (96, 96), mode="bilinear")
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.inference_mode():
-        wanted = timms.forward_head(timms.forward_features((grey - mean) / std), pre_logits=True)
-        found = start.network((grey - start.mean) / start.std)
-    assert torch.nn.functional.cosine_similarity(found, wanted).min() > 0.99
+        expected = timms.forward_head(timms.forward_features((grey - mean) / std), pre_logits=True)
+        found = init.network((grey - init.mean) / init.std)
+    assert torch.nn.functional.cosine_similarity(found, expected).min() > 0.99
 
     save_file({"conv1.weight": torch.zeros(1)}, snapshot / "model.safetensors")
     with pytest.raises(C2LError, match=f"do not fit {architecture}"):
