@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from c2l_models.training.evaluation.intervals import Metrics
+from c2l_models.training.evaluation.metrics import Metrics
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.reproduce.data import DataMissing
 from c2l_models.training.store.image_store import ImageStore

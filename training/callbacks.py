@@ -12,7 +12,7 @@ from c2l_models.errors import RunError, RunInterrupted
 from .augment import Draws
 from .batches import Batch, batch_rows
 from .objectives.method import MethodStep
-from .probing.monitor import KnnMonitor
+from .probing.knn_monitor import KnnMonitor
 from .run import Run
 from .run_files.curves import draw_curves
 from .run_files.first_batch import draw_first_batch

@@ -13,7 +13,7 @@ from c2l_models.training.batches import batch_rows, batches, epoch_order, fits, 
 from c2l_models.training.distributed import World
 from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.pretrain import pretrain
-from c2l_models.training.probing.monitor import KnnMonitor
+from c2l_models.training.probing.knn_monitor import KnnMonitor
 from c2l_models.training.recipe import Recipe, list_recipes, load_recipe
 from c2l_models.training.store.image_store import ImageStore
 

@@ -22,7 +22,7 @@ from c2l_models.training.distributed import ALONE
 from c2l_models.training.objectives import build
 from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.pretrain import pretrain, train_step
-from c2l_models.training.probing.monitor import KnnMonitor
+from c2l_models.training.probing.knn_monitor import KnnMonitor
 from c2l_models.training.recipe import Objective, Optimizer
 from c2l_models.training.run import Run
 from c2l_models.training.run_files import checkpoint, log

@@ -23,7 +23,7 @@ from c2l_models.search import contact_sheet, nearest
 from ..batches import training_rows
 from ..evaluation.tasks import load_task
 from ..pretrain import pretrain
-from ..probing.monitor import spread_over
+from ..probing.knn_monitor import evenly_spaced
 from ..probing.probe import probe
 from ..recipe import Recipe, load_recipe
 from ..run_files.backbone import export_run
@@ -134,7 +134,7 @@ def show_loaders(folder: Path) -> None:
 
 def draw_neighbours(films: Path, store: ImageStore, picture: Path) -> None:
     """Embed films with the release; draw one of each of the commonest captions, and the films nearest to it."""
-    rows = store.index.take(spread_over(np.arange(len(store)), GALLERY)).to_pylist()
+    rows = store.index.take(evenly_spaced(np.arange(len(store)), GALLERY)).to_pylist()
     captions = {films / row["path"]: caption(row) for row in rows}
     embeddings = c2l_models.embed(captions, progress=True)
     names = [captions[path] for path in embeddings.paths]
@@ -173,7 +173,7 @@ def show_probes(store: ImageStore, weights: Path, seed: int) -> str:
     """Linear-probe AUROC before and after pretraining, and the release's; gives why there is none, if so."""
     targets = {"before (random)": "random", "after": str(weights), "release": default_weights("resnet18").name}
     try:
-        reports = {name: probe(to, store, "folder", floors=False, seed=seed) for name, to in targets.items()}
+        reports = {name: probe(to, store, "folder", baselines=False, seed=seed) for name, to in targets.items()}
     except C2LError as error:  # a person's few labels may not suffice to tune and fit a probe
         return str(error)
     before, after, _ = reports.values()

@@ -19,20 +19,20 @@ def probe(
     out: Path,
     task: str = "chestxray14",
     size: int | None = None,
-    floors: bool = True,
+    baselines: Annotated[bool, arg(aliases=("--floors",))] = True,
     classifier: Literal["linear", "knn"] = "linear",
     uncertain: Literal["zeros", "ones", "ignore"] = "ignore",
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """A linear probe, or nearest neighbours, on frozen features: AUROC with patient-level intervals, beside floors.
+    """A linear probe, or nearest neighbours, on frozen features: AUROC with patient-level intervals, beside baselines.
 
     Args:
         store: folder that `c2l prepare` wrote.
         out: folder for report, pictures, predictions and result.json.
         task: chestxray14, chexpert, knee_kl or folder.
         size: input side, pixels; the weights' own by default.
-        floors: show what pixels and random networks reach.
+        baselines: show what pixels and random networks reach.
         classifier: fitted, or 20 neighbours by cosine.
         uncertain: what a label of -1 (CheXpert) is learnt as.
         seed: of the tuning split, the bootstrap and a random target.
@@ -47,7 +47,7 @@ def probe(
 
     place = pick_device(device).type
     images, asked = ImageStore.open(store), replace(load_task(task), uncertain=uncertain)
-    report = probe(target, images, asked, out, size, floors, seed, device=place, classifier=classifier)
+    report = probe(target, images, asked, out, size, baselines, seed, device=place, classifier=classifier)
     report.show()
     print(f"tables, metrics, predictions and pictures: {out}")
 

@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 from torchmetrics.detection import MeanAveragePrecision
 
 from ..evaluation.arrays import sample_fingerprint
-from ..evaluation.intervals import Floats, Metrics, resampled
-from ..evaluation.rsna_challenge import CONFIDENCES, Predicted, image_scores
+from ..evaluation.intervals import Floats, bootstrap_patients
+from ..evaluation.metrics import Metrics
+from ..evaluation.rsna_challenge import CONFIDENCES, DetectedBoxes, image_scores
 
 MAP_NAMES = tuple(f"mAP at {confidence:.1f}" for confidence in CONFIDENCES)
 COCO_NAMES = ("COCO AP", "COCO AP50")
 
 
 def measure_boxes(
-    predictions: Sequence[Predicted],
+    predictions: Sequence[DetectedBoxes],
     boxes: Sequence[Floats],
     patients: NDArray[np.str_],
     bootstrap: int = 1000,
@@ -44,7 +45,7 @@ def measure_boxes(
         counted = weights.T @ known
         return np.divide(weights.T @ scores, counted, out=np.full(counted.shape, np.nan), where=counted > 0)
 
-    values, resamples = resampled(mean, patients, bootstrap, seed)
+    values, resamples = bootstrap_patients(mean, patients, bootstrap, seed)
     coco = coco_ap(predictions, boxes)
     return Metrics(
         MAP_NAMES + COCO_NAMES,
@@ -58,7 +59,7 @@ def measure_boxes(
     )
 
 
-def coco_ap(predictions: Sequence[Predicted], boxes: Sequence[Floats]) -> Floats:
+def coco_ap(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats]) -> Floats:
     """COCO's AP (over IoU 0.50 … 0.95) and AP50, [2], of one class; NaN where no image has a box."""
     if not any(map(len, boxes)):
         return np.full(2, np.nan)

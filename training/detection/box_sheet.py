@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from c2l_models.search import ACCENT, BACKGROUND, DIM, FRAME, LIGHT
 
 from ..evaluation.intervals import Floats
-from ..evaluation.rsna_challenge import CONFIDENCES, Predicted
+from ..evaluation.rsna_challenge import CONFIDENCES, DetectedBoxes
 from .images import Films
 
 TILE, GAP, MARGIN = 256, 14, 28  # pixels
@@ -20,7 +20,7 @@ TRUE, FOUND = ACCENT, "#f2a65a"
 
 
 def draw_boxes(
-    path: Path, films: Films, positions: NDArray[np.int64], predictions: Sequence[Predicted], title: str
+    path: Path, films: Films, positions: NDArray[np.int64], predictions: Sequence[DetectedBoxes], title: str
 ) -> Path:
     """Draw up to 12 films as a PNG, two of three with true boxes where there are so many; none is named.
 
@@ -54,7 +54,7 @@ def draw_boxes(
     return path
 
 
-def _film(film: NDArray[np.uint8], true: Floats, predicted: Predicted) -> Image.Image:
+def _film(film: NDArray[np.uint8], true: Floats, predicted: DetectedBoxes) -> Image.Image:
     tile = Image.fromarray(film).resize((TILE, TILE), Image.Resampling.BICUBIC).convert("RGB")
     pen = ImageDraw.Draw(tile)
     scale = TILE / len(film)

@@ -22,7 +22,7 @@ from c2l_models.hub.weight_file import FILE_NAME
 from ..datasets import rsna
 from ..distributed import pick_device
 from ..evaluation.result import Result
-from ..evaluation.rsna_challenge import Predicted
+from ..evaluation.rsna_challenge import DetectedBoxes
 from ..initialization import Initialization, load_initialization
 from ..run_files import checkpoint
 from ..run_files.run_folder import LIBRARIES, code_version, machine_name
@@ -165,7 +165,7 @@ def _split(films: Films) -> bytes:
     return text.getvalue().encode()
 
 
-def _detections(films: Films, predictions: Sequence[Predicted]) -> str:
+def _detections(films: Films, predictions: Sequence[DetectedBoxes]) -> str:
     """A line an image, in JSON; tenths of a pixel of the film."""
     lines = []
     for i, predicted in zip(films.of(EVALUATION), predictions, strict=True):

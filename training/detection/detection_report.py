@@ -26,7 +26,7 @@ def write_report(out: Path, result: Result) -> None:
 
 def _markdown(result: Result) -> str:
     facts = result.facts
-    lines = [f"# Pneumonia detection from {result.start}", ""]
+    lines = [f"# Pneumonia detection from {result.initialization}", ""]
     lines += ["| figure | value | 95 % interval |", "|---|---|---|"]
     lines += [f"| {name} | {_value(found)} | {_interval(found)} |" for name, found in _figures(result)]
     lines += ["", "mAP is the challenge's own score, of the boxes that are surer than the threshold; its interval is"]

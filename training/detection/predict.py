@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.models.detection import RetinaNet
 
-from ..evaluation.rsna_challenge import Predicted
+from ..evaluation.rsna_challenge import DetectedBoxes
 from ..store.prepare import progress_bar
 from .images import Films, batches_of
 
@@ -20,10 +20,10 @@ def predict(
     batch_size: int,
     device: torch.device,
     progress: bool = False,
-) -> list[Predicted]:
+) -> list[DetectedBoxes]:
     """The boxes of the films at these positions, in the stored squares; the surest first, those below 0.05 dropped."""
     detector.eval()
-    found: list[Predicted] = []
+    found: list[DetectedBoxes] = []
     with progress_bar("evaluating", progress) as bar:
         task = bar.add_task("", total=len(positions))
         for batch in batches_of(positions, batch_size):
@@ -33,5 +33,5 @@ def predict(
     return found
 
 
-def _predicted(outputs: Iterable[dict[str, torch.Tensor]]) -> list[Predicted]:
-    return [Predicted(out["boxes"].double().cpu().numpy(), out["scores"].double().cpu().numpy()) for out in outputs]
+def _predicted(outputs: Iterable[dict[str, torch.Tensor]]) -> list[DetectedBoxes]:
+    return [DetectedBoxes(out["boxes"].double().cpu().numpy(), out["scores"].double().cpu().numpy()) for out in outputs]

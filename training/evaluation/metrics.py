@@ -1,171 +1,104 @@
-"""AUROC and weighted kappa, with patient-level bootstrap intervals."""
+"""Metrics of a run on one sample, stored with their bootstrap resamples.
 
-from collections.abc import Mapping, Sequence
+Runs measured on the same sample can be compared resample by resample, also long after they finished.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from c2l_models.errors import C2LError
 
-from .arrays import sample_fingerprint
-from .intervals import Estimate, Floats, Metrics, estimate, resampled
-from .rsna_challenge import rsna_map
+from .arrays import load_npz, save_npz
+from .intervals import Difference, Estimate, Floats, estimate_from_resamples
 
-__all__ = ["Auroc", "Estimate", "Mask", "auroc", "rsna_map", "weighted_kappa"]
-
-Mask = NDArray[np.bool_]
+FILE = "figures.npz"
 
 
 @dataclass(frozen=True)
-class Auroc:
-    """AUROC a label, and the same on each bootstrap resample.
+class Metrics:
+    """Metrics of one run on one sample.
 
     Attributes:
-        per_label: float64 [L]; NaN for a label that has one class only.
-        resamples: float64 [R, L]; NaN where a resample has one class only.
-        sample: fingerprint of labels, patients, R and seed: equal where two results can be paired.
+        names: names of the F metrics, as in a table.
+        values: float64 [F]; NaN if a metric cannot be computed.
+        resamples: float64 [R, F], the metrics on each bootstrap resample; NaN if a metric cannot be computed there.
+        sample: fingerprint of labels, patients, R and seed. Two runs can be paired if it is equal.
+        skipped_labels: labels that the run could not learn. They count in no mean. In an average of runs that skipped
+            different labels, the lists of all runs.
     """
 
-    per_label: Floats
+    names: tuple[str, ...]
+    values: Floats
     resamples: Floats
     sample: str
+    skipped_labels: str = ""
 
-    @property
-    def mean(self) -> float:
-        """The mean over the labels that have both classes."""
-        return self.mean_of().value
+    def __getitem__(self, name: str) -> Estimate:
+        """A metric with its interval. Raises C2LError for an unknown name."""
+        column = self._column(name)
+        return estimate_from_resamples(float(self.values[column]), self.resamples[:, column])
 
-    def interval(self, label: int | None = None) -> tuple[float, float]:
-        """The 95 % interval of one label's AUROC, or of the mean."""
-        found = self.mean_of() if label is None else self.label(label)
-        return found.low, found.high
+    def minus(self, other: "Metrics", name: str) -> Difference:
+        """This run's metric minus the other run's, paired by resample.
 
-    def metrics(self, labels: Sequence[str], means: Mapping[str, Mask]) -> Metrics:
-        """The same under names: each label's, and means over some of them, bool masks [L]."""
-        values = [_mean(self.per_label, mask) for mask in means.values()]
-        resamples = [_mean(self.resamples, mask) for mask in means.values()]
-        return Metrics(
-            (*labels, *means),
-            np.append(self.per_label, values),
-            np.column_stack([self.resamples, *resamples]),
-            self.sample,
-        )
-
-    def label(self, index: int) -> Estimate:
-        """One label's AUROC and its interval."""
-        return estimate(float(self.per_label[index]), self.resamples[:, index])
-
-    def mean_of(self, mask: Mask | None = None) -> Estimate:
-        """The mean over the labels of a bool mask [L] (None: all) that have both classes, and its interval.
-
-        A resample that lacks a class of some label gives the mean over its other labels.
+        Raises:
+            C2LError: the runs were measured on different labels, patients or resamples, skipped different labels, or
+                have no metric of this name.
         """
-        return estimate(float(_mean(self.per_label, mask)), _mean(self.resamples, mask))
+        _check_same_sample([self, other])
+        if self.skipped_labels != other.skipped_labels:
+            raise C2LError(
+                "expected runs that learned the same labels, because means over different labels cannot be compared: "
+                f"one skipped {self.skipped_labels or 'none'}, the other {other.skipped_labels or 'none'}"
+            )
+        mine, its = self._column(name), other._column(name)
+        difference = self.resamples[:, mine] - other.resamples[:, its]
+        found = estimate_from_resamples(float(self.values[mine] - other.values[its]), difference)
+        return Difference(found.value, found.low, found.high)
+
+    def save(self, folder: Path) -> Path:
+        """Write `figures.npz` into a folder."""
+        header = {"names": self.names, "sample": self.sample, "unlearnt": self.skipped_labels}
+        save_npz(folder / FILE, header, {"values": self.values, "resamples": self.resamples})
+        return folder / FILE
+
+    @classmethod
+    def load(cls, folder: Path) -> "Metrics":
+        """Read `figures.npz` from a folder. Raises C2LError if it is missing or damaged."""
+        header, arrays = load_npz(folder / FILE, ("names", "sample", "unlearnt"), ("values", "resamples"))
+        return cls(tuple(header["names"]), **arrays, sample=header["sample"], skipped_labels=header["unlearnt"])
+
+    def _column(self, name: str) -> int:
+        if name not in self.names:
+            raise C2LError(f"no metric is called {name!r}; expected one of: {', '.join(self.names)}")
+        return self.names.index(name)
 
 
-def auroc(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    patients: ArrayLike | None = None,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> Auroc:
-    """Area under the ROC curve a label, ties counting one half, with a patient-level bootstrap.
+def average(runs: Sequence[Metrics]) -> Metrics:
+    """Average the metrics of several runs on one sample, such as one run per seed, also in each resample.
 
-    A resample draws whole patients with replacement; an image weighs as often as its patient was drawn.
-
-    Args:
-        scores: float [N, L] or [N], higher means more likely positive; finite, or NaN for a whole label,
-            which then has no AUROC.
-        labels: the same shape, 0 or 1; NaN: unknown, that image is left out for that label.
-        patients: [N] ids of any kind; None: every image is a patient of its own.
-        bootstrap: number of resamples R; 0: none, and every interval is NaN.
-        seed: of the resampling. The same seed and patients give the same resamples.
+    With few labels, each seed trains on other patients and may skip other labels. A mean over labels is then the mean
+    over the labels that each run learned. Two such averages can be paired if, run by run, the same labels were skipped.
 
     Raises:
-        C2LError: shapes that do not match, scores that are not finite, labels other than 0, 1 and NaN.
+        C2LError: no runs, runs with different metrics, or runs on different samples.
     """
-    scores, labels, patients = _checked(scores, labels, patients)
-    per_label, resamples = resampled(lambda weights: _auroc_of_each(scores, labels, weights), patients, bootstrap, seed)
-    sample = sample_fingerprint((labels.shape, bootstrap, seed), labels, patients)
-    return Auroc(per_label, resamples, sample)
+    _check_same_sample(runs)
+    if len({run.names for run in runs}) != 1:
+        raise C2LError("expected runs with the same metrics, found runs with different metrics")
+    values = np.mean([run.values for run in runs], axis=0)
+    resamples = np.mean([run.resamples for run in runs], axis=0)
+    skipped = [run.skipped_labels for run in runs]
+    listed = skipped[0] if len(set(skipped)) == 1 else "; ".join(labels or "none" for labels in skipped)
+    return Metrics(runs[0].names, values, resamples, runs[0].sample, listed)
 
 
-def weighted_kappa(
-    given: ArrayLike, true: ArrayLike, patients: NDArray[Any], bootstrap: int = 1000, seed: int = 0
-) -> tuple[float, Floats]:
-    """Cohen's kappa of two gradings with quadratic weights, and on R resamples of whole patients, [R].
-
-    1 - Σ_n (g_n - t_n)² / (Σ_n Σ_m (g_n - t_m)² / N): the squared disagreement over that of the same grades in
-    random order.
-
-    Args:
-        given: grades [N] that were predicted; NaN where there are none.
-        true: grades [N]; NaN: unknown, that image is left out.
-        patients: [N] ids.
-        bootstrap, seed: as of `auroc`; the same resamples.
-
-    Returns:
-        NaN where all grades are one, or one that is needed was not predicted.
-    """
-    given, true = np.asarray(given, dtype=np.float64), np.asarray(true, dtype=np.float64)
-    known = ~np.isnan(true)
-    g, t = given[known], true[known]
-
-    def statistic(weights: Floats) -> Floats:
-        w = weights[known]
-        n, sum_g, sum_t = w.sum(axis=0), g @ w, t @ w
-        by_chance = n * ((g**2 + t**2) @ w) - 2 * sum_g * sum_t
-        found = n * ((g - t) ** 2 @ w)
-        ratio = np.divide(found, by_chance, out=np.full(len(n), np.nan), where=by_chance > 0)
-        return 1 - ratio[:, None]
-
-    values, resamples = resampled(statistic, patients, bootstrap, seed)
-    return float(values[0]), resamples[:, 0]
-
-
-def _auroc_of_each(scores: Floats, labels: Floats, weights: Floats) -> Floats:
-    """Weighted AUROC, weights [N, R] -> [R, L]."""
-    columns = range(scores.shape[1])
-    return np.stack([_weighted_auroc(scores[:, i], labels[:, i], weights) for i in columns], axis=1)
-
-
-def _weighted_auroc(scores: Floats, labels: Floats, weights: Floats) -> Floats:
-    """Mann-Whitney: the weight of the pairs that are in order, ties one half, over that of all pairs; [R]."""
-    if np.isnan(scores).any():
-        return np.full(weights.shape[1], np.nan)
-    positive, negative = labels == 1, labels == 0
-    order = np.argsort(scores[negative], kind="stable")
-    ranked = scores[negative][order]
-    below = np.concatenate([np.zeros((1, weights.shape[1])), weights[negative][order].cumsum(axis=0)])
-    lower = below[np.searchsorted(ranked, scores[positive], side="left")]
-    lower_or_equal = below[np.searchsorted(ranked, scores[positive], side="right")]
-    of_positives = weights[positive]
-    in_order = np.einsum("nr,nr->r", of_positives, lower + lower_or_equal) / 2
-    pairs = of_positives.sum(axis=0) * below[-1]
-    return np.divide(in_order, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-
-
-def _mean(values: Floats, mask: Mask | None) -> Floats:
-    """Mean over the last axis of what is in the mask and not NaN; NaN where nothing is."""
-    known = ~np.isnan(values) if mask is None else ~np.isnan(values) & mask
-    count = known.sum(axis=-1)
-    total = np.where(known, values, 0.0).sum(axis=-1)
-    return np.divide(total, count, out=np.full(np.shape(count), np.nan), where=count > 0)
-
-
-def _checked(scores: ArrayLike, labels: ArrayLike, patients: ArrayLike | None) -> tuple[Floats, Floats, NDArray[Any]]:
-    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    if scores.shape != labels.shape or scores.ndim not in (1, 2):
-        raise C2LError(f"scores are {scores.shape}, labels {labels.shape}; wanted the same [N, L] or [N]")
-    broken = ~np.isfinite(scores) & ~np.isnan(scores).all(axis=0)
-    if broken.any():
-        raise C2LError(f"{broken.sum()} of {scores.size} scores are not finite; wanted all of a label's")
-    if not np.isin(labels[~np.isnan(labels)], (0, 1)).all():
-        raise C2LError("labels other than 0, 1 and NaN; turn grades into 0 and 1 first")
-    ids = np.arange(len(scores)) if patients is None else np.asarray(patients)
-    if ids.shape != (len(scores),):
-        raise C2LError(f"patients are {ids.shape}; wanted one id for each of {len(scores)} images")
-    return scores.reshape(len(scores), -1), labels.reshape(len(labels), -1), ids
+def _check_same_sample(runs: Sequence[Metrics]) -> None:
+    if len({run.sample for run in runs}) != 1:
+        raise C2LError(
+            "these metrics cannot be compared resample by resample: expected the same labels and patients in the same "
+            "order, the same seed and the same number of resamples"
+        )

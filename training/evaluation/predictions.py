@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import load_npz, save_npz
-from .intervals import Metrics
-from .metrics import auroc, weighted_kappa
+from .classification_metrics import auroc, weighted_kappa
+from .metrics import Metrics
 from .tasks import Task
 
 FILE = "predictions.npz"
@@ -26,7 +26,7 @@ class Predictions:
         scores: float [M, L], higher is more likely; finite, or NaN for a whole label that could not be learnt.
         targets: float [M, L], 0 or 1; NaN: unknown.
         patients: [M] of str, as the store names them.
-        yes: the score above which the answer is yes: 0 for log odds, 0.5 for a share.
+        threshold: the score above which the answer is yes: 0 for log odds, 0.5 for a share.
     """
 
     task: str
@@ -34,11 +34,11 @@ class Predictions:
     scores: NDArray[np.floating]
     targets: NDArray[np.floating]
     patients: NDArray[np.str_]
-    yes: float = 0.0
+    threshold: float = 0.0
 
     def save(self, folder: Path) -> Path:
         """Write `predictions.npz` into a folder."""
-        header = {"task": self.task, "labels": self.labels, "yes": self.yes}
+        header = {"task": self.task, "labels": self.labels, "yes": self.threshold}
         save_npz(folder / FILE, header, {key: getattr(self, key) for key in ARRAYS})
         return folder / FILE
 
@@ -46,7 +46,7 @@ class Predictions:
     def load(cls, folder: Path) -> "Predictions":
         """What `save` wrote. Raises C2LError where it is missing or damaged."""
         header, arrays = load_npz(folder / FILE, ("task", "labels", "yes"), ARRAYS)
-        return cls(header["task"], tuple(header["labels"]), yes=header["yes"], **arrays)
+        return cls(header["task"], tuple(header["labels"]), threshold=header["yes"], **arrays)
 
 
 def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: int = 0) -> Metrics:
@@ -67,13 +67,13 @@ def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: i
     sample = (predictions.patients, bootstrap, seed)
     each = auroc(predictions.scores, predictions.targets, *sample)
     metrics = each.metrics(predictions.labels, {} if task.is_graded else task.means(predictions.labels))
-    unlearnt = np.isnan(predictions.scores).all(axis=0)
-    metrics = replace(metrics, unlearnt=", ".join(np.array(predictions.labels)[unlearnt]))
+    skipped_labels = np.isnan(predictions.scores).all(axis=0)
+    metrics = replace(metrics, skipped_labels=", ".join(np.array(predictions.labels)[skipped_labels]))
     if not task.is_graded:
         return metrics
     # The grade is the number of steps passed: each question is whether it is at least so high (Frank & Hall,
     # "A Simple Approach to Ordinal Classification", ECML 2001). With a step that could not be learnt there is no grade.
-    answers = np.where(np.isnan(predictions.scores), np.nan, predictions.scores > predictions.yes)
+    answers = np.where(np.isnan(predictions.scores), np.nan, predictions.scores > predictions.threshold)
     value, resamples = weighted_kappa(answers.sum(axis=1), predictions.targets.sum(axis=1), *sample)
     return replace(
         metrics,

@@ -15,14 +15,15 @@ from rich.table import Table
 
 from c2l_models.files import write_atomically
 
-from .intervals import Difference, Estimate, Metrics
+from .intervals import Difference, Estimate
 from .markdown import markdown_table
+from .metrics import Metrics
 from .plotting import LABEL, PAIRED, REFERENCE, as_png, new_figure, style_axes
 from .predictions import KAPPA
 
 
 @dataclass(frozen=True)
-class Column:
+class ReportColumn:
     """One network's, or one floor's, results; `seeds` are the headline metrics of a floor's seeds."""
 
     name: str
@@ -45,17 +46,17 @@ class Report:
 
     title: str
     positives: Mapping[str, int]
-    columns: tuple[Column, ...]
+    columns: tuple[ReportColumn, ...]
     headline: str
     facts: dict[str, Any]
     notes: str = ""
 
     @property
-    def target(self) -> Column:
+    def target(self) -> ReportColumn:
         return self.columns[0]
 
     @property
-    def floors(self) -> tuple[Column, ...]:
+    def baselines(self) -> tuple[ReportColumn, ...]:
         return self.columns[1:]
 
     @property
@@ -67,7 +68,7 @@ class Report:
     def _measured(self) -> str:
         return f"AUROC, {KAPPA}" if KAPPA in self.summaries else "AUROC"
 
-    def difference(self, floor: Column, name: str) -> Difference:
+    def difference(self, floor: ReportColumn, name: str) -> Difference:
         """Target minus floor, paired."""
         return self.target.metrics.minus(floor.metrics, name)
 
@@ -85,9 +86,9 @@ class Report:
         for name in self.target.metrics.names:
             table.add_row(name, self._positives(name), str(self.target.metrics[name]))
         console.print(table)
-        for name in dict.fromkeys([self.headline, *self.summaries]) if self.floors else ():
+        for name in dict.fromkeys([self.headline, *self.summaries]) if self.baselines else ():
             table = _table(f"{name}: {self.target.name} minus each of these", "", "figure", "paired difference")
-            for floor in self.floors:
+            for floor in self.baselines:
                 table.add_row(floor.name, str(floor.metrics[name]), str(self.difference(floor, name)))
             console.print(table)
         console.print(self._caption(), style="dim")
@@ -107,7 +108,7 @@ class Report:
         writer.writerow(["kind", "figure", "positives", "column", "value", "low", "high"])
         for name in self.target.metrics.names:
             lines = [("figure", column.name, column.metrics[name]) for column in self.columns]
-            lines += [("difference", column.name, self.difference(column, name)) for column in self.floors]
+            lines += [("difference", column.name, self.difference(column, name)) for column in self.baselines]
             for kind, column_name, estimate in lines:
                 writer.writerow([kind, name, self._positives(name), column_name, *map(_cell, _values(estimate))])
         return text.getvalue()
@@ -117,7 +118,7 @@ class Report:
         names = self.target.metrics.names
         figure = new_figure(8.5, 1.6 + 0.5 * len(names))
         axes = figure.add_subplot()
-        spread = np.linspace(-0.3, 0.3, len(self.columns)) if self.floors else [0.0]
+        spread = np.linspace(-0.3, 0.3, len(self.columns)) if self.baselines else [0.0]
         for shift, column, colour in zip(spread, self.columns, PAIRED, strict=False):
             values, low, high = np.array([_values(column.metrics[name]) for name in names]).T
             where = np.arange(len(names)) + shift
@@ -152,9 +153,9 @@ class Report:
         tables = [(self._measured, ["label", "positives", *(column.name for column in self.columns)], metrics)]
         if any(column.seeds for column in self.columns):
             metrics.append([f"{self.headline}, of each seed", "", *map(_spread, self.columns)])
-        if self.floors:
-            differences = [[name, *(str(self.difference(column, name)) for column in self.floors)] for name in names]
-            header = ["label", *(column.name for column in self.floors)]
+        if self.baselines:
+            differences = [[name, *(str(self.difference(column, name)) for column in self.baselines)] for name in names]
+            header = ["label", *(column.name for column in self.baselines)]
             tables.append((f"{self.target.name} minus each of these, paired", header, differences))
         return tables
 
@@ -180,7 +181,7 @@ def _table(title: str, first: str, *others: str) -> Table:
     return table
 
 
-def _spread(column: Column) -> str:
+def _spread(column: ReportColumn) -> str:
     known = [value for value in column.seeds if not math.isnan(value)]
     return f"{min(known):.3f}–{max(known):.3f}" if len(known) > 1 else ""
 

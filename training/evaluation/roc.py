@@ -7,7 +7,7 @@ import numpy as np
 
 from c2l_models.errors import C2LError
 
-from .metrics import auroc
+from .classification_metrics import auroc
 from .plotting import LABEL, PALETTE, REFERENCE, SMALL, TITLE, new_figure, save_png, style_axes
 from .predictions import Predictions
 

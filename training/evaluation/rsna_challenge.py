@@ -25,7 +25,7 @@ CONFIDENCES: Floats = np.arange(2, 9) / 10
 
 
 @dataclass(frozen=True)
-class Predicted:
+class DetectedBoxes:
     """What a detector says of one image.
 
     Attributes:
@@ -37,7 +37,7 @@ class Predicted:
     scores: Floats
 
 
-def rsna_map(predictions: Sequence[Predicted], boxes: Sequence[Floats], confidence: float) -> float:
+def rsna_map(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats], confidence: float) -> float:
     """The challenge's score of N images, from 0 to 1; NaN where every image is left out.
 
     Args:
@@ -53,7 +53,7 @@ def rsna_map(predictions: Sequence[Predicted], boxes: Sequence[Floats], confiden
     return float(scores[known].mean()) if known.any() else float("nan")
 
 
-def image_scores(predictions: Sequence[Predicted], boxes: Sequence[Floats], confidences: Floats) -> Floats:
+def image_scores(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats], confidences: Floats) -> Floats:
     """The score of each of N images at each of C confidence thresholds, [N, C]; NaN where an image is left out.
 
     Arguments and errors are those of `rsna_map`.
@@ -96,13 +96,13 @@ def _hits_so_far(overlap: Floats) -> NDArray[np.int64]:
     return hits
 
 
-def _surest_first(predicted: Predicted, above: float) -> Predicted:
+def _surest_first(predicted: DetectedBoxes, above: float) -> DetectedBoxes:
     order = np.argsort(-predicted.scores, kind="stable")
     order = order[predicted.scores[order] > above]
-    return Predicted(predicted.boxes[order], predicted.scores[order])
+    return DetectedBoxes(predicted.boxes[order], predicted.scores[order])
 
 
-def _check(predictions: Sequence[Predicted], boxes: Sequence[Floats]) -> None:
+def _check(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats]) -> None:
     if len(predictions) != len(boxes):
         raise C2LError(f"predictions of {len(predictions)} images, boxes of {len(boxes)}; wanted the same images")
     for i, (predicted, of_image) in enumerate(zip(predictions, boxes, strict=True)):

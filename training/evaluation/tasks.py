@@ -14,7 +14,7 @@ from c2l_models.errors import DatasetError, RunError
 
 from ..datasets import label_names
 from ..store.image_store import ImageStore
-from .metrics import Mask
+from .classification_metrics import Mask
 
 TASKS = Path(__file__).with_name("tasks.toml")
 UNCERTAIN = -1
@@ -105,7 +105,7 @@ class Task:
         return rows
 
 
-def check_unseen(store: ImageStore, trained: NDArray[np.int64], tested: NDArray[np.int64]) -> None:
+def check_no_shared_patients(store: ImageStore, trained: NDArray[np.int64], tested: NDArray[np.int64]) -> None:
     """Raise RunError where a patient's images are on both sides: such a figure means nothing."""
     if both := sorted(set(store.patients[trained]) & set(store.patients[tested])):
         raise RunError(
@@ -114,7 +114,7 @@ def check_unseen(store: ImageStore, trained: NDArray[np.int64], tested: NDArray[
         )
 
 
-def seen_of(seen: frozenset[str] | None, patients: NDArray[np.str_]) -> int | None:
+def count_seen_patients(seen: frozenset[str] | None, patients: NDArray[np.str_]) -> int | None:
     """How many of some patients a start has seen in pretraining; None where nothing tells."""
     return None if seen is None else len(seen & set(patients.tolist()))
 

@@ -5,7 +5,7 @@ import numpy as np
 from c2l_models.errors import C2LError
 
 from ..evaluation.predictions import Predictions
-from ..evaluation.report import Column, Report
+from ..evaluation.report import Report, ReportColumn
 from ..evaluation.result import Result
 from ..evaluation.tasks import Task
 
@@ -22,12 +22,17 @@ def report_of(result: Result, predictions: Predictions, task: Task, other: Resul
     Raises:
         C2LError: `other` was measured on another task, or on another sample.
     """
-    columns = [Column(result.start, result.metrics)]
+    columns = [ReportColumn(result.initialization, result.metrics)]
     if other:
         if result.task != other.task:
             raise C2LError(f"this run is on {result.task}, the other on {other.task}; wanted two runs on one task")
         result.metrics.minus(other.metrics, task.headline)  # raises where they cannot be paired
-        columns.append(Column(other.start + " (the other run)" * (other.start == result.start), other.metrics))
+        columns.append(
+            ReportColumn(
+                other.initialization + " (the other run)" * (other.initialization == result.initialization),
+                other.metrics,
+            )
+        )
     positives = np.nansum(predictions.targets, axis=0).astype(int).tolist()
     counts = dict(zip(predictions.labels, positives, strict=True))
     return Report("Fine-tuning", counts, tuple(columns), task.headline, result.facts, _notes(result))

@@ -17,11 +17,11 @@ from c2l_models.errors import C2LError, RunError, RunInterrupted
 from ..augment import apply, draw_view
 from ..batches import Batch, batches, fits
 from ..distributed import pick_device
-from ..evaluation.metrics import auroc
+from ..evaluation.classification_metrics import auroc
 from ..evaluation.predictions import Predictions, measure
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
-from ..evaluation.tasks import Task, check_unseen, load_task, seen_of
+from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
 from ..initialization import Initialization, load_initialization
 from ..run_files import checkpoint
 from ..run_files.interruption import StopRequest, stop_requests
@@ -155,7 +155,7 @@ def evaluate(run: Run, start: Initialization, store: ImageStore, task: Task, lab
     """The chosen epoch's network on the test list: the only place where that list is looked at."""
     parts, settings, patients = run.parts, run.settings, store.patients
     for rows in (parts.fit, parts.tune):
-        check_unseen(store, rows, parts.test)
+        check_no_shared_patients(store, rows, parts.test)
     run.choose()
     names = task.label_names(store)
     about = {"architecture": start.architecture, "labels": names, "mean": start.mean, "std": start.std}
@@ -171,7 +171,7 @@ def evaluate(run: Run, start: Initialization, store: ImageStore, task: Task, lab
         "bootstrap": settings.bootstrap,
         **{f"{name}_images": len(rows) for name, rows in vars(parts).items()},
         **{f"{name}_patients": len(set(patients[rows])) for name, rows in vars(parts).items()},
-        "test_patients_seen_in_pretraining": seen_of(start.seen, patients[parts.test]),
+        "test_patients_seen_in_pretraining": count_seen_patients(start.seen, patients[parts.test]),
         "epoch": run.best_step // run.steps_per_epoch,
         "tuning_auroc": round(run.best, 4),
         "seconds_per_epoch": round(float(np.median([line["seconds"] for line in run.lines])), 2),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError
 
-from ..evaluation.tasks import Task, check_unseen
+from ..evaluation.tasks import Task, check_no_shared_patients
 from ..patient_splits import split_patients
 from ..store.image_store import ImageStore
 from .settings import Settings
@@ -32,7 +32,7 @@ def split_task(task: Task, store: ImageStore, settings: Settings) -> Parts:
         RunError: a patient is in the training list and in the test list.
     """
     train, test = task.train_rows(store), task.test_rows(store)
-    check_unseen(store, train, test)
+    check_no_shared_patients(store, train, test)
     train = train[np.isfinite(task.labels(store)[train]).any(axis=1)]
     used = train[split_patients(store.patients[train], settings.fraction, "finetuning_labels", settings.seed)]
     held_out = split_patients(store.patients[used], settings.hold_out, "finetuning_held_out", settings.seed)

@@ -12,8 +12,8 @@ from c2l_models.errors import C2LError
 from c2l_models.files import write_atomically
 
 from ..datasets import chestxray14
-from ..evaluation.result import as_json
-from ..evaluation.tasks import seen_of
+from ..evaluation.result import estimate_as_json
+from ..evaluation.tasks import count_seen_patients
 from ..initialization import Initialization, load_initialization
 from ..store.image_store import ImageStore
 from ..store.store_files import file_sha256
@@ -84,9 +84,8 @@ def look(
         cams = compute_cams(run, store, boxed, device)
         shown = choose_films(boxed, seed)
         height, width = cams[0].map.shape
-        title = (
-            f"{run.result.start}, fine-tuned on {run.result.task}: class-activation maps of {height} by {width} cells"
-        )
+        finetuned_name = f"{run.result.initialization}, fine-tuned on {run.result.task}"
+        title = f"{finetuned_name}: class-activation maps of {height} by {width} cells"
         draw_cams(out / CAMS, store, [boxed[i] for i in shown], [cams[i] for i in shown], title)
         pointing = play(boxed, cams, store.patients[[one.row for one in boxed]], bootstrap, seed)
         listed = {"file": boxes.name, "sha256": file_sha256(boxes), "boxes": len(chestxray14.boxes(boxes))}
@@ -120,7 +119,7 @@ def _facts(chosen: Initialization, store: ImageStore, sets: list[DataSet], seed:
                 "training_films": len(films.train),
                 "test_films": len(films.test),
                 "test_patients": len(set(store.patients[films.test])),
-                "test_patients_seen_in_pretraining": seen_of(chosen.seen, store.patients[films.test]),
+                "test_patients_seen_in_pretraining": count_seen_patients(chosen.seen, store.patients[films.test]),
             }
             for films in sets
         },
@@ -131,12 +130,12 @@ def _facts(chosen: Initialization, store: ImageStore, sets: list[DataSet], seed:
 def _about(run: Finetuned) -> dict[str, Any]:
     facts = run.result.facts
     return {
-        "start": run.result.start,
+        "start": run.result.initialization,
         "architecture": run.result.architecture,
         "weights_sha256": run.about["sha256"],
         "size": run.about["size"],
         "epoch": facts["epoch"],
-        "mean_auroc": as_json(run.result.metrics["mean"]),
+        "mean_auroc": estimate_as_json(run.result.metrics["mean"]),
         "test_patients_seen_in_pretraining": facts["test_patients_seen_in_pretraining"],
     }
 
@@ -147,8 +146,8 @@ def _figures(pointing: Pointing) -> dict[str, Any]:
         name: {
             "films": films,
             "patients": patients,
-            **{rule: as_json(pointing.figure(name, rule)) for rule in RULES},
-            **{f"map minus {rule}": as_json(pointing.gain(name, rule)) for rule in RULES[1:]},
+            **{rule: estimate_as_json(pointing.figure(name, rule)) for rule in RULES},
+            **{f"map minus {rule}": estimate_as_json(pointing.gain(name, rule)) for rule in RULES[1:]},
         }
         for name, films, patients in zip(pointing.names, pointing.films, pointing.patients, strict=True)
     }

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError
 
+from ..evaluation.classification_metrics import Mask
 from ..evaluation.intervals import Floats
-from ..evaluation.metrics import Mask
 from ..evaluation.plotting import LABEL, PALETTE, SMALL, new_figure, save_png
 from .samples import DataSet, Features
 

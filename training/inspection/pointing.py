@@ -10,7 +10,7 @@ from itertools import pairwise, product
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.intervals import Difference, Estimate, Floats, estimate, resampled
+from ..evaluation.intervals import Difference, Estimate, Floats, bootstrap_patients, estimate_from_resamples
 from .cams import Boxed, Cam
 
 OVERALL = "all findings"
@@ -38,12 +38,12 @@ class Pointing:
     def figure(self, name: str, rule: str) -> Estimate:
         """A rule's share of hits for a finding, and its interval."""
         row, column = self.names.index(name), RULES.index(rule)
-        return estimate(float(self.values[row, column]), self.resamples[:, row, column])
+        return estimate_from_resamples(float(self.values[row, column]), self.resamples[:, row, column])
 
     def gain(self, name: str, over: str) -> Difference:
         """The map's share minus another rule's, paired."""
         row, column = self.names.index(name), RULES.index(over)
-        found = estimate(
+        found = estimate_from_resamples(
             float(self.values[row, 0] - self.values[row, column]),
             self.resamples[:, row, 0] - self.resamples[:, row, column],
         )
@@ -78,7 +78,7 @@ def play(
         share = np.divide(sums, total.T[:, :, None], out=np.full(sums.shape, np.nan), where=total.T[:, :, None] > 0)
         return share.reshape(len(share), -1)
 
-    values, resamples = resampled(statistic, patients, bootstrap, seed)
+    values, resamples = bootstrap_patients(statistic, patients, bootstrap, seed)
     shape = (len(masks), len(RULES))
     return Pointing(
         (*names, OVERALL),

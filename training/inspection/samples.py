@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError
 
-from ..evaluation.metrics import Mask
+from ..evaluation.classification_metrics import Mask
 from ..evaluation.tasks import Task, load_tasks
 from ..features import check_finite, extract_features
 from ..initialization import Initialization

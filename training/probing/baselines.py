@@ -20,8 +20,8 @@ from ..features import CALIBRATION_IMAGES, MEAN, STD, extract_features, recalibr
 from ..networks import random_network
 from ..patient_splits import STREAMS
 from ..store.image_store import ImageStore
-from . import linear
-from .classifiers import Classifier, classify
+from . import linear_probe
+from .classifiers import Classifier, fit_and_score
 
 SEEDS = (0, 1, 2, 3, 4)
 PIXELS = 16
@@ -33,7 +33,7 @@ Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class FloorSpec:
+class BaselineSpec:
     """One floor: pixels where `architecture` is empty, else that network at random."""
 
     name: str
@@ -44,22 +44,22 @@ class FloorSpec:
     seeds: tuple[int, ...] = SEEDS
 
 
-def floor_specs(architecture: str) -> list[FloorSpec]:
+def baseline_specs(architecture: str) -> list[BaselineSpec]:
     """Pixels, and the architecture at random: as timm makes it, with and without recalibrated batch norm.
 
     Where the architecture can start its residual branches at zero (`zero_init_last`), both ways.
     """
-    specs = [FloorSpec(f"pixels {PIXELS}×{PIXELS}", seeds=SEEDS[:1])]
+    specs = [BaselineSpec(f"pixels {PIXELS}×{PIXELS}", seeds=SEEDS[:1])]
     residual = isinstance(timm.create_model(architecture), timm.models.ResNet)
     for zero in (False, True) if residual else (None,):
         name = f"random {architecture}" + (", zero init" if zero else "")
-        specs.append(FloorSpec(name, architecture, zero, recalibrated=False))
-        specs.append(FloorSpec(f"{name}, BN recalibrated", architecture, zero, recalibrated=True))
+        specs.append(BaselineSpec(name, architecture, zero, recalibrated=False))
+        specs.append(BaselineSpec(f"{name}, BN recalibrated", architecture, zero, recalibrated=True))
     return specs
 
 
-def floor_scores(
-    spec: FloorSpec,
+def baseline_scores(
+    spec: BaselineSpec,
     store: ImageStore,
     task: Task,
     size: int,
@@ -104,7 +104,7 @@ def without_zero_branches(network: nn.Module) -> nn.Module:
 
 
 def _scores(
-    spec: FloorSpec,
+    spec: BaselineSpec,
     network_seed: int,
     store: ImageStore,
     task: Task,
@@ -122,10 +122,10 @@ def _scores(
     if spec.recalibrated:
         recalibrate(network, store, train, size, MEAN, STD, device)
     known, asked = (extract_features(network, store, rows, size, MEAN, STD, device) for rows in (train, test))
-    return classify(classifier, known, labels[train], store.patients[train], asked, seed).scores
+    return fit_and_score(classifier, known, labels[train], store.patients[train], asked, seed).scores
 
 
-def _key(spec: FloorSpec, store: ImageStore, task: Task, size: int, seed: int, classifier: Classifier) -> str:
+def _key(spec: BaselineSpec, store: ImageStore, task: Task, size: int, seed: int, classifier: Classifier) -> str:
     """A file name that changes with whatever the scores depend on."""
     depends = {
         "spec": asdict(spec),
@@ -134,7 +134,13 @@ def _key(spec: FloorSpec, store: ImageStore, task: Task, size: int, seed: int, c
         "size": size if spec.architecture else store.size,
         "seed": seed,
         "classifier": classifier,
-        "probe": (linear.C_GRID, linear.HELD_OUT, STREAMS["probe_tuning"](0), linear.TOLERANCE, linear.MAX_ITERATIONS),
+        "probe": (
+            linear_probe.C_GRID,
+            linear_probe.HELD_OUT,
+            STREAMS["probe_tuning"](0),
+            linear_probe.TOLERANCE,
+            linear_probe.MAX_ITERATIONS,
+        ),
         "floor": (PIXELS, CALIBRATION_IMAGES, MEAN, STD, VERSION),
     }
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()

@@ -7,35 +7,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .knn import knn_scores
-from .linear import Floats, linear_probe
+from .linear_probe import Floats, linear_probe
 
 Classifier = Literal["linear", "knn"]
 TITLES = {"linear": "Linear probe", "knn": "k-NN"}
 
 
 @dataclass(frozen=True)
-class Answers:
+class ClassifierScores:
     """A classifier's scores on a test part.
 
     Attributes:
         scores: float32 [M, L], higher is more likely; NaN for a label that the training part cannot teach.
-        yes: the score above which the answer is yes.
+        threshold: the score above which the answer is yes.
         facts: what was tuned, as JSON knows it.
     """
 
     scores: NDArray[np.float32]
-    yes: float
+    threshold: float
     facts: dict[str, Any]
 
 
-def classify(
+def fit_and_score(
     classifier: Classifier,
     train_features: Floats,
     train_labels: Floats,
     train_patients: NDArray[np.str_],
     features: Floats,
     seed: int = 0,
-) -> Answers:
+) -> ClassifierScores:
     """Learn from features [N, D] and labels [N, L] (0, 1 or NaN), and answer for features [M, D].
 
     Raises:
@@ -43,6 +43,8 @@ def classify(
     """
     if classifier == "knn":
         shares = knn_scores(train_features, train_labels, features)
-        return Answers(shares, yes=0.5, facts={})
+        return ClassifierScores(shares, threshold=0.5, facts={})
     fitted = linear_probe(train_features, train_labels, train_patients, features, seed)
-    return Answers(fitted.scores, yes=0.0, facts={"C": fitted.C, "tuning_auroc": round(fitted.tuning_auroc, 4)})
+    return ClassifierScores(
+        fitted.scores, threshold=0.0, facts={"C": fitted.C, "tuning_auroc": round(fitted.tuning_auroc, 4)}
+    )

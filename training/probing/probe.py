@@ -8,19 +8,17 @@ import numpy as np
 
 from c2l_models.errors import DatasetError
 
-from ..evaluation.intervals import Metrics, average
+from ..evaluation.metrics import Metrics, average
 from ..evaluation.predictions import Predictions, measure
-from ..evaluation.report import Column, Report
+from ..evaluation.report import Report, ReportColumn
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
-from ..evaluation.tasks import Task, check_unseen, load_task, seen_of
+from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
 from ..features import extract_features
 from ..initialization import load_initialization
 from ..store.image_store import ImageStore
-from . import baselines as floor
-from .classifiers import TITLES, Classifier, classify
-
-__all__ = ["Report", "probe"]
+from .baselines import baseline_scores, baseline_specs
+from .classifiers import TITLES, Classifier, fit_and_score
 
 KINDS = {"linear": "probe", "knn": "knn"}
 
@@ -31,7 +29,7 @@ def probe(
     task: str | Task,
     out: Path | None = None,
     size: int | None = None,
-    floors: bool = True,
+    baselines: bool = True,
     seed: int = 0,
     bootstrap: int = 1000,
     device: str = "cpu",
@@ -49,7 +47,7 @@ def probe(
         out: folder for report.csv, report.md, report.png, roc.png, predictions.npz and what `Result` says; None:
             nothing is written.
         size: input side in pixels; by default the weights' own.
-        floors: show what pixels and random networks of the architecture reach.
+        baselines: show what pixels and random networks of the architecture reach.
         seed: of the tuning split, and of a random target.
         bootstrap: number of resamples, the same ones whatever the seed.
         classifier: "linear", tuned on held-out training patients, or "knn", 20 neighbours by cosine.
@@ -65,26 +63,26 @@ def probe(
             f"the store's images of {task.dataset} have no label that is 0, 1 or unknown throughout; wanted one, such "
             "as a column of 0 and 1 in the labels.csv of a folder"
         )
-    check_unseen(store, train, test)
+    check_no_shared_patients(store, train, test)
     chosen = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
     known, asked = (
         extract_features(chosen.network, store, rows, chosen.size, chosen.mean, chosen.std, device)
         for rows in (train, test)
     )
-    answers = classify(classifier, known, labels[train], store.patients[train], asked, seed)
+    answers = fit_and_score(classifier, known, labels[train], store.patients[train], asked, seed)
 
     def predictions(scores: np.ndarray) -> Predictions:
-        return Predictions(task.name, names, scores, labels[test], store.patients[test], answers.yes)
+        return Predictions(task.name, names, scores, labels[test], store.patients[test], answers.threshold)
 
     def metrics(scores: np.ndarray) -> Metrics:
         return measure(predictions(scores), task, bootstrap)
 
-    columns = [Column(chosen.name, metrics(answers.scores))]
-    for spec in floor.floor_specs(chosen.architecture) if floors else ():
-        scores = floor.floor_scores(spec, store, task, chosen.size, device, seed, progress, classifier)
+    columns = [ReportColumn(chosen.name, metrics(answers.scores))]
+    for spec in baseline_specs(chosen.architecture) if baselines else ():
+        scores = baseline_scores(spec, store, task, chosen.size, device, seed, progress, classifier)
         by_seed = [metrics(one) for one in scores]
         headlines = tuple(one[task.headline].value for one in by_seed)
-        columns.append(Column(spec.name, average(by_seed), headlines if len(by_seed) > 1 else ()))
+        columns.append(ReportColumn(spec.name, average(by_seed), headlines if len(by_seed) > 1 else ()))
     facts = {
         "target": chosen.name,
         **chosen.about,
@@ -100,14 +98,16 @@ def probe(
         "train_patients": len(set(store.patients[train])),
         "test_images": len(test),
         "test_patients": len(set(store.patients[test])),
-        "test_patients_seen_in_pretraining": seen_of(chosen.seen, store.patients[test]),
+        "test_patients_seen_in_pretraining": count_seen_patients(chosen.seen, store.patients[test]),
         "seed": seed,
         "bootstrap": bootstrap,
         **answers.facts,
         "versions": {name: version(name) for name in ("c2l-models", "torch", "timm", "scikit-learn")},
     }
     positives = dict(zip(names, np.nansum(labels[test], axis=0).astype(int).tolist(), strict=True))
-    report = Report(TITLES[classifier], positives, tuple(columns), task.headline, facts, FLOORS if floors else "")
+    report = Report(
+        TITLES[classifier], positives, tuple(columns), task.headline, facts, BASELINES_NOTE if baselines else ""
+    )
     if out:
         report.write(out)
         answered = predictions(answers.scores)
@@ -120,7 +120,7 @@ def probe(
     return report
 
 
-FLOORS = (
+BASELINES_NOTE = (
     "A random floor is the mean over its seeds, its interval that of the mean; its batch norm, where recalibrated, saw "
     "the task's own training films."
 )

@@ -22,8 +22,8 @@ from ..batches import training_rows
 from ..datasets import PUBLIC
 from ..evaluation.predictions import KAPPA
 from ..evaluation.report import Report
-from ..evaluation.result import as_json
-from ..evaluation.tasks import check_unseen, load_tasks
+from ..evaluation.result import estimate_as_json
+from ..evaluation.tasks import check_no_shared_patients, load_tasks
 from ..features import calibration_rows, extract_features
 from ..probing.probe import probe
 from ..recipe import from_dict
@@ -75,7 +75,7 @@ def release_run(
     store = load_run_store(run_folder)
     rows, tasks = training_rows(recipe, store), load_tasks(store)
     for task in tasks:
-        check_unseen(store, rows, task.test_rows(store))
+        check_no_shared_patients(store, rows, task.test_rows(store))
     began = first_steps(recipe, store)
 
     file = registry.REGISTRY.parent / "weights" / f"{name}.safetensors"
@@ -157,7 +157,7 @@ def headline_metrics(report: Report) -> dict[str, dict[str, float | None]]:
     """The metrics that stand for a probe's task with their 95 % intervals, under names that say what they are."""
     names = dict.fromkeys([report.headline, *report.summaries])
     known = {name: estimate for name in names if not np.isnan((estimate := report.target.metrics[name]).value)}
-    return {figure_name(report.facts["task"], name): as_json(estimate) for name, estimate in known.items()}
+    return {figure_name(report.facts["task"], name): estimate_as_json(estimate) for name, estimate in known.items()}
 
 
 def figure_name(task: str, figure: str) -> str:

@@ -87,7 +87,7 @@ class RealJobs:
         from ..distributed import pick_device
         from ..probing.probe import probe
 
-        settings |= {"device": pick_device(self.device).type, "progress": self.progress, "floors": False}
+        settings |= {"device": pick_device(self.device).type, "progress": self.progress, "baselines": False}
         task = part_of(measured.task, settings.pop("fraction", 0.0), "few_labels")
         if measured.held_out_for == "judging":
             task = judged(measured.task, measured.held_out)

@@ -12,7 +12,8 @@ from c2l_models.files import write_atomically
 from c2l_models.releases.provenance import damaged, read_provenance
 from c2l_models.releases.registry import Weights, get_weights
 
-from ..evaluation.intervals import Estimate, Metrics
+from ..evaluation.intervals import Estimate
+from ..evaluation.metrics import Metrics
 from ..evaluation.tasks import load_task
 from ..recipe import from_dict
 from ..releasing.release import figure_name

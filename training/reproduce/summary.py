@@ -5,7 +5,8 @@ from typing import Any
 
 from c2l_models.errors import C2LError
 
-from ..evaluation.intervals import Difference, Estimate, Metrics, average
+from ..evaluation.intervals import Difference, Estimate
+from ..evaluation.metrics import Metrics, average
 from .plan import Column, InitializationPlan
 from .runner import Book, Cell
 
@@ -33,7 +34,7 @@ def found(book: Book, start: InitializationPlan, column: Column) -> Found:
         return Found(None, 0, why)
     try:
         mean = average(done)
-        return Found(mean[column.figure], len(done), why, mean.unlearnt)
+        return Found(mean[column.figure], len(done), why, mean.skipped_labels)
     except C2LError as error:
         return Found(None, len(done), str(error))
 

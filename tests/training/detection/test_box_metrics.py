@@ -6,7 +6,7 @@ from oracles import challenge as oracle
 
 from c2l_models.training.detection.box_metrics import measure_boxes
 from c2l_models.training.evaluation.intervals import draw_patients
-from c2l_models.training.evaluation.rsna_challenge import Predicted
+from c2l_models.training.evaluation.rsna_challenge import DetectedBoxes
 
 
 def sample(seed=0, images=12):
@@ -19,7 +19,7 @@ def sample(seed=0, images=12):
         wrong = np.array([[300, 300, 380, 390]])
         found = np.concatenate([of_image + rng.normal(0, 8, of_image.shape), wrong])
         boxes.append(of_image)
-        predictions.append(Predicted(found, rng.random(len(found))))
+        predictions.append(DetectedBoxes(found, rng.random(len(found))))
     return predictions, boxes, np.array([f"p{i // 2}" for i in range(images)])
 
 
@@ -42,7 +42,7 @@ def test_intervals_are_those_of_whole_patients_drawn_one_by_one():
 def test_figures_of_one_sample_can_be_paired_and_others_not():
     predictions, boxes, patients = sample()
     one = measure_boxes(predictions, boxes, patients, bootstrap=50)
-    worse = measure_boxes([Predicted(p.boxes + 15, p.scores) for p in predictions], boxes, patients, bootstrap=50)
+    worse = measure_boxes([DetectedBoxes(p.boxes + 15, p.scores) for p in predictions], boxes, patients, bootstrap=50)
     assert worse.minus(one, "mAP at 0.2").value < 0
     assert measure_boxes(predictions, [b + 1 for b in boxes], patients, bootstrap=50).sample != one.sample
     assert measure_boxes(predictions, boxes, patients[::-1], bootstrap=50).sample != one.sample
@@ -51,14 +51,16 @@ def test_figures_of_one_sample_can_be_paired_and_others_not():
 
 def test_coco_figures_have_a_value_and_no_interval():
     _, boxes, patients = sample()
-    right = [Predicted(b, np.full(len(b), 0.9)) for b in boxes]
+    right = [DetectedBoxes(b, np.full(len(b), 0.9)) for b in boxes]
     metrics = measure_boxes(right, boxes, patients, bootstrap=10)
     assert metrics["COCO AP"].value == metrics["COCO AP50"].value == 1
     assert np.isnan(metrics["COCO AP"].low)
     assert str(metrics["COCO AP"]) == "1.000"
     # Each found box is 0.62 of the true one: right at IoU 0.50, 0.55 and 0.60 of COCO's ten thresholds.
     near = [
-        Predicted(b * [1, 1, 1, 0] + np.stack([0 * b[:, 0]] * 3 + [b[:, 1] + 0.62 * (b[:, 3] - b[:, 1])], 1), p.scores)
+        DetectedBoxes(
+            b * [1, 1, 1, 0] + np.stack([0 * b[:, 0]] * 3 + [b[:, 1] + 0.62 * (b[:, 3] - b[:, 1])], 1), p.scores
+        )
         for b, p in zip(boxes, right, strict=True)
     ]
     metrics = measure_boxes(near, boxes, patients, bootstrap=0)

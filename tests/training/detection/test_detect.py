@@ -49,7 +49,7 @@ def test_what_a_run_leaves(whole, runs, films):
         *("settings.json", "split.csv", "log.jsonl", "tensorboard", "model.safetensors", "detections.json"),
         *("boxes.png", "report.md", "report.csv", "figures.npz", "result.json"),
     }
-    assert (whole.kind, whole.task, whole.start, whole.seed) == ("detect", "rsna", "random:resnet18", 0)
+    assert (whole.kind, whole.task, whole.initialization, whole.seed) == ("detect", "rsna", "random:resnet18", 0)
     assert Result.read(out).metrics.names == whole.metrics.names
     evaluated = films.of("evaluation")
     detections = json.loads((out / "detections.json").read_text())

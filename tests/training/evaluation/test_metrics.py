@@ -1,193 +1,107 @@
-"""AUROC against pair counting and scikit-learn; the bootstrap against rows written out."""
+"""Metrics that are kept, compared resample by resample, and averaged over runs."""
 
-import math
-import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from oracles import auroc as oracle
-from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from c2l_models.errors import C2LError
-from c2l_models.training.evaluation.intervals import draw_patients
-from c2l_models.training.evaluation.metrics import Estimate, auroc, weighted_kappa
+from c2l_models.training.evaluation.classification_metrics import auroc
+from c2l_models.training.evaluation.metrics import FILE, Metrics, average
+
+NAMES = ("Mass", "Edema", "Hernia")
 
 
-def tied_sample(images=60, labels=3, patients=12, seed=0):
-    """Scores with many ties, labels with unknowns, and unequal patients."""
+def sample(patients=30, films=200, seed=0):
     rng = np.random.default_rng(seed)
-    truth = (rng.random((images, labels)) < 0.4).astype(float)
-    truth[rng.random(truth.shape) < 0.1] = np.nan
-    scores = rng.integers(0, 5, (images, labels)) + np.nan_to_num(truth)
-    ids = np.array([f"patient {n}" for n in rng.integers(0, patients, images) ** 2])
-    return scores, truth, ids
+    return rng.normal(size=(films, 3)), (rng.random((films, 3)) < 0.3).astype(float), rng.integers(0, patients, films)
 
 
-def test_ties_and_unknown_labels_against_pair_counting():
-    scores, truth, _ = tied_sample()
-    expected = [oracle.auroc(scores[:, i], truth[:, i]) for i in range(3)]
-    np.testing.assert_allclose(auroc(scores, truth, bootstrap=0).per_label, expected, rtol=1e-13)
+def metrics_of(scores, truth, patients, bootstrap=50, seed=0):
+    return auroc(scores, truth, patients, bootstrap, seed).metrics(NAMES, {"mean": np.array([True, True, False])})
 
 
-def test_one_dimension_is_one_label():
-    assert auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], bootstrap=0).mean == 0.75
-    assert auroc([1, 1, 1, 1], [0, 0, 1, 1], bootstrap=0).mean == 0.5
+def test_a_difference_is_taken_resample_by_resample():
+    scores, truth, patients = sample()
+    a = metrics_of(scores, truth, patients)
+    b = metrics_of(scores + np.random.default_rng(1).normal(size=scores.shape), truth, patients)
+    paired = a.minus(b, "mean")
+    by_resample = a.resamples[:, :2].mean(axis=1) - b.resamples[:, :2].mean(axis=1)
+    assert paired.value == pytest.approx(a.values[:2].mean() - b.values[:2].mean())
+    assert (paired.low, paired.high) == pytest.approx(np.percentile(by_resample, [2.5, 97.5]))
+    assert a.minus(b, "Edema").value == pytest.approx(a.values[1] - b.values[1])
+    itself = a.minus(a, "mean")
+    assert (itself.value, itself.low, itself.high) == (0, 0, 0)
+    assert str(itself) == "+0.000 (+0.000 to +0.000)"
 
 
-def test_against_scikit_learn():
-    rng = np.random.default_rng(1)
-    truth = rng.random((500, 2)) < 0.3
-    scores = rng.normal(size=(500, 2)).round(1) + truth
-    expected = [roc_auc_score(truth[:, i], scores[:, i]) for i in range(2)]
-    np.testing.assert_allclose(auroc(scores, truth, bootstrap=0).per_label, expected, rtol=1e-13)
+@pytest.mark.parametrize("change", ["seed", "bootstrap", "patients", "truth"])
+def test_a_difference_between_other_samples_is_refused(change):
+    scores, truth, patients = sample()
+    a = metrics_of(scores, truth, patients)
+    changed = {
+        "seed": (scores, truth, patients, 50, 1),
+        "bootstrap": (scores, truth, patients, 51),
+        "patients": (scores, truth, patients[::-1]),
+        "truth": (scores, 1 - truth, patients),
+    }[change]
+    with pytest.raises(C2LError, match="resample by resample"):
+        a.minus(metrics_of(*changed), "mean")
 
 
-def drawn_patients(patients, bootstrap, seed):
-    """The draws that numpy's documentation promises for this seed, as lists of patients."""
-    ids = sorted(set(patients))
-    rng = np.random.default_rng(seed)
-    for counts in rng.multinomial(len(ids), [1 / len(ids)] * len(ids), size=bootstrap):
-        yield [patient for patient, count in zip(ids, counts, strict=True) for _ in range(count)]
+def test_an_average_is_of_every_resample():
+    scores, truth, patients = sample()
+    a, b = metrics_of(scores, truth, patients), metrics_of(-scores, truth, patients)
+    both = average([a, b])
+    np.testing.assert_allclose(both.values, (a.values + b.values) / 2)
+    np.testing.assert_allclose(both.resamples, (a.resamples + b.resamples) / 2)
+    with pytest.raises(C2LError, match="resample by resample"):
+        average([a, metrics_of(scores, truth, patients, seed=1)])
+    with pytest.raises(C2LError, match="different metrics"):
+        average([a, auroc(scores, truth, patients, 50).metrics(NAMES, {})])
 
 
-def test_bootstrap_against_repeated_rows_and_sample_weights():
-    scores, truth, patients = tied_sample()
-    resamples = auroc(scores, truth, patients, bootstrap=15, seed=3).resamples
-    for resample, drawn in zip(resamples, drawn_patients(patients, 15, 3), strict=True):
-        assert len(drawn) == len(set(patients))
-        rows = oracle.repeated_rows(patients, drawn)
-        weights = np.bincount(rows, minlength=len(patients))
-        for i in range(3):
-            known = ~np.isnan(truth[:, i])
-            written_out = oracle.auroc(scores[rows, i], truth[rows, i])
-            weighted = roc_auc_score(truth[known, i], scores[known, i], sample_weight=weights[known])
-            np.testing.assert_allclose(resample[i], written_out, rtol=1e-13)
-            np.testing.assert_allclose(resample[i], weighted, rtol=1e-12)
+def few_labels(scores, lacking):
+    """What a run reached that learnt nothing of one of the labels: a mean over the others."""
+    _, truth, patients = sample()
+    scores = scores.copy()
+    scores[:, NAMES.index(lacking)] = np.nan
+    kept = [i for i, name in enumerate(NAMES) if name != lacking]
+    all_but_one = auroc(scores, truth, patients, 50).metrics(NAMES, {"mean": np.array([True, True, True])})
+    per_label = auroc(sample()[0][:, kept], truth[:, kept], patients, 50)
+    return replace(all_but_one, skipped_labels=lacking), per_label
 
 
-def test_resamples_do_not_depend_on_how_they_are_chunked(monkeypatch):
-    scores, truth, patients = tied_sample()
-    whole = auroc(scores, truth, patients, bootstrap=10).resamples
-    monkeypatch.setattr("c2l_models.training.evaluation.intervals.CHUNK", 3 * len(scores))
-    np.testing.assert_array_equal(auroc(scores, truth, patients, bootstrap=10).resamples, whole)
+def test_seeds_that_learnt_other_labels_are_averaged_over_their_own_and_paired_seed_by_seed():
+    scores, _, _ = sample()
+    (mass, without_mass), (edema, without_edema) = few_labels(scores, "Mass"), few_labels(scores, "Edema")
+    mine = average([mass, edema])
+    by_hand = (without_mass.per_label.mean() + without_edema.per_label.mean()) / 2
+    assert mine["mean"].value == pytest.approx(by_hand)
+    assert str(mine["Mass"]) == "n/a"
+    worse = average([few_labels(-scores, lacking)[0] for lacking in ("Mass", "Edema")])
+    assert mine.minus(worse, "mean").value == pytest.approx(2 * (by_hand - 0.5))  # the mirrored scores have 1 - AUROC
+    for others in ([edema, mass], [mass, mass], [mass], [mass, replace(mass, skipped_labels="")]):
+        with pytest.raises(C2LError, match=r"same labels.*one skipped Mass; Edema"):
+            mine.minus(average(others), "mean")
+    assert average([mass, mass]).minus(mass, "mean").value == 0
 
 
-def test_whole_patients_are_drawn_and_widen_the_interval():
-    """Ten copies of each film under one patient say no more than one film does."""
-    rng = np.random.default_rng(0)
-    truth = rng.random(60) < 0.5
-    scores = rng.normal(size=60) + truth
-    once = auroc(scores, truth, np.arange(60))
-    copies = auroc(scores.repeat(10), truth.repeat(10), np.arange(60).repeat(10))
-    as_if_independent = auroc(scores.repeat(10), truth.repeat(10))
-    np.testing.assert_allclose(copies.resamples, once.resamples, rtol=1e-12)
-
-    def width(result):
-        low, high = result.interval()
-        return high - low
-
-    assert width(as_if_independent) < 0.5 * width(copies)
+def test_figures_come_back_as_they_were_saved(tmp_path):
+    a = replace(metrics_of(*sample()), skipped_labels="Pneumonia")
+    a.save(tmp_path)
+    again = Metrics.load(tmp_path)
+    assert (again.names, again.sample, again.skipped_labels) == (a.names, a.sample, "Pneumonia")
+    np.testing.assert_array_equal(again.resamples, a.resamples)
+    assert a.minus(again, "mean").value == 0
 
 
-def test_interval_against_numpy_percentiles():
-    scores, truth, patients = tied_sample()
-    result = auroc(scores, truth, patients, bootstrap=200)
-    assert result.interval(1) == pytest.approx(np.percentile(result.resamples[:, 1], [2.5, 97.5]))
-    assert result.interval() == pytest.approx(np.percentile(result.resamples.mean(axis=1), [2.5, 97.5]))
-    assert result.mean == pytest.approx(result.per_label.mean())
-
-
-def test_mean_over_some_labels():
-    scores, truth, patients = tied_sample()
-    result = auroc(scores, truth, patients, bootstrap=200)
-    some = result.mean_of(np.array([True, False, True]))
-    assert some.value == pytest.approx((result.per_label[0] + result.per_label[2]) / 2)
-    both = result.resamples[:, [0, 2]].mean(axis=1)
-    assert (some.low, some.high) == pytest.approx(np.percentile(both, [2.5, 97.5]))
-
-
-def test_a_label_with_one_class_is_not_available():
-    scores, truth, patients = tied_sample()
-    truth[:, 1] = 0
-    result = auroc(scores, truth, patients, bootstrap=50)
-    assert math.isnan(result.per_label[1])
-    assert str(result.label(1)) == "n/a"
-    assert result.mean == pytest.approx(np.mean(result.per_label[[0, 2]]))
-    assert not math.isnan(result.interval()[0])
-    assert str(auroc(scores[:, 1], truth[:, 1]).mean_of()) == "n/a"
-
-
-def test_a_resample_with_one_class_is_ignored_for_that_label_only():
-    """The one positive patient is missing from about (1 - 1/20)^20 = 36 % of the resamples."""
-    rng = np.random.default_rng(0)
-    truth = np.stack([np.arange(20) == 7, rng.random(20) < 0.5], axis=1)
-    result = auroc(rng.normal(size=(20, 2)), truth, bootstrap=400)
-    missing = np.isnan(result.resamples[:, 0])
-    assert 0.28 < missing.mean() < 0.44
-    assert not np.isnan(result.resamples[:, 1]).any()
-    seen = result.resamples[~missing, 0]
-    assert result.interval(0) == pytest.approx(np.percentile(seen, [2.5, 97.5]))
-    means = np.where(missing, result.resamples[:, 1], result.resamples.mean(axis=1))
-    assert result.interval() == pytest.approx(np.percentile(means, [2.5, 97.5]))
-
-
-@pytest.mark.parametrize("missing", [False, True])
-def test_weighted_kappa_is_scikit_learns(missing):
-    rng = np.random.default_rng(1)
-    true = rng.integers(0, 5, 300).astype(float)
-    given = np.clip(true + rng.integers(-1, 3, 300), 0, 4)
-    patients = rng.integers(0, 60, 300)
-    if missing:
-        true[::7] = np.nan
-    known = ~np.isnan(true)
-
-    def reference(rows):
-        rows = rows[known[rows]]
-        return cohen_kappa_score(true[rows].astype(int), given[rows].astype(int), weights="quadratic")
-
-    value, resamples = weighted_kappa(given, true, patients, bootstrap=30, seed=3)
-    assert value == pytest.approx(reference(np.arange(300)))
-    counts, row_of = draw_patients(patients, 30, 3)
-    for column, resampled in enumerate(resamples):  # an image as often as its patient was drawn
-        assert resampled == pytest.approx(reference(np.repeat(np.arange(300), counts[row_of, column].astype(int))))
-
-
-def test_weighted_kappa_by_hand():
-    """Two gradings of three films: squared disagreement 1 + 0 + 1 = 2, by chance (1/3) Σ Σ (g - t)² = 10/3."""
-    value, _ = weighted_kappa([1, 1, 3], [0, 1, 2], np.arange(3), bootstrap=0)
-    assert value == pytest.approx(1 - 2 / ((1 + 0 + 1 + 1 + 0 + 1 + 9 + 4 + 1) / 3))
-    one_grade, _ = weighted_kappa([2, 2], [2, 2], np.arange(2), bootstrap=0)
-    assert math.isnan(one_grade)
-
-
-@pytest.mark.parametrize(
-    ("scores", "labels", "patients", "message"),
-    [
-        ([0.1, 0.2], [0, 1, 1], None, "wanted the same"),
-        ([0.1, math.nan], [0, 1], None, "finite"),
-        ([0.1, 0.2], [0, 2], None, "0, 1 and NaN"),
-        ([0.1, 0.2], [0, 1], [1, 2, 3], "one id for each of 2"),
-    ],
-)
-def test_refusals(scores, labels, patients, message):
-    with pytest.raises(C2LError, match=message):
-        auroc(scores, labels, patients)
-
-
-def test_estimates_are_written_as_figures():
-    assert str(Estimate(0.6123, 0.58, 0.6449)) == "0.612 (0.580–0.645)"
-
-
-def test_grades_of_a_full_test_part_take_no_two_seconds():
-    rng = np.random.default_rng(0)
-    start = time.process_time()
-    weighted_kappa(rng.integers(0, 5, 1656), rng.integers(0, 5, 1656), rng.integers(0, 828, 1656))
-    assert time.process_time() - start < 2
-
-
-def test_a_full_test_part_takes_seconds():
-    rng = np.random.default_rng(0)
-    truth = rng.random((1492, 14)) < 0.05
-    start = time.process_time()
-    auroc(rng.normal(size=truth.shape), truth, rng.integers(0, 91, 1492))
-    assert time.process_time() - start < 5
+def test_what_is_missing_or_damaged_is_named(tmp_path):
+    with pytest.raises(C2LError, match="is missing"):
+        Metrics.load(tmp_path)
+    path = metrics_of(*sample()).save(tmp_path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(C2LError, match=f"{FILE} is damaged"):
+        Metrics.load(tmp_path)
+    with pytest.raises(C2LError, match="no metric is called 'maen'; expected one of: Mass"):
+        metrics_of(*sample())["maen"]

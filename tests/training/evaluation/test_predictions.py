@@ -59,7 +59,7 @@ def knees(scores):
     grades = np.arange(20) % 5
     targets = (grades[:, None] >= [1, 2, 3, 4]).astype(float)
     labels = tuple(f"kl_grade ≥ {step}" for step in (1, 2, 3, 4))
-    return Predictions("knee_kl", labels, scores + targets, targets, np.arange(20).astype(str), yes=0.5)
+    return Predictions("knee_kl", labels, scores + targets, targets, np.arange(20).astype(str), threshold=0.5)
 
 
 def test_there_is_no_grade_where_a_step_could_not_be_learnt():
@@ -73,13 +73,13 @@ def test_there_is_no_grade_where_a_step_could_not_be_learnt():
 
 def test_labels_that_could_not_be_learnt_are_told():
     answers = chest()
-    assert measure(answers, load_task("chestxray14"), bootstrap=5).unlearnt == ""
+    assert measure(answers, load_task("chestxray14"), bootstrap=5).skipped_labels == ""
     answers.scores[:, [0, 2]] = np.nan
     metrics = measure(answers, load_task("chestxray14"), bootstrap=5)
-    assert metrics.unlearnt == "Mass, Hernia"
+    assert metrics.skipped_labels == "Mass, Hernia"
     assert metrics["mean"].value == metrics["Edema"].value
     grades = np.full((20, 4), [np.nan, 0, 0, 0])
-    assert measure(knees(grades), load_task("knee_kl"), bootstrap=5).unlearnt == "kl_grade ≥ 1"
+    assert measure(knees(grades), load_task("knee_kl"), bootstrap=5).skipped_labels == "kl_grade ≥ 1"
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
@@ -96,14 +96,14 @@ def test_answers_and_results_come_back_as_they_were_written(tmp_path):
     again = Predictions.load(tmp_path)
     for name in ("scores", "targets", "patients"):
         np.testing.assert_array_equal(getattr(again, name), getattr(answers, name))
-    assert (again.task, again.labels, again.yes) == ("chestxray14", CHEST, 0.0)
+    assert (again.task, again.labels, again.threshold) == ("chestxray14", CHEST, 0.0)
     metrics = measure(answers, load_task("chestxray14"), bootstrap=20)
     result = Result("finetune", "a release", "resnet18", "chestxray14", 0, metrics, {"seconds": 1.5})
     assert not Result.is_done(tmp_path)
     result.write(tmp_path)
     assert Result.is_done(tmp_path)
     found = Result.read(tmp_path)
-    assert (found.kind, found.start, found.facts) == ("finetune", "a release", {"seconds": 1.5})
+    assert (found.kind, found.initialization, found.facts) == ("finetune", "a release", {"seconds": 1.5})
     assert found.metrics.minus(metrics, "mean").value == 0
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from c2l_models.training.evaluation.intervals import average
-from c2l_models.training.evaluation.metrics import auroc
+from c2l_models.training.evaluation.classification_metrics import auroc
+from c2l_models.training.evaluation.metrics import average
 from c2l_models.training.evaluation.predictions import Predictions, measure
-from c2l_models.training.evaluation.report import Column, Report
+from c2l_models.training.evaluation.report import Report, ReportColumn
 from c2l_models.training.evaluation.tasks import load_task
 
 FACTS = {
@@ -38,9 +38,9 @@ def report():
 
     seeds = [result(0.3), result(0.4)]
     columns = (
-        Column("a release", result(2)),
-        Column("pixels", result(0.5)),
-        Column("random", average(seeds), tuple(seed["mean"].value for seed in seeds)),
+        ReportColumn("a release", result(2)),
+        ReportColumn("pixels", result(0.5)),
+        ReportColumn("random", average(seeds), tuple(seed["mean"].value for seed in seeds)),
     )
     positives = dict(zip(names, labels.sum(axis=0).astype(int).tolist(), strict=True))
     return Report("Linear probe", positives, columns, "mean", FACTS, "A note.")
@@ -48,7 +48,7 @@ def report():
 
 def test_one_column_is_held_against_nothing():
     result = auroc([0.1, 0.9, 0.4], [0, 1, 0], bootstrap=10).metrics(["kl_grade ≥ 2"], {})
-    single = Report("k-NN", {"kl_grade ≥ 2": 1}, (Column("random", result),), "kl_grade ≥ 2", FACTS)
+    single = Report("k-NN", {"kl_grade ≥ 2": 1}, (ReportColumn("random", result),), "kl_grade ≥ 2", FACTS)
     assert single.summaries == ()
     assert "minus" not in single.markdown()
     assert single.picture().startswith(b"\x89PNG")

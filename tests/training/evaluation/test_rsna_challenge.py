@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from oracles import challenge as oracle
 
 from c2l_models.errors import C2LError
-from c2l_models.training.evaluation.metrics import rsna_map
-from c2l_models.training.evaluation.rsna_challenge import CONFIDENCES, Predicted, image_scores
+from c2l_models.training.evaluation.rsna_challenge import CONFIDENCES, DetectedBoxes, image_scores, rsna_map
 
 BOX, FAR = (0, 0, 100, 100), (300, 300, 400, 400)
 
 
-def predicted(*pairs) -> Predicted:
-    return Predicted(
+def predicted(*pairs) -> DetectedBoxes:
+    return DetectedBoxes(
         np.array([box for _, box in pairs], float).reshape(-1, 4), np.array([score for score, _ in pairs], float)
     )
 
@@ -99,7 +98,7 @@ def test_against_an_explicit_loop(images):
     ("found", "boxes", "message"),
     [
         ([], [true(BOX)], "predictions of 0 images, boxes of 1"),
-        ([Predicted(np.zeros((1, 4)), np.zeros(2))], [true()], "image 0: boxes, scores and true boxes are"),
+        ([DetectedBoxes(np.zeros((1, 4)), np.zeros(2))], [true()], "image 0: boxes, scores and true boxes are"),
         ([predicted((math.nan, BOX))], [true()], "image 0: boxes or scores that are not finite"),
     ],
 )

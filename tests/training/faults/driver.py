@@ -26,7 +26,7 @@ from c2l_models import cli
 from c2l_models.training import callbacks as between
 from c2l_models.training import pretrain
 from c2l_models.training.objectives import contrastive
-from c2l_models.training.probing.monitor import KnnMonitor
+from c2l_models.training.probing.knn_monitor import KnnMonitor
 from c2l_models.training.run import Run
 from c2l_models.training.run_files import backbone as export
 from c2l_models.training.run_files import checkpoint

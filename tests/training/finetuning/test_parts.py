@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from c2l_models.errors import DatasetError, RecipeError, RunError
-from c2l_models.training.evaluation.tasks import load_task
-from c2l_models.training.finetuning.parts import check_unseen, split_task
+from c2l_models.training.evaluation.tasks import check_no_shared_patients, load_task
+from c2l_models.training.finetuning.parts import split_task
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.patient_splits import split_patients
 
@@ -32,7 +32,7 @@ def test_a_patient_on_both_sides_is_refused(store):
     with pytest.raises(RunError, match=r"1 patients are trained on and tested on \(folder:000"):
         split_task(load_task("folder"), mixed, Settings())
     with pytest.raises(RunError, match="2 patients"):
-        check_unseen(store, np.array([0, 2, 4]), np.array([1, 3, 7]))
+        check_no_shared_patients(store, np.array([0, 2, 4]), np.array([1, 3, 7]))
 
 
 def test_shares_are_nested_and_of_whole_patients():

@@ -9,13 +9,13 @@ from sklearn.metrics import roc_auc_score
 from c2l_models.training.evaluation.tasks import load_task
 from c2l_models.training.features import MEAN, STD, recalibrate
 from c2l_models.training.networks import random_network
-from c2l_models.training.probing import baselines as floors
-from c2l_models.training.probing.baselines import FloorSpec, floor_scores, floor_specs
+from c2l_models.training.probing import baselines
+from c2l_models.training.probing.baselines import BaselineSpec, baseline_scores, baseline_specs
 from c2l_models.training.store.image_store import ImageStore, prepare
 
 
 def test_floors_of_each_architecture():
-    specs = floor_specs("resnet18")
+    specs = baseline_specs("resnet18")
     assert {spec.name: (spec.zero_init_last, spec.recalibrated, len(spec.seeds)) for spec in specs} == {
         "pixels 16×16": (None, False, 1),
         "random resnet18": (False, False, 5),
@@ -23,7 +23,7 @@ def test_floors_of_each_architecture():
         "random resnet18, zero init": (True, False, 5),
         "random resnet18, zero init, BN recalibrated": (True, True, 5),
     }
-    assert [spec.name for spec in floor_specs("densenet121")] == [
+    assert [spec.name for spec in baseline_specs("densenet121")] == [
         "pixels 16×16",
         "random densenet121",
         "random densenet121, BN recalibrated",
@@ -49,7 +49,7 @@ def test_zero_init_last(zero):
 def test_zero_branches_are_skipped_without_a_trace(store, recalibrated):
     task = load_task("folder")
     whole, lean = (random_network("resnet18", 0, zero_init_last=True) for _ in range(2))
-    floors.without_zero_branches(lean)
+    baselines.without_zero_branches(lean)
     assert sum(1 for _ in lean.modules()) < 0.6 * sum(1 for _ in whole.modules())
     if recalibrated:
         for network in (whole, lean):
@@ -59,7 +59,7 @@ def test_zero_branches_are_skipped_without_a_trace(store, recalibrated):
         torch.testing.assert_close(lean.eval()(films), whole.eval()(films), rtol=1e-5, atol=1e-6)
     plain = random_network("resnet18", 0, zero_init_last=False)
     before = list(plain.modules())
-    assert list(floors.without_zero_branches(plain).modules()) == before
+    assert list(baselines.without_zero_branches(plain).modules()) == before
 
 
 def test_recalibration_uses_the_training_part(store):
@@ -74,17 +74,17 @@ def test_recalibration_uses_the_training_part(store):
 
 def test_pixels_are_block_means_whatever_the_size(store):
     task = load_task("folder")
-    spec = floor_specs("resnet18")[0]
-    scores = floor_scores(spec, store, task, size=64, progress=False)
+    spec = baseline_specs("resnet18")[0]
+    scores = baseline_scores(spec, store, task, size=64, progress=False)
     assert scores.shape == (1, 40, 2)
-    np.testing.assert_array_equal(floor_scores(spec, store, task, size=32, progress=False), scores)
+    np.testing.assert_array_equal(baseline_scores(spec, store, task, size=32, progress=False), scores)
     assert len(list((store.path / "floors").iterdir())) == 1
 
     train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
     blocks = store.images.reshape(80, 16, 2, 16, 2).mean(axis=(2, 4)).reshape(80, 256)
     standardised = (blocks - blocks[train].mean(axis=0)) / blocks[train].std(axis=0)
     agreements = []
-    for c in floors.linear.C_GRID:
+    for c in baselines.linear_probe.C_GRID:
         model = LogisticRegression(C=c, max_iter=1000).fit(standardised[train], labels[train, 1])
         expected = model.decision_function(standardised[test])
         agreements.append(np.corrcoef(scores[0, :, 1], expected)[0, 1])
@@ -99,19 +99,19 @@ def test_scores_are_computed_once_for_what_they_depend_on(store, monkeypatch):
         calls.append(network_seed)
         return np.full((40, 2), network_seed, np.float32)
 
-    monkeypatch.setattr(floors, "_scores", scores)
+    monkeypatch.setattr(baselines, "_scores", scores)
     task = load_task("folder")
-    spec = FloorSpec("random resnet18", "resnet18", seeds=(3, 4))
-    first = floor_scores(spec, store, task, 32, progress=False)
+    spec = BaselineSpec("random resnet18", "resnet18", seeds=(3, 4))
+    first = baseline_scores(spec, store, task, 32, progress=False)
     np.testing.assert_array_equal(first[:, 0, 0], [3, 4])
-    np.testing.assert_array_equal(floor_scores(spec, store, task, 32, progress=False), first)
+    np.testing.assert_array_equal(baseline_scores(spec, store, task, 32, progress=False), first)
     assert calls == [3, 4]
-    floor_scores(spec, store, task, 48, progress=False)
-    floor_scores(spec, store, task, 32, seed=1, progress=False)
-    monkeypatch.setattr(floors.linear, "C_GRID", (1.0,))
-    floor_scores(spec, store, task, 32, progress=False)
+    baseline_scores(spec, store, task, 48, progress=False)
+    baseline_scores(spec, store, task, 32, seed=1, progress=False)
+    monkeypatch.setattr(baselines.linear_probe, "C_GRID", (1.0,))
+    baseline_scores(spec, store, task, 32, progress=False)
     object.__setattr__(store, "sha256", "1" * 64)
-    floor_scores(spec, store, task, 32, progress=False)
+    baseline_scores(spec, store, task, 32, progress=False)
     assert len(calls) == 10
     assert {path.suffix for path in (store.path / "floors").iterdir()} == {".npz"}
 
@@ -120,9 +120,9 @@ def test_a_floor_that_was_stopped_leaves_nothing(store, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(floors, "_scores", stopped)
+    monkeypatch.setattr(baselines, "_scores", stopped)
     with pytest.raises(KeyboardInterrupt):
-        floor_scores(FloorSpec("random resnet18", "resnet18"), store, load_task("folder"), 32, progress=False)
+        baseline_scores(BaselineSpec("random resnet18", "resnet18"), store, load_task("folder"), 32, progress=False)
     assert not (store.path / "floors").exists()
 
 
@@ -132,5 +132,5 @@ def test_pixels_on_real_knees(real_data, tmp_path):
     store, task = ImageStore.open(tmp_path / "knees"), load_task("knee_kl")
     test = task.test_rows(store)
     assert (len(task.train_rows(store)), len(test)) == (5778 + 826, 1656)
-    [scores] = floor_scores(floor_specs("resnet18")[0], store, task, size=32, progress=False)
+    [scores] = baseline_scores(baseline_specs("resnet18")[0], store, task, size=32, progress=False)
     assert 0.70 < roc_auc_score(task.labels(store)[test, 0], scores[:, 0]) < 0.80

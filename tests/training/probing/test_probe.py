@@ -9,12 +9,12 @@ import timm
 
 from c2l_models.errors import DatasetError, WeightsNotFound
 from c2l_models.releases.registry import save_weights
-from c2l_models.training.evaluation.metrics import auroc
+from c2l_models.training.evaluation.classification_metrics import auroc
 from c2l_models.training.evaluation.predictions import Predictions, measure
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.evaluation.tasks import load_task
 from c2l_models.training.probing import probe as module
-from c2l_models.training.probing.baselines import FloorSpec
+from c2l_models.training.probing.baselines import BaselineSpec
 from c2l_models.training.probing.probe import probe
 from c2l_models.training.store.prepare import INDEX_SCHEMA
 
@@ -23,10 +23,10 @@ from c2l_models.training.store.prepare import INDEX_SCHEMA
 def two_floors(monkeypatch):
     """Pixels, and two seeds of timm's own initialisation."""
     specs = [
-        FloorSpec("pixels", seeds=(0,)),
-        FloorSpec("random", "resnet18", zero_init_last=True, recalibrated=True, seeds=(0, 1)),
+        BaselineSpec("pixels", seeds=(0,)),
+        BaselineSpec("random", "resnet18", zero_init_last=True, recalibrated=True, seeds=(0, 1)),
     ]
-    monkeypatch.setattr(module.floor, "floor_specs", lambda architecture: specs)
+    monkeypatch.setattr(module, "baseline_specs", lambda architecture: specs)
 
 
 @pytest.mark.usefixtures("two_floors")
@@ -49,7 +49,7 @@ def test_a_random_network_beside_its_floors(store, tmp_path):
     assert report.target.metrics.sample == by_patient.sample
 
     result = Result.read(tmp_path / "out")
-    assert (result.kind, result.start, result.task) == ("probe", "random:resnet18", "folder")
+    assert (result.kind, result.initialization, result.task) == ("probe", "random:resnet18", "folder")
     np.testing.assert_array_equal(result.metrics.resamples, report.target.metrics.resamples)
     again = measure(Predictions.load(tmp_path / "out"), task, bootstrap=50)
     np.testing.assert_allclose(again.values, report.target.metrics.values)
@@ -70,7 +70,7 @@ def test_neighbours_in_place_of_a_fit(store, tmp_path):
     assert report.columns[1].metrics["square"].value > 0.7
     assert Result.read(tmp_path / "knn").kind == "knn"
     shares = Predictions.load(tmp_path / "knn")
-    assert shares.yes == 0.5
+    assert shares.threshold == 0.5
     assert 0 <= shares.scores.min() <= shares.scores.max() <= 1
     linear = probe("random", store, "folder", **options)
     assert linear.columns[2].metrics["coin"] != report.columns[2].metrics["coin"]  # nor is one cached as the other
@@ -81,7 +81,7 @@ def test_a_weight_file_is_called_by_its_name(store, tmp_path):
     config = {"architecture": "resnet18", "tag": "mine", "mean": 0.4, "std": 0.2, "input_size": [3, 48, 48]}
     file = tmp_path / "mine.safetensors"
     save_weights(file, network.state_dict(), config | {"trained_on": ["phantoms"], "recipe": "smoke"})
-    report = probe(str(file), store, "folder", floors=False, bootstrap=10)
+    report = probe(str(file), store, "folder", baselines=False, bootstrap=10)
     assert [column.name for column in report.columns] == ["resnet18.mine"]
     assert report.facts["size"] == 48
 

@@ -31,7 +31,7 @@ def empty_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "releases.toml"
     path.write_text("# releases\n")
     monkeypatch.setattr(registry, "REGISTRY", path)
-    monkeypatch.setattr(release, "probe", partial(probe, floors=False, bootstrap=50))
+    monkeypatch.setattr(release, "probe", partial(probe, baselines=False, bootstrap=50))
     return path
 
 

@@ -6,7 +6,7 @@ from reproduce_fakes import FakeJobs
 
 from c2l_models.errors import C2LError
 from c2l_models.releases.registry import get_weights
-from c2l_models.training.evaluation.intervals import Metrics
+from c2l_models.training.evaluation.metrics import Metrics
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.reproduce.data import Stores
 from c2l_models.training.reproduce.release_metrics import all_back, check, read_provenance, reproduce_release

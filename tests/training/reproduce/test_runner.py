@@ -108,7 +108,7 @@ def test_another_result_in_the_way_is_told_key_by_key(reproduce, tmp_path):
     reproduce("table5")
     folder = tmp_path / "out/detect/rsna/resnet18-c2l-seed0"
     found = Result.read(folder)
-    Result(found.kind, found.start, "densenet121", found.task, 7, found.metrics, found.facts).write(folder)
+    Result(found.kind, found.initialization, "densenet121", found.task, 7, found.metrics, found.facts).write(folder)
     book = reproduce("table5")
     why = whys(book)["resnet18-c2l"]
     assert "architecture: it has 'densenet121', wanted 'resnet18'" in why

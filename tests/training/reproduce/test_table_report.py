@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from reproduce_fakes import FakeJobs, figures_of
 
-from c2l_models.training.evaluation.intervals import Metrics
+from c2l_models.training.evaluation.metrics import Metrics
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.initialization import InitializationNotAvailable
 from c2l_models.training.reproduce.summary import difference, found
@@ -165,7 +165,7 @@ def test_seeds_whose_few_labels_taught_other_findings_are_averaged_and_it_is_tol
         def measure(self, start, measured, seed, *arguments):
             result = super().measure(start, measured, seed, *arguments)
             lacking = ("Hernia", "Mass, Hernia")[seed] if measured.fraction == 0.01 else ""
-            return replace(result, metrics=replace(result.metrics, unlearnt=lacking))
+            return replace(result, metrics=replace(result.metrics, skipped_labels=lacking))
 
     book = reproduce("open", Few(), seeds=(0, 1))
     lines = list(csv.DictReader(io.StringIO(as_csv(book))))

@@ -7,8 +7,8 @@ import timm
 import torch
 
 from c2l_models.training.batches import training_rows
-from c2l_models.training.probing import monitor
-from c2l_models.training.probing.monitor import KnnMonitor
+from c2l_models.training.probing import knn_monitor as monitor
+from c2l_models.training.probing.knn_monitor import KnnMonitor
 
 
 @pytest.mark.parametrize("recalibrate", [True, False])

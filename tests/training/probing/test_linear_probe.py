@@ -7,8 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from c2l_models.errors import C2LError
 from c2l_models.training.patient_splits import split_patients
-from c2l_models.training.probing import linear
-from c2l_models.training.probing.linear import linear_probe
+from c2l_models.training.probing import linear_probe as linear
+from c2l_models.training.probing.linear_probe import linear_probe
 
 
 @pytest.fixture

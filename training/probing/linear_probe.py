@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from c2l_models.errors import C2LError
 
-from ..evaluation.metrics import auroc
+from ..evaluation.classification_metrics import auroc
 from ..features import check_finite
 from ..patient_splits import split_patients
 

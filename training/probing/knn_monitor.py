@@ -33,8 +33,8 @@ class KnnMonitor:
         for task in load_tasks(store):
             labels = task.labels(store)
             labelled = rows[np.isfinite(labels[rows]).any(axis=1)]
-            bank = spread_over(labelled[~held_out[labelled]], BANK)
-            queries = spread_over(labelled[held_out[labelled]], QUERIES)
+            bank = evenly_spaced(labelled[~held_out[labelled]], BANK)
+            queries = evenly_spaced(labelled[held_out[labelled]], QUERIES)
             if len(bank) and len(queries):
                 self.tasks[task.name] = (task, bank, queries, labels)
 
@@ -56,11 +56,11 @@ class KnnMonitor:
             )
             scores = knn_scores(known, labels[bank], asked)
             names = task.label_names(self.store)
-            answers = Predictions(name, names, scores, labels[queries], self.store.patients[queries], yes=0.5)
+            answers = Predictions(name, names, scores, labels[queries], self.store.patients[queries], threshold=0.5)
             result[name] = measure(answers, task, bootstrap=0)[task.headline].value
         return result
 
 
-def spread_over(rows: np.ndarray, count: int) -> np.ndarray:
+def evenly_spaced(rows: np.ndarray, count: int) -> np.ndarray:
     """At most `count` of the rows, evenly spaced: the same ones each time."""
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)] if len(rows) else rows

@@ -1,0 +1,171 @@
+"""AUROC and weighted kappa, with patient-level bootstrap intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from c2l_models.errors import C2LError
+
+from .arrays import sample_fingerprint
+from .intervals import Estimate, Floats, bootstrap_patients, estimate_from_resamples
+from .metrics import Metrics
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Auroc:
+    """AUROC a label, and the same on each bootstrap resample.
+
+    Attributes:
+        per_label: float64 [L]; NaN for a label that has one class only.
+        resamples: float64 [R, L]; NaN where a resample has one class only.
+        sample: fingerprint of labels, patients, R and seed: equal where two results can be paired.
+    """
+
+    per_label: Floats
+    resamples: Floats
+    sample: str
+
+    @property
+    def mean(self) -> float:
+        """The mean over the labels that have both classes."""
+        return self.mean_of().value
+
+    def interval(self, label: int | None = None) -> tuple[float, float]:
+        """The 95 % interval of one label's AUROC, or of the mean."""
+        found = self.mean_of() if label is None else self.label(label)
+        return found.low, found.high
+
+    def metrics(self, labels: Sequence[str], means: Mapping[str, Mask]) -> Metrics:
+        """The same under names: each label's, and means over some of them, bool masks [L]."""
+        values = [_mean(self.per_label, mask) for mask in means.values()]
+        resamples = [_mean(self.resamples, mask) for mask in means.values()]
+        return Metrics(
+            (*labels, *means),
+            np.append(self.per_label, values),
+            np.column_stack([self.resamples, *resamples]),
+            self.sample,
+        )
+
+    def label(self, index: int) -> Estimate:
+        """One label's AUROC and its interval."""
+        return estimate_from_resamples(float(self.per_label[index]), self.resamples[:, index])
+
+    def mean_of(self, mask: Mask | None = None) -> Estimate:
+        """The mean over the labels of a bool mask [L] (None: all) that have both classes, and its interval.
+
+        A resample that lacks a class of some label gives the mean over its other labels.
+        """
+        return estimate_from_resamples(float(_mean(self.per_label, mask)), _mean(self.resamples, mask))
+
+
+def auroc(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    patients: ArrayLike | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Auroc:
+    """Area under the ROC curve a label, ties counting one half, with a patient-level bootstrap.
+
+    A resample draws whole patients with replacement; an image weighs as often as its patient was drawn.
+
+    Args:
+        scores: float [N, L] or [N], higher means more likely positive; finite, or NaN for a whole label,
+            which then has no AUROC.
+        labels: the same shape, 0 or 1; NaN: unknown, that image is left out for that label.
+        patients: [N] ids of any kind; None: every image is a patient of its own.
+        bootstrap: number of resamples R; 0: none, and every interval is NaN.
+        seed: of the resampling. The same seed and patients give the same resamples.
+
+    Raises:
+        C2LError: shapes that do not match, scores that are not finite, labels other than 0, 1 and NaN.
+    """
+    scores, labels, patients = _checked(scores, labels, patients)
+    per_label, resamples = bootstrap_patients(
+        lambda weights: _auroc_of_each(scores, labels, weights), patients, bootstrap, seed
+    )
+    sample = sample_fingerprint((labels.shape, bootstrap, seed), labels, patients)
+    return Auroc(per_label, resamples, sample)
+
+
+def weighted_kappa(
+    given: ArrayLike, true: ArrayLike, patients: NDArray[Any], bootstrap: int = 1000, seed: int = 0
+) -> tuple[float, Floats]:
+    """Cohen's kappa of two gradings with quadratic weights, and on R resamples of whole patients, [R].
+
+    1 - Σ_n (g_n - t_n)² / (Σ_n Σ_m (g_n - t_m)² / N): the squared disagreement over that of the same grades in
+    random order.
+
+    Args:
+        given: grades [N] that were predicted; NaN where there are none.
+        true: grades [N]; NaN: unknown, that image is left out.
+        patients: [N] ids.
+        bootstrap, seed: as of `auroc`; the same resamples.
+
+    Returns:
+        NaN where all grades are one, or one that is needed was not predicted.
+    """
+    given, true = np.asarray(given, dtype=np.float64), np.asarray(true, dtype=np.float64)
+    known = ~np.isnan(true)
+    g, t = given[known], true[known]
+
+    def statistic(weights: Floats) -> Floats:
+        w = weights[known]
+        n, sum_g, sum_t = w.sum(axis=0), g @ w, t @ w
+        by_chance = n * ((g**2 + t**2) @ w) - 2 * sum_g * sum_t
+        found = n * ((g - t) ** 2 @ w)
+        ratio = np.divide(found, by_chance, out=np.full(len(n), np.nan), where=by_chance > 0)
+        return 1 - ratio[:, None]
+
+    values, resamples = bootstrap_patients(statistic, patients, bootstrap, seed)
+    return float(values[0]), resamples[:, 0]
+
+
+def _auroc_of_each(scores: Floats, labels: Floats, weights: Floats) -> Floats:
+    """Weighted AUROC, weights [N, R] -> [R, L]."""
+    columns = range(scores.shape[1])
+    return np.stack([_weighted_auroc(scores[:, i], labels[:, i], weights) for i in columns], axis=1)
+
+
+def _weighted_auroc(scores: Floats, labels: Floats, weights: Floats) -> Floats:
+    """Mann-Whitney: the weight of the pairs that are in order, ties one half, over that of all pairs; [R]."""
+    if np.isnan(scores).any():
+        return np.full(weights.shape[1], np.nan)
+    positive, negative = labels == 1, labels == 0
+    order = np.argsort(scores[negative], kind="stable")
+    ranked = scores[negative][order]
+    below = np.concatenate([np.zeros((1, weights.shape[1])), weights[negative][order].cumsum(axis=0)])
+    lower = below[np.searchsorted(ranked, scores[positive], side="left")]
+    lower_or_equal = below[np.searchsorted(ranked, scores[positive], side="right")]
+    of_positives = weights[positive]
+    in_order = np.einsum("nr,nr->r", of_positives, lower + lower_or_equal) / 2
+    pairs = of_positives.sum(axis=0) * below[-1]
+    return np.divide(in_order, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+
+def _mean(values: Floats, mask: Mask | None) -> Floats:
+    """Mean over the last axis of what is in the mask and not NaN; NaN where nothing is."""
+    known = ~np.isnan(values) if mask is None else ~np.isnan(values) & mask
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0.0).sum(axis=-1)
+    return np.divide(total, count, out=np.full(np.shape(count), np.nan), where=count > 0)
+
+
+def _checked(scores: ArrayLike, labels: ArrayLike, patients: ArrayLike | None) -> tuple[Floats, Floats, NDArray[Any]]:
+    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    if scores.shape != labels.shape or scores.ndim not in (1, 2):
+        raise C2LError(f"scores are {scores.shape}, labels {labels.shape}; wanted the same [N, L] or [N]")
+    broken = ~np.isfinite(scores) & ~np.isnan(scores).all(axis=0)
+    if broken.any():
+        raise C2LError(f"{broken.sum()} of {scores.size} scores are not finite; wanted all of a label's")
+    if not np.isin(labels[~np.isnan(labels)], (0, 1)).all():
+        raise C2LError("labels other than 0, 1 and NaN; turn grades into 0 and 1 first")
+    ids = np.arange(len(scores)) if patients is None else np.asarray(patients)
+    if ids.shape != (len(scores),):
+        raise C2LError(f"patients are {ids.shape}; wanted one id for each of {len(scores)} images")
+    return scores.reshape(len(scores), -1), labels.reshape(len(labels), -1), ids
