@@ -1,1 +1,1 @@
-"""Do the features get better, and by how much: k-NN and linear probes, beside floors, with intervals."""
+"""Evaluation shared by probing, fine-tuning, detection and inspection: tasks, metrics, intervals, reports, plots."""

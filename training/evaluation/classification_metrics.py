@@ -1,4 +1,4 @@
-"""AUROC and weighted kappa, with patient-level bootstrap intervals."""
+"""AUROC and quadratic weighted kappa, with patient-level bootstrap resamples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Auroc:
-    """AUROC a label, and the same on each bootstrap resample.
+    """AUROC of each label, also on each bootstrap resample.
 
     Attributes:
-        per_label: float64 [L]; NaN for a label that has one class only.
-        resamples: float64 [R, L]; NaN where a resample has one class only.
-        sample: fingerprint of labels, patients, R and seed: equal where two results can be paired.
+        per_label: float64 [L]; NaN for a label with only one class.
+        resamples: float64 [R, L]; NaN if the resample has only one class of the label.
+        sample: fingerprint of labels, patients, R and seed. Two results can be paired if it is equal.
     """
 
     per_label: Floats
@@ -32,16 +32,16 @@ class Auroc:
 
     @property
     def mean(self) -> float:
-        """The mean over the labels that have both classes."""
+        """Mean over the labels that have both classes."""
         return self.mean_of().value
 
     def interval(self, label: int | None = None) -> tuple[float, float]:
-        """The 95 % interval of one label's AUROC, or of the mean."""
+        """The 95 % interval of one label's AUROC; None: of the mean."""
         found = self.mean_of() if label is None else self.label(label)
         return found.low, found.high
 
     def metrics(self, labels: Sequence[str], means: Mapping[str, Mask]) -> Metrics:
-        """The same under names: each label's, and means over some of them, bool masks [L]."""
+        """Named metrics: the AUROC of each label, then the means over the labels in each bool mask [L]."""
         values = [_mean(self.per_label, mask) for mask in means.values()]
         resamples = [_mean(self.resamples, mask) for mask in means.values()]
         return Metrics(
@@ -52,13 +52,13 @@ class Auroc:
         )
 
     def label(self, index: int) -> Estimate:
-        """One label's AUROC and its interval."""
+        """One label's AUROC with its interval."""
         return estimate_from_resamples(float(self.per_label[index]), self.resamples[:, index])
 
     def mean_of(self, mask: Mask | None = None) -> Estimate:
-        """The mean over the labels of a bool mask [L] (None: all) that have both classes, and its interval.
+        """Mean over the labels in a bool mask [L] (None: all) that have both classes, with its interval.
 
-        A resample that lacks a class of some label gives the mean over its other labels.
+        If a resample has only one class of a label, its mean is over the other labels.
         """
         return estimate_from_resamples(float(_mean(self.per_label, mask)), _mean(self.resamples, mask))
 
@@ -70,20 +70,21 @@ def auroc(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Auroc:
-    """Area under the ROC curve a label, ties counting one half, with a patient-level bootstrap.
+    """Area under the ROC curve of each label, with a patient-level bootstrap. Tied pairs count one half.
 
-    A resample draws whole patients with replacement; an image weighs as often as its patient was drawn.
+    A resample draws whole patients with replacement. The weight of an image is the number of times that its patient
+    was drawn.
 
     Args:
-        scores: float [N, L] or [N], higher means more likely positive; finite, or NaN for a whole label,
-            which then has no AUROC.
-        labels: the same shape, 0 or 1; NaN: unknown, that image is left out for that label.
-        patients: [N] ids of any kind; None: every image is a patient of its own.
-        bootstrap: number of resamples R; 0: none, and every interval is NaN.
-        seed: of the resampling. The same seed and patients give the same resamples.
+        scores: float [N, L] or [N]; higher means more likely positive. Finite, or NaN in a label's whole column: the
+            label then has no AUROC.
+        labels: same shape; 0, 1 or NaN (unknown: the image is ignored for this label).
+        patients: ids [N] of any type; None: every image is its own patient.
+        bootstrap: number of resamples R; 0: every interval is NaN.
+        seed: seed of the resampling. The same seed and patients always draw the same resamples.
 
     Raises:
-        C2LError: shapes that do not match, scores that are not finite, labels other than 0, 1 and NaN.
+        C2LError: shapes that do not match, scores that are not finite, or labels other than 0, 1 and NaN.
     """
     scores, labels, patients = _checked(scores, labels, patients)
     per_label, resamples = bootstrap_patients(
@@ -96,19 +97,20 @@ def auroc(
 def weighted_kappa(
     given: ArrayLike, true: ArrayLike, patients: NDArray[Any], bootstrap: int = 1000, seed: int = 0
 ) -> tuple[float, Floats]:
-    """Cohen's kappa of two gradings with quadratic weights, and on R resamples of whole patients, [R].
+    """Cohen's kappa of two gradings with quadratic weights.
 
-    1 - Σ_n (g_n - t_n)² / (Σ_n Σ_m (g_n - t_m)² / N): the squared disagreement over that of the same grades in
-    random order.
+    1 - Σ_n (g_n - t_n)² / (Σ_n Σ_m (g_n - t_m)² / N): one minus the squared disagreement, divided by the squared
+    disagreement of the same grades in random order.
 
     Args:
-        given: grades [N] that were predicted; NaN where there are none.
-        true: grades [N]; NaN: unknown, that image is left out.
-        patients: [N] ids.
-        bootstrap, seed: as of `auroc`; the same resamples.
+        given: predicted grades [N]; NaN: no prediction.
+        true: true grades [N]; NaN: unknown, the image is ignored.
+        patients: ids [N].
+        bootstrap, seed: as for `auroc`; the resamples are the same.
 
     Returns:
-        NaN where all grades are one, or one that is needed was not predicted.
+        Kappa and its values on the R resamples of whole patients, [R]. NaN if all grades are equal, or if the grade
+        of an image with a known grade was not predicted.
     """
     given, true = np.asarray(given, dtype=np.float64), np.asarray(true, dtype=np.float64)
     known = ~np.isnan(true)
@@ -127,13 +129,13 @@ def weighted_kappa(
 
 
 def _auroc_of_each(scores: Floats, labels: Floats, weights: Floats) -> Floats:
-    """Weighted AUROC, weights [N, R] -> [R, L]."""
+    """AUROC of each label with image weights: weights [N, R] -> [R, L]."""
     columns = range(scores.shape[1])
     return np.stack([_weighted_auroc(scores[:, i], labels[:, i], weights) for i in columns], axis=1)
 
 
 def _weighted_auroc(scores: Floats, labels: Floats, weights: Floats) -> Floats:
-    """Mann-Whitney: the weight of the pairs that are in order, ties one half, over that of all pairs; [R]."""
+    """Mann-Whitney statistic [R]: weight of correctly ordered pairs (ties: one half) / weight of all pairs."""
     if np.isnan(scores).any():
         return np.full(weights.shape[1], np.nan)
     positive, negative = labels == 1, labels == 0
@@ -149,7 +151,7 @@ def _weighted_auroc(scores: Floats, labels: Floats, weights: Floats) -> Floats:
 
 
 def _mean(values: Floats, mask: Mask | None) -> Floats:
-    """Mean over the last axis of what is in the mask and not NaN; NaN where nothing is."""
+    """Mean over the last axis of the values in the mask that are not NaN; NaN if there are none."""
     known = ~np.isnan(values) if mask is None else ~np.isnan(values) & mask
     count = known.sum(axis=-1)
     total = np.where(known, values, 0.0).sum(axis=-1)
@@ -159,13 +161,17 @@ def _mean(values: Floats, mask: Mask | None) -> Floats:
 def _checked(scores: ArrayLike, labels: ArrayLike, patients: ArrayLike | None) -> tuple[Floats, Floats, NDArray[Any]]:
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     if scores.shape != labels.shape or scores.ndim not in (1, 2):
-        raise C2LError(f"scores are {scores.shape}, labels {labels.shape}; wanted the same [N, L] or [N]")
+        raise C2LError(
+            f"expected scores and labels of one shape, [N, L] or [N], found {scores.shape} and {labels.shape}"
+        )
     broken = ~np.isfinite(scores) & ~np.isnan(scores).all(axis=0)
     if broken.any():
-        raise C2LError(f"{broken.sum()} of {scores.size} scores are not finite; wanted all of a label's")
+        raise C2LError(
+            f"{broken.sum()} of {scores.size} scores are not finite; expected finite scores for every learned label"
+        )
     if not np.isin(labels[~np.isnan(labels)], (0, 1)).all():
-        raise C2LError("labels other than 0, 1 and NaN; turn grades into 0 and 1 first")
+        raise C2LError("expected labels 0, 1 and NaN, found others; convert grades to 0 and 1 first")
     ids = np.arange(len(scores)) if patients is None else np.asarray(patients)
     if ids.shape != (len(scores),):
-        raise C2LError(f"patients are {ids.shape}; wanted one id for each of {len(scores)} images")
+        raise C2LError(f"expected one patient id for each of {len(scores)} images, found shape {ids.shape}")
     return scores.reshape(len(scores), -1), labels.reshape(len(labels), -1), ids

@@ -1,4 +1,4 @@
-"""How far few labels go: a figure against the share of labels that was learnt from, a line a start."""
+"""Plot of label efficiency: a metric against the share of training labels, one line per initialization."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,38 +11,38 @@ from .intervals import Estimate
 from .plotting import LABEL, LINE_STYLES, new_figure, save_png, style_axes
 
 APART = 1.06
-"""Factor on the axis of shares from one start's points to the next's: intervals at one share lie side by side."""
+"""Horizontal offset between two initializations, as a factor, so that their intervals do not overlap."""
 
 
 def draw_label_efficiency(
-    starts: Mapping[str, Mapping[float, Estimate]], path: Path, title: str, figure: str = "AUROC"
+    estimates: Mapping[str, Mapping[float, Estimate]], path: Path, title: str, metric: str = "AUROC"
 ) -> Path:
-    """Draw a PNG: each start's figure and 95 % interval by share of the training labels, on a log axis.
+    """Draw a PNG: the metric and its 95 % interval against the share of training labels (log axis).
 
     Args:
-        starts: of up to 18 starts, by name, the estimates by share, in (0, 1]. A start may lack shares. What cannot be
-            computed has no point, and a start that has none is named 'n/a'.
-        path: is written.
-        title: says the task and what stands for it.
-        figure: the name of the vertical axis.
+        estimates: initialization -> share of labels, in (0, 1] -> metric. Up to 18 initializations, which need not
+            have the same shares. NaN metrics have no point; the legend says 'n/a' if an initialization has no point.
+        path: PNG to write.
+        title: task and metric.
+        metric: name of the vertical axis.
 
     Raises:
-        C2LError: no start, too many, or a share outside (0, 1].
+        C2LError: no initialization, more than 18, or a share outside (0, 1].
     """
     from matplotlib.ticker import NullLocator
 
-    shares = sorted({share for estimates in starts.values() for share in estimates})
+    shares = sorted({share for by_share in estimates.values() for share in by_share})
     if not shares or shares[0] <= 0 or shares[-1] > 1:
-        raise C2LError(f"shares of labels are {shares}; wanted some, above 0 and up to 1")
-    if len(starts) > len(LINE_STYLES):
-        raise C2LError(f"{len(starts)} starts in one picture; wanted {len(LINE_STYLES)} at most")
-    picture = new_figure(7, 4.4 + 0.25 * (len(starts) // 3))
-    axes = picture.add_subplot()
-    middle = (len(starts) - 1) / 2
-    for i, (name, estimates) in enumerate(starts.items()):
-        at = np.array(sorted(estimates))
+        raise C2LError(f"expected shares of labels above 0 and up to 1, found {shares}")
+    if len(estimates) > len(LINE_STYLES):
+        raise C2LError(f"expected at most {len(LINE_STYLES)} initializations in one plot, found {len(estimates)}")
+    plot = new_figure(7, 4.4 + 0.25 * (len(estimates) // 3))
+    axes = plot.add_subplot()
+    middle = (len(estimates) - 1) / 2
+    for i, (name, by_share) in enumerate(estimates.items()):
+        at = np.array(sorted(by_share))
         values, low, high = np.array(
-            [(estimates[share].value, estimates[share].low, estimates[share].high) for share in at]
+            [(by_share[share].value, by_share[share].low, by_share[share].high) for share in at]
         ).T
         known, (colour, line) = ~np.isnan(values), LINE_STYLES[i]
         where = 100 * at[known] * APART ** (i - middle)
@@ -54,8 +54,8 @@ def draw_label_efficiency(
     axes.set_xticks([100 * share for share in shares], [f"{100 * share:g} %" for share in shares])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("share of the training labels")
-    axes.set_ylabel(f"{figure}\n95 % interval over patients")
+    axes.set_ylabel(f"{metric}\n95 % interval over patients")
     style_axes(axes, title, grid="y")
-    picture.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=LABEL)
-    save_png(picture, path)
+    plot.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=LABEL)
+    save_png(plot, path)
     return path

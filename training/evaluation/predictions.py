@@ -1,4 +1,4 @@
-"""A run's answers on a task's test images, kept, and the metrics that they come to."""
+"""Predictions of a run on a task's test images, and their metrics."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +21,13 @@ class Predictions:
     """Scores of M images for L labels.
 
     Attributes:
-        task: its name.
+        task: name of the task.
         labels: names of the L labels.
-        scores: float [M, L], higher is more likely; finite, or NaN for a whole label that could not be learnt.
-        targets: float [M, L], 0 or 1; NaN: unknown.
-        patients: [M] of str, as the store names them.
-        threshold: the score above which the answer is yes: 0 for log odds, 0.5 for a share.
+        scores: float [M, L]; higher means more likely positive. Finite, or NaN in the whole column of a label that
+            could not be learned.
+        targets: float [M, L]; 0, 1 or NaN (unknown).
+        patients: [M] str, ids as in the store.
+        threshold: scores above it mean "positive": 0 for log odds, 0.5 for shares of neighbours.
     """
 
     task: str
@@ -44,37 +45,37 @@ class Predictions:
 
     @classmethod
     def load(cls, folder: Path) -> "Predictions":
-        """What `save` wrote. Raises C2LError where it is missing or damaged."""
+        """Read `predictions.npz` from a folder. Raises C2LError if it is missing or damaged."""
         header, arrays = load_npz(folder / FILE, ("task", "labels", "yes"), ARRAYS)
         return cls(header["task"], tuple(header["labels"]), threshold=header["yes"], **arrays)
 
 
 def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: int = 0) -> Metrics:
-    """AUROC of each label, then what stands for the task: means over labels, or the weighted kappa of the grades.
+    """Compute the AUROC of each label, then the task's summary: means over labels, or weighted kappa of the grades.
 
-    A label with one class only has no AUROC: its figure is NaN, and no mean counts it. Nor are there grades where a
-    step of theirs could not be learnt.
+    A label with only one class has no AUROC: its metric is NaN and counts in no mean. Kappa is NaN if a step of the
+    grade could not be learned.
 
     Args:
-        predictions: on the task's test images.
-        task: says which labels a second mean leaves out, and whether the labels are the steps of a grade.
+        predictions: predictions on the task's test images.
+        task: task, which defines the means over labels, or the grade whose steps the labels are.
         bootstrap: number of resamples of whole patients.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
-        C2LError: scores that are not finite, shapes that do not match.
+        C2LError: scores that are not finite, or shapes that do not match.
     """
     sample = (predictions.patients, bootstrap, seed)
     each = auroc(predictions.scores, predictions.targets, *sample)
     metrics = each.metrics(predictions.labels, {} if task.is_graded else task.means(predictions.labels))
-    skipped_labels = np.isnan(predictions.scores).all(axis=0)
-    metrics = replace(metrics, skipped_labels=", ".join(np.array(predictions.labels)[skipped_labels]))
+    skipped = np.isnan(predictions.scores).all(axis=0)
+    metrics = replace(metrics, skipped_labels=", ".join(np.array(predictions.labels)[skipped]))
     if not task.is_graded:
         return metrics
-    # The grade is the number of steps passed: each question is whether it is at least so high (Frank & Hall,
-    # "A Simple Approach to Ordinal Classification", ECML 2001). With a step that could not be learnt there is no grade.
-    answers = np.where(np.isnan(predictions.scores), np.nan, predictions.scores > predictions.threshold)
-    value, resamples = weighted_kappa(answers.sum(axis=1), predictions.targets.sum(axis=1), *sample)
+    # Each label is "grade at least k", so the grade is the number of positive labels (Frank & Hall, "A Simple Approach
+    # to Ordinal Classification", ECML 2001). The grade is NaN if one of the labels could not be learned.
+    passed = np.where(np.isnan(predictions.scores), np.nan, predictions.scores > predictions.threshold)
+    value, resamples = weighted_kappa(passed.sum(axis=1), predictions.targets.sum(axis=1), *sample)
     return replace(
         metrics,
         names=(*metrics.names, KAPPA),

@@ -1,4 +1,4 @@
-"""A run's metrics as a table, a CSV and a picture: all of them with what is needed to quote them."""
+"""Report of a run as Markdown, CSV and plot: metrics with intervals, baselines, and how they were computed."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ from .predictions import KAPPA
 
 @dataclass(frozen=True)
 class ReportColumn:
-    """One network's, or one floor's, results; `seeds` are the headline metrics of a floor's seeds."""
+    """Metrics of one network or baseline; `seeds`: headline metric of each seed, if there are several."""
 
     name: str
     metrics: Metrics
@@ -33,15 +33,16 @@ class ReportColumn:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run found, beside what it is held against.
+    """Metrics of a run, compared with baselines or with another run.
 
     Attributes:
-        title: what was done, as "Linear probe".
-        positives: positive test images of each label; every other figure of the columns is one of several labels.
-        columns: the target, then the floors or rivals, all of the same metrics.
-        headline: the figure that stands for the task.
-        facts: what the metrics were computed on, and with.
-        notes: what a reader has to know of the columns.
+        title: method, such as "Linear probe".
+        positives: number of positive test images of each label. Metrics with other names summarize several labels.
+        columns: the target, then the baselines or runs that it is compared with. All have the same metrics.
+        headline: name of the metric that summarizes the task.
+        facts: data, settings and versions behind the metrics. Needs `task`, `size`, `test_images`, `test_patients` and
+            `bootstrap`.
+        notes: sentences for the caption.
     """
 
     title: str
@@ -56,69 +57,74 @@ class Report:
         return self.columns[0]
 
     @property
-    def baselines(self) -> tuple[ReportColumn, ...]:
+    def comparisons(self) -> tuple[ReportColumn, ...]:
+        """The columns that the target is compared with."""
         return self.columns[1:]
 
     @property
     def summaries(self) -> tuple[str, ...]:
-        """The metrics that are not of one label."""
+        """Names of the metrics that summarize several labels."""
         return tuple(name for name in self.target.metrics.names if name not in self.positives)
 
     @property
     def _measured(self) -> str:
         return f"AUROC, {KAPPA}" if KAPPA in self.summaries else "AUROC"
 
-    def difference(self, floor: ReportColumn, name: str) -> Difference:
-        """Target minus floor, paired."""
-        return self.target.metrics.minus(floor.metrics, name)
+    def difference(self, other: ReportColumn, name: str) -> Difference:
+        """Target minus another column, paired by resample."""
+        return self.target.metrics.minus(other.metrics, name)
 
     def write(self, out: Path) -> None:
-        """Write report.csv, report.md and report.png into a folder, which is made."""
+        """Write report.csv, report.md and report.png into a folder; create it if needed."""
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "report.csv", self.csv().encode())
         write_atomically(out / "report.md", self.markdown().encode())
         write_atomically(out / "report.png", self.picture())
 
     def show(self, console: Console | None = None) -> None:
-        """Print the target's metrics, and what stands for the task beside the floors': what fits 80 columns."""
+        """Print the target's metrics, then the summary metrics of the other columns; 80 characters wide."""
         console = console or Console()
         table = _table(f"{self.title}: {self.target.name} on {self.facts['task']}", "", "positives", self._measured)
         for name in self.target.metrics.names:
             table.add_row(name, self._positives(name), str(self.target.metrics[name]))
         console.print(table)
-        for name in dict.fromkeys([self.headline, *self.summaries]) if self.baselines else ():
-            table = _table(f"{name}: {self.target.name} minus each of these", "", "figure", "paired difference")
-            for floor in self.baselines:
-                table.add_row(floor.name, str(floor.metrics[name]), str(self.difference(floor, name)))
+        for name in dict.fromkeys([self.headline, *self.summaries]) if self.comparisons else ():
+            title = f"Paired difference in {name}: {self.target.name} minus each row"
+            table = _table(title, "", "metric", "paired difference")
+            for other in self.comparisons:
+                table.add_row(other.name, str(other.metrics[name]), str(self.difference(other, name)))
             console.print(table)
         console.print(self._caption(), style="dim")
 
     def markdown(self) -> str:
-        """The tables and what they were computed on."""
+        """The report as Markdown: tables, then data, settings and versions."""
         parts = [f"# {self.title}: {self.target.name} on {self.facts['task']}", self._caption()]
         for title, header, rows in self._tables():
             parts += [f"## {title}", markdown_table(header, rows)]
         facts = [f"- {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in self.facts.items()]
-        return "\n\n".join([*parts, "## Computed on, and with", "\n".join(facts)]) + "\n"
+        return "\n\n".join([*parts, "## Data, settings and versions", "\n".join(facts)]) + "\n"
 
     def csv(self) -> str:
-        """One line a figure: kind (figure or difference), figure, positives, column, value, low, high."""
+        """The report as CSV, one row per metric and column.
+
+        `kind` is "figure" (a metric) or "difference" (the target minus the column, paired); `figure` names the metric.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["kind", "figure", "positives", "column", "value", "low", "high"])
         for name in self.target.metrics.names:
             lines = [("figure", column.name, column.metrics[name]) for column in self.columns]
-            lines += [("difference", column.name, self.difference(column, name)) for column in self.baselines]
+            lines += [("difference", column.name, self.difference(column, name)) for column in self.comparisons]
             for kind, column_name, estimate in lines:
                 writer.writerow([kind, name, self._positives(name), column_name, *map(_cell, _values(estimate))])
         return text.getvalue()
 
     def picture(self) -> bytes:
-        """PNG: a dot and its interval for each row and column."""
+        """The report as PNG: one row per metric, with the value and interval of each column."""
         names = self.target.metrics.names
         figure = new_figure(8.5, 1.6 + 0.5 * len(names))
         axes = figure.add_subplot()
-        spread = np.linspace(-0.3, 0.3, len(self.columns)) if self.baselines else [0.0]
+        spread = np.linspace(-0.3, 0.3, len(self.columns)) if self.comparisons else [0.0]
         for shift, column, colour in zip(spread, self.columns, PAIRED, strict=False):
             values, low, high = np.array([_values(column.metrics[name]) for name in names]).T
             where = np.arange(len(names)) + shift
@@ -126,7 +132,7 @@ class Report:
             axes.hlines(where, low, high, color=colour, linewidth=width)
             marker = "o" if column is self.target else "s"
             axes.plot(values, where, marker, color=colour, markersize=size, label=column.name)
-        # Chance, for an AUROC; of a kappa it is 0.
+        # Chance level of an AUROC. The chance level of kappa is 0, so the line ends above it.
         axes.plot([0.5, 0.5], [-0.5, len(names) - 0.5 - (KAPPA in names)], ":", color=REFERENCE, linewidth=1)
         shown = [f"{name} ({count})" if (count := self._positives(name)) else name for name in names]
         axes.set_yticks(range(len(names)), shown)
@@ -145,22 +151,24 @@ class Report:
         return as_png(figure)
 
     def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """Title, header and cells of each table."""
+        """Title, header and rows of each table."""
         names = self.target.metrics.names
         metrics = [
             [name, self._positives(name), *(str(column.metrics[name]) for column in self.columns)] for name in names
         ]
         tables = [(self._measured, ["label", "positives", *(column.name for column in self.columns)], metrics)]
         if any(column.seeds for column in self.columns):
-            metrics.append([f"{self.headline}, of each seed", "", *map(_spread, self.columns)])
-        if self.baselines:
-            differences = [[name, *(str(self.difference(column, name)) for column in self.baselines)] for name in names]
-            header = ["label", *(column.name for column in self.baselines)]
-            tables.append((f"{self.target.name} minus each of these, paired", header, differences))
+            metrics.append([f"{self.headline}, range over seeds", "", *map(_seed_range, self.columns)])
+        if self.comparisons:
+            differences = [
+                [name, *(str(self.difference(column, name)) for column in self.comparisons)] for name in names
+            ]
+            header = ["label", *(column.name for column in self.comparisons)]
+            tables.append((f"Paired difference: {self.target.name} minus each column", header, differences))
         return tables
 
     def _positives(self, name: str) -> str:
-        """A label's positive test images; empty for what is of several."""
+        """Number of positive test images of a label; empty for a metric over several labels."""
         return str(self.positives.get(name, ""))
 
     def _caption(self) -> str:
@@ -170,7 +178,9 @@ class Report:
             f"{facts['size']}×{facts['size']}; 95 % intervals over {facts['bootstrap']} resamples of whole patients."
         )
         if undefined:
-            caption += f" n/a: one class only among the images of a part; no mean counts {', '.join(undefined)}."
+            caption += (
+                f" n/a: the training or the test images have only one class. Means leave out {', '.join(undefined)}."
+            )
         return f"{caption} {self.notes}".rstrip()
 
 
@@ -181,7 +191,7 @@ def _table(title: str, first: str, *others: str) -> Table:
     return table
 
 
-def _spread(column: ReportColumn) -> str:
+def _seed_range(column: ReportColumn) -> str:
     known = [value for value in column.seeds if not math.isnan(value)]
     return f"{min(known):.3f}–{max(known):.3f}" if len(known) > 1 else ""
 

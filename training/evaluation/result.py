@@ -1,4 +1,4 @@
-"""What a downstream run leaves: its metrics, and what they were computed on and with."""
+"""Result of a downstream run: its metrics, and the data, settings and versions behind them."""
 
 import json
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ FILE = "result.json"
 
 @dataclass(frozen=True)
 class Result:
-    """One run's outcome.
+    """Result of one run.
 
     Attributes:
         kind: "probe", "knn", "finetune" or "detect".
-        initialization: what the network started from, as a table shows it.
-        architecture, task, seed: what was run.
-        metrics: what it reached.
-        facts: data, settings, versions and time, as JSON knows them.
+        initialization: name of the network's first weights, as in a table. Its key in result.json is `start`.
+        architecture, task, seed: as the run was called with.
+        metrics: metrics on the test part.
+        facts: data, settings, versions and time, as JSON values.
     """
 
     kind: str
@@ -37,37 +37,41 @@ class Result:
     facts: dict[str, Any]
 
     def write(self, out: Path) -> Path:
-        """Write figures.npz, then result.json: that it is there means that all is. Gives its path."""
+        """Write figures.npz, then result.json, whose presence means that the run is complete. Returns its path."""
         out.mkdir(parents=True, exist_ok=True)
         self.metrics.save(out)
         named = {name: estimate_as_json(self.metrics[name]) for name in self.metrics.names}
-        content = {**self._head(), "figures": named, "facts": self.facts}
+        content = {
+            "kind": self.kind,
+            "start": self.initialization,
+            "architecture": self.architecture,
+            "task": self.task,
+            "seed": self.seed,
+            "figures": named,
+            "facts": self.facts,
+        }
         write_atomically(out / FILE, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
         return out / FILE
 
     @classmethod
     def read(cls, out: Path) -> "Result":
-        """What `write` wrote. Raises C2LError where it is missing or damaged."""
+        """Read the result of a run. Raises C2LError if a file is missing or damaged."""
         try:
             content = json.loads((out / FILE).read_text(encoding="utf-8"))
-            content.pop("figures", None)  # the intervals, for people: resamples are in figures.npz
+            content.pop("figures", None)  # rounded, for people to read; the metrics are in figures.npz
             return cls(initialization=content.pop("start"), **content, metrics=Metrics.load(out))
         except FileNotFoundError:
-            raise C2LError(f"{out} holds no {FILE}; wanted the folder of a finished run") from None
+            raise C2LError(f"{out} has no {FILE}; expected the folder of a finished run") from None
         except (ValueError, TypeError, KeyError) as error:
-            raise C2LError(f"{out / FILE} is damaged ({error}); delete the folder and run it again") from None
+            raise C2LError(f"{out / FILE} is damaged ({error}); delete the folder and repeat the run") from None
 
     @staticmethod
     def is_done(out: Path) -> bool:
-        """Whether a run has finished in this folder."""
+        """Whether the run in this folder is complete."""
         return (out / FILE).is_file()
-
-    def _head(self) -> dict[str, Any]:
-        names = {"kind": self.kind, "start": self.initialization}
-        return names | {"architecture": self.architecture, "task": self.task, "seed": self.seed}
 
 
 def estimate_as_json(estimate: Estimate) -> dict[str, float | None]:
-    """Value, low and high to four decimals; null where there is none."""
+    """Value, low and high to four decimals; null if NaN."""
     values = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
     return {key: None if np.isnan(value) else round(value, 4) for key, value in values.items()}

@@ -1,10 +1,10 @@
-"""The score of the RSNA Pneumonia Detection Challenge 2018, which table 5 calls mAP.
+"""Score of the RSNA Pneumonia Detection Challenge 2018, which the paper's table 5 calls mAP.
 
-Of an image, the mean over the IoU thresholds 0.40, 0.45 … 0.75 of TP / (TP + FP + FN). Predictions are taken in the
-order of their confidence; one is a true positive if its IoU with a box that none before it has taken is greater than
-the threshold, and takes the one of these that it overlaps most. An image without boxes scores 0 if there is any
-prediction, and is left out otherwise. (The challenge's own page, "Evaluation".) As in table 5, only predictions whose
-confidence is higher than a threshold are reported.
+The score of an image is the mean of TP / (TP + FP + FN) over the IoU thresholds 0.40, 0.45 … 0.75. Predictions are
+matched in descending order of confidence. A prediction is a true positive if its IoU with an unmatched true box is
+greater than the threshold; it is matched to the one it overlaps most. An image without true boxes scores 0 if it has
+any prediction, and is ignored otherwise. (Source: the challenge's page, "Evaluation".) As in table 5, predictions
+count only if their confidence is above a threshold.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from .intervals import Floats
 
 IOU_THRESHOLDS: Floats = np.arange(40, 80, 5) / 100
 CONFIDENCES: Floats = np.arange(2, 9) / 10
-"""Table 5's columns."""
+"""Confidence thresholds: the columns of table 5."""
 
 
 @dataclass(frozen=True)
 class DetectedBoxes:
-    """What a detector says of one image.
+    """Boxes that a detector found in one image.
 
     Attributes:
         boxes: float64 [n, 4]: left, top, right, bottom.
-        scores: float64 [n], the confidence of each box.
+        scores: float64 [n], confidence of each box.
     """
 
     boxes: Floats
@@ -38,15 +38,15 @@ class DetectedBoxes:
 
 
 def rsna_map(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats], confidence: float) -> float:
-    """The challenge's score of N images, from 0 to 1; NaN where every image is left out.
+    """The challenge's score of N images, from 0 to 1; NaN if every image is ignored.
 
     Args:
-        predictions: one for each image, in any order of confidence; equal ones count in the order given.
-        boxes: the true boxes of each image, [m, 4]: left, top, right, bottom, in the same coordinates.
-        confidence: predictions that are no surer than this are dropped.
+        predictions: detected boxes of each image, in any order. Boxes of equal confidence are matched as listed.
+        boxes: true boxes of each image, [m, 4]: left, top, right, bottom, in the same coordinates.
+        confidence: detected boxes count only if their confidence is above it.
 
     Raises:
-        C2LError: numbers of images, or shapes, that do not match, or values that are not finite.
+        C2LError: numbers of images or shapes that do not match, or values that are not finite.
     """
     scores = image_scores(predictions, boxes, np.array([confidence]))[:, 0]
     known = ~np.isnan(scores)
@@ -54,33 +54,32 @@ def rsna_map(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats], conf
 
 
 def image_scores(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats], confidences: Floats) -> Floats:
-    """The score of each of N images at each of C confidence thresholds, [N, C]; NaN where an image is left out.
+    """Score of each of N images at each of C confidence thresholds, [N, C]; NaN if the image is ignored.
 
-    Arguments and errors are those of `rsna_map`.
+    Arguments and errors are as for `rsna_map`.
     """
     _check(predictions, boxes)
-    kept = [_surest_first(predicted, float(np.min(confidences))) for predicted in predictions]
-    true = np.array([len(of_image) for of_image in boxes], dtype=np.int64)
-    most = max((len(predicted.scores) for predicted in kept), default=0)
-    overlap = np.zeros((len(boxes), most, max(true, default=0)))
-    ranked = np.full((len(boxes), most), -np.inf)
-    for i, (predicted, of_image) in enumerate(zip(kept, boxes, strict=True)):
-        count = len(predicted.scores)
-        overlap[i, :count, : len(of_image)] = box_iou(
-            torch.from_numpy(predicted.boxes), torch.from_numpy(of_image)
-        ).numpy()
-        ranked[i, :count] = predicted.scores
-    # What a prediction takes depends on surer ones alone: so the hits among the first k hold for any threshold.
+    kept = [_by_confidence(detected, float(np.min(confidences))) for detected in predictions]
+    num_true = np.array([len(true) for true in boxes], dtype=np.int64)
+    most = max((len(detected.scores) for detected in kept), default=0)
+    overlap = np.zeros((len(boxes), most, max(num_true, default=0)))  # IoU
+    ranked = np.full((len(boxes), most), -np.inf)  # confidences
+    for i, (detected, true) in enumerate(zip(kept, boxes, strict=True)):
+        count = len(detected.scores)
+        overlap[i, :count, : len(true)] = box_iou(torch.from_numpy(detected.boxes), torch.from_numpy(true)).numpy()
+        ranked[i, :count] = detected.scores
+    # The match of a prediction depends only on predictions of higher confidence, so the hits among the first k are
+    # the same for every confidence threshold.
     reported = (ranked[:, :, None] > confidences).sum(axis=1)  # [N, C]
     hits = _hits_so_far(overlap)[np.arange(len(boxes))[:, None], reported]  # [N, C, thresholds]: TP
-    either = reported[..., None] + true[:, None, None] - hits  # TP + FP + FN
-    scores: Floats = (hits / np.maximum(either, 1)).mean(axis=2)
-    scores[(true[:, None] == 0) & (reported == 0)] = np.nan
+    total = reported[..., None] + num_true[:, None, None] - hits  # TP + FP + FN
+    scores: Floats = (hits / np.maximum(total, 1)).mean(axis=2)
+    scores[(num_true[:, None] == 0) & (reported == 0)] = np.nan
     return scores
 
 
 def _hits_so_far(overlap: Floats) -> NDArray[np.int64]:
-    """True positives among the k surest predictions, [N, P + 1, thresholds], for the IoU [N, P, G] of each pair."""
+    """True positives among the k most confident predictions: IoU [N, P, G] -> [N, P + 1, IoU thresholds]."""
     images, predictions, boxes = overlap.shape
     hits = np.zeros((images, predictions + 1, len(IOU_THRESHOLDS)), np.int64)
     if not boxes:
@@ -96,18 +95,19 @@ def _hits_so_far(overlap: Floats) -> NDArray[np.int64]:
     return hits
 
 
-def _surest_first(predicted: DetectedBoxes, above: float) -> DetectedBoxes:
-    order = np.argsort(-predicted.scores, kind="stable")
-    order = order[predicted.scores[order] > above]
-    return DetectedBoxes(predicted.boxes[order], predicted.scores[order])
+def _by_confidence(detected: DetectedBoxes, above: float) -> DetectedBoxes:
+    """The boxes with confidence above a threshold, most confident first."""
+    order = np.argsort(-detected.scores, kind="stable")
+    order = order[detected.scores[order] > above]
+    return DetectedBoxes(detected.boxes[order], detected.scores[order])
 
 
 def _check(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats]) -> None:
     if len(predictions) != len(boxes):
-        raise C2LError(f"predictions of {len(predictions)} images, boxes of {len(boxes)}; wanted the same images")
-    for i, (predicted, of_image) in enumerate(zip(predictions, boxes, strict=True)):
-        shapes = [np.shape(predicted.boxes), np.shape(predicted.scores), np.shape(of_image)]
-        if shapes != [(len(predicted.scores), 4), (len(predicted.scores),), (len(of_image), 4)]:
-            raise C2LError(f"image {i}: boxes, scores and true boxes are {shapes}; wanted [n, 4], [n] and [m, 4]")
-        if not all(np.isfinite(part).all() for part in (predicted.boxes, predicted.scores, of_image)):
-            raise C2LError(f"image {i}: boxes or scores that are not finite (NaN or infinity)")
+        raise C2LError(f"expected the same images, found predictions of {len(predictions)} and boxes of {len(boxes)}")
+    for i, (detected, true) in enumerate(zip(predictions, boxes, strict=True)):
+        shapes = [np.shape(detected.boxes), np.shape(detected.scores), np.shape(true)]
+        if shapes != [(len(detected.scores), 4), (len(detected.scores),), (len(true), 4)]:
+            raise C2LError(f"image {i}: expected boxes [n, 4], scores [n] and true boxes [m, 4], found {shapes}")
+        if not all(np.isfinite(part).all() for part in (detected.boxes, detected.scores, true)):
+            raise C2LError(f"image {i}: expected finite boxes and scores, found NaN or infinity")

@@ -1,4 +1,4 @@
-"""Probe tasks: which rows of a store are trained and tested on, and what is asked of them."""
+"""Evaluation tasks: training rows, test rows and labels of one data set in a store."""
 
 import tomllib
 from collections.abc import Sequence
@@ -18,15 +18,14 @@ from .classification_metrics import Mask
 
 TASKS = Path(__file__).with_name("tasks.toml")
 UNCERTAIN = -1
-"""A finding that a report mentions without deciding (CheXpert, MIMIC-CXR)."""
-
+"""Label value of a finding that the radiology report leaves open (CheXpert, MIMIC-CXR)."""
 
 Uncertain = Literal["zeros", "ones", "ignore"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """Binary questions about one data set's images; see `tasks.toml` for the fields."""
+    """Binary labels of one data set's images; `tasks.toml` explains the fields."""
 
     name: str
     dataset: str
@@ -42,38 +41,38 @@ class Task:
 
     @property
     def is_graded(self) -> bool:
-        """Whether the labels are the steps of a grade: at least so high, or not."""
+        """Whether the labels are the steps of a grade, such as "kl_grade ≥ 2"."""
         return bool(self.grade)
 
     def means(self, labels: Sequence[str]) -> dict[str, Mask]:
-        """The means over labels that stand for the task, under their names: bool masks [L]."""
+        """Means over labels that summarize the task: name -> bool mask [L]."""
         means = {"mean": np.ones(len(labels), bool)}
         if self.without and not set(labels) <= set(self.without):
             means[f"mean without {', '.join(self.without)}"] = ~np.isin(labels, self.without)
         return means
 
     def label_names(self, store: ImageStore) -> tuple[str, ...]:
-        """The labels asked about, as a table names them: 'kl_grade ≥ 2' for a step of a grade."""
+        """Names of the L labels, such as "Mass", or "kl_grade ≥ 2" for a step of a grade."""
         return tuple(self._findings(store)[0])
 
     def labels(self, store: ImageStore) -> NDArray[np.float32]:
-        """Labels of every row of the store, float32 [N, L], 0 or 1; NaN: unknown, or not this data set.
+        """Labels of every row of the store, float32 [N, L]: 0, 1 or NaN (unknown, or a row of another data set).
 
-        In the training part, what is marked uncertain (-1) counts as `uncertain` says, and what an image has no label
-        of as `unmentioned` says. In the test part both are unknown: no figure rests on a guess.
+        In the training part, uncertain labels (-1) are replaced as `uncertain` says, and missing labels as
+        `unmentioned` says. In the test part, both are NaN: metrics use known labels only.
         """
         return self._findings(store)[1]
 
     def train_rows(self, store: ImageStore) -> NDArray[np.int64]:
-        """Rows that a probe learns from. Raises DatasetError if there are none."""
+        """Rows of the training part, int64. Raises DatasetError if there are none."""
         return self._rows(store, self.train)
 
     def test_rows(self, store: ImageStore) -> NDArray[np.int64]:
-        """Rows that a figure is computed on. Raises DatasetError if there are none."""
+        """Rows of the test part, int64. Raises DatasetError if there are none."""
         return self._rows(store, self.test)
 
     def _findings(self, store: ImageStore) -> tuple[list[str], NDArray[np.float32]]:
-        """Names and values [N, L] of the labels asked about; of a data set's own, those known as 0 or 1 anywhere."""
+        """Names and values [N, L] of the labels, without labels that are never known or not binary."""
         own = store.select(dataset=self.dataset)
         names = list(self.findings or label_names(self.dataset)) or _labels_in(store, own)
         if self.grade:
@@ -81,8 +80,8 @@ class Task:
         values = np.full((len(store), len(names)), np.nan, np.float32)
         values[own] = store.labels(names)[own]
         if self.grade:
-            asked = np.where(np.isnan(values), np.nan, values >= np.array(self.steps)).astype(np.float32)
-            return [f"{self.grade} ≥ {step:g}" for step in self.steps], asked
+            passed = np.where(np.isnan(values), np.nan, values >= np.array(self.steps)).astype(np.float32)
+            return [f"{self.grade} ≥ {step:g}" for step in self.steps], passed
         train = np.zeros((len(store), 1), bool)
         train[store.select(dataset=self.dataset, split=self.train)] = True
         uncertain, unmentioned = values == UNCERTAIN, np.isnan(values)
@@ -99,31 +98,32 @@ class Task:
         rows = store.select(dataset=self.dataset, split=splits)
         if not len(rows):
             raise DatasetError(
-                f"task {self.name} wants images of {self.dataset} in split {' or '.join(splits)}, the store "
-                f"holds none: prepare it with `c2l prepare --source {self.dataset}=DIR …`"
+                f"task {self.name} expects images of {self.dataset} in split {' or '.join(splits)}, found none in the "
+                f"store; prepare it with `c2l prepare --source {self.dataset}=DIR …`"
             )
         return rows
 
 
-def check_no_shared_patients(store: ImageStore, trained: NDArray[np.int64], tested: NDArray[np.int64]) -> None:
-    """Raise RunError where a patient's images are on both sides: such a figure means nothing."""
-    if both := sorted(set(store.patients[trained]) & set(store.patients[tested])):
+def check_no_shared_patients(store: ImageStore, train: NDArray[np.int64], test: NDArray[np.int64]) -> None:
+    """Raise RunError if a patient has images among the training rows and among the test rows."""
+    if shared := sorted(set(store.patients[train]) & set(store.patients[test])):
         raise RunError(
-            f"{len(both)} patients are trained on and tested on ({both[0]}, …); wanted lists that share no patient: "
-            "mend the splits where the store is made from, or leave test images out of the recipe's sources"
+            f"found {len(shared)} patients in both the training and the test part ({shared[0]}, …), expected none; "
+            "correct the splits of the source data and prepare the store again, or remove the test images from the "
+            "recipe's sources"
         )
 
 
 def count_seen_patients(seen: frozenset[str] | None, patients: NDArray[np.str_]) -> int | None:
-    """How many of some patients a start has seen in pretraining; None where nothing tells."""
+    """Number of these patients that were seen in pretraining; None if it is unknown."""
     return None if seen is None else len(seen & set(patients.tolist()))
 
 
 def load_task(name: str) -> Task:
-    """The task of this name in `tasks.toml`. Raises DatasetError for an unknown one."""
+    """The task of this name in `tasks.toml`. Raises DatasetError for an unknown name."""
     tables = _tables()
     if name not in tables:
-        raise DatasetError(f"no task is called {name!r}; there are: {', '.join(tables)}")
+        raise DatasetError(f"no task is called {name!r}; expected one of: {', '.join(tables)}")
     table: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in tables[name].items()
     }
@@ -131,7 +131,7 @@ def load_task(name: str) -> Task:
 
 
 def load_tasks(store: ImageStore) -> list[Task]:
-    """The tasks about data sets that the store holds images of, with at least one label to ask about."""
+    """Tasks for which the store has images with at least one label."""
     tasks = map(load_task, _tables())
     return [task for task in tasks if len(store.select(dataset=task.dataset)) and task.label_names(store)]
 
@@ -143,6 +143,6 @@ def _tables() -> dict[str, dict[str, Any]]:
 
 
 def _labels_in(store: ImageStore, rows: NDArray[np.int64]) -> list[str]:
-    """Every label name that occurs in these rows, sorted."""
+    """All label names in these rows, sorted."""
     labels = store.index["labels"].take(rows).to_pylist()
     return sorted({name for row in labels for name, _ in row})

@@ -163,10 +163,10 @@ def test_weighted_kappa_by_hand():
 @pytest.mark.parametrize(
     ("scores", "labels", "patients", "message"),
     [
-        ([0.1, 0.2], [0, 1, 1], None, "wanted the same"),
-        ([0.1, math.nan], [0, 1], None, "finite"),
-        ([0.1, 0.2], [0, 2], None, "0, 1 and NaN"),
-        ([0.1, 0.2], [0, 1], [1, 2, 3], "one id for each of 2"),
+        ([0.1, 0.2], [0, 1, 1], None, "expected scores and labels of one shape"),
+        ([0.1, math.nan], [0, 1], None, "1 of 2 scores are not finite"),
+        ([0.1, 0.2], [0, 2], None, "expected labels 0, 1 and NaN, found others"),
+        ([0.1, 0.2], [0, 1], [1, 2, 3], "expected one patient id for each of 2"),
     ],
 )
 def test_refusals(scores, labels, patients, message):

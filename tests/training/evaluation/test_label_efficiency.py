@@ -61,10 +61,10 @@ def test_points_at_one_share_lie_side_by_side_and_within_the_axis(tmp_path, draw
 @pytest.mark.parametrize(
     ("starts", "message"),
     [
-        ({}, "shares of labels are"),
+        ({}, "expected shares of labels"),
         ({"in percent": {10: NOTHING}}, "above 0 and up to 1"),
         ({"none": {0.0: NOTHING}}, "above 0 and up to 1"),
-        ({str(i): {1.0: NOTHING} for i in range(19)}, "19 starts"),
+        ({str(i): {1.0: NOTHING} for i in range(19)}, "expected at most 18 initializations in one plot, found 19"),
     ],
 )
 def test_refusals(tmp_path, starts, message):

@@ -64,21 +64,21 @@ def table_of(markdown, title):
 def test_markdown_shows_figures_with_intervals_and_differences(report):
     markdown = report.markdown()
     table = table_of(markdown, "AUROC")
-    assert list(table) == ["Mass", "Hernia", "Edema", "mean", "mean without Hernia", "mean, of each seed"]
+    assert list(table) == ["Mass", "Hernia", "Edema", "mean", "mean without Hernia", "mean, range over seeds"]
     mass = report.target.metrics["Mass"]
     assert table["Mass"]["a release"] == f"{mass.value:.3f} ({mass.low:.3f}–{mass.high:.3f})"
     assert table["Edema"] == {"positives": "0", "a release": "n/a", "pixels": "n/a", "random": "n/a"}
     low, high = sorted(report.columns[2].seeds)
-    assert table["mean, of each seed"]["random"] == f"{low:.3f}–{high:.3f}"
+    assert table["mean, range over seeds"]["random"] == f"{low:.3f}–{high:.3f}"
 
-    differences = table_of(markdown, "a release minus each of these, paired")
+    differences = table_of(markdown, "Paired difference: a release minus each column")
     target, pixels = report.target.metrics, report.columns[1].metrics
     by_resample = np.nanmean((target.resamples - pixels.resamples)[:, :2], axis=1)
     value = np.nanmean((target.values - pixels.values)[:2])
     low, high = np.percentile(by_resample, [2.5, 97.5])
     assert differences["mean"]["pixels"] == f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
     assert "60 patients" in markdown
-    assert "n/a: one class only among the images of a part; no mean counts Edema. A note." in markdown
+    assert "n/a: the training or the test images have only one class. Means leave out Edema. A note." in markdown
     assert '- task: "chestxray14"' in markdown
 
 

@@ -64,7 +64,7 @@ def test_every_panel_says_each_run_s_auroc(tmp_path, monkeypatch, labels):
 def test_runs_that_do_not_belong_together_are_refused(tmp_path):
     run = answers(2)
     for other in (replace(run, labels=("finding 1", "finding 0")), replace(run, targets=1 - run.targets)):
-        with pytest.raises(C2LError, match="other labels or other images"):
+        with pytest.raises(C2LError, match="expected runs on the same labels and images"):
             draw_roc({"one": run, "other": other}, tmp_path / "roc.png")
-    with pytest.raises(C2LError, match="7 runs for one picture"):
+    with pytest.raises(C2LError, match="expected 1 to 6 runs in one plot of ROC curves, found 7"):
         draw_roc({str(i): run for i in range(7)}, tmp_path / "roc.png")

@@ -97,9 +97,13 @@ def test_against_an_explicit_loop(images):
 @pytest.mark.parametrize(
     ("found", "boxes", "message"),
     [
-        ([], [true(BOX)], "predictions of 0 images, boxes of 1"),
-        ([DetectedBoxes(np.zeros((1, 4)), np.zeros(2))], [true()], "image 0: boxes, scores and true boxes are"),
-        ([predicted((math.nan, BOX))], [true()], "image 0: boxes or scores that are not finite"),
+        ([], [true(BOX)], "expected the same images, found predictions of 0 and boxes of 1"),
+        (
+            [DetectedBoxes(np.zeros((1, 4)), np.zeros(2))],
+            [true()],
+            r"image 0: expected boxes \[n, 4\], .* found \[\(1, 4\), \(2,\), \(0, 4\)\]",
+        ),
+        ([predicted((math.nan, BOX))], [true()], "image 0: expected finite boxes and scores, found NaN"),
     ],
 )
 def test_refuses_what_does_not_fit(found, boxes, message):

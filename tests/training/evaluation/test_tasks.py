@@ -103,7 +103,7 @@ def test_tasks_of_a_store_are_those_with_something_to_ask(tmp_path, store):
 
 
 def test_what_is_not_there_is_named(store):
-    with pytest.raises(DatasetError, match="there are: chestxray14, chexpert, knee_kl, folder"):
+    with pytest.raises(DatasetError, match="expected one of: chestxray14, chexpert, knee_kl, folder"):
         load_task("chest")
     with pytest.raises(DatasetError, match=r"knee_kl in split test.*c2l prepare --source knee_kl=DIR"):
         load_task("knee_kl").test_rows(store)

@@ -58,7 +58,7 @@ def test_a_run_learns_and_leaves_what_it_should(store, settings, tmp_path):
     assert "checkpoints" not in found
     best = max(lines, key=lambda line: line["tuning_auroc"])
     assert result.facts["epoch"] == best["epoch"]
-    assert "no mean counts" in (out / "report.md").read_text()
+    assert "Means leave out" in (out / "report.md").read_text()
 
     # The network that was saved is the one that was measured.
     start = small_start()
@@ -151,7 +151,7 @@ def test_test_patients_seen_in_pretraining_are_told(store, settings, tmp_path, m
 def test_a_test_patient_that_was_fitted_is_never_scored(store, settings, tmp_path, monkeypatch):
     leaking = Parts(np.arange(10, 80), np.arange(10), np.arange(78, 120))  # as no split of ours would be
     monkeypatch.setattr(loop, "split_task", lambda *_: leaking)
-    with pytest.raises(RunError, match="1 patients are trained on and tested on"):
+    with pytest.raises(RunError, match="found 1 patients in both the training and the test part"):
         tuned(store, tmp_path / "run", replace(settings, epochs=1))
     assert not (tmp_path / "run" / "predictions.npz").exists()
 

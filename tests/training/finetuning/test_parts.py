@@ -29,7 +29,7 @@ def test_a_patient_on_both_sides_is_refused(store):
     split[0] = "test"  # the other film of its patient is trained on
     column = store.index.schema.get_field_index("split")
     mixed = replace(store, index=store.index.set_column(column, store.index.schema.field(column), [split]))
-    with pytest.raises(RunError, match=r"1 patients are trained on and tested on \(folder:000"):
+    with pytest.raises(RunError, match=r"found 1 patients in both the training and the test part \(folder:000"):
         split_task(load_task("folder"), mixed, Settings())
     with pytest.raises(RunError, match="2 patients"):
         check_no_shared_patients(store, np.array([0, 2, 4]), np.array([1, 3, 7]))
@@ -62,7 +62,7 @@ def test_a_small_share_still_has_both_parts():
 def test_too_few_patients_are_said(store):
     with pytest.raises(DatasetError, match=r"images to .*, from 0.01 of the training patients of folder"):
         split_task(load_task("folder"), store, Settings(fraction=0.01))
-    with pytest.raises(DatasetError, match="chestxray14 in split train_val, the store holds none"):
+    with pytest.raises(DatasetError, match="chestxray14 in split train_val, found none in the store"):
         split_task(load_task("chestxray14"), store, Settings())
 
 
