@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .embedding import Embeddings, embed
 from .errors import C2LError, RadiographError, WeightsNotFound
 from .radiographs.reading import read_radiograph
-
-TILE, GAP, MARGIN = 200, 14, 28  # pixels
-TEXT, TEXT_LINE, TEXT_LINES = 15, 20, 2
-BACKGROUND, FRAME, DIM, LIGHT, ACCENT = "#0f1318", "#2a323c", "#8f9ba8", "#e8edf2", "#5ec8b5"
+from .sheets import contact_sheet, empty_tile
 
 
 class Neighbours(NamedTuple):
@@ -77,20 +73,10 @@ def draw_neighbours(found: Neighbours, path: str | os.PathLike[str]) -> dict[Pat
             films.append(read_radiograph(film))
         except RadiographError as error:
             missing[film] = str(error).removeprefix(f"{film}: ")
-            films.append(_placeholder())
+            films.append(empty_tile("no film"))
     captions = [film.name for film in (found.query, *found.paths)]
     contact_sheet([films], [captions], path, found.cosines[None])
     return missing
-
-
-def _placeholder() -> Image.Image:
-    """What stands for a film that is not there."""
-    tile = Image.new("RGB", (TILE, TILE), BACKGROUND)
-    draw = ImageDraw.Draw(tile)
-    draw.line((0, 0, TILE, TILE), FRAME)
-    draw.line((0, TILE, TILE, 0), FRAME)
-    draw.text((TILE / 2, TILE / 2), "no film", DIM, _font(), anchor="mm")
-    return tile
 
 
 def nearest(features: Any, queries: Any, k: int, exclude: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -120,44 +106,6 @@ def nearest(features: Any, queries: Any, k: int, exclude: Sequence[int] | None =
     return indices, cosines
 
 
-def contact_sheet(
-    rows: Sequence[Sequence[Image.Image]],
-    captions: Sequence[Sequence[str]],
-    path: str | os.PathLike[str],
-    cosines: Sequence[Sequence[float]] | np.ndarray | None = None,
-) -> None:
-    """Draw one row a query as a PNG: the query film at the left, its nearest at the right.
-
-    `captions[i][j]` stands below `rows[i][j]`, in colour where it is the query's own;
-    `cosines[i][j - 1]` above it, as a figure and a bar. Films of any size and mode; captions are cut
-    to two lines. Raises `C2LError` where the three do not fit together or there is nothing to draw.
-    """
-    if not rows or not all(rows):
-        raise C2LError("no films to draw: at least one row, and a query in each, were wanted")
-    if [len(row) for row in rows] != [len(row) for row in captions]:
-        raise C2LError("rows and captions differ in number: one caption a film was wanted")
-    if cosines is not None and [len(row) - 1 for row in rows] != [len(row) for row in cosines]:
-        raise C2LError("rows and cosines differ in number: one cosine a neighbour was wanted")
-    columns = max(len(row) for row in rows)
-    row_height = TEXT_LINE + TILE + 8 + TEXT_LINES * TEXT_LINE + GAP
-    query_gap = 2 * GAP if columns > 1 else 0
-    size = (2 * MARGIN + columns * (TILE + GAP) - GAP + query_gap, 2 * MARGIN + len(rows) * row_height - GAP)
-    sheet = Image.new("RGB", size, BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    for i, row in enumerate(rows):
-        top = MARGIN + i * row_height
-        for j, film in enumerate(row):
-            left = MARGIN + j * (TILE + GAP) + (query_gap if j else 0)
-            cosine = float(cosines[i][j - 1]) if j and cosines is not None else None
-            _draw_head(draw, left, top, "query" if j == 0 else "", cosine)
-            _draw_film(sheet, film, left, top + TEXT_LINE, ACCENT if j == 0 else FRAME)
-            same = j == 0 or captions[i][j] == captions[i][0]
-            for n, line in enumerate(_wrap(captions[i][j])):
-                below = top + TEXT_LINE + TILE + 8 + n * TEXT_LINE
-                draw.text((left, below), line, ACCENT if same else DIM, _font())
-    sheet.save(Path(path), "PNG")
-
-
 def _unit(vectors: Any, name: str) -> np.ndarray:
     array = np.asarray(vectors, np.float32)
     if array.ndim != 2:
@@ -166,54 +114,3 @@ def _unit(vectors: Any, name: str) -> np.ndarray:
         raise C2LError(f"{name} hold values that are not finite (NaN or infinity)")
     norms = np.linalg.norm(array, axis=1, keepdims=True)
     return array / np.where(norms > 0, norms, 1)
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(TEXT)
-
-
-def _draw_head(draw: ImageDraw.ImageDraw, left: int, top: int, label: str, cosine: float | None) -> None:
-    """The line above a film: a label, or a cosine as a bar and a figure at its right."""
-    if cosine is None:
-        draw.text((left, top), label, ACCENT, _font())
-        return
-    figure = 46
-    length = TILE - figure - 6
-    middle = top + TEXT_LINE // 2 - 1
-    draw.rounded_rectangle((left, middle - 2, left + length, middle + 2), 2, FRAME)
-    filled = round(length * min(max(cosine, 0.0), 1.0))
-    if filled > 0:
-        draw.rounded_rectangle((left, middle - 2, left + filled, middle + 2), 2, LIGHT)
-    draw.text((left + TILE, top), f"{cosine:.3f}", LIGHT, _font(), anchor="ra")
-
-
-def _draw_film(sheet: Image.Image, film: Image.Image, left: int, top: int, colour: str) -> None:
-    """The whole film in its tile, never cropped or stretched, in a frame."""
-    tile = ImageOps.pad(film.convert("RGB"), (TILE, TILE), Image.Resampling.BICUBIC, color="black")
-    sheet.paste(tile, (left, top))
-    ImageDraw.Draw(sheet).rectangle((left - 1, top - 1, left + TILE, top + TILE), outline=colour)
-
-
-def _wrap(text: str) -> list[str]:
-    """At most `TEXT_LINES` lines that fit below a film; what is cut off is marked."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if not lines[-1] or _font().getlength(longer) <= TILE:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    kept = lines[:TEXT_LINES]
-    if len(lines) > TEXT_LINES:
-        kept[-1] += " …"
-    return [_shorten(line) for line in kept]
-
-
-def _shorten(line: str) -> str:
-    """The beginning of a line that is too long, with an ellipsis."""
-    if _font().getlength(line) <= TILE:
-        return line
-    line = line.removesuffix(" …")
-    while line and _font().getlength(f"{line}…") > TILE:
-        line = line[:-1]
-    return f"{line}…"

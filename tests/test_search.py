@@ -10,7 +10,8 @@ from PIL import Image
 
 from c2l_models.embedding import Embeddings, embed
 from c2l_models.errors import C2LError, RadiographError
-from c2l_models.search import GAP, MARGIN, TEXT_LINE, TILE, contact_sheet, draw_neighbours, nearest, search
+from c2l_models.search import draw_neighbours, nearest, search
+from c2l_models.sheets import GAP, MARGIN, TEXT_LINE, TILE, contact_sheet
 
 rng = np.random.default_rng(0)
 
@@ -99,7 +100,7 @@ def test_sheet_never_crops_or_stretches(tmp_path: Path) -> None:
 
 def test_sheet_refuses_what_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
-    with pytest.raises(C2LError, match="no films to draw"):
+    with pytest.raises(C2LError, match="expected at least one row, and a query in each"):
         contact_sheet([], [], path)
     with pytest.raises(C2LError, match="rows and captions differ"):
         contact_sheet([[film(0), film(1)]], [["a"]], path)

@@ -18,7 +18,8 @@ from c2l_models.publishing.timm_folder import write_timm_folder
 from c2l_models.radiographs.listing import image_files
 from c2l_models.radiographs.phantom import write_films
 from c2l_models.releases.registry import default_weights
-from c2l_models.search import contact_sheet, nearest
+from c2l_models.search import nearest
+from c2l_models.sheets import contact_sheet
 
 from ..batches import training_rows
 from ..evaluation.tasks import load_task

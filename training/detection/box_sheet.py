@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from c2l_models.search import ACCENT, BACKGROUND, DIM, FRAME, LIGHT
+from c2l_models.sheets import ACCENT, BACKGROUND, DIM, FRAME, LIGHT, font
 
 from ..evaluation.intervals import Floats
 from ..evaluation.rsna_challenge import CONFIDENCES, DetectedBoxes
@@ -37,10 +37,10 @@ def draw_boxes(
     size = (2 * MARGIN + COLUMNS * (TILE + GAP) - GAP, top + rows * (TILE + LINE + GAP) + MARGIN - GAP)
     sheet = Image.new("RGB", size, BACKGROUND)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN - 8), title, LIGHT, ImageFont.load_default(TITLE))
+    pen.text((MARGIN, MARGIN - 8), title, LIGHT, font(TITLE))
     below = (MARGIN, MARGIN - 8 + TITLE + GAP // 2)
-    pen.text(below, "true boxes", TRUE, _font())
-    pen.text((below[0] + 90, below[1]), f"found, surer than {CONFIDENCES[0]:.1f}", FOUND, _font())
+    pen.text(below, "true boxes", TRUE, font(TEXT))
+    pen.text((below[0] + 90, below[1]), f"found, surer than {CONFIDENCES[0]:.1f}", FOUND, font(TEXT))
     for place, which in enumerate(shown):
         row, column = divmod(place, COLUMNS)
         corner = (MARGIN + column * (TILE + GAP), top + row * (TILE + LINE + GAP))
@@ -49,7 +49,7 @@ def draw_boxes(
         sheet.paste(_film(film, true, predicted), corner)
         pen.rectangle((corner[0] - 1, corner[1] - 1, corner[0] + TILE, corner[1] + TILE), outline=FRAME)
         surest = f"surest {predicted.scores.max():.2f}" if len(predicted.scores) else "nothing found"
-        pen.text((corner[0], corner[1] + TILE + 2), f"{len(true)} true, {surest}", DIM, _font())
+        pen.text((corner[0], corner[1] + TILE + 2), f"{len(true)} true, {surest}", DIM, font(TEXT))
     sheet.save(path)
     return path
 
@@ -63,7 +63,7 @@ def _film(film: NDArray[np.uint8], true: Floats, predicted: DetectedBoxes) -> Im
     for box, score in zip(predicted.boxes, predicted.scores, strict=True):
         if score > CONFIDENCES[0]:
             pen.rectangle([float(edge) for edge in box * scale], outline=FOUND, width=2)
-            pen.text((box[0] * scale + 4, box[1] * scale + 2), f"{score:.2f}", FOUND, _font())
+            pen.text((box[0] * scale + 4, box[1] * scale + 2), f"{score:.2f}", FOUND, font(TEXT))
     return tile
 
 
@@ -73,7 +73,3 @@ def _chosen(has_boxes: Sequence[bool]) -> list[int]:
     without = [i for i, has in enumerate(has_boxes) if not has]
     wanted = max(MOST * 2 // 3, MOST - len(without))
     return (with_boxes[:wanted] + without)[:MOST]
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(TEXT)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from c2l_models.search import ACCENT, BACKGROUND, DIM, FRAME, LIGHT
+from c2l_models.sheets import ACCENT, BACKGROUND, DIM, FRAME, LIGHT, font
 
 from ..evaluation.intervals import Floats
 from ..store.image_store import ImageStore
@@ -43,7 +43,7 @@ def draw_cams(path: Path, store: ImageStore, boxed: Sequence[Boxed], cams: Seque
     width = 2 * MARGIN + max(columns * (pair + GAP) - GAP, 2 * pair)
     sheet = Image.new("RGB", (width, top + rows * (TILE + 2 * LINE + GAP) + MARGIN - GAP), BACKGROUND)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN - 8), title, LIGHT, ImageFont.load_default(TITLE))
+    pen.text((MARGIN, MARGIN - 8), title, LIGHT, font(TITLE))
     _draw_legend(sheet, pen, MARGIN + TITLE + 4)
     for place, (one, cam) in enumerate(zip(boxed, cams, strict=True)):
         row, column = divmod(place, columns)
@@ -52,11 +52,11 @@ def draw_cams(path: Path, store: ImageStore, boxed: Sequence[Boxed], cams: Seque
         sheet.paste(film.convert("RGB"), (left, upper))
         sheet.paste(_with_map(film, one.boxes, cam.map), (left + TILE + BETWEEN, upper))
         pen.rectangle((left - 1, upper - 1, left + pair, upper + TILE), outline=FRAME)
-        pen.text((left, upper + TILE + 4), one.finding.replace("_", " "), LIGHT, _font())
+        pen.text((left, upper + TILE + 4), one.finding.replace("_", " "), LIGHT, font(TEXT))
         told = f"probability {_percent(cam.probability)}"
-        pen.text((left + pair, upper + TILE + 4), told, LIGHT, _font(), anchor="ra")
+        pen.text((left + pair, upper + TILE + 4), told, LIGHT, font(TEXT), anchor="ra")
         where = "largest inside the box" if hits(peak(cam.map), one.boxes) else "largest outside the box"
-        pen.text((left, upper + TILE + 4 + LINE), where, DIM, _font())
+        pen.text((left, upper + TILE + 4 + LINE), where, DIM, font(TEXT))
     sheet.save(path)
 
 
@@ -95,13 +95,13 @@ def _draw_legend(sheet: Image.Image, pen: ImageDraw.ImageDraw, top: int) -> None
     sheet.paste(_blend(np.full_like(ramp, 0.35), ramp), (left, middle - 6))
     left += bar + 8
     text = "least to most of each map's own"
-    pen.text((left, top), text, DIM, _font())
-    left += round(_font().getlength(text)) + 28
+    pen.text((left, top), text, DIM, font(TEXT))
+    left += round(font(TEXT).getlength(text)) + 28
     _draw_cross(pen, left, middle)
-    pen.text((left + 14, top), "its largest cell", DIM, _font())
-    left += round(_font().getlength("its largest cell")) + 42
+    pen.text((left + 14, top), "its largest cell", DIM, font(TEXT))
+    left += round(font(TEXT).getlength("its largest cell")) + 42
     pen.rectangle((left, middle - 7, left + 18, middle + 7), outline=ACCENT, width=2)
-    pen.text((left + 26, top), "the finding's box, drawn by a radiologist", DIM, _font())
+    pen.text((left + 26, top), "the finding's box, drawn by a radiologist", DIM, font(TEXT))
 
 
 def _draw_cross(pen: ImageDraw.ImageDraw, x: float, y: float) -> None:
@@ -113,7 +113,3 @@ def _draw_cross(pen: ImageDraw.ImageDraw, x: float, y: float) -> None:
 
 def _percent(probability: float) -> str:
     return f"{100 * probability:.0f} %" if probability >= 0.1 else f"{100 * probability:.1f} %"
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(TEXT)

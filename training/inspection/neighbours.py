@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from c2l_models.errors import DatasetError
-from c2l_models.search import contact_sheet, nearest
+from c2l_models.search import nearest
+from c2l_models.sheets import contact_sheet
 
 from ..store.image_store import ImageStore
 from .samples import DataSet, Features, Rows

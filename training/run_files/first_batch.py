@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from c2l_models.search import BACKGROUND, DIM, FRAME, LIGHT
+from c2l_models.sheets import BACKGROUND, DIM, FRAME, LIGHT, font
 
 from .. import mixup
 from ..augment import Draws
@@ -60,9 +60,9 @@ def draw_first_batch(
     top = MARGIN + TITLE + 3 * LINE + 3 * GAP
     sheet = Image.new("RGB", (width, top + len(columns[0].films) * (TILE + LINE + GAP) + MARGIN - GAP), BACKGROUND)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN - 8), recipe.name, LIGHT, ImageFont.load_default(TITLE))
+    pen.text((MARGIN, MARGIN - 8), recipe.name, LIGHT, font(TITLE))
     below = MARGIN - 8 + TITLE + GAP // 2
-    pen.text((MARGIN, below), "the first batch, as the networks see it", DIM, ImageFont.load_default(TEXT))
+    pen.text((MARGIN, below), "the first batch, as the networks see it", DIM, font(TEXT))
     for i, column in enumerate(columns):
         _draw_column(sheet, pen, column, MARGIN + i * (TILE + GAP), top)
     sheet.save(path)
@@ -110,12 +110,11 @@ def _names(rows: Iterable[int]) -> list[str]:
 
 
 def _draw_column(sheet: Image.Image, pen: ImageDraw.ImageDraw, column: Column, left: int, top: int) -> None:
-    font = ImageFont.load_default(TEXT)
-    pen.text((left, top - 2 * LINE - GAP // 2), column.title, LIGHT, font)
-    pen.text((left, top - LINE - GAP // 2), column.subtitle, DIM, font)
+    pen.text((left, top - 2 * LINE - GAP // 2), column.title, LIGHT, font(TEXT))
+    pen.text((left, top - LINE - GAP // 2), column.subtitle, DIM, font(TEXT))
     for row, (film, caption) in enumerate(zip(column.films, column.captions, strict=True)):
         y = top + row * (TILE + LINE + GAP)
         pixels = (film[0] * 255).round().to(torch.uint8).numpy()
         sheet.paste(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.BICUBIC), (left, y))
         pen.rectangle((left - 1, y - 1, left + TILE, y + TILE), outline=FRAME)
-        pen.text((left, y + TILE + 2), caption, DIM, font)
+        pen.text((left, y + TILE + 2), caption, DIM, font(TEXT))

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageColor
 
-from c2l_models.search import ACCENT
+from c2l_models.sheets import ACCENT
 from c2l_models.training.inspection.cam_sheet import (
     BETWEEN,
     GAP,
