@@ -197,7 +197,7 @@ def reproduce(
     import sys
 
     from ..reproduce.release_losses import check_release
-    from ..reproduce.release_metrics import all_back, reproduce_release
+    from ..reproduce.release_metrics import all_reproduced, reproduce_release
     from ..reproduce.reproduce_table import reproduce_table
 
     if train and check:
@@ -205,12 +205,12 @@ def reproduce(
     if what == "release" and check:
         comparison = check_release(release, data, out, workers)
         print(comparison.table(), comparison.summary(), sep="\n")
-        sys.exit(0 if comparison.same else 1)
+        sys.exit(0 if comparison.reproduced else 1)
     if what == "release":
         metrics = reproduce_release(release, data, out, train, device, workers)
         for one in metrics:
-            print(f"{one.name}: {one.verdict}: released {one.released}, today {one.now or one.why}")
-        sys.exit(0 if all_back(metrics) else 1)
+            print(f"{one.name}: {one.verdict}: released {one.released}, today {one.now or one.reason}")
+        sys.exit(0 if all_reproduced(metrics) else 1)
     if release or train or check:
         raise C2LError(
             f"a release's name, --train and --check are for `c2l reproduce release`; {what} has none of them"

@@ -1,1 +1,1 @@
-"""A finished run -> a release: weight file, record, provenance and metrics."""
+"""Turn a finished run into a release: weight file, record, provenance and metrics."""

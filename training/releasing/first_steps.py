@@ -1,6 +1,6 @@
-"""A recipe's first steps on one thread of a CPU: cheap to do again, and no other recipe, seed or images give them.
+"""Losses of a recipe's first training steps on one CPU thread: a cheap fingerprint of recipe, seed and images.
 
-A release keeps their losses; `c2l reproduce release NAME --check` computes them anew.
+A release stores them; `c2l reproduce release NAME --check` computes them again.
 """
 
 import hashlib
@@ -27,26 +27,27 @@ from ..run_files.run_folder import machine_name
 from ..store.image_store import ImageStore
 from ..store.store_files import STORE
 
-STEPS, FEWEST = 24, 2
-PIXELS = STEPS * 64 * 64**2
-"""Of the views of all steps: so many steps of 64 images of 64 × 64 take ResNet-18 half a minute of one core."""
+MAX_STEPS, MIN_STEPS = 24, 2
+PIXELS = MAX_STEPS * 64 * 64**2
+"""Pixels of one view of all steps' images. 24 steps of 64 images of 64 × 64 pixels take ResNet-18 half a minute on one
+core."""
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class FirstSteps:
-    """What a recipe's first steps gave, and what its last bits depend on.
+    """Losses of a recipe's first steps, and everything that their last bits depend on.
 
     Attributes:
-        losses: of each step, float32, from the first one on.
-        images: the sha256 of the steps' images, byte after byte in their order.
-        prepared_with: the libraries that decoded the store's films and wrote its index, with their versions.
-        precision: the recipe's: what the networks computed in.
-        threads: of the CPU.
-        torch: its version.
+        losses: of each step, float32 values.
+        images: sha256 of the bytes of all steps' images, in order.
+        prepared_with: versions of the libraries that decoded the store's films and wrote its index.
+        precision: the recipe's.
+        threads: number of CPU threads.
+        torch: version of torch.
         instructions: see `instructions`.
-        machine: the processor's name.
+        machine: name of the processor.
     """
 
     losses: tuple[float, ...]
@@ -58,23 +59,22 @@ class FirstSteps:
     instructions: str
     machine: str
 
-    def same_place(self, other: "FirstSteps") -> bool:
-        """Whether both were computed by the same torch and instructions on as many threads of the same processor."""
+    def same_machine(self, other: "FirstSteps") -> bool:
+        """Whether torch, instruction set, thread count and processor match."""
         return all(getattr(self, key) == getattr(other, key) for key in ("torch", "instructions", "threads", "machine"))
 
 
 def first_steps(recipe: Recipe, store: ImageStore, steps: int | None = None, progress: bool = True) -> FirstSteps:
-    """Run a recipe's first steps as `pretrain` does, and keep nothing but their losses; no folder is written.
+    """Run a recipe's first steps as `pretrain` does, and return their losses. No folder is written.
 
-    Always on one thread of the CPU, so that two machines can be compared: a run that was trained on several threads
-    or a GPU had losses that differ from these in the last digits, later on in more. What `torch.compile` would do is
-    left out. The recipe's precision is kept; a processor without such instructions computes bfloat16 in float32.
+    The steps always run on one CPU thread, so that two machines can be compared. A run on several threads or a GPU has
+    losses that differ in the last digits, and more so in later steps. `torch.compile` is not used. The recipe's
+    precision is kept; a processor without bfloat16 instructions computes bfloat16 in float32.
 
     Args:
-        recipe: what is computed.
+        recipe: the recipe to run.
         store: the images.
-        steps: how many; by default as many as a minute takes (`usual_steps`). A recipe that has fewer is done to its
-            end.
+        steps: number of steps; None: `usual_steps`. A recipe with fewer steps is run to its end.
         progress: show a progress line.
 
     Raises:
@@ -85,11 +85,11 @@ def first_steps(recipe: Recipe, store: ImageStore, steps: int | None = None, pro
         run = Run(recipe, store, training_rows(recipe, store), Path(os.devnull), ALONE, CPU)
         count = min(usual_steps(recipe) if steps is None else steps, run.total_steps)
         with progress_line(progress) as line:
-            follower = _Follower(run, count, line)
-            train(run, follower)
+            recorder = _Recorder(run, count, line)
+            train(run, recorder)
         return FirstSteps(
-            losses=tuple(follower.losses),
-            images=follower.images.hexdigest(),
+            losses=tuple(recorder.losses),
+            images=recorder.images.hexdigest(),
             prepared_with=prepared_with(store),
             precision=recipe.precision,
             threads=torch.get_num_threads(),
@@ -100,12 +100,12 @@ def first_steps(recipe: Recipe, store: ImageStore, steps: int | None = None, pro
 
 
 def usual_steps(recipe: Recipe) -> int:
-    """Fewer of larger views and batches: `PIXELS` in all."""
-    return max(FEWEST, min(STEPS, PIXELS // (recipe.batch_size * recipe.size**2)))
+    """Number of steps that keeps all views within `PIXELS`, between 2 and 24."""
+    return max(MIN_STEPS, min(MAX_STEPS, PIXELS // (recipe.batch_size * recipe.size**2)))
 
 
-class _Follower:
-    """Notes each step's images and loss."""
+class _Recorder:
+    """Records each step's images and loss."""
 
     def __init__(self, run: Run, steps: int, line: Progress) -> None:
         self.run, self.steps, self.line = run, steps, line
@@ -124,7 +124,7 @@ class _Follower:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within, torch computes on one thread."""
+    """Context in which torch uses one CPU thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -134,15 +134,15 @@ def one_thread() -> Iterator[None]:
 
 
 def instructions() -> str:
-    """What torch and oneDNN choose their kernels by: the widest vectors, and instructions for bfloat16."""
+    """The instruction set by which torch and oneDNN choose kernels: vector width, bfloat16, and oneDNN's own limit."""
     cpuinfo = Path("/proc/cpuinfo")
-    known = cpuinfo.read_text().split() if cpuinfo.is_file() else []
-    bfloat16 = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in known]
+    flags = cpuinfo.read_text().split() if cpuinfo.is_file() else []
+    bfloat16 = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
     return " ".join([torch.backends.cpu.get_cpu_capability(), *bfloat16, *([f"oneDNN: {limit}"] if limit else [])])
 
 
 def prepared_with(store: ImageStore) -> dict[str, str]:
-    """The libraries that a store's bytes depend on, by its description."""
+    """Versions of the libraries that a store's bytes depend on, from its description."""
     plan: dict[str, Any] = json.loads((store.path / STORE).read_text())["plan"]
     return {key: value for key, value in plan.items() if key.startswith("version of ")}

@@ -1,4 +1,4 @@
-"""A finished run -> a release: the weight file, where it came from, and its entry in the registry."""
+"""Turn a finished run into a release: weight file, provenance, metrics and an entry in the registry."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from torch.nn import functional
 from c2l_models.errors import RunError, WeightsNotFound
 from c2l_models.files import write_atomically
 from c2l_models.models import create_model
-from c2l_models.releases import registry as registry
+from c2l_models.releases import registry
 from c2l_models.releases.registry import Weights
 from c2l_models.verification import golden_embedding
 
@@ -33,15 +33,16 @@ from ..run_files.run_folder import load_run_store, read_run
 from ..store.image_store import ImageStore
 from .first_steps import first_steps
 
-LAST_LINES = 5
-ROUNDED = 2**-11
-"""How far a released weight may be from the trained one, as a share of its tensor's largest, or of `SMALLEST`, down to
-which float16 has its 11 bits."""
+LOG_LINES = 5
+"""Last lines of the run's log that the provenance keeps."""
+ROUNDING = 2**-11
+"""Largest allowed rounding of a weight, as a share of the largest weight in its tensor (at least `SMALLEST`)."""
 SMALLEST = 2**-14
-LEAST_COSINE = 0.9999
-"""Of a film's released features with its trained ones, both in float32."""
-FILMS = 64
-"""That the features are compared on, drawn from those that were trained on."""
+"""Smallest number that float16 holds with all 11 bits."""
+MIN_COSINE = 0.9999
+"""Smallest allowed cosine between an image's released and trained features, both computed in float32."""
+COMPARED_IMAGES = 64
+"""Number of training images whose features are compared."""
 
 
 def release_run(
@@ -52,22 +53,22 @@ def release_run(
     license: str = "CC-BY-4.0",
     default: bool = False,
 ) -> Weights:
-    """Export a run, probe it beside the floors, and write what makes it a release, its first steps' losses included.
+    """Export a run, probe it beside the baselines, and write weight file, provenance and registry entry.
 
     Args:
         run_folder: a folder that `pretrain` wrote.
-        tag: the release is called `architecture.tag`.
-        out: folder for the probes' tables and pictures, one a task.
-        size: side of the images that the release is for; the recipe's by default.
+        tag: second part of the release's name, `architecture.tag`.
+        out: gets one folder per task with the probe's tables and pictures.
+        size: side of the images that the release is for, pixels; None: the recipe's.
         license: of the weights.
-        default: whether `pretrained=True` is to mean this release.
+        default: whether `pretrained=True` loads this release.
 
     Returns:
         The release's record.
 
     Raises:
-        RunError: a release of this name, or another default, exists; the run trained on a test patient; or float16
-            does not hold its weights or features closely enough.
+        RunError: the name is taken, or the architecture has another default; the run trained on a test patient; or
+            float16 changes its weights or features too much.
     """
     recipe = from_dict(checkpoint.load(run_folder).state["recipe"])
     name = f"{recipe.architecture}.{tag}"
@@ -76,7 +77,7 @@ def release_run(
     rows, tasks = training_rows(recipe, store), load_tasks(store)
     for task in tasks:
         check_no_shared_patients(store, rows, task.test_rows(store))
-    began = first_steps(recipe, store)
+    steps = first_steps(recipe, store)
 
     file = registry.REGISTRY.parent / "weights" / f"{name}.safetensors"
     file.parent.mkdir(exist_ok=True)
@@ -86,17 +87,17 @@ def release_run(
     rounding = compare_with_trained(weights, trained, store, rows)
     reports = [probe(str(file), store, task, out=out / task.name) for task in tasks]
     metrics = {key: value for report in reports for key, value in headline_metrics(report).items()}
-    made = {key: value for key, value in read_run(run_folder).items() if key != "store"}  # a folder of this machine
+    run = {key: value for key, value in read_run(run_folder).items() if key != "store"}  # a path of this machine
     provenance = {
         "release": name,
         "sha256": weights.sha256,
-        **made,
+        **run,
         "recipe": recipe.to_dict(),
         "trained_on": list(weights.trained_on),
         "metrics": metrics,
         "rounding": rounding,
-        "first_steps": dataclasses.asdict(began),
-        "log": log.read(run_folder)[-LAST_LINES:],
+        "first_steps": dataclasses.asdict(steps),
+        "log": log.read(run_folder)[-LOG_LINES:],
         "patients": patients_seen(store.patients[rows], store.index["dataset"].to_numpy()[rows]),
         "golden_embedding": golden_embedding(create_model(recipe.architecture, weights=weights), weights),
     }
@@ -107,66 +108,69 @@ def release_run(
 
 
 def check_free(name: str, default: bool) -> None:
-    """Raise RunError where the name is taken, or where there is a default already and this is to be one."""
+    """Raise RunError if the name is taken, or if the architecture already has another default."""
     if name in registry.list_weights():
-        raise RunError(f"{name} is released, and a release does not change; choose another --tag")
+        raise RunError(f"{name} is already released, and a release never changes; choose another --tag")
     architecture = name.partition(".")[0]
     if default:
         with suppress(WeightsNotFound):
             other = registry.default_weights(architecture).name
-            raise RunError(f"{other} is the default; first say `default = false` of it in releases.toml")
+            raise RunError(f"{other} is the default release; first set `default = false` for it in releases.toml")
 
 
 def compare_with_trained(
     weights: Weights, trained: nn.Module, store: ImageStore, rows: np.ndarray
 ) -> dict[str, float | int]:
-    """How far the released float16 weights are from the trained float32 ones, and the features of films of each.
+    """Compare the released float16 weights with the trained float32 ones, and the features of both on images.
 
     Returns:
-        weights: the largest difference of two weights, as a share of its tensor's largest; cosine: the least of a
-        film's two feature vectors; films: how many.
+        `weights`: the largest difference of two weights, as a share of the largest weight in the tensor.
+        `cosine`: the smallest cosine of an image's two feature vectors.
+        `films`: the number of images.
 
     Raises:
-        RunError: they are farther apart than `ROUNDED` or `LEAST_COSINE`; the weight file is removed.
+        RunError: the weights differ by more than `ROUNDING`, or a cosine is not above `MIN_COSINE`. The weight file is
+            removed.
     """
     size, mean, std = weights.input_size[-1], weights.mean[0], weights.std[0]
     released = create_model(weights.architecture, weights=weights, in_chans=1).eval()
-    ours, theirs = released.state_dict(), trained.state_dict()
+    rounded = released.state_dict()
     shares = [
-        float((ours[name] - tensor).abs().max() / tensor.abs().max().clamp_min(SMALLEST))
-        for name, tensor in theirs.items()
+        float((rounded[name] - tensor).abs().max() / tensor.abs().max().clamp_min(SMALLEST))
+        for name, tensor in trained.state_dict().items()
         if tensor.is_floating_point()
     ]
-    films = calibration_rows(rows)[:FILMS]
+    images = calibration_rows(rows)[:COMPARED_IMAGES]
     one, two = (
-        torch.from_numpy(extract_features(network, store, films, size, mean, std)) for network in (released, trained)
+        torch.from_numpy(extract_features(network, store, images, size, mean, std)) for network in (released, trained)
     )
     cosines = functional.cosine_similarity(one, two)
-    found = {"weights": max(shares), "cosine": float(cosines.min()), "films": len(films)}
-    if not (found["weights"] <= ROUNDED and found["cosine"] > LEAST_COSINE):
+    found = {"weights": max(shares), "cosine": float(cosines.min()), "films": len(images)}
+    if not (found["weights"] <= ROUNDING and found["cosine"] > MIN_COSINE):
         weights.path().unlink()
         raise RunError(
-            f"{weights.name} in float16 is not the trained network: weights off by {found['weights']:.2g} of their "
-            f"tensor's largest (at most {ROUNDED:.2g}), cosine of features {found['cosine']:.6f} (above "
-            f"{LEAST_COSINE}); look for weights beyond float16's range, or train with weight decay"
+            f"{weights.name} in float16 differs too much from the trained network: expected weights within "
+            f"{ROUNDING:.2g} of their tensor's largest and cosines of features above {MIN_COSINE}, found "
+            f"{found['weights']:.2g} and {found['cosine']:.6f}; look for weights beyond float16's range, or train with "
+            "weight decay"
         )
     return found
 
 
 def headline_metrics(report: Report) -> dict[str, dict[str, float | None]]:
-    """The metrics that stand for a probe's task with their 95 % intervals, under names that say what they are."""
+    """The headline and summary metrics of a probe with their 95 % intervals, by the registry's names."""
     names = dict.fromkeys([report.headline, *report.summaries])
     known = {name: estimate for name in names if not np.isnan((estimate := report.target.metrics[name]).value)}
-    return {figure_name(report.facts["task"], name): estimate_as_json(estimate) for name, estimate in known.items()}
+    return {metric_name(report.facts["task"], name): estimate_as_json(estimate) for name, estimate in known.items()}
 
 
-def figure_name(task: str, figure: str) -> str:
-    """What the registry calls a figure of a task's linear probe: "TASK HOW, METRIC, WHAT", which a card reads."""
-    return f"{task} linear probe, {KAPPA}, grade" if figure == KAPPA else f"{task} linear probe, AUROC, {figure}"
+def metric_name(task: str, metric: str) -> str:
+    """The registry's name of a linear probe's metric: "TASK linear probe, METRIC, LABEL". The model card parses it."""
+    return f"{task} linear probe, {KAPPA}, grade" if metric == KAPPA else f"{task} linear probe, AUROC, {metric}"
 
 
 def patients_seen(patients: np.ndarray, datasets: np.ndarray) -> dict[str, list[str]]:
-    """The ids of the patients trained on, for public data sets; of others none is published."""
+    """The ids of the patients trained on, by data set; public data sets only."""
     return {
         str(dataset): sorted(set(patients[datasets == dataset].tolist()))
         for dataset in np.unique(datasets)
@@ -175,7 +179,7 @@ def patients_seen(patients: np.ndarray, datasets: np.ndarray) -> dict[str, list[
 
 
 def registry_entry(weights: Weights, metrics: dict[str, dict[str, float | None]], default: bool) -> str:
-    """The release's tables for releases.toml. Strings, numbers and lists read the same in JSON and TOML."""
+    """The release's tables for releases.toml. JSON and TOML write strings, numbers and lists alike."""
     table: dict[str, Any] = {"default": default, "file": weights.path().name, "sha256": weights.sha256}
     config = weights.config
     table |= {key: config[key] for key in config if key not in ("architecture", "tag")}

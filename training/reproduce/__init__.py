@@ -1,1 +1,1 @@
-"""The reproducibility script: the paper's tables, this project's comparison, and a release, from raw folders on."""
+"""`c2l reproduce`: the paper's tables, this project's own comparison, and releases, computed from raw folders."""

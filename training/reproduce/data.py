@@ -1,4 +1,4 @@
-"""Where the raw data sets are, and the stores that are made of them."""
+"""Raw folders of data sets, and the image stores made from them."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -8,62 +8,75 @@ from pathlib import Path
 from c2l_models.errors import C2LError
 
 from ..datasets import ADAPTERS
+from ..datasets.record import constants
 from ..store.image_store import ImageStore
 from ..store.prepare import prepare
 from ..store.store_files import STORE
-from .plan import pick, usual_folders
+from .plan import known_name
 
 
 class DataMissing(C2LError):
-    """A data set that a row needs was not given."""
+    """A row needs a data set that --data does not name."""
 
 
 def find_data(given: Sequence[str]) -> dict[str, Path]:
-    """Data sets by name, from "NAME=DIR" and from folders that hold data sets under their usual names.
+    """Map data sets to their raw folders.
+
+    Args:
+        given: the values of --data: "NAME=DIR", or a folder that holds data sets under their usual names.
 
     Raises:
-        C2LError: no such data set or folder, a data set given twice, or a folder that holds none.
+        C2LError: no such data set or folder, a data set given twice, or a folder without data sets.
     """
     found: dict[str, Path] = {}
     for text in given:
         name, equals, folder = text.partition("=")
         if equals:
-            here = {pick(name, ADAPTERS, "data set"): Path(folder)}
+            here = {known_name(name, ADAPTERS, "data set"): Path(folder)}
         else:
-            here = _usual(Path(text))
+            here = _below(Path(text))
         for name, path in here.items():
             if not path.is_dir():
-                raise C2LError(f"--data {text}: {path} is no folder; wanted the one that holds {name}")
+                raise C2LError(f"--data {text}: expected the folder that holds {name}, but {path} is not a folder")
             if name in found:
-                raise C2LError(f"--data gives {name} twice: {found[name]} and {path}; give one of them as {name}=DIR")
+                raise C2LError(
+                    f"--data names {name} twice: {found[name]} and {path}; choose one of them with {name}=DIR"
+                )
             found[name] = path
     return found
 
 
-def _usual(folder: Path) -> dict[str, Path]:
+def usual_folders() -> Mapping[str, list[str]]:
+    """By data set, the usual names of its folder, in lower case."""
+    folders: dict[str, list[str]] = constants()["folders"]
+    return folders
+
+
+def _below(folder: Path) -> dict[str, Path]:
+    """The data sets in a folder, found by the usual names of their folders."""
     if not folder.is_dir():
-        raise C2LError(f"--data {folder} is no folder; wanted one that holds data sets, or NAME=DIR")
+        raise C2LError(f"--data {folder}: expected a folder that holds data sets, or NAME=DIR, but it is not a folder")
     children = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
     found = {}
     for name, usual in usual_folders().items():
-        if here := [children[known] for known in usual if known in children]:
-            found[name] = here[0]
+        if paths := [children[child] for child in usual if child in children]:
+            found[name] = paths[0]
     if not found:
         names = ", ".join(names[0] for names in usual_folders().values())
-        raise C2LError(f"--data {folder} holds no data set; wanted folders such as {names}, or NAME=DIR")
+        raise C2LError(f"--data {folder} holds no data set; expected folders such as {names}, or NAME=DIR")
     return found
 
 
 @dataclass(frozen=True)
 class Stores:
-    """The stores below a folder, made where there is none yet.
+    """Image stores in a folder. A store that does not exist yet is made from the raw data.
 
     Attributes:
-        folder: of the stores.
+        folder: holds one folder per store.
         data: raw folders by data set.
         size: side of the stored images, pixels.
-        workers: decoding processes; None: one a core.
-        progress: show a bar.
+        workers: decoding processes; None: one per core.
+        progress: show a progress bar.
     """
 
     folder: Path
@@ -72,37 +85,37 @@ class Stores:
     workers: int | None = None
     progress: bool = True
 
-    def need(self, datasets: Collection[str]) -> None:
-        """Raise DataMissing unless these data sets were given, or are in a store."""
+    def require(self, datasets: Collection[str]) -> None:
+        """Raise DataMissing unless a store holds these data sets, or their raw folders are known."""
         if not self._covering(datasets):
-            self.raw(*sorted(datasets))
+            self.raw_folders(*sorted(datasets))
 
-    def raw(self, *datasets: str) -> dict[str, Path]:
-        """The raw folders of data sets. Raises DataMissing for those that were not given."""
+    def raw_folders(self, *datasets: str) -> dict[str, Path]:
+        """The raw folders of data sets. Raises DataMissing if one is not known."""
         if missing := [name for name in datasets if name not in self.data]:
-            raise DataMissing(f"no {', '.join(missing)} among the data given: --data {missing[0]}=DIR")
+            raise DataMissing(f"--data does not name {', '.join(missing)}; add --data {missing[0]}=DIR")
         return {name: self.data[name] for name in datasets}
 
     def get(self, datasets: Collection[str], sha256: str = "") -> ImageStore:
-        """A store that holds these data sets: that of this sha256, or else the smallest there is, or else a new one.
+        """Open a store that holds these data sets: the one with this sha256, else the smallest, else a new one.
 
         Raises:
-            DataMissing: it has to be made, and a data set was not given.
-            DatasetError: a data set is not as its distribution lays it out.
+            DataMissing: the store must be made, and a raw folder is not known.
+            DatasetError: a raw folder does not have the layout of its distribution.
         """
         stores = [ImageStore.open(path) for path in self._covering(datasets)]
-        for store in sorted(stores, key=lambda store: (store.sha256 != sha256, len(store), store.path.name)):
-            return store
+        if stores:
+            return min(stores, key=lambda store: (store.sha256 != sha256, len(store), store.path.name))
         names = [name for name in ADAPTERS if name in datasets]
         out = self.folder / f"{'+'.join(names)}-{self.size}"
         out.parent.mkdir(parents=True, exist_ok=True)
-        raw = self.raw(*names)
+        raw = self.raw_folders(*names)
         return ImageStore.open(
             prepare([(name, raw[name]) for name in names], out, self.size, self.workers, self.progress).store
         )
 
     def _covering(self, datasets: Collection[str]) -> list[Path]:
-        """The finished stores of this size that hold all of these data sets."""
+        """Finished stores of this size that hold all of these data sets."""
         found = []
         for file in self.folder.glob(f"*/{STORE}"):
             description = json.loads(file.read_text())

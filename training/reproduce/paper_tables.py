@@ -1,4 +1,4 @@
-"""The paper's tables as data: `paper_tables.toml`, read."""
+"""The paper's tables as data, read from paper_tables.toml."""
 
 import tomllib
 from collections.abc import Mapping
@@ -15,8 +15,9 @@ class PaperTable:
 
     Attributes:
         name: "table1" to "table5".
-        title, unit: what it is of, and what its metrics are.
-        metrics: by the row's name, then the column's; as printed.
+        title: of the table.
+        unit: of its metrics.
+        metrics: printed values, by row and column.
     """
 
     name: str
@@ -26,13 +27,13 @@ class PaperTable:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns' names, in the order of the print."""
+        """Names of the columns, in printed order."""
         return tuple(next(iter(self.metrics.values())))
 
 
 @cache
 def paper_tables() -> dict[str, PaperTable]:
-    """The paper's tables, by name."""
+    """The paper's tables by name."""
     with PAPER.open("rb") as file:
         tables = tomllib.load(file)
     return {
@@ -40,7 +41,7 @@ def paper_tables() -> dict[str, PaperTable]:
             name,
             table["title"],
             table["unit"],
-            {row["name"]: dict(zip(table["columns"], row["figures"], strict=True)) for row in table["rows"]},
+            {row["name"]: dict(zip(table["columns"], row["values"], strict=True)) for row in table["rows"]},
         )
         for name, table in tables.items()
     }

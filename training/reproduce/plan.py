@@ -1,4 +1,4 @@
-"""What `c2l reproduce` is to run: tables of starts and measurements, at a scale; `plans.toml`, read."""
+"""Tables, initializations and scales of `c2l reproduce`, read from the TOML files in this folder."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -13,19 +13,25 @@ from c2l_models.errors import C2LError
 from ..recipe import RECIPES, Recipe, from_dict, load_recipe
 from .paper_tables import PaperTable, paper_tables
 
-PLANS = Path(__file__).with_name("plans.toml")
-PAPERS_QUEUE = Recipe("").queue_length
-OF_A_ROW = {"description", "table", "method", "architecture", "sources"}
-"""Keys of a recipe that a scale does not take from the one that it names."""
+PAPER_QUEUE_LENGTH = Recipe("").queue_length
+ROW_KEYS = {"description", "table", "method", "architecture", "sources"}
+"""Recipe keys that belong to a row: a scale does not take them from the recipe that it names."""
 
 Kind = Literal["probe", "knn", "finetune", "detect"]
 
 
 @dataclass(frozen=True)
 class InitializationPlan:
-    """What a row starts from: a pretraining by a recipe, or weights that are there, as `load_initialization` names them.
+    """How a row's network gets its first weights: by pretraining with a recipe, or loaded.
 
-    `changes` are laid over the recipe before the scale is: what a search tries.
+    Attributes:
+        name: of the row.
+        architecture: one of `list_models()`.
+        recipe: name of the recipe to pretrain with; "": `weights` are loaded.
+        weights: what `load_initialization` loads: "random", "imagenet", a release or a file.
+        folder: name of the pretraining's run folder.
+        epoch_factor: multiplies the recipe's epochs and milestones.
+        changes: keys that override the recipe, before a scale does: a trial of a search.
     """
 
     name: str
@@ -33,47 +39,47 @@ class InitializationPlan:
     recipe: str = ""
     weights: str = ""
     folder: str = ""
-    times: int = 1
+    epoch_factor: int = 1
     changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured of a start.
+    """A downstream run that measures an initialization.
 
     Attributes:
         kind, task: of the downstream run.
-        fraction: of the task's training patients that are learnt from.
-        held_out: share of them whom a recipe with this `hold_out` does not pretrain on; 0: nobody.
-        held_out_for: "learning": a downstream run learns from those alone (sections 3.1 and 5: 16k of 86k images);
-            "judging": it learns from the others and is asked about those, so that a choice by its figure has not seen
-            the test patients.
-        uncertain: what a fine-tuning trains uncertain findings as.
+        fraction: share of the task's training patients whose labels are used.
+        held_out: share of the patients that pretraining left out, the recipe's `hold_out`; 0: all patients are used.
+        held_out_for: "training": the downstream run trains on the held-out patients alone (sections 3.1 and 5: 16k of
+            86k images). "testing": it trains on the other training patients and is tested on the held-out ones, so
+            that a choice between recipes never sees a test patient.
+        uncertain: how fine-tuning trains uncertain findings.
     """
 
     kind: Kind
     task: str
     fraction: float = 1.0
     held_out: float = 0.0
-    held_out_for: Literal["learning", "judging"] = "learning"
+    held_out_for: Literal["training", "testing"] = "training"
     uncertain: str = "ignore"
 
     @property
     def folder(self) -> str:
-        """Its runs' folder below OUT."""
-        part = f"-{self.fraction:g}" if self.kind == "finetune" else ""
-        unsure = f"-{self.uncertain}" * (self.uncertain != "ignore")
-        held_out = {"learning": "-held-out", "judging": "-judged"}[self.held_out_for] * bool(self.held_out)
-        return f"{self.kind}/{self.task}{part}{unsure}{held_out}"
+        """Folder of its runs, relative to the scale's folder."""
+        fraction = f"-{self.fraction:g}" if self.kind == "finetune" else ""
+        uncertain = f"-{self.uncertain}" * (self.uncertain != "ignore")
+        held_out = {"training": "-held-out", "testing": "-judged"}[self.held_out_for] * bool(self.held_out)
+        return f"{self.kind}/{self.task}{fraction}{uncertain}{held_out}"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its title, which figure of which measurement it shows, and the paper's column, or ""."""
+    """A column of a table: its title, a metric of a measurement, and the name of the paper's column, or ""."""
 
     name: str
-    figure: str
-    measured: Measurement
+    metric: str
+    measurement: Measurement
     printed: str = ""
 
 
@@ -82,47 +88,50 @@ class TablePlan:
     """A table to fill.
 
     Attributes:
-        rows: starts, each with the name of the paper's row, or "" for one that the paper has not.
-        against: names of the rows that the others of their architecture are compared with.
-        scale: the one that it is for, unless another is asked for.
-        paper: what the paper prints, or None.
+        name, title: of the table.
+        rows: initializations, each with the name of the paper's row, or "" if the paper has no such row.
+        columns: from left to right.
+        references: names of the rows that the other rows of the same architecture are compared with.
+        scale: name of the default scale.
+        paper: the paper's table, or None.
     """
 
     name: str
     title: str
     rows: tuple[tuple[InitializationPlan, str], ...]
     columns: tuple[Column, ...]
-    against: tuple[str, ...]
+    references: tuple[str, ...]
     scale: str = "paper"
     paper: PaperTable | None = None
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
-        """What is measured of each row, each once, in the columns' order."""
-        return tuple(dict.fromkeys(column.measured for column in self.columns))
+        """The measurements of each row, without repetition, in the order of the columns."""
+        return tuple(dict.fromkeys(column.measurement for column in self.columns))
 
     def printed(self, row: str, column: Column) -> float | None:
-        """The paper's figure, in its unit; None where it has none."""
+        """The value that the paper prints, in the paper's unit; None if it prints none."""
         return self.paper.metrics[row][column.printed] if self.paper and row and column.printed else None
 
     def only(self, names: Iterable[str]) -> "TablePlan":
-        """The table with these rows alone. Raises C2LError for a name that is no row's."""
-        known = {start.name: (start, row) for start, row in self.rows}
-        return replace(self, rows=tuple(known[pick(name, known, f"row of {self.name}")] for name in names))
+        """The table with these rows only. Raises C2LError if a name is not a row's."""
+        rows = {init.name: (init, printed) for init, printed in self.rows}
+        return replace(self, rows=tuple(rows[known_name(name, rows, f"row of {self.name}")] for name in names))
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large all of it is.
+    """Sizes of images, pretraining and measurements; scales.toml describes each key.
 
     Attributes:
+        name, description: of the scale.
         store_size: side of the stored images, pixels.
-        sources: what stands in for the sources of a recipe that trains on other data sets too; none: nothing does.
-        recipe: laid over each recipe: keys of its own, or those of the recipe that is named.
-        methods: by method, laid over what `recipe` gives.
-        finetune, detect, features: laid over the settings of these measurements; `features` are probe's and k-NN's.
-        few_labels: by fraction, laid over `finetune`.
-        smoke: whether `--smoke` is laid on top.
+        sources: replaces a recipe's sources if it trains on other data sets; empty: no replacement.
+        recipe: overrides each row's recipe.
+        methods: by method, overrides `recipe`.
+        finetune, detect, features: override the settings of these measurements; `features` of probe and k-NN.
+        few_labels: by fraction, overrides `finetune`.
+        smoke: whether the values of `--smoke` are applied.
     """
 
     name: str
@@ -137,76 +146,82 @@ class Scale:
     few_labels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     smoke: bool = False
 
-    def settings(self, measured: Measurement) -> dict[str, Any]:
-        """What a measurement's settings have otherwise than their defaults."""
-        if measured.kind == "detect":
+    @property
+    def folder(self) -> str:
+        """Name of the scale's folder."""
+        return self.name + "-smoke" * self.smoke
+
+    def settings(self, measurement: Measurement) -> dict[str, Any]:
+        """The settings of a measurement that differ from their defaults."""
+        if measurement.kind == "detect":
             return dict(self.detect)
-        if measured.kind != "finetune":
+        if measurement.kind != "finetune":
             return dict(self.features)
-        few = self.few_labels.get(f"{measured.fraction:g}", {})
-        return {"fraction": measured.fraction, "uncertain": measured.uncertain} | merged(self.finetune, few)
+        few = self.few_labels.get(f"{measurement.fraction:g}", {})
+        return {"fraction": measurement.fraction, "uncertain": measurement.uncertain} | merged(self.finetune, few)
 
 
 def table_names() -> list[str]:
-    """The tables that can be reproduced."""
-    return list(_plans()["tables"])
+    """Names of the tables that can be reproduced."""
+    return list(_read("tables")["tables"])
 
 
 def load_table(name: str) -> TablePlan:
-    """A table by its name. Raises C2LError for an unknown one."""
-    plan = _plans()["tables"][pick(name, table_names(), "table")]
-    if like := plan.get("like"):
-        plan = _plans()["tables"][like] | plan
-    rows = tuple((load_initialization_plan(start), row) for start, row in plan["rows"].items())
-    if paper := paper_tables().get(plan.get("like", name)):
-        names, measured = _plans()["printed"], Measurement(**plan["measured"])
-        shown = plan.get("columns", paper.columns)
-        columns = tuple(Column(column, names.get(column, column), measured, column) for column in shown)
+    """Read a table from tables.toml. Raises C2LError for an unknown name."""
+    tables, names = _read("tables")["tables"], _read("tables")["metric_names"]
+    entry = tables[known_name(name, tables, "table")]
+    base = entry.get("base", name)
+    entry = tables[base] | entry
+    rows = tuple((load_initialization_plan(init), printed) for init, printed in entry["rows"].items())
+    if paper := paper_tables().get(base):
+        measurement = Measurement(**entry["measurement"])
+        shown = entry.get("columns", paper.columns)
+        columns = tuple(Column(column, names.get(column, column), measurement, column) for column in shown)
     else:
         columns = tuple(
-            Column(**column | {"measured": Measurement(**column["measured"])}) for column in plan["columns"]
+            Column(**column | {"measurement": Measurement(**column["measurement"])}) for column in entry["columns"]
         )
-    title = paper.title if paper else plan["title"]
-    return TablePlan(name, title, rows, columns, tuple(plan["against"]), plan.get("scale", "paper"), paper)
+    title = paper.title if paper else entry["title"]
+    return TablePlan(name, title, rows, columns, tuple(entry["references"]), entry.get("scale", "paper"), paper)
 
 
 def load_initialization_plan(name: str) -> InitializationPlan:
-    """What a row of this name starts from: its entry in `plans.toml`, or the recipe that is called so."""
-    entry = _plans()["starts"].get(name, {"recipe": name})
+    """Read a row's initialization: its entry in initializations.toml, or the recipe of this name."""
+    entry = _read("initializations").get(name, {"recipe": name})
     if "recipe" in entry:
         entry = entry | {"architecture": load_recipe(entry["recipe"]).architecture}
     return InitializationPlan(name=name, **{"folder": name} | entry)
 
 
 def load_scale(name: str, smoke: bool = False) -> Scale:
-    """A scale by its name, with what `--smoke` lays on top if asked. Raises C2LError for an unknown one."""
-    scales = _plans()["scales"]
-    table = scales[pick(name, scales, "scale")]
-    if isinstance(named := table.get("recipe"), str):
-        keys = tomllib.loads((RECIPES / f"{named}.toml").read_text())
-        table = table | {"recipe": {key: value for key, value in keys.items() if key not in OF_A_ROW}}
-    table = merged(table, _plans()["smoke"] if smoke else {})
-    return Scale(name=name, smoke=smoke, **table | {"sources": tuple(table.get("sources", ()))})
+    """Read a scale from scales.toml, with the values of `--smoke` if asked. Raises C2LError for an unknown name."""
+    scales = _read("scales")["scales"]
+    entry = scales[known_name(name, scales, "scale")]
+    if isinstance(recipe := entry.get("recipe"), str):
+        keys = tomllib.loads((RECIPES / f"{recipe}.toml").read_text())
+        entry = entry | {"recipe": {key: value for key, value in keys.items() if key not in ROW_KEYS}}
+    entry = merged(entry, _read("scales")["smoke"] if smoke else {})
+    return Scale(name=name, smoke=smoke, **entry | {"sources": tuple(entry.get("sources", ()))})
 
 
-def recipe_of(start: InitializationPlan, scale: Scale, seed: int) -> Recipe:
+def recipe_of(init: InitializationPlan, scale: Scale, seed: int) -> Recipe:
     """The recipe of a row's pretraining at a scale.
 
-    A queue keeps its ratio to the paper's and is never shorter than three batches, a step's keys; `times` multiplies
-    epochs and milestones last of all.
+    A scaled queue keeps its ratio to the paper's, and is at least three batches long, the keys of one step.
+    `epoch_factor` is applied last.
     """
-    own = from_dict(merged(load_recipe(start.recipe).to_dict(), start.changes))
+    own = from_dict(merged(load_recipe(init.recipe).to_dict(), init.changes))
     values = merged(merged(own.to_dict(), scale.recipe), scale.methods.get(own.method, {})) | {"seed": seed}
     if scale.recipe:
-        values |= {"name": start.name, "description": f"{start.recipe}, {scale.description}"}
+        values |= {"name": init.name, "description": f"{init.recipe}, {scale.description}"}
     if "queue_length" in scale.recipe:
-        scaled = scale.recipe["queue_length"] * own.queue_length // PAPERS_QUEUE
+        scaled = scale.recipe["queue_length"] * own.queue_length // PAPER_QUEUE_LENGTH
         values["queue_length"] = max(scaled, 3 * values["batch_size"])
     if scale.sources and not datasets_of(own.sources) <= datasets_of(scale.sources):
         values["sources"] = list(scale.sources)
-    values["epochs"] *= start.times
+    values["epochs"] *= init.epoch_factor
     optimizer = values["optimizer"]
-    optimizer["lr_milestones"] = [epoch * start.times for epoch in optimizer["lr_milestones"]]
+    optimizer["lr_milestones"] = [epoch * init.epoch_factor for epoch in optimizer["lr_milestones"]]
     return from_dict(values)
 
 
@@ -215,31 +230,25 @@ def datasets_of(sources: Iterable[str]) -> frozenset[str]:
     return frozenset(source.partition(":")[0] for source in sources)
 
 
-def usual_folders() -> Mapping[str, list[str]]:
-    """By data set, what its folder may be called, in small letters."""
-    folders: dict[str, list[str]] = _plans()["folders"]
-    return folders
-
-
 def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `values`, tables key by key; neither is changed."""
+    """`values`, overridden by `over`; nested tables are merged key by key. Neither argument changes."""
     result = {key: merged(value, {}) if isinstance(value, Mapping) else value for key, value in values.items()}
     for key, value in over.items():
         result[key] = merged(result.get(key, {}), value) if isinstance(value, Mapping) else value
     return result
 
 
-def pick(name: str, known: Iterable[str], what: str) -> str:
-    """The name, if it is known. Raises C2LError that names the nearest ones, or all."""
+def known_name(name: str, known: Iterable[str], kind: str) -> str:
+    """Return the name if it is known. Raises C2LError that suggests similar names, or lists all."""
     known = list(known)
     if name not in known:
         near = get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
-        raise C2LError(f"no {what} is called {name!r}; {hint}")
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose from: {', '.join(known)}"
+        raise C2LError(f"no {kind} is called {name!r}; {hint}")
     return name
 
 
 @cache
-def _plans() -> dict[str, Any]:
-    with PLANS.open("rb") as file:
-        return tomllib.load(file)
+def _read(file: str) -> dict[str, Any]:
+    with Path(__file__).with_name(f"{file}.toml").open("rb") as toml:
+        return tomllib.load(toml)

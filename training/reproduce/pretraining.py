@@ -1,38 +1,40 @@
-"""The pretraining of a row: taken over where it is there, gone on with where it was stopped, else begun."""
+"""Pretraining of a row: reused if finished, resumed if interrupted, otherwise started."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from c2l_models.errors import RunError
 
 from ..batches import training_rows
-from ..recipe import SECTIONS, Recipe, from_dict
+from ..recipe import Recipe, from_dict
 from ..run_files import checkpoint, log
-from ..run_files.identity import FREE_TO_CHANGE
+from ..run_files.identity import FREE_TO_CHANGE, check_same_settings
 from ..run_files.run_folder import read_run
 from ..store.image_store import ImageStore
 
-OF_THE_MACHINE = {"name", "mixup_blocks"}
-"""What a run that was begun by hand may have otherwise: its recipe's name, and a block of mixup for each process."""
+FREE_BY_HAND = {"name", "mixup_blocks"}
+"""Recipe keys that may differ if the user started the run: its recipe has another name, and torchrun gives each process
+a block of mixup."""
+MEASURED = {"recalibrate", "exported"}
+"""Recipe keys that a resumed run may change but a table may not: they decide which weights are measured."""
 
 Pretrain = Callable[[Recipe, ImageStore, Path], object]
-"""Runs a recipe in a folder to its end, or goes on with what is in the folder."""
+"""Runs a recipe in a folder to its end, or resumes the run that is already there."""
 
 
 @dataclass(frozen=True)
-class Pretrained:
+class Pretraining:
     """A finished pretraining.
 
     Attributes:
-        folder: the run's.
-        images, patients: that it trained on.
-        store_sha256: of the images.
-        seconds: its steps took, by its log; None where the log does not say.
+        folder: of the run.
+        images, patients: numbers of images and patients trained on.
+        store_sha256: of the image store.
+        seconds: duration of all steps by the log; None if the log does not say.
     """
 
     folder: Path
@@ -42,31 +44,31 @@ class Pretrained:
     seconds: float | None
 
 
-def ensure_pretrained(recipe: Recipe, store: ImageStore, folder: Path, pretrain: Pretrain) -> Pretrained:
-    """A finished run of this recipe on this store in this folder.
+def ensure_pretrained(recipe: Recipe, store: ImageStore, folder: Path, pretrain: Pretrain) -> Pretraining:
+    """Return the finished run of this recipe on this store in this folder. Calls `pretrain` unless it is finished.
 
     Raises:
-        RunError: the folder holds a run of something else; names each key that differs.
-        RunInterrupted: stopped; the next call goes on.
+        RunError: the folder holds a run with other settings; the message names each key that differs.
+        RunInterrupted: the run was interrupted; the next call resumes it.
     """
     if (folder / "run.json").is_file():
         began = began_with(folder)
         check_same(folder, began, recipe, store)
-        recipe = replace(recipe, **{key: getattr(began, key) for key in OF_THE_MACHINE})
+        recipe = replace(recipe, **{key: getattr(began, key) for key in FREE_BY_HAND})
     rows = training_rows(recipe, store)
     if not is_finished(folder, recipe, len(rows)):
         pretrain(recipe, store, folder)
     patients = len(np.unique(store.patients[rows]))
-    return Pretrained(folder, len(rows), patients, store.sha256, seconds_of(folder, recipe))
+    return Pretraining(folder, len(rows), patients, store.sha256, training_seconds(folder, recipe))
 
 
-def trained_on(folder: Path) -> str:
-    """The sha256 of the store that a run folder names; "" where there is no run."""
+def store_of_run(folder: Path) -> str:
+    """The sha256 of the store that a run trained on; "" if there is no run in the folder."""
     return str(read_run(folder)["store_sha256"]) if (folder / "run.json").is_file() else ""
 
 
 def began_with(folder: Path) -> Recipe:
-    """The recipe of a run folder. Raises RunError where it cannot be read."""
+    """The recipe that a run began with. Raises RunError if it cannot be read."""
     try:
         return from_dict(json.loads((folder / "recipe.json").read_text()))
     except (OSError, ValueError) as error:
@@ -74,15 +76,15 @@ def began_with(folder: Path) -> Recipe:
 
 
 def check_same(folder: Path, began: Recipe, recipe: Recipe, store: ImageStore) -> None:
-    """Raise RunError unless the folder's run is of this recipe, where that matters, and of these images."""
+    """Raise RunError unless the run has this recipe and these images. Keys that change no weight may differ."""
     run = read_run(folder)
-    had = _flat(began) | {key: run[key] for key in ("store_sha256", "store_size")}
-    wanted = _flat(recipe) | {"store_sha256": store.sha256, "store_size": store.size}
-    free = FREE_TO_CHANGE - {"recalibrate", "exported"} | OF_THE_MACHINE  # those two decide what is measured
-    differing = [key for key in wanted if key.split(".")[-1] not in free and had.get(key) != wanted[key]]
-    if differing:
-        listed = "; ".join(f"{key}: it has {had.get(key)!r}, wanted {wanted[key]!r}" for key in differing)
-        raise RunError(f"{folder} holds another run: {listed}; move it away, or give another --out")
+    check_same_settings(
+        folder,
+        began.to_dict() | {key: run[key] for key in ("store_sha256", "store_size")},
+        recipe.to_dict() | {"store_sha256": store.sha256, "store_size": store.size},
+        free=FREE_TO_CHANGE - MEASURED | FREE_BY_HAND,
+        advice="Move it away, or choose another --out",
+    )
 
 
 def is_finished(folder: Path, recipe: Recipe, images: int) -> bool:
@@ -93,8 +95,8 @@ def is_finished(folder: Path, recipe: Recipe, images: int) -> bool:
     return step >= recipe.epochs * (images // recipe.batch_size)
 
 
-def seconds_of(folder: Path, recipe: Recipe) -> float | None:
-    """How long a run's steps took, over all its lives, by the speeds in its log."""
+def training_seconds(folder: Path, recipe: Recipe) -> float | None:
+    """Duration of a run's steps over all its sessions, computed from the speeds in its log; None without speeds."""
     if not (folder / log.NAME).is_file():
         return None
     seconds, before = 0.0, 0
@@ -103,10 +105,3 @@ def seconds_of(folder: Path, recipe: Recipe) -> float | None:
             seconds += (line["step"] - before) * recipe.batch_size / line["images_per_second"]
             before = line["step"]
     return seconds or None
-
-
-def _flat(recipe: Recipe) -> dict[str, Any]:
-    """A recipe's keys, those of its sections as `section.key`."""
-    values = recipe.to_dict()
-    sections = {f"{name}.{key}": value for name in SECTIONS for key, value in values.pop(name).items()}
-    return values | sections

@@ -1,4 +1,4 @@
-"""`c2l reproduce release NAME --check`: the release's first steps once more, and whether they give the same losses."""
+"""`c2l reproduce release NAME --check`: run a release's first training steps again and compare their losses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from c2l_models.errors import C2LError
 from c2l_models.releases.provenance import damaged
 from c2l_models.releases.registry import Weights, get_weights
 
+from ..evaluation.markdown import markdown_table
 from ..recipe import from_dict
 from ..releasing.first_steps import FirstSteps, first_steps
 from .data import Stores, find_data
@@ -16,22 +17,22 @@ from .plan import datasets_of
 from .release_metrics import provenance_with, write_table
 
 TOLERANCE = (0.002, 0.002, 0.03)
-"""How far a loss may be off: the first step's, the second's, and each later one's.
+"""Largest allowed difference of the first step's loss, the second's, and each later one's.
 
 Measured with the recipe open15k-resnet18 (bfloat16, losses of 2 to 8) on one thread of a Xeon with AMX. Without AMX,
-and with torch's own kernels for AVX2, the first two losses moved by no more than 0.0006, and later ones by no more than
-0.0075 (8 steps each); with float32 in place of bfloat16 by 0.0044 and 0.018 (24 steps). A rate higher by a tenth moved
-the second by 0.0037, a temperature of 0.11 for 0.1 the first by 0.47, a teacher momentum of 0.999 for 0.996 the second
-by 0.011, another seed the first by 0.32.
+and with torch's own kernels for AVX2, the first two losses moved by at most 0.0006, and later ones by at most 0.0075
+(8 steps each). With float32 instead of bfloat16 they moved by 0.0044 and 0.018 (24 steps). Other settings move the
+losses further: a learning rate higher by a tenth moved the second by 0.0037, a temperature of 0.11 instead of 0.1 the
+first by 0.47, a teacher momentum of 0.999 instead of 0.996 the second by 0.011, another seed the first by 0.32.
 """
 
 FACTS = ("torch", "instructions", "machine", "threads", "precision", "images")
-"""What is told of both sides."""
+"""Fields of `FirstSteps` that the report shows for both sides."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A release's first steps, as they were and as they are here."""
+class LossComparison:
+    """Losses of a release's first steps: as released, and computed now."""
 
     name: str
     released: FirstSteps
@@ -39,59 +40,58 @@ class Comparison:
 
     @property
     def differences(self) -> list[float]:
-        """Of each step's losses, without sign."""
-        return [abs(now - then) for then, now in zip(self.released.losses, self.now.losses, strict=True)]
+        """The absolute difference of each step's losses."""
+        return [abs(now - released) for released, now in zip(self.released.losses, self.now.losses, strict=True)]
 
     @property
     def allowed(self) -> list[float]:
-        """How far each step's loss may be off."""
+        """The largest allowed difference of each step."""
         return [TOLERANCE[min(step, 2)] for step in range(len(self.released.losses))]
 
     @property
-    def same(self) -> bool:
-        """Whether every loss came back."""
+    def reproduced(self) -> bool:
+        """Whether every loss lies within its tolerance."""
         pairs = zip(self.differences, self.allowed, strict=True)
-        return all(difference <= allowed for difference, allowed in pairs)  # a NaN did not
+        return all(difference <= allowed for difference, allowed in pairs)  # false for a NaN
 
     def table(self) -> str:
         """Each step's losses, as Markdown."""
-        columns = (self.released.losses, self.now.losses, self.differences, self.allowed)
-        rows = (
-            f"| {step} | {then!r} | {now!r} | {difference:.2g} | {allowed:g} |"
-            for step, (then, now, difference, allowed) in enumerate(zip(*columns, strict=True), 1)
+        columns = zip(self.released.losses, self.now.losses, self.differences, self.allowed, strict=True)
+        lines = (
+            (step, repr(released), repr(now), f"{difference:.2g}", f"{allowed:g}")
+            for step, (released, now, difference, allowed) in enumerate(columns, 1)
         )
-        head = ("| step | loss, released | now | difference | allowed |", "| ---: | ---: | ---: | ---: | ---: |")
-        return "\n".join([*head, *rows])
+        return markdown_table(["step", "loss, released", "now", "difference", "allowed"], lines, "rrrrr")
 
     def summary(self) -> str:
-        """What was found, in a line or two."""
-        most, steps = max(self.differences), len(self.differences)
-        found = f"{self.name}: the losses of the first {steps} steps "
-        if not most:
-            return f"{found}came back to the bit"
-        verdict = "came back" if self.same else "DID NOT come back"
-        found += f"{verdict}: off by at most {most:.2g}"
+        """The outcome in one or two lines."""
+        largest = max(self.differences)
+        text = f"{self.name}: the losses of the first {len(self.differences)} steps are "
+        if not largest:
+            return f"{text}reproduced bit for bit"
+        text += f"{'reproduced' if self.reproduced else 'NOT reproduced'}: largest difference {largest:.2g}"
         if self.released.images != self.now.images:
-            libraries = differing(self.released.prepared_with, self.now.prepared_with)
-            return f"{found}; the images are not the same bytes in the same order: {libraries}"
-        if self.released.same_place(self.now):
+            libraries = differing_libraries(self.released.prepared_with, self.now.prepared_with)
+            return f"{text}; the images differ in their bytes or order: {libraries}"
+        if self.released.same_machine(self.now):
             return (
-                f"{found}, where torch, instructions, threads and the processor's name would have let expect every bit"
+                f"{text}, although torch, instruction set, thread count and processor match, so bit-identical losses "
+                "were expected"
             )
-        return found
+        return text
 
 
-def check_release(name: str, data: Sequence[str], out: Path, workers: int | None = None) -> Comparison:
+def check_release(name: str, data: Sequence[str], out: Path, workers: int | None = None) -> LossComparison:
     """Compute a release's first steps from raw folders, on one CPU thread, and compare their losses.
 
     Args:
         name: of the release.
-        data: as `reproduce_table` takes it.
+        data: as in `reproduce_table`.
         out: gets stores/ and tables/<release>-check.md.
-        workers: decoding processes; None: one a core.
+        workers: decoding processes; None: one per core.
 
     Raises:
-        C2LError: no such release, one without its first steps, or a provenance that cannot be read.
+        C2LError: no such release, a release without stored first steps, or a damaged provenance.
     """
     weights = get_weights(name)
     released = released_steps(weights)
@@ -99,18 +99,23 @@ def check_release(name: str, data: Sequence[str], out: Path, workers: int | None
     recipe = from_dict(provenance["recipe"])
     stores = Stores(out / "stores", find_data(data), provenance["store_size"], workers)
     store = stores.get(datasets_of(recipe.sources), provenance["store_sha256"])
-    comparison = Comparison(name, released, first_steps(recipe, store, len(released.losses)))
+    comparison = LossComparison(name, released, first_steps(recipe, store, len(released.losses)))
     write_table(out, f"{name}-check", markdown(comparison))
     return comparison
 
 
 def released_steps(weights: Weights) -> FirstSteps:
-    """The first steps that a release keeps. Raises C2LError where it has none, WeightsCorrupted for damaged ones."""
+    """The first steps in a release's provenance.
+
+    Raises:
+        C2LError: the release has none.
+        WeightsCorrupted: they are damaged.
+    """
     provenance = provenance_with(weights)
     if "first_steps" not in provenance:
         raise C2LError(
-            f"{weights.name} was released before releases kept the losses of their first steps, so there is nothing "
-            f"to check them by; `c2l reproduce release {weights.name}` without --check computes its metrics again"
+            f"{weights.name} has no losses to compare with: it is older than the stored first steps; "
+            f"`c2l reproduce release {weights.name}` without --check computes its metrics again"
         )
     try:
         values: dict[str, Any] = dict(provenance["first_steps"])
@@ -122,20 +127,18 @@ def released_steps(weights: Weights) -> FirstSteps:
     return steps
 
 
-def markdown(comparison: Comparison) -> str:
-    """The comparison as a table, with what each side was computed on."""
-    then, now = comparison.released, comparison.now
+def markdown(comparison: LossComparison) -> str:
+    """The report: each side's machine and software, and the losses of each step."""
+    released, now = comparison.released, comparison.now
     return "\n".join(
         [
             f"# {comparison.name}: the first steps, computed again",
             "",
             f"{comparison.summary()}.",
             "",
-            "Every bit is expected where torch, instructions, threads and processor are the release's.",
+            "The losses should be bit-identical if torch, instruction set, thread count and processor match.",
             "",
-            "| | released | now |",
-            "| --- | --- | --- |",
-            *(f"| {key} | {getattr(then, key)} | {getattr(now, key)} |" for key in FACTS),
+            markdown_table(["", "released", "now"], [(k, getattr(released, k), getattr(now, k)) for k in FACTS], "lll"),
             "",
             comparison.table(),
             "",
@@ -143,7 +146,11 @@ def markdown(comparison: Comparison) -> str:
     )
 
 
-def differing(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Which of the libraries that a store was prepared with are not the same."""
-    listed = [f"{key} was {then[key]}, is {now.get(key, 'none')}" for key in then if now.get(key) != then[key]]
-    return "; ".join(listed) or "the libraries are the same, so the files are others"
+def differing_libraries(released: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The libraries whose versions differ between the two stores."""
+    listed = [
+        f"{name} was {version}, is {now.get(name, 'missing')}"
+        for name, version in released.items()
+        if now.get(name) != version
+    ]
+    return "; ".join(listed) or "the library versions match, so the files differ"

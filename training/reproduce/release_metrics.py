@@ -1,4 +1,4 @@
-"""`c2l reproduce release NAME`: a release's own metrics once more, from raw folders, and whether they come back."""
+"""`c2l reproduce release NAME`: compute a release's metrics again from raw folders, and compare them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,39 +13,40 @@ from c2l_models.releases.provenance import damaged, read_provenance
 from c2l_models.releases.registry import Weights, get_weights
 
 from ..evaluation.intervals import Estimate
+from ..evaluation.markdown import markdown_table
 from ..evaluation.metrics import Metrics
 from ..evaluation.tasks import load_task
 from ..recipe import from_dict
-from ..releasing.release import figure_name
+from ..releasing.release import metric_name
 from ..run_files.backbone import export_run
-from .backends import Jobs, RealJobs
+from .backends import Backend, LocalBackend
 from .data import Stores, find_data
 from .plan import InitializationPlan, Measurement, Scale, datasets_of
 from .pretraining import ensure_pretrained
 
 PROBE = " linear probe, "
-"""What stands behind the task in the name of a release's metric."""
+"""Follows the task in the name of a release's metric."""
 
-Verdict = Literal["came back", "did not come back", "not comparable", "not run"]
+Verdict = Literal["reproduced", "not reproduced", "not comparable", "not run"]
 
 
 @dataclass(frozen=True)
-class Check:
-    """A figure of a release beside the same figure computed now.
+class MetricComparison:
+    """A metric of a release: as released, and computed now.
 
     Attributes:
-        name: of the metric, as the release has it.
-        released: its value and interval there.
-        now: today's; None where there is none.
-        verdict: whether today's value is within the released interval.
-        why: there is none.
+        name: of the metric in the release.
+        released: its value and interval.
+        now: today's; None if it was not computed.
+        verdict: "reproduced" if today's value lies within the released interval.
+        reason: why there is no value of today.
     """
 
     name: str
     released: Estimate
     now: Estimate | None
     verdict: Verdict
-    why: str = ""
+    reason: str = ""
 
 
 def reproduce_release(
@@ -55,39 +56,40 @@ def reproduce_release(
     train: bool = False,
     device: str = "auto",
     workers: int | None = None,
-    jobs: Jobs | None = None,
-) -> list[Check]:
-    """Compute a release's metrics from raw folders, with its weights, or with weights that are trained anew.
+    backend: Backend | None = None,
+) -> list[MetricComparison]:
+    """Compute a release's metrics from raw folders, with its own weights or with newly trained ones.
 
     Args:
         name: of the release.
-        data: as `reproduce_table` takes it.
+        data: as in `reproduce_table`.
         out: gets stores/, probe/ and tables/<release>.md; with `train` also pretrain/ and the new weights.
-        train: pretrain by the recipe of the release's provenance, export, and measure that: days on a CPU.
-        device, workers, jobs: as `reproduce_table` takes them.
+        train: pretrain with the recipe in the release's provenance, export, and measure the new weights. It takes days
+            on a CPU.
+        device, workers, backend: as in `reproduce_table`.
 
     Raises:
-        C2LError: no such release, or a provenance that cannot be read.
+        C2LError: no such release, or a damaged provenance.
     """
     weights = get_weights(name)
     provenance = provenance_with(weights, "recipe", "store_size")
     stores = Stores(out / "stores", find_data(data), provenance["store_size"], workers)
-    work, console = jobs or RealJobs(device), Console(stderr=True)
-    start = InitializationPlan(weights.name, weights.architecture, weights=weights.name)
+    backend, console = backend or LocalBackend(device), Console(stderr=True)
+    init = InitializationPlan(weights.name, weights.architecture, weights=weights.name)
     if train:
-        start = retrain(weights, provenance, stores, out, work)
+        init = retrain(weights, provenance, stores, out, backend)
     scale = Scale("release", "the release's own", stores.size)
     metrics: dict[str, Metrics | C2LError] = {}
     for task in dict.fromkeys(key.partition(PROBE)[0] for key in weights.metrics if PROBE in key):
-        console.print(f"{start.name}: linear probe, {task}", markup=False, highlight=False)
-        metrics[task] = _measure(start, task, scale, stores, out, work)
-    checks = [check(key, metric, metrics) for key, metric in weights.metrics.items()]
-    write_table(out, start.name, markdown(start.name, weights, checks, train))
-    return checks
+        console.print(f"{init.name}: linear probe, {task}", markup=False, highlight=False)
+        metrics[task] = _measure(init, task, scale, stores, out, backend)
+    comparisons = [compare(key, metric, metrics) for key, metric in weights.metrics.items()]
+    write_table(out, init.name, markdown(init.name, weights, comparisons, train))
+    return comparisons
 
 
 def provenance_with(weights: Weights, *keys: str) -> Mapping[str, Any]:
-    """A release's provenance. Raises WeightsCorrupted where it has not all of these keys."""
+    """Read a release's provenance. Raises WeightsCorrupted if it lacks one of these keys."""
     provenance: Mapping[str, Any] = read_provenance(weights)
     if missing := [key for key in keys if key not in provenance]:
         raise damaged(weights, f"a table with {' and '.join(missing)}")
@@ -101,65 +103,72 @@ def write_table(out: Path, name: str, text: str) -> None:
 
 
 def retrain(
-    weights: Weights, provenance: Mapping[str, Any], stores: Stores, out: Path, jobs: Jobs
+    weights: Weights, provenance: Mapping[str, Any], stores: Stores, out: Path, backend: Backend
 ) -> InitializationPlan:
-    """Pretrain by the provenance's recipe and export: a start that is called after the release."""
+    """Pretrain with the provenance's recipe and export: the weights "<release>-again"."""
     recipe = from_dict(provenance["recipe"])
     store = stores.get(datasets_of(recipe.sources))
     name = f"{weights.name}-again"
-    run = ensure_pretrained(recipe, store, out / "pretrain" / name, jobs.pretrain)
+    run = ensure_pretrained(recipe, store, out / "pretrain" / name, backend.pretrain)
     file = export_run(run.folder, out / f"{name}.safetensors", store, tag="again", size=weights.input_size[-1])
     return InitializationPlan(name, weights.architecture, weights=str(file))
 
 
-def check(name: str, released: Mapping[str, float], metrics: Mapping[str, Metrics | C2LError]) -> Check:
-    """A metric of a release beside the metrics of its task, or what kept them from being computed."""
+def compare(name: str, released: Mapping[str, float], metrics: Mapping[str, Metrics | C2LError]) -> MetricComparison:
+    """Compare a metric of a release with today's.
+
+    Args:
+        name: of the metric in the release.
+        released: its value, low and high.
+        metrics: today's by task, or the error that stopped their computation.
+    """
     task = name.partition(PROBE)[0]
     then = Estimate(released["value"], released["low"], released["high"])
     measured = metrics.get(task)
     if isinstance(measured, C2LError):
-        return Check(name, then, None, "not run", str(measured))
-    called = {figure_name(task, figure): figure for figure in measured.names} if measured else {}
-    if not measured or name not in called:
-        return Check(name, then, None, "not comparable", f"today's metrics are {', '.join(called) or 'none of it'}")
-    now = measured[called[name]]
-    return Check(name, then, now, "came back" if then.low <= now.value <= then.high else "did not come back")
+        return MetricComparison(name, then, None, "not run", str(measured))
+    names = {metric_name(task, metric): metric for metric in measured.names} if measured else {}
+    if not measured or name not in names:
+        found = f"today's metrics of the task are {', '.join(names)}" if names else "no metric of this task is computed"
+        return MetricComparison(name, then, None, "not comparable", found)
+    now = measured[names[name]]
+    verdict: Verdict = "reproduced" if then.low <= now.value <= then.high else "not reproduced"
+    return MetricComparison(name, then, now, verdict)
 
 
-def markdown(name: str, weights: Weights, checks: Sequence[Check], train: bool) -> str:
-    """The checks as a table."""
-    with_what = "pretrained anew by the release's recipe" if train else f"the released weights, {weights.sha256[:12]}"
+def markdown(name: str, weights: Weights, comparisons: Sequence[MetricComparison], train: bool) -> str:
+    """The comparisons as a report."""
+    measured = "newly trained by the release's recipe" if train else f"as released, sha256 {weights.sha256[:12]}"
     lines = [
-        f"| {one.name} | {one.released} | {one.now or '–'} | {one.verdict}{f': {one.why}' if one.why else ''} |"
-        for one in checks
+        (one.name, one.released, one.now or "–", f"{one.verdict}: {one.reason}" if one.reason else one.verdict)
+        for one in comparisons
     ]
     return "\n".join(
         [
             f"# {name}: the release's metrics, computed again",
             "",
-            f"With {with_what}. A figure has come back if today's value is within the released 95 % interval.",
+            f"Weights: {measured}. A metric is reproduced if today's value lies within the released 95 % interval.",
             "",
-            "| figure | released | today | |",
-            "| --- | ---: | ---: | --- |",
-            *lines,
+            markdown_table(["metric", "released", "today", ""], lines, "lrrl"),
             "",
         ]
     )
 
 
-def all_back(checks: Sequence[Check]) -> bool:
-    """Whether metrics came back, and none was away or could not be run; one that no longer exists is neither."""
-    verdicts = {one.verdict for one in checks}
-    return "came back" in verdicts and verdicts <= {"came back", "not comparable"}
+def all_reproduced(comparisons: Sequence[MetricComparison]) -> bool:
+    """Whether at least one metric is reproduced, and all others are reproduced or not comparable."""
+    verdicts = {one.verdict for one in comparisons}
+    return "reproduced" in verdicts and verdicts <= {"reproduced", "not comparable"}
 
 
 def _measure(
-    start: InitializationPlan, task: str, scale: Scale, stores: Stores, out: Path, jobs: Jobs
+    init: InitializationPlan, task: str, scale: Scale, stores: Stores, out: Path, backend: Backend
 ) -> Metrics | C2LError:
-    """The metrics of a linear probe, or why there are none."""
+    """The metrics of a linear probe, or the error that stopped it."""
     try:
-        measured = Measurement("probe", task)
-        stores.need({load_task(task).dataset})
-        return jobs.measure(start, measured, 0, None, scale, stores, out / measured.folder / start.name).metrics
+        measurement = Measurement("probe", task)
+        stores.require({load_task(task).dataset})
+        folder = out / measurement.folder / init.name
+        return backend.measure(init, measurement, 0, None, scale, stores, folder).metrics
     except C2LError as error:
         return error

@@ -1,15 +1,15 @@
-"""`c2l reproduce TABLE`: a table of the paper, or this project's own comparison, from raw folders to metrics."""
+"""`c2l reproduce TABLE`: fill a table of the paper, or this project's own comparison, from raw folders."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from .backends import Jobs, RealJobs
+from .backends import Backend, LocalBackend
 from .data import Stores, find_data
 from .plan import load_scale, load_table
-from .runner import Book, Engine
-from .table_pictures import draw
+from .runner import Runner, TableResults
+from .table_plots import draw
 from .table_report import write_tables
 
 
@@ -23,34 +23,34 @@ def reproduce_table(
     only: Sequence[str] = (),
     device: str = "auto",
     workers: int | None = None,
-    jobs: Jobs | None = None,
-) -> Book:
-    """Run what is missing of a table and write it after every cell; the same call goes on where it was stopped.
+    backend: Backend | None = None,
+) -> TableResults:
+    """Run the missing entries of a table, and write the table after each one. An interrupted call resumes.
 
     Args:
-        name: "table1" to "table5", "open" or "search".
+        name: of the table: "table1" to "table5", "open" or "search"; see `table_names`.
         data: "NAME=DIR", or folders that hold data sets under their usual names.
-        out: gets stores/, and in a folder for the scale, such as `open` or `open-smoke`: pretrain/, probe/, knn/,
+        out: gets stores/, and a folder for the scale, such as `open` or `open-smoke`, with pretrain/, probe/, knn/,
             finetune/, detect/ and tables/.
-        scale: "paper", "open" or "search"; None: the one that the table names.
-        smoke: a few steps of everything: shows that all of it runs.
-        seeds: of pretraining and measurement; metrics are means over them.
-        only: names of rows; none: all.
+        scale: "paper", "open" or "search"; None: the table's default.
+        smoke: run a few steps of everything, as a check that it works.
+        seeds: of pretraining and measurements. Metrics are means over them.
+        only: names of rows to run; empty: all.
         device: "cpu", "cuda" or "auto".
-        workers: decoding processes; None: one a core.
-        jobs: what does the work; the pipeline by default.
+        workers: decoding processes; None: one per core.
+        backend: runs pretraining and measurements; None: this machine.
 
     Raises:
-        C2LError: an unknown table, row, scale or data set. A row that fails says so in the table.
-        RunInterrupted, KeyboardInterrupt: asked to stop.
+        C2LError: an unknown table, row, scale or data set. If a row fails, the table says so instead.
+        RunInterrupted, KeyboardInterrupt: the user or the system stopped the run.
     """
-    plan = load_table(name)
-    plan = plan.only(only) if only else plan
-    size = load_scale(scale or plan.scale, smoke)
-    folder = out / (size.name + "-smoke" * smoke)
-    stores = Stores(out / "stores", find_data(data), size.store_size, workers)
-    engine = Engine(folder, size, stores, jobs or RealJobs(device), Console(stderr=True))
-    tables = folder / "tables"
-    book = engine.run(Book(plan, size, tuple(dict.fromkeys(seeds))), lambda book: write_tables(book, tables))
-    draw(book, tables)
-    return book
+    table = load_table(name)
+    table = table.only(only) if only else table
+    sizes = load_scale(scale or table.scale, smoke)
+    folder = out / sizes.folder
+    stores = Stores(out / "stores", find_data(data), sizes.store_size, workers)
+    runner = Runner(folder, sizes, stores, backend or LocalBackend(device), Console(stderr=True))
+    results = TableResults(table, sizes, tuple(dict.fromkeys(seeds)))
+    runner.run(results, lambda results: write_tables(results, folder / "tables"))
+    draw(results, folder / "tables")
+    return results

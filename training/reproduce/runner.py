@@ -1,4 +1,4 @@
-"""The engine of `c2l reproduce`: row by row and seed by seed, what is missing is run, what is there is used."""
+"""Runner of `c2l reproduce`: measures each row with each seed. Existing results are reused."""
 
 import traceback
 from collections import Counter
@@ -15,198 +15,201 @@ from ..evaluation.result import Result
 from ..evaluation.tasks import load_task
 from ..initialization import InitializationNotAvailable
 from ..run_files import checkpoint
-from .backends import Jobs
+from ..run_files.identity import check_same_settings
+from .backends import Backend
 from .data import DataMissing, Stores
 from .plan import InitializationPlan, Measurement, Scale, TablePlan, datasets_of, recipe_of
-from .pretraining import Pretrained, ensure_pretrained, trained_on
+from .pretraining import Pretraining, ensure_pretrained, store_of_run
 
 State = Literal["waiting", "done", "not run", "failed", "interrupted"]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What became of one measurement of one start with one seed: a result, or why there is none."""
+class Entry:
+    """State of one measurement of one initialization with one seed: its result, or the reason why it has none."""
 
     state: State = "waiting"
     result: Result | None = None
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass
-class Book:
-    """All that is known of a table so far.
+class TableResults:
+    """The results of a table so far.
 
     Attributes:
-        plan, scale, seeds: what is to be run.
-        cells: by start, measurement and seed; what is not there is waiting.
-        pretrained: by start and seed, the pretrainings that are finished.
+        table, scale, seeds: what to run.
+        entries: by initialization, measurement and seed; a missing entry is waiting.
+        pretrainings: finished pretrainings, by initialization and seed.
     """
 
-    plan: TablePlan
+    table: TablePlan
     scale: Scale
     seeds: tuple[int, ...]
-    cells: dict[tuple[str, Measurement, int], Cell] = field(default_factory=dict)
-    pretrained: dict[tuple[str, int], Pretrained] = field(default_factory=dict)
+    entries: dict[tuple[str, Measurement, int], Entry] = field(default_factory=dict)
+    pretrainings: dict[tuple[str, int], Pretraining] = field(default_factory=dict)
 
-    def cell(self, start: InitializationPlan, measured: Measurement, seed: int) -> Cell:
-        """The cell; a waiting one where nothing was tried yet."""
-        return self.cells.get((start.name, measured, seed), Cell())
+    def entry(self, init: InitializationPlan, measurement: Measurement, seed: int) -> Entry:
+        """The entry; a waiting one if nothing has been tried yet."""
+        return self.entries.get((init.name, measurement, seed), Entry())
 
     def keys(self) -> Iterator[tuple[InitializationPlan, Measurement, int]]:
-        """What is to be run, in its order: a seed of the whole table before the next one, the cheap before the dear."""
+        """Everything to run, in order: the whole table for one seed before the next seed."""
         for seed in self.seeds:
-            for start, _ in self.plan.rows:
-                for measured in self.plan.measurements:
-                    yield start, measured, seed
+            for init, _ in self.table.rows:
+                for measurement in self.table.measurements:
+                    yield init, measurement, seed
 
     @property
     def failed(self) -> bool:
-        """Whether a cell failed; one that could not be run here has not."""
-        return any(cell.state == "failed" for cell in self.cells.values())
+        """Whether an entry failed. An entry that could not be run here has not failed."""
+        return any(entry.state == "failed" for entry in self.entries.values())
 
     def summary(self) -> str:
-        """How many cells there are of each state, and why, for those that are not done."""
-        cells = {key: self.cell(*key) for key in self.keys()}
-        counts = Counter(cell.state for cell in cells.values())
-        lines = [f"{self.plan.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
+        """The number of entries in each state, and the reason for each that is not done."""
+        entries = {key: self.entry(*key) for key in self.keys()}
+        counts = Counter(entry.state for entry in entries.values())
+        lines = [f"{self.table.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
         lines += [
-            f"  {start.name}, seed {seed}, {measured.folder}: {cell.state}: {cell.why}"
-            for (start, measured, seed), cell in cells.items()
-            if cell.why
+            f"  {init.name}, seed {seed}, {measurement.folder}: {entry.state}: {entry.reason}"
+            for (init, measurement, seed), entry in entries.items()
+            if entry.reason
         ]
         return "\n".join(lines)
 
 
 @dataclass
-class Engine:
-    """Runs cells.
+class Runner:
+    """Runs the measurements of a table that have no result yet.
 
     Attributes:
-        out: root of all that is written: pretrain/, probe/, knn/, finetune/, detect/.
-        scale: how large it is.
-        stores: where images come from.
-        jobs: what does the work.
-        console: where progress is told.
+        out: the scale's folder; holds pretrain/, probe/, knn/, finetune/ and detect/.
+        scale: overrides recipes and settings.
+        stores: source of the images.
+        backend: runs pretraining and measurements.
+        console: prints progress.
     """
 
     out: Path
     scale: Scale
     stores: Stores
-    jobs: Jobs
+    backend: Backend
     console: Console
     _failed: dict[tuple[str, int], Exception] = field(default_factory=dict)
 
-    def run(self, book: Book, write: Callable[[Book], object]) -> Book:
-        """Fill a book; `write` is called at the start and after every cell.
+    def run(self, results: TableResults, write: Callable[[TableResults], object]) -> TableResults:
+        """Fill the results. A failed entry does not stop the others.
 
-        A cell that fails is noted and the next one begun.
+        Args:
+            results: gets an entry per key.
+            write: is called once before the first entry and after each one.
 
         Raises:
-            RunInterrupted, KeyboardInterrupt: asked to stop; the cell says so, and the same call goes on there.
+            RunInterrupted, KeyboardInterrupt: the user or the system stopped the run. The entry is marked, and the
+                next call resumes there.
         """
-        keys = list(book.keys())
-        write(book)
-        for number, (start, measured, seed) in enumerate(keys, 1):
-            self._say(f"[{number}/{len(keys)}] {start.name}, seed {seed}: {measured.folder}")
-            key = (start.name, measured, seed)
+        keys = list(results.keys())
+        write(results)
+        for number, (init, measurement, seed) in enumerate(keys, 1):
+            self._print(f"[{number}/{len(keys)}] {init.name}, seed {seed}: {measurement.folder}")
+            key = (init.name, measurement, seed)
             try:
-                book.cells[key] = self._attempt(book, start, measured, seed)
+                results.entries[key] = self._attempt(results, init, measurement, seed)
             except (RunInterrupted, KeyboardInterrupt) as stop:
-                book.cells[key] = Cell("interrupted", why=str(stop) or "by hand; the same command goes on")
-                write(book)
+                reason = str(stop) or "stopped by the user; the same command resumes"
+                results.entries[key] = Entry("interrupted", reason=reason)
+                write(results)
                 raise
-            if (cell := book.cells[key]).why:
-                self._say(f"    {cell.state}: {cell.why}")
-            write(book)
-        return book
+            if (entry := results.entries[key]).reason:
+                self._print(f"    {entry.state}: {entry.reason}")
+            write(results)
+        return results
 
-    def _attempt(self, book: Book, start: InitializationPlan, measured: Measurement, seed: int) -> Cell:
+    def _attempt(self, results: TableResults, init: InitializationPlan, measurement: Measurement, seed: int) -> Entry:
         try:
-            return Cell("done", self._cell(book, start, measured, seed))
+            check_measurable(init, measurement, self.stores)  # before a pretraining whose result could not be measured
+            pretraining = self.pretrain(init, seed) if init.recipe else None
+            if pretraining:
+                results.pretrainings[init.name, seed] = pretraining
+            return Entry("done", self.measure(init, measurement, seed, pretraining))
         except RunInterrupted:
             raise
-        except (DataMissing, InitializationNotAvailable, NotMeasured) as error:
-            return Cell("not run", why=str(error))
+        except (DataMissing, InitializationNotAvailable, NotSupported) as error:
+            return Entry("not run", reason=str(error))
         except C2LError as error:
-            return Cell("failed", why=str(error))
-        except Exception as error:  # whatever it is, the other rows can do without this one
-            self._say(traceback.format_exc())
-            return Cell("failed", why=f"{type(error).__name__}: {error}")
+            return Entry("failed", reason=str(error))
+        except Exception as error:  # any error: the other rows do not depend on this one
+            self._print(traceback.format_exc())
+            return Entry("failed", reason=f"{type(error).__name__}: {error}")
 
-    def _cell(self, book: Book, start: InitializationPlan, measured: Measurement, seed: int) -> Result:
-        need(start, measured, self.stores)  # before a pretraining is begun whose figure could not be measured
-        pretrained = self.pretrained(start, seed) if start.recipe else None
-        if pretrained:
-            book.pretrained[start.name, seed] = pretrained
-        return self.measured(start, measured, seed, pretrained)
-
-    def measured(
-        self, start: InitializationPlan, measured: Measurement, seed: int, pretrained: Pretrained | None
+    def measure(
+        self, init: InitializationPlan, measurement: Measurement, seed: int, pretraining: Pretraining | None
     ) -> Result:
-        """A measurement's result: read where it is there, run where not."""
-        out = self.out / measured.folder / f"{start.name}-seed{seed}"
+        """Return the result of a measurement: read from disk if it exists, otherwise run."""
+        out = self.out / measurement.folder / f"{init.name}-seed{seed}"
         if not Result.is_done(out):
-            return self.jobs.measure(start, measured, seed, pretrained, self.scale, self.stores, out)
+            return self.backend.measure(init, measurement, seed, pretraining, self.scale, self.stores, out)
         result = Result.read(out)
-        check_result(result, start, measured, seed, self.scale, out)
-        if pretrained:
-            check_weights(result, pretrained, out)
+        check_result(result, init, measurement, seed, self.scale, out)
+        if pretraining:
+            check_weights(result, pretraining, out)
         return result
 
-    def pretrained(self, start: InitializationPlan, seed: int) -> Pretrained:
-        """A row's finished pretraining. One that failed is not tried again for the row's next figure."""
-        key = (start.folder, seed)
+    def pretrain(self, init: InitializationPlan, seed: int) -> Pretraining:
+        """Return a row's finished pretraining. A failed one is not tried again for the row's next measurement."""
+        key = (init.folder, seed)
         if key in self._failed:
             raise self._failed[key]
-        recipe = recipe_of(start, self.scale, seed)
-        folder = self.out / "pretrain" / f"{start.folder}-seed{seed}"
+        recipe = recipe_of(init, self.scale, seed)
+        folder = self.out / "pretrain" / f"{init.folder}-seed{seed}"
         try:
-            store = self.stores.get(datasets_of(recipe.sources), trained_on(folder))
-            return ensure_pretrained(recipe, store, folder, self.jobs.pretrain)
+            store = self.stores.get(datasets_of(recipe.sources), store_of_run(folder))
+            return ensure_pretrained(recipe, store, folder, self.backend.pretrain)
         except RunInterrupted:
             raise
         except Exception as error:
             self._failed[key] = error
             raise
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class NotMeasured(C2LError):
-    """A measurement that is not made of such a network."""
+class NotSupported(C2LError):
+    """The measurement does not support this architecture."""
 
 
-def need(start: InitializationPlan, measured: Measurement, stores: Stores) -> None:
-    """Raise NotMeasured where no detector is built on the network, DataMissing unless the images are there."""
-    if measured.kind == "detect":
+def check_measurable(init: InitializationPlan, measurement: Measurement, stores: Stores) -> None:
+    """Raise NotSupported if there is no detector for the architecture, and DataMissing unless the images are there."""
+    if measurement.kind == "detect":
         from ..detection.detector import ARCHITECTURES
 
-        if start.architecture not in ARCHITECTURES:
-            raise NotMeasured(f"the detector is built on {', '.join(ARCHITECTURES)}, as in Table 5")
-        stores.raw(measured.task)
+        if init.architecture not in ARCHITECTURES:
+            raise NotSupported(f"the detector supports only {', '.join(ARCHITECTURES)}, as in Table 5")
+        stores.raw_folders(measurement.task)
     else:
-        stores.need({load_task(measured.task).dataset})
+        stores.require({load_task(measurement.task).dataset})
 
 
-def check_weights(result: Result, pretrained: Pretrained, out: Path) -> None:
-    """Raise RunError unless a result that was found was measured on the pretraining that is there now."""
+def check_weights(result: Result, pretraining: Pretraining, out: Path) -> None:
+    """Raise RunError unless an existing result was measured on the newest checkpoint of this pretraining."""
     tables = [table for key in ("about", "start") if isinstance(table := result.facts.get(key), dict)]
-    had = next((table["checkpoint"] for table in (result.facts, *tables) if "checkpoint" in table), None)
-    if had != (now := checkpoint.newest(pretrained.folder)):
+    measured = next((table["checkpoint"] for table in (result.facts, *tables) if "checkpoint" in table), None)
+    if measured != (newest := checkpoint.newest(pretraining.folder)):
         raise RunError(
-            f"{out} was measured on checkpoint {had} of {pretrained.folder}, whose newest is {now}; move {out} away"
+            f"{out} was measured on checkpoint {measured} of {pretraining.folder}, but the newest is {newest}; "
+            f"move {out} away"
         )
 
 
 def check_result(
-    result: Result, start: InitializationPlan, measured: Measurement, seed: int, scale: Scale, out: Path
+    result: Result, init: InitializationPlan, measurement: Measurement, seed: int, scale: Scale, out: Path
 ) -> None:
-    """Raise RunError unless a result that was found is of this kind, task, architecture and seed, at this scale."""
-    has = result.facts | result.facts.get("settings", {})
-    has |= {key: getattr(result, key) for key in ("kind", "task", "architecture", "seed")}
-    wanted = {"kind": measured.kind, "task": measured.task, "architecture": start.architecture, "seed": seed}
-    wanted |= {key: value for key, value in scale.settings(measured).items() if key in has}
-    if differing := [key for key, value in wanted.items() if has[key] != value]:
-        listed = "; ".join(f"{key}: it has {has[key]!r}, wanted {wanted[key]!r}" for key in differing)
-        raise RunError(f"{out} holds another result: {listed}; move it away, or give another --out")
+    """Raise RunError unless an existing result has this kind, task, architecture, seed and the scale's settings."""
+    found = result.facts | result.facts.get("settings", {})
+    found |= {key: getattr(result, key) for key in ("kind", "task", "architecture", "seed")}
+    expected = {"kind": measurement.kind, "task": measurement.task, "architecture": init.architecture, "seed": seed}
+    expected |= {key: value for key, value in scale.settings(measurement).items() if key in found}
+    check_same_settings(
+        out, {key: found[key] for key in expected}, expected, advice="Move it away, or choose another --out"
+    )

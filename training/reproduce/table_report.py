@@ -1,4 +1,4 @@
-"""A book as a Markdown and a CSV table: the paper's metrics, ours, how they compare, and what they were made of."""
+"""A table's results as Markdown and CSV: the paper's metrics, ours, paired differences, and the data behind them."""
 
 import csv
 import io
@@ -8,181 +8,197 @@ from pathlib import Path
 
 from c2l_models.files import write_atomically
 
+from ..evaluation.markdown import markdown_table
 from .plan import Column, InitializationPlan
-from .pretraining import Pretrained
-from .runner import Book
-from .summary import difference, facts, found, seconds
+from .pretraining import Pretraining
+from .runner import TableResults
+from .seed_means import difference, facts, seconds, seed_mean
 
 CSV_COLUMNS = (
-    *("table", "scale", "row", "architecture", "paper_row", "column", "figure", "paper", "value", "low", "high"),
+    *("table", "scale", "row", "architecture", "paper_row", "column", "metric", "paper", "value", "low", "high"),
     *("seeds", "minus", "difference", "difference_low", "difference_high"),
     *("pretraining_images", "pretraining_patients", "pretraining_store_sha256"),
-    *("test_images", "test_patients", "test_store_sha256", "unlearnt", "seconds", "missing"),
+    *("test_images", "test_patients", "test_store_sha256", "skipped_labels", "seconds", "missing"),
 )
 
 
-def write_tables(book: Book, folder: Path) -> None:
-    """Write <table>.md and <table>.csv into a folder, whole or not at all."""
+def write_tables(results: TableResults, folder: Path) -> None:
+    """Write <table>.md and <table>.csv into a folder, atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{book.plan.name}.md", markdown(book).encode())
-    write_atomically(folder / f"{book.plan.name}.csv", as_csv(book).encode())
+    write_atomically(folder / f"{results.table.name}.md", markdown(results).encode())
+    write_atomically(folder / f"{results.table.name}.csv", as_csv(results).encode())
 
 
-def markdown(book: Book) -> str:
-    """The book as Markdown: a part an architecture, then what each row was made of."""
-    plan, scale = book.plan, book.scale
-    name = f"Table {plan.name.removeprefix('table')}: {plan.title}" if plan.paper else plan.title
+def markdown(results: TableResults) -> str:
+    """The results as Markdown: one section per architecture, then the data of each row."""
+    table, scale = results.table, results.scale
+    name = f"Table {table.name.removeprefix('table')}: {table.title}" if table.paper else table.title
     parts = [f"# {name}"]
     if scale.smoke:
-        parts.append("**A smoke run: it shows that all of it runs. Its metrics mean nothing.**")
+        parts.append("**A smoke run: it only shows that every step works. Its metrics mean nothing.**")
     unit = (
-        f" Metrics are {plan.paper.unit}; the paper's are as printed, beside ours, and no pass mark."
-        if plan.paper
+        f" Metrics are {table.paper.unit}. The paper's values are as printed, for comparison; they are no pass mark."
+        if table.paper
         else ""
     )
     parts.append(
-        f"Scale {scale.name}: {scale.description}. Ours are means over seeds ({_listed(book.seeds)} asked for), with "
-        f"95 % intervals over whole patients.{unit}"
+        f"Scale {scale.name}: {scale.description}. Our metrics are means over seeds (requested: "
+        f"{_listed(results.seeds)}), with 95 % intervals over patients.{unit}"
     )
-    for architecture, rows in groupby(plan.rows, lambda row: row[0].architecture):
-        starts = list(rows)
+    for architecture, group in groupby(table.rows, lambda row: row[0].architecture):
+        rows = list(group)
         parts.append(f"## {architecture}")
-        parts += _by_row(book, starts) if len(plan.columns) == 1 else _by_column(book, starts)
-    parts += ["## What each row was made of", _rows(book)]
+        parts += _one_column(results, rows) if len(table.columns) == 1 else _many_columns(results, rows)
+    parts += ["## Data of each row", _data_of_rows(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def as_csv(book: Book) -> str:
-    """The book as CSV: a line a row and column; shares in [0, 1], but `paper` as printed. Empty where there is none."""
+def as_csv(results: TableResults) -> str:
+    """The results as CSV, one line per row and column.
+
+    Metrics are shares in [0, 1]; `paper` is in the paper's unit. Missing values are empty.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
-    for start, printed in book.plan.rows:
-        for column in book.plan.columns:
-            writer.writerow(_line(book, start, printed, column))
+    for init, printed in results.table.rows:
+        for column in results.table.columns:
+            writer.writerow(_csv_line(results, init, printed, column))
     return text.getvalue()
 
 
-def _line(book: Book, start: InitializationPlan, printed: str, column: Column) -> dict[str, object]:
-    ours, of, rival = found(book, start, column), facts(book, start, column), _against(book, start)
+def _csv_line(results: TableResults, init: InitializationPlan, printed: str, column: Column) -> dict[str, object]:
+    ours, tested = seed_mean(results, init, column), facts(results, init, column)
+    reference = _reference(results, init)
     line: dict[str, object] = {
-        **{"table": book.plan.name, "scale": book.scale.name + "-smoke" * book.scale.smoke},
-        **{"row": start.name, "architecture": start.architecture, "paper_row": printed},
-        **{"column": column.name, "figure": column.figure, "seeds": ours.seeds, "missing": ours.why},
-        **{"unlearnt": ours.unlearnt, "seconds": f"{seconds(book, start):.0f}"},
+        **{"table": results.table.name, "scale": results.scale.folder},
+        **{"row": init.name, "architecture": init.architecture, "paper_row": printed},
+        **{"column": column.name, "metric": column.metric, "seeds": ours.seeds, "missing": ours.reason},
+        **{"skipped_labels": ours.skipped_labels, "seconds": f"{seconds(results, init):.0f}"},
     }
-    if (paper := book.plan.printed(printed, column)) is not None:
+    if (paper := results.table.printed(printed, column)) is not None:
         line["paper"] = paper
     if ours.estimate:
         line |= {key: f"{getattr(ours.estimate, key):.4f}" for key in ("value", "low", "high")}
-    if rival and (paired := difference(book, rival, start, column)):
-        line |= {"minus": f"{rival.name} minus this", "difference": f"{paired.value:.4f}"}
+    if reference and (paired := difference(results, reference, init, column)):
+        line |= {"minus": f"{reference.name} minus this", "difference": f"{paired.value:.4f}"}
         line |= {"difference_low": f"{paired.low:.4f}", "difference_high": f"{paired.high:.4f}"}
-    if run := _pretrained(book, start):
+    if run := _pretraining(results, init):
         line |= {"pretraining_images": run.images, "pretraining_patients": run.patients}
         line["pretraining_store_sha256"] = run.store_sha256
-    line |= {key: of[key] for key in ("test_images", "test_patients") if key in of}
-    return line | {"test_store_sha256": of.get("store_sha256", "")}
+    line |= {key: tested[key] for key in ("test_images", "test_patients") if key in tested}
+    return line | {"test_store_sha256": tested.get("store_sha256", "")}
 
 
-def _by_row(book: Book, rows: Sequence[tuple[InitializationPlan, str]]) -> list[str]:
-    """A line a row: the paper's figure, ours, and the difference."""
-    (column,) = book.plan.columns
-    header = ["row", "in the paper", "the paper", "ours", "minus this, paired", "seeds"]
+def _one_column(results: TableResults, rows: Sequence[tuple[InitializationPlan, str]]) -> list[str]:
+    """One line per row: the paper's value, ours, and the difference."""
+    (column,) = results.table.columns
     lines = [
         [
-            start.name,
+            init.name,
             printed or "–",
-            _printed(book, printed, column),
-            _ours(book, start, column),
-            _difference(book, start, column),
-            str(found(book, start, column).seeds),
+            _paper_value(results, printed, column),
+            _our_value(results, init, column),
+            _difference(results, init, column),
+            seed_mean(results, init, column).seeds,
         ]
-        for start, printed in rows
+        for init, printed in rows
     ]
-    named = _listed(book.plan.against)
-    return [f"{column.name}. Paired: {named} minus the row, on the same patients drawn.", _table(header, lines)]
+    references = _listed(results.table.references)
+    return [
+        f"{column.name}. Paired difference: {references} minus the row, on the same bootstrap patients.",
+        markdown_table(["row", "paper's row", "paper", "ours", "paired difference", "seeds"], lines),
+    ]
 
 
-def _by_column(book: Book, rows: Sequence[tuple[InitializationPlan, str]]) -> list[str]:
-    """A line a column: the paper's figure and ours of each row; then the differences."""
-    starts = [start for start, _ in rows]
-    cells = [
-        [column.name]
-        + [
-            " · ".join([_printed(book, printed, column)] * (book.plan.paper is not None) + [_ours(book, start, column)])
-            for start, printed in rows
+def _many_columns(results: TableResults, rows: Sequence[tuple[InitializationPlan, str]]) -> list[str]:
+    """One line per column, with each row's values: the paper's and ours; then the differences."""
+    columns = results.table.columns
+    lines = [
+        [
+            column.name,
+            *(
+                f"{_paper_value(results, printed, column)} · " * (results.table.paper is not None)
+                + _our_value(results, init, column)
+                for init, printed in rows
+            ),
         ]
-        for column in book.plan.columns
+        for column in columns
     ]
-    told = "In each cell: the paper's figure · ours." if book.plan.paper else ""
-    parts = [told, _table(["", *(start.name for start in starts)], cells), _unlearnt(book, starts)]
-    rivals = [start for start in starts if _against(book, start)]
-    if rivals and (first := _against(book, rivals[0])):
-        differences = [
-            [column.name, *(_difference(book, start, column) for start in rivals)] for column in book.plan.columns
-        ]
+    inits = [init for init, _ in rows]
+    parts = [
+        "In each cell: the paper's value · ours." if results.table.paper else "",
+        markdown_table(["", *(init.name for init in inits)], lines),
+        _skipped_labels(results, inits),
+    ]
+    others = [init for init in inits if _reference(results, init)]
+    if others and (reference := _reference(results, others[0])):
+        differences = [[column.name, *(_difference(results, init, column) for init in others)] for column in columns]
         parts += [
-            f"{first.name} minus each, paired: on the same patients drawn, over the seeds that both have.",
-            _table(["", *(start.name for start in rivals)], differences),
+            f"{reference.name} minus each other row, paired: on the same bootstrap patients, over the seeds that both "
+            "rows have.",
+            markdown_table(["", *(init.name for init in others)], differences),
         ]
     return parts
 
 
-def _unlearnt(book: Book, starts: Sequence[InitializationPlan]) -> str:
-    """What too few labels could not teach, column by column; a seed's labels are the same for every row."""
+def _skipped_labels(results: TableResults, inits: Sequence[InitializationPlan]) -> str:
+    """Labels that few training images could not teach, column by column. All rows train on the same labels."""
     lines = []
-    for column in book.plan.columns:
-        each = dict.fromkeys(found(book, start, column).unlearnt for start in starts)
-        if lacking := " / ".join(filter(None, each)):
-            lines.append(f"{column.name}: not learnt, and in no mean: {lacking} (seed by seed).")
+    for column in results.table.columns:
+        each = dict.fromkeys(seed_mean(results, init, column).skipped_labels for init in inits)
+        if skipped := " / ".join(filter(None, each)):
+            lines.append(f"{column.name}: skipped labels, which no mean counts, seed by seed: {skipped}.")
     return "\n\n".join(lines)
 
 
-def _rows(book: Book) -> str:
-    """A line a row: images, patients and store of its pretraining, of its tests, its time, and what is missing."""
-    header = ["row", "pretrained on", "tested on", "store", "time", "missing"]
+def _data_of_rows(results: TableResults) -> str:
+    """One line per row: images and patients of pretraining and tests, stores, duration, and missing entries."""
     lines = []
-    for start, _ in book.plan.rows:
-        run = _pretrained(book, start)
-        told = f"{run.images:,} images, {run.patients:,} patients" if run else start.weights or "–"
-        of = {column.measured: facts(book, start, column) for column in book.plan.columns}
+    for init, _ in results.table.rows:
+        run = _pretraining(results, init)
+        pretrained = f"{run.images:,} images, {run.patients:,} patients" if run else init.weights or "–"
+        by_measurement = {column.measurement: facts(results, init, column) for column in results.table.columns}
         tested = [
-            f"{measured.task}: {known['test_images']:,} images, {known['test_patients']:,} patients"
-            for measured, known in of.items()
+            f"{measurement.task}: {known['test_images']:,} images, {known['test_patients']:,} patients"
+            for measurement, known in by_measurement.items()
             if "test_images" in known and "test_patients" in known
         ]
         stores = {run.store_sha256} if run else set()
-        stores |= {known["store_sha256"] for known in of.values() if known.get("store_sha256")}
-        missing: dict[str, list[str]] = {}  # what lacks for the same reason
-        for column in book.plan.columns:
-            if reason := found(book, start, column).why:
-                missing.setdefault(reason, []).append(column.measured.folder)
-        why = [f"{', '.join(dict.fromkeys(folders))}: {reason}" for reason, folders in missing.items()]
+        stores |= {known["store_sha256"] for known in by_measurement.values() if known.get("store_sha256")}
         lines.append(
             [
-                start.name,
-                told,
+                init.name,
+                pretrained,
                 "; ".join(dict.fromkeys(tested)) or "–",
                 ", ".join(sorted(sha256[:12] for sha256 in stores)) or "–",
-                _duration(seconds(book, start)),
-                "; ".join(why) or "–",
+                _duration(seconds(results, init)),
+                _missing(results, init) or "–",
             ]
         )
-    return _table(header, lines)
+    return markdown_table(["row", "pretrained on", "tested on", "store", "time", "missing"], lines)
 
 
-def _against(book: Book, start: InitializationPlan) -> InitializationPlan | None:
-    """The row that this one is compared with; None for that row itself."""
-    for other, _ in book.plan.rows:
-        if other.name in book.plan.against and other.architecture == start.architecture and other != start:
-            return None if start.name in book.plan.against else other
+def _missing(results: TableResults, init: InitializationPlan) -> str:
+    """A row's missing measurements; those with the same reason share one statement."""
+    folders: dict[str, list[str]] = {}
+    for column in results.table.columns:
+        if reason := seed_mean(results, init, column).reason:
+            folders.setdefault(reason, []).append(column.measurement.folder)
+    return "; ".join(f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in folders.items())
+
+
+def _reference(results: TableResults, init: InitializationPlan) -> InitializationPlan | None:
+    """The row that this one is compared with; None if this row is a reference itself."""
+    for other, _ in results.table.rows:
+        if other.name in results.table.references and other.architecture == init.architecture and other != init:
+            return None if init.name in results.table.references else other
     return None
 
 
-def _pretrained(book: Book, start: InitializationPlan) -> Pretrained | None:
-    """The pretraining of a row's first seed that has one."""
-    runs = (book.pretrained.get((start.name, seed)) for seed in book.seeds)
+def _pretraining(results: TableResults, init: InitializationPlan) -> Pretraining | None:
+    """The pretraining of the row's first seed that has one."""
+    runs = (results.pretrainings.get((init.name, seed)) for seed in results.seeds)
     return next((run for run in runs if run), None)
 
 
@@ -193,31 +209,25 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _printed(book: Book, row: str, column: Column) -> str:
-    paper = book.plan.printed(row, column)
-    return "–" if paper is None else f"{paper:.1f}"
+def _paper_value(results: TableResults, row: str, column: Column) -> str:
+    value = results.table.printed(row, column)
+    return "–" if value is None else f"{value:.1f}"
 
 
-def _ours(book: Book, start: InitializationPlan, column: Column) -> str:
-    """The figure as the table's unit has it; the reasons for what is missing are told below the table."""
-    estimate = found(book, start, column).estimate
-    if estimate is None or estimate.value != estimate.value or not book.plan.paper:
+def _our_value(results: TableResults, init: InitializationPlan, column: Column) -> str:
+    """Our metric, in percent if the paper's table is. "–" if it is missing; the table of the rows' data says why."""
+    estimate = seed_mean(results, init, column).estimate
+    if estimate is None or estimate.value != estimate.value or not results.table.paper:
         return "–" if estimate is None else str(estimate)
     return f"{100 * estimate.value:.1f} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
 
 
-def _difference(book: Book, start: InitializationPlan, column: Column) -> str:
-    rival = _against(book, start)
-    paired = difference(book, rival, start, column) if rival else None
-    if paired is None or paired.value != paired.value or not book.plan.paper:
+def _difference(results: TableResults, init: InitializationPlan, column: Column) -> str:
+    reference = _reference(results, init)
+    paired = difference(results, reference, init, column) if reference else None
+    if paired is None or paired.value != paired.value or not results.table.paper:
         return "–" if paired is None else str(paired)
     return f"{100 * paired.value:+.1f} ({100 * paired.low:+.1f} to {100 * paired.high:+.1f})"
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---"] + ["---:"] * (len(header) - 1)
-    cleaned = [[cell.replace("|", "/").replace("\n", " ") for cell in line] for line in (header, rule, *lines)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cleaned)
 
 
 def _listed(values: Sequence[object]) -> str:

@@ -1,4 +1,4 @@
-"""A recipe's first steps: those of `pretrain` itself, on one thread, and without a folder."""
+"""A recipe's first steps: same as in `pretrain`, on one thread, without a run folder."""
 
 import hashlib
 from dataclasses import replace
@@ -15,14 +15,14 @@ from c2l_models.training.run_files import log
 
 
 def logged(recipe, store, folder):
-    """Each step's loss, by the log of a whole run on one thread."""
+    """The loss of each step, from the log of a complete run on one thread."""
     with one_thread():
         pretrain(replace(recipe, log_every=1, probe_every=1), store, folder, "cpu", progress=False)
     return [line["loss"] for line in log.read(folder) if line["kind"] == "train"]
 
 
 def test_they_are_the_runs_own(tiny_recipe, tiny_store, tiny_run):
-    """ResNet-18, over the end of an epoch; its log has the means of three steps each."""
+    """ResNet-18, across the end of an epoch. Each line of the run's log has the mean of three steps."""
     losses = first_steps(tiny_recipe, tiny_store, 6, progress=False).losses
     means = [line["loss"] for line in log.read(tiny_run) if line["kind"] == "train"]
     assert means[:2] == pytest.approx([sum(losses[:3]) / 3, sum(losses[3:]) / 3], rel=1e-6)
@@ -38,7 +38,7 @@ def test_they_are_to_the_bit_what_pretrain_logs(tiny_recipe, tiny_store, tmp_pat
     recipe = replace(tiny_recipe, **other)
     found = first_steps(recipe, tiny_store, progress=False)
     assert list(found.losses) == logged(recipe, tiny_store, tmp_path / "run")
-    assert len(found.losses) == 10, "a recipe that has fewer steps is done to its end"
+    assert len(found.losses) == 10, "a recipe with fewer steps runs to its end"
     assert len(set(found.losses)) == 10
 
 
@@ -64,8 +64,8 @@ def test_another_seed_gives_others(tiny_recipe, tiny_store):
 def test_the_images_are_hashed_in_their_order(tiny_recipe, tiny_store):
     rows = np.flatnonzero(tiny_store.index["split"].to_numpy() == "train")
     order = np.random.default_rng((tiny_recipe.seed, 0)).permutation(rows)[:24]
-    wanted = hashlib.sha256(b"".join(tiny_store.images[row].tobytes() for row in order)).hexdigest()
-    assert first_steps(tiny_recipe, tiny_store, 3, progress=False).images == wanted
+    expected = hashlib.sha256(b"".join(tiny_store.images[row].tobytes() for row in order)).hexdigest()
+    assert first_steps(tiny_recipe, tiny_store, 3, progress=False).images == expected
 
 
 @pytest.mark.usefixtures("small_networks")
@@ -86,5 +86,5 @@ def test_a_store_without_a_batch_is_told(tiny_recipe, tiny_store):
     [({}, 24), ({"size": 32}, 24), ({"size": 128}, 6), ({"batch_size": 256}, 6), ({"size": 224, "batch_size": 256}, 2)],
 )
 def test_fewer_steps_of_what_costs_more(changes, steps):
-    """24 of 64 images of 64 pixels: 4 times the pixels, a quarter of the steps."""
+    """24 steps of 64 images of 64 pixels; a quarter of the steps for 4 times the pixels."""
     assert usual_steps(replace(load_recipe("open15k-resnet18"), **changes)) == steps

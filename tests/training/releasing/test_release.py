@@ -1,4 +1,4 @@
-"""A run becomes a release: what is written can be loaded, checked, and names no private patient."""
+"""A run becomes a release: its files load, verify, and name no private patient."""
 
 import json
 import tomllib
@@ -12,7 +12,7 @@ import torch
 
 import c2l_models
 from c2l_models.errors import RunError
-from c2l_models.releases import registry as registry
+from c2l_models.releases import registry
 from c2l_models.training.pretrain import pretrain
 from c2l_models.training.probing.probe import probe
 from c2l_models.training.recipe import Recipe
@@ -27,7 +27,7 @@ from c2l_models.verification import verify
 
 @pytest.fixture
 def empty_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A registry without releases, in a folder of its own."""
+    """A registry without releases, in its own folder."""
     path = tmp_path / "releases.toml"
     path.write_text("# releases\n")
     monkeypatch.setattr(registry, "REGISTRY", path)
@@ -44,7 +44,7 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
     assert table["default"] is True
     assert table["license"] == "CC-BY-4.0"
 
-    # pretrained=True now means it, and it is the run's own network.
+    # pretrained=True now loads it: the run's own network.
     student, recipe = load_run_backbone(tiny_run)
     film = torch.randn(8, 1, recipe.size, recipe.size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -54,9 +54,9 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
 
     assert verify("resnet18.test_tag").ok
     reported = json.loads((tmp_path / "probes" / "folder" / "result.json").read_text())
-    (figure,) = table["metrics"].values()
-    assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
-    assert figure == reported["figures"]["finding"] == reported["figures"]["mean"]
+    (metric,) = table["metrics"].values()
+    assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
+    assert metric == reported["figures"]["finding"] == reported["figures"]["mean"]
 
     provenance = json.loads(record.path().with_suffix(".json").read_text())
     assert provenance["sha256"] == record.sha256
@@ -68,22 +68,22 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
     losses = provenance["first_steps"]["losses"]
     means = [line["loss"] for line in log.read(tiny_run) if line["kind"] == "train"]
     assert [np.mean(losses[at : at + 3]) for at in (0, 3, 6, 9)] == pytest.approx(means, rel=1e-6)
-    assert released_steps(record).losses == tuple(losses), "and can be read"
+    assert released_steps(record).losses == tuple(losses), "they can be read back"
     assert provenance["patients"] == {}, "ids of a private folder's patients are never published"
-    assert str(tmp_path.parent) not in json.dumps(provenance), "no path of the machine that made it"
+    assert str(tmp_path.parent) not in json.dumps(provenance), "no path of this machine"
 
 
 def test_a_release_does_not_change(tiny_run: Path, empty_registry: Path, tmp_path: Path) -> None:
     release.release_run(tiny_run, "once", tmp_path / "probes")
     before = empty_registry.read_bytes()
-    with pytest.raises(RunError, match=r"resnet18\.once is released"):
+    with pytest.raises(RunError, match=r"resnet18\.once is already released"):
         release.release_run(tiny_run, "once", tmp_path / "probes")
     assert empty_registry.read_bytes() == before
 
 
 def test_there_is_one_default(tiny_run: Path, empty_registry: Path, tmp_path: Path) -> None:
     release.release_run(tiny_run, "first", tmp_path / "probes", default=True)
-    with pytest.raises(RunError, match=r"resnet18\.first is the default"):
+    with pytest.raises(RunError, match=r"resnet18\.first is the default release"):
         release.release_run(tiny_run, "second", tmp_path / "probes", default=True)
 
 
@@ -107,17 +107,17 @@ def test_public_patients_are_named_and_no_others() -> None:
 
 
 def test_weights_that_float16_does_not_hold_are_no_release(tiny_run, empty_registry, tmp_path, monkeypatch):
-    """One tensor of the file is off by a hundredth of its largest weight."""
+    """One weight of the file is changed by a hundredth of its tensor's largest weight."""
     save = export.save_weights
 
-    def spoilt(path, tensors, config):
+    def save_corrupted(path, tensors, config):
         name = next(name for name in tensors if name.endswith("conv2.weight"))
         changed = tensors[name].clone()
         changed.view(-1)[0] += changed.abs().max() / 100
         save(path, tensors | {name: changed}, config)
 
-    monkeypatch.setattr(export, "save_weights", spoilt)
-    with pytest.raises(RunError, match=r"test_tag in float16 is not the trained network: weights off by 0\.0"):
+    monkeypatch.setattr(export, "save_weights", save_corrupted)
+    with pytest.raises(RunError, match=r"test_tag in float16 differs too much from the trained network: .* found 0\.0"):
         release.release_run(tiny_run, "test_tag", tmp_path / "probes")
     assert not list(empty_registry.parent.glob("weights/*.safetensors"))
     assert empty_registry.read_text() == "# releases\n"

@@ -1,22 +1,22 @@
-"""A table run with fake jobs."""
+"""Tables that a fake backend fills."""
 
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from reproduce_fakes import FakeJobs, FakeStores
+from reproduce_fakes import FakeBackend, FakeStores
 from rich.console import Console
 
-from c2l_models.training.reproduce import runner as run
 from c2l_models.training.reproduce.plan import Scale, load_scale, load_table
+from c2l_models.training.reproduce.runner import Runner, TableResults
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.store.prepare import INDEX_SCHEMA
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ImageStore:
-    """Sixty images of twenty patients, of the two open sets."""
+    """Sixty images of twenty patients, from both open data sets."""
     rows = [
         {
             **{"path": f"{n}.png", "dataset": dataset, "patient": f"{dataset}:{n // 2}", "view": ""},
@@ -35,24 +35,27 @@ def scale() -> Scale:
 
 @pytest.fixture
 def reproduce(tmp_path: Path, store: ImageStore, scale: Scale):
-    """Runs a table with fake jobs; gives the book."""
+    """Runs a table with a fake backend and returns its results."""
 
-    def go(table="table3", jobs=None, seeds=(0,), only=(), missing=(), write=None, out=tmp_path / "out"):
-        plan = load_table(table)
-        book = run.Book(plan.only(only) if only else plan, scale, seeds)
-        engine = run.Engine(out, scale, FakeStores(store, missing), jobs or FakeJobs(), Console(quiet=True))
-        return engine.run(book, write or (lambda book: None))
+    def run(name="table3", backend=None, seeds=(0,), only=(), missing=(), write=None, out=tmp_path / "out"):
+        table = load_table(name)
+        results = TableResults(table.only(only) if only else table, scale, seeds)
+        runner = Runner(out, scale, FakeStores(store, missing), backend or FakeBackend(), Console(quiet=True))
+        return runner.run(results, write or (lambda results: None))
 
-    return go
+    return run
 
 
 @pytest.fixture
 def reproduce_all(reproduce):
-    """The same; gives the book, and the cells' states each time that it was written."""
+    """Like `reproduce`; also returns the states of the entries each time that the table was written."""
 
-    def go(table, jobs=None, written=None):
+    def run(table, backend=None, written=None):
         written = [] if written is None else written
-        states = lambda book: written.append({key: cell.state for key, cell in book.cells.items()})  # noqa: E731
-        return reproduce(table, jobs, write=states), written
 
-    return go
+        def write(results):
+            written.append({key: entry.state for key, entry in results.entries.items()})
+
+        return reproduce(table, backend, write=write), written
+
+    return run

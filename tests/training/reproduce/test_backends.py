@@ -1,4 +1,4 @@
-"""What the jobs hand on: who is learnt from, who is avoided, and on which resamples metrics stand."""
+"""Arguments that the local backend passes on, above all the patients to train on, to test on and to avoid."""
 
 from dataclasses import replace
 
@@ -13,18 +13,23 @@ from c2l_models.training.finetuning import loop
 from c2l_models.training.finetuning.parts import split_task
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.recipe import load_recipe
-from c2l_models.training.reproduce import backends as jobs
-from c2l_models.training.reproduce.backends import RealJobs, avoided, judged, part_of, spec_of
+from c2l_models.training.reproduce import backends
+from c2l_models.training.reproduce.backends import LocalBackend, spec_of
 from c2l_models.training.reproduce.data import DataMissing
+from c2l_models.training.reproduce.patients import (
+    held_out_task,
+    patient_share_task,
+    write_pretraining_patients,
+)
 from c2l_models.training.reproduce.plan import Measurement, load_initialization_plan, load_scale, load_table, recipe_of
-from c2l_models.training.reproduce.pretraining import Pretrained
+from c2l_models.training.reproduce.pretraining import Pretraining
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.store.prepare import INDEX_SCHEMA
 
 
 @pytest.fixture
 def chests(tmp_path):
-    """2,000 films of 1,000 patients, a fifth of them for the test, each with a coin for a finding."""
+    """2,000 films of 1,000 patients, a fifth of them for testing. Each film has a random finding."""
     rng = np.random.default_rng(0)
     rows = [
         {
@@ -39,50 +44,50 @@ def chests(tmp_path):
 
 
 @pytest.fixture
-def handed_on(monkeypatch):
-    """What `finetune` was called with."""
+def finetune_calls(monkeypatch):
+    """The arguments of each call of `finetune`."""
     calls = []
     monkeypatch.setattr(loop, "finetune", lambda *given, **options: calls.append((given, options)))
     return calls
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_an_ablation_is_fine_tuned_on_the_patients_held_out_of_its_pretraining(chests, handed_on, tmp_path, seed):
-    """The paper's 70k and 16k of 86k images: disjoint by patient, all of train_val together."""
-    measured = Measurement("finetune", "chestxray14", held_out=0.19)
+def test_an_ablation_is_fine_tuned_on_the_patients_held_out_of_its_pretraining(chests, finetune_calls, tmp_path, seed):
+    """The paper's 70k and 16k of 86k images share no patient, and together are train_val."""
+    measurement = Measurement("finetune", "chestxray14", held_out=0.19)
 
     class Stores:
         def get(self, datasets, sha256=""):
             return chests
 
-    start = load_initialization_plan("resnet18-random")
-    RealJobs("cpu").measure(start, measured, seed, None, load_scale("paper"), Stores(), tmp_path)
-    ((spec, store, task, _, settings, *_),), options = handed_on[0][:1], handed_on[0][1]
+    init = load_initialization_plan("resnet18-random")
+    LocalBackend("cpu").measure(init, measurement, seed, None, load_scale("paper"), Stores(), tmp_path)
+    ((spec, store, task, _, settings, *_),), options = finetune_calls[0][:1], finetune_calls[0][1]
     assert (spec, store, options["resume"]) == ("random:resnet18", chests, True)
     assert (settings.size, settings.epochs, settings.seed) == (224, 50, seed)  # the paper's
 
     pretrained = set(chests.patients[training_rows(load_recipe("table1-c2l"), chests)])
     parts = split_task(task, chests, settings)
-    learnt, tuned, tested = (set(chests.patients[rows]) for rows in (parts.fit, parts.tune, parts.test))
+    fitted, tuned, tested = (set(chests.patients[rows]) for rows in (parts.fit, parts.tune, parts.test))
     everyone = set(chests.patients[chests.select(split="train_val")])
-    assert not pretrained & (learnt | tuned | tested)
-    assert pretrained | learnt | tuned == everyone
-    assert 0.14 < len(learnt | tuned) / len(everyone) < 0.24
-    assert 0.1 < len(tuned) / len(learnt | tuned) < 0.3
+    assert not pretrained & (fitted | tuned | tested)
+    assert pretrained | fitted | tuned == everyone
+    assert 0.14 < len(fitted | tuned) / len(everyone) < 0.24
+    assert 0.1 < len(tuned) / len(fitted | tuned) < 0.3
     assert len(tested) == 200
 
 
 def test_without_held_out_the_task_is_as_it_is(chests):
-    assert part_of("chestxray14", 0, "few_labels") == load_task("chestxray14")
-    tenth = part_of("chestxray14", 0.1, "probe_tuning")
+    assert patient_share_task("chestxray14", 0, "few_labels") == load_task("chestxray14")
+    tenth = patient_share_task("chestxray14", 0.1, "probe_tuning")
     assert 0 < len(tenth.train_rows(chests)) < 300
     assert tenth.test_rows(chests).tolist() == load_task("chestxray14").test_rows(chests).tolist()
     with pytest.raises(DatasetError, match="no task"):
-        part_of("nothing", 0.1, "few_labels")
+        patient_share_task("nothing", 0.1, "few_labels")
 
 
 def test_specs(tmp_path):
-    run = Pretrained(tmp_path / "run", 1, 1, "", None)
+    run = Pretraining(tmp_path / "run", 1, 1, "", None)
     assert spec_of(load_initialization_plan("densenet121-c2l"), run) == str(tmp_path / "run")
     assert spec_of(load_initialization_plan("densenet121-imagenet"), None) == "imagenet:densenet121"
     assert spec_of(load_initialization_plan("densenet121-random"), None) == "random:densenet121"
@@ -96,12 +101,12 @@ def test_a_detector_is_measured_on_none_whom_a_row_was_pretrained_on(chests, tmp
             assert set(datasets) == {"chestxray14", "knee_kl"}
             return with_knees(chests)
 
-    (file,) = avoided(load_scale("open"), Stores(), tmp_path / "detect")
+    (file,) = write_pretraining_patients(load_scale("open"), Stores(), tmp_path / "detect")
     listed = file.read_text().split()
     expected = sorted(set(chests.patients[chests.select(split="train_val")].tolist()))
     assert listed == expected
-    smoke = load_scale("open", smoke=True)  # which pretrains on few of them, and other rows on others
-    assert avoided(smoke, Stores(), tmp_path / "smoke")[0].read_text().split() == expected
+    smoke = load_scale("open", smoke=True)  # its rows pretrain on fewer patients, each row on others
+    assert write_pretraining_patients(smoke, Stores(), tmp_path / "smoke")[0].read_text().split() == expected
 
 
 def with_knees(chests):
@@ -111,12 +116,12 @@ def with_knees(chests):
     return ImageStore(chests.path, np.zeros((2002, 4, 4), np.uint8), index, chests.sha256)
 
 
-def test_without_pretraining_data_nobody_is_to_be_avoided(tmp_path):
+def test_without_pretraining_data_nobody_is_to_be_write_pretraining_patients(tmp_path):
     class Stores:
         def get(self, datasets, sha256=""):
             raise DataMissing("none")
 
-    assert avoided(load_scale("open"), Stores(), tmp_path) == []
+    assert write_pretraining_patients(load_scale("open"), Stores(), tmp_path) == []
 
 
 def test_settings_of_every_scale_are_settings():
@@ -131,15 +136,15 @@ def test_settings_of_every_scale_are_settings():
 
 
 def test_a_trial_is_asked_about_patients_of_the_training_list_that_its_pretraining_left_out(chests):
-    measured = load_table("search").measurements[0]
-    task = judged("chestxray14", measured.held_out)
+    measurement = load_table("search").measurements[0]
+    task = held_out_task("chestxray14", measurement.held_out)
     recipe = recipe_of(load_initialization_plan("search-base"), load_scale("search"), 0)
     pretrained = set(chests.patients[training_rows(replace(recipe, sources=("chestxray14:train_val",)), chests)])
-    learnt, asked = (set(chests.patients[rows]) for rows in (task.train_rows(chests), task.test_rows(chests)))
-    assert learnt == pretrained
-    assert learnt | asked == set(chests.patients[chests.select(split="train_val")])
-    assert not learnt & asked
-    assert 0.2 < len(asked) / len(learnt | asked) < 0.3
+    trained, tested = (set(chests.patients[rows]) for rows in (task.train_rows(chests), task.test_rows(chests)))
+    assert trained == pretrained
+    assert trained | tested == set(chests.patients[chests.select(split="train_val")])
+    assert not trained & tested
+    assert 0.2 < len(tested) / len(trained | tested) < 0.3
 
 
 def test_a_trials_probe_is_told_so(chests, monkeypatch, tmp_path):
@@ -147,13 +152,13 @@ def test_a_trials_probe_is_told_so(chests, monkeypatch, tmp_path):
 
     calls = []
     monkeypatch.setattr(probe, "probe", lambda spec, store, task, *given, **options: calls.append(task))
-    monkeypatch.setattr(jobs.Result, "read", lambda out: None)
+    monkeypatch.setattr(backends.Result, "read", lambda out: None)
 
     class Stores:
         def get(self, datasets, sha256=""):
             return chests
 
-    start = load_initialization_plan("resnet18-random")
-    for measured in (load_table("search").measurements[0], Measurement("probe", "chestxray14")):
-        RealJobs("cpu").measure(start, measured, 0, None, load_scale("search"), Stores(), tmp_path)
-    assert calls == [judged("chestxray14", 0.25), load_task("chestxray14")]
+    init = load_initialization_plan("resnet18-random")
+    for measurement in (load_table("search").measurements[0], Measurement("probe", "chestxray14")):
+        LocalBackend("cpu").measure(init, measurement, 0, None, load_scale("search"), Stores(), tmp_path)
+    assert calls == [held_out_task("chestxray14", 0.25), load_task("chestxray14")]

@@ -1,4 +1,4 @@
-"""Raw folders by name, and the stores made of them: used where they are, made where not."""
+"""Raw folders by name, and the stores: reused if they exist, otherwise made."""
 
 import shutil
 
@@ -32,21 +32,21 @@ def test_pairs_and_folders_together(sets, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("mora=DIR", r"no data set is called 'mora'; did you mean .*mura"),
-        ("mura=DIR/absent", r"absent is no folder; wanted the one that holds mura"),
-        ("DIR/absent", r"absent is no folder; wanted one that holds data sets, or NAME=DIR"),
-        ("DIR/something-else", r"something-else holds no data set; wanted folders such as chestxray14"),
+        ("mura=DIR/absent", r"expected the folder that holds mura, but .*absent is not a folder"),
+        ("DIR/absent", r"absent: expected a folder that holds data sets, or NAME=DIR, but it is not a folder"),
+        ("DIR/something-else", r"something-else holds no data set; expected folders such as chestxray14"),
     ],
 )
-def test_what_is_wrong_is_told(sets, given, told):
-    with pytest.raises(C2LError, match=told):
+def test_what_is_wrong_is_told(sets, given, message):
+    with pytest.raises(C2LError, match=message):
         find_data([given.replace("DIR", str(sets))])
 
 
 def test_a_set_given_twice_is_told(sets):
-    with pytest.raises(C2LError, match=r"gives knee_kl twice: .*knee-kl and .*something-else"):
+    with pytest.raises(C2LError, match=r"names knee_kl twice: .*knee-kl and .*something-else"):
         find_data([str(sets), f"knee_kl={sets / 'something-else'}"])
 
 
@@ -69,7 +69,7 @@ def test_a_store_is_made_once(stores):
 def test_a_store_that_is_there_needs_no_raw_folder(stores, tiny_store_folder):
     shutil.copytree(tiny_store_folder, stores.folder / "by-hand")
     without = Stores(stores.folder, {}, size=32)
-    without.need({"folder"})
+    without.require({"folder"})
     assert without.get({"folder"}).path.name == "by-hand"
 
 
@@ -102,8 +102,8 @@ def test_a_store_of_another_size_or_of_other_sets_is_left_alone(stores, tiny_sto
 
 
 def test_what_is_missing_is_named(stores):
-    with pytest.raises(DataMissing, match="no chexpert, mura among the data given"):
-        stores.need({"mura", "folder", "chexpert"})
-    with pytest.raises(DataMissing, match="no rsna"):
-        stores.raw("rsna")
-    assert stores.raw("folder") == stores.data
+    with pytest.raises(DataMissing, match="--data does not name chexpert, mura; add --data chexpert=DIR"):
+        stores.require({"mura", "folder", "chexpert"})
+    with pytest.raises(DataMissing, match="--data does not name rsna"):
+        stores.raw_folders("rsna")
+    assert stores.raw_folders("folder") == stores.data

@@ -1,4 +1,4 @@
-"""The paper's metrics: as many as printed, consistent with each other, and a few read off the page by hand."""
+"""The paper's tables: complete, consistent, and some values compared with the page by hand."""
 
 import tomllib
 
@@ -14,7 +14,7 @@ def raw():
     return tomllib.loads(FILE.read_text())
 
 
-# Rows x columns, counted in the print.
+# Rows and columns, counted on the page.
 SIZES = {"table1": (5, 15), "table2": (9, 1), "table3": (8, 15), "table4": (8, 6), "table5": (4, 7)}
 
 
@@ -22,12 +22,12 @@ def test_every_figure_is_there(raw):
     assert {name: (len(table["rows"]), len(table["columns"])) for name, table in raw.items()} == SIZES
     for name, table in raw.items():
         for row in table["rows"]:
-            assert len(row["figures"]) == SIZES[name][1], row["name"]
-            assert all(isinstance(figure, float) for figure in row["figures"]), row["name"]
-    assert sum(len(row["figures"]) for table in raw.values() for row in table["rows"]) == 280
+            assert len(row["values"]) == SIZES[name][1], row["name"]
+            assert all(isinstance(value, float) for value in row["values"]), row["name"]
+    assert sum(len(row["values"]) for table in raw.values() for row in table["rows"]) == 280
 
 
-# Not within 0.1 of the mean of the printed labels, both being rounded to 0.1.
+# Its average is not within 0.1 of the mean of the row's labels, although both are rounded to 0.1.
 INCONSISTENT = {("table4", "MoCo, DenseNet-121")}
 
 
@@ -35,7 +35,7 @@ def test_averages_are_those_of_their_rows_but_for_one(raw):
     off = set()
     for name in ("table1", "table3", "table4"):
         for row in raw[name]["rows"]:
-            average, *labels = (round(10 * figure) for figure in row["figures"])  # exact, in tenths
+            average, *labels = (round(10 * value) for value in row["values"])  # exact, in tenths
             if abs(average * len(labels) - sum(labels)) > len(labels):
                 off.add((name, row["name"]))
     assert off == INCONSISTENT
@@ -43,8 +43,8 @@ def test_averages_are_those_of_their_rows_but_for_one(raw):
 
 def test_the_inconsistent_average_is_kept_as_printed(raw):
     (row,) = [row for row in raw["table4"]["rows"] if row["name"] == "MoCo, DenseNet-121"]
-    assert row["figures"][0] == 87.4
-    assert round(sum(row["figures"][1:]) / 5, 1) == 87.5
+    assert row["values"][0] == 87.4
+    assert round(sum(row["values"][1:]) / 5, 1) == 87.5
 
 
 BY_HAND = [
@@ -67,13 +67,13 @@ BY_HAND = [
 ]
 
 
-@pytest.mark.parametrize(("table", "row", "column", "figure"), BY_HAND)
-def test_cells_read_by_hand(table, row, column, figure):
-    assert tables.paper_tables()[table].metrics[row][column] == figure
+@pytest.mark.parametrize(("table", "row", "column", "value"), BY_HAND)
+def test_cells_read_by_hand(table, row, column, value):
+    assert tables.paper_tables()[table].metrics[row][column] == value
 
 
 def test_the_text_of_the_paper_agrees():
-    """What sections 5 and 6 say of the tables in words."""
+    """Differences that sections 5 and 6 state in words."""
     known = tables.paper_tables()
     one, three, four = (known[name].metrics for name in ("table1", "table3", "table4"))
     best = one["Bat. + Feat. Mix. + loss_M"]["Average"]

@@ -1,10 +1,11 @@
-"""Plans: every printed row is run, by the right recipe; scales change what they say and nothing else."""
+"""Tables, initializations and scales: every printed row has the right recipe, and a scale changes only its own keys."""
 
 import pytest
 
 from c2l_models.errors import C2LError
 from c2l_models.training.datasets import ADAPTERS
 from c2l_models.training.recipe import Recipe, from_dict, list_recipes, load_recipe
+from c2l_models.training.reproduce.data import usual_folders
 from c2l_models.training.reproduce.paper_tables import paper_tables
 from c2l_models.training.reproduce.plan import (
     Measurement,
@@ -13,7 +14,6 @@ from c2l_models.training.reproduce.plan import (
     load_table,
     recipe_of,
     table_names,
-    usual_folders,
 )
 
 PAPER, OPEN = load_scale("paper"), load_scale("open")
@@ -23,21 +23,21 @@ PAPER, OPEN = load_scale("paper"), load_scale("open")
 def test_every_row_that_is_printed_is_run(name):
     plan = load_table(name)
     assert {row for _, row in plan.rows if row} == set(paper_tables()[name].metrics)
-    assert len({start.name for start, _ in plan.rows}) == len(plan.rows)
-    for start, row in plan.rows:
+    assert len({init.name for init, _ in plan.rows}) == len(plan.rows)
+    for init, row in plan.rows:
         if "ResNet-18" in row:
-            assert start.architecture == "resnet18"
+            assert init.architecture == "resnet18"
         if "DenseNet-121" in row:
-            assert start.architecture == "densenet121"
+            assert init.architecture == "densenet121"
 
 
 @pytest.mark.parametrize("name", table_names())
 def test_rows_of_ours_stand_beside_the_papers(name):
-    starts = {start.name for start, _ in load_table(name).rows}
-    architectures = {start.architecture for start, _ in load_table(name).rows}
-    assert {f"{architecture}-random" for architecture in architectures} <= starts
+    names = {init.name for init, _ in load_table(name).rows}
+    architectures = {init.architecture for init, _ in load_table(name).rows}
+    assert {f"{architecture}-random" for architecture in architectures} <= names
     if name in ("table3", "table4", "table5", "open"):
-        assert {f"{architecture}-moco-equal-passes" for architecture in architectures} <= starts
+        assert {f"{architecture}-moco-equal-passes" for architecture in architectures} <= names
 
 
 METHODS = {"MG": "model_genesis", "MoCo": "moco", "C2L": "c2l"}
@@ -45,20 +45,20 @@ METHODS = {"MG": "model_genesis", "MoCo": "moco", "C2L": "c2l"}
 
 @pytest.mark.parametrize("name", ["table3", "table4", "table5"])
 def test_a_row_is_pretrained_by_the_method_that_it_names(name):
-    for start, row in load_table(name).rows:
+    for init, row in load_table(name).rows:
         method = row.partition(",")[0]
         if method in METHODS:
-            assert load_recipe(start.recipe).method == METHODS[method]
+            assert load_recipe(init.recipe).method == METHODS[method]
         elif method:
-            assert (method, start.weights) == ("ImageNet", "imagenet")
+            assert (method, init.weights) == ("ImageNet", "imagenet")
 
 
 def test_the_ablations_rows_are_the_recipes_that_say_so():
     for number in (1, 2):
-        for start, row in load_table(f"table{number}").rows:
-            if start.recipe:
-                assert load_recipe(start.recipe).table == f"Table {number}, {row}"
-    used = {start.recipe for number in (1, 2) for start, _ in load_table(f"table{number}").rows}
+        for init, row in load_table(f"table{number}").rows:
+            if init.recipe:
+                assert load_recipe(init.recipe).table == f"Table {number}, {row}"
+    used = {init.recipe for number in (1, 2) for init, _ in load_table(f"table{number}").rows}
     assert {name for name in list_recipes() if name.startswith("table")} == used - {""}
 
 
@@ -66,15 +66,15 @@ def test_the_ablations_rows_are_the_recipes_that_say_so():
 @pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
 def test_the_rivals_recipes_are_the_papers_but_for_the_method_and_its_rate(name, architecture):
     rival, ours = load_recipe(f"{name}-{architecture}").to_dict(), load_recipe(f"paper-{architecture}").to_dict()
-    told = {"name", "description", "table"}
+    free = {"name", "description", "table"}
     rate = rival["optimizer"].pop("lr"), ours["optimizer"].pop("lr")
     assert rate == ((1.0 if name == "model-genesis" else 0.03), 0.03)
-    assert {key for key in ours if rival[key] != ours[key]} - told == {"method"}
+    assert {key for key in ours if rival[key] != ours[key]} - free == {"method"}
 
 
 def test_at_the_papers_scale_a_recipe_is_as_it_ships():
-    for start in ("resnet18-c2l", "densenet121-moco", "table1-mix"):
-        plan = load_initialization_plan(start)
+    for init in ("resnet18-c2l", "densenet121-moco", "table1-mix"):
+        plan = load_initialization_plan(init)
         assert recipe_of(plan, PAPER, 0) == load_recipe(plan.recipe)
     assert recipe_of(load_initialization_plan("resnet18-c2l"), PAPER, 2).seed == 2
 
@@ -94,8 +94,8 @@ def test_equal_passes_are_twice_the_epochs_and_nothing_else(scale, architecture)
 
 def test_the_open_scale_is_the_open_releases_recipe():
     ours, released = recipe_of(load_initialization_plan("resnet18-c2l"), OPEN, 0), load_recipe("open15k-resnet18")
-    told = {"name", "description", "table"}
-    assert {key for key, value in released.to_dict().items() if ours.to_dict()[key] != value} <= told
+    free = {"name", "description", "table"}
+    assert {key for key, value in released.to_dict().items() if ours.to_dict()[key] != value} <= free
     densenet = recipe_of(load_initialization_plan("densenet121-c2l"), OPEN, 0)
     assert (densenet.architecture, densenet.size, densenet.epochs) == ("densenet121", released.size, released.epochs)
     ablation = recipe_of(load_initialization_plan("table1-mix"), OPEN, 0)
@@ -104,9 +104,9 @@ def test_the_open_scale_is_the_open_releases_recipe():
 
 def test_queue_lengths_of_table_2_stay_apart_at_another_scale():
     lengths = {
-        start.name: recipe_of(start, OPEN, 0).queue_length
-        for start, _ in load_table("table2").rows
-        if "queue" in start.name
+        init.name: recipe_of(init, OPEN, 0).queue_length
+        for init, _ in load_table("table2").rows
+        if "queue" in init.name
     }
     assert lengths == {
         "table2-crop-queue-2048": 256,
@@ -128,20 +128,20 @@ def test_ablations_keep_to_chestxray14_and_hold_patients_out():
 @pytest.mark.parametrize("smoke", [False, True])
 @pytest.mark.parametrize("scale", ["paper", "open", "search"])
 def test_every_row_has_a_recipe_at_every_scale(table, scale, smoke):
-    for start, _ in load_table(table).rows:
-        if start.recipe:
-            recipe = recipe_of(start, load_scale(scale, smoke), 1)
+    for init, _ in load_table(table).rows:
+        if init.recipe:
+            recipe = recipe_of(init, load_scale(scale, smoke), 1)
             assert isinstance(from_dict(recipe.to_dict()), Recipe)
-            assert recipe.architecture == start.architecture
+            assert recipe.architecture == init.architecture
         else:
-            assert start.weights in ("random", "imagenet")
+            assert init.weights in ("random", "imagenet")
 
 
 def test_settings_of_measurements():
     assert PAPER.settings(Measurement("finetune", "chestxray14")) == {
         "fraction": 1.0,
         "uncertain": "ignore",
-    }  # and the defaults, the paper's
+    }  # all others keep the defaults, the paper's
     few, all_labels = (OPEN.settings(Measurement("finetune", "chestxray14", fraction)) for fraction in (0.01, 1.0))
     assert few["size"] == all_labels["size"] == 64
     assert few["epochs"] > all_labels["epochs"]
@@ -159,7 +159,7 @@ def test_two_rows_that_are_one_run_are_equal_key_by_key():
 
 def test_only_some_rows():
     plan = load_table("table3").only(["resnet18-random", "resnet18-c2l"])
-    assert [start.name for start, _ in plan.rows] == ["resnet18-random", "resnet18-c2l"]
+    assert [init.name for init, _ in plan.rows] == ["resnet18-random", "resnet18-c2l"]
     with pytest.raises(C2LError, match=r"resnet18-c2m.*did you mean.*resnet18-c2l"):
         load_table("table3").only(["resnet18-c2m"])
 
@@ -167,7 +167,7 @@ def test_only_some_rows():
 def test_unknown_names_are_told_the_nearest():
     with pytest.raises(C2LError, match=r"table33.*did you mean.*table3"):
         load_table("table33")
-    with pytest.raises(C2LError, match="there are: paper, open, search"):
+    with pytest.raises(C2LError, match="choose from: paper, open, search"):
         load_scale("huge")
 
 
@@ -180,22 +180,22 @@ def test_folders_are_of_data_sets_that_can_be_read():
 
 def test_a_trial_changes_its_base_and_nothing_else():
     base = recipe_of(load_initialization_plan("search-base"), load_scale("search"), 0).to_dict()
-    trials = [start for start, _ in load_table("search").rows if start.changes]
-    assert len(trials) == len(load_table("search").rows) - 2  # the base, and a random network
-    for start in trials:
-        tried = recipe_of(start, load_scale("search"), 0).to_dict()
-        assert {key for key in base if tried[key] != base[key]} == set(start.changes)
+    trials = [init for init, _ in load_table("search").rows if init.changes]
+    assert len(trials) == len(load_table("search").rows) - 2  # the base and a random network
+    for init in trials:
+        tried = recipe_of(init, load_scale("search"), 0).to_dict()
+        assert {key for key in base if tried[key] != base[key]} == set(init.changes)
     crop = recipe_of(load_initialization_plan("search-crop-0.5"), load_scale("search"), 0).to_dict()
     assert crop["augment"] == base["augment"] | {"crop_scale": [0.5, 1.0]}
 
 
 def test_a_trial_is_judged_by_patients_that_it_did_not_see():
     table = load_table("search")
-    held_out = {recipe_of(start, load_scale(table.scale), 0).hold_out for start, _ in table.rows if start.recipe}
-    assert {(measured.held_out, measured.held_out_for) for measured in table.measurements} == {
-        (share, "judging") for share in held_out
+    held_out = {recipe_of(init, load_scale(table.scale), 0).hold_out for init, _ in table.rows if init.recipe}
+    assert {(measurement.held_out, measurement.held_out_for) for measurement in table.measurements} == {
+        (share, "testing") for share in held_out
     }
 
 
 def test_rows_can_be_told_apart_by_their_hash():
-    assert len({start for start, _ in load_table("search").rows}) == len(load_table("search").rows)
+    assert len({init for init, _ in load_table("search").rows}) == len(load_table("search").rows)

@@ -1,4 +1,4 @@
-"""A pretraining that is there is taken over if it is the row's, gone on with if it was stopped, and else refused."""
+"""An existing pretraining is reused if it is the row's, resumed if interrupted, and refused if it is another run."""
 
 import json
 import shutil
@@ -10,19 +10,19 @@ import pytest
 from c2l_models.errors import DatasetError, RunError
 from c2l_models.training import pretrain as loop
 from c2l_models.training.recipe import Augment, Optimizer, from_dict
-from c2l_models.training.reproduce.pretraining import ensure_pretrained, seconds_of, trained_on
+from c2l_models.training.reproduce.pretraining import ensure_pretrained, store_of_run, training_seconds
 from c2l_models.training.run_files.checkpoint import load
 
 run = partial(loop.pretrain, device="cpu", resume=True, progress=False)
 
 
 def refuse(*_):
-    pytest.fail("this run is there, and was begun again")
+    pytest.fail("the run exists, but pretraining was called")
 
 
 @pytest.fixture
 def finished(small_run, tmp_path):
-    """A copy of a run that was made by hand, under its recipe's own name."""
+    """A copy of a run that the user started, so it has its recipe's own name."""
     return shutil.copytree(small_run, tmp_path / "row-seed0")
 
 
@@ -31,12 +31,12 @@ def test_a_finished_run_is_used(finished, tiny_recipe, tiny_store):
     done = ensure_pretrained(row, tiny_store, finished, refuse)
     assert done.folder == finished
     assert (done.images, done.patients) == (44, 22)
-    assert done.store_sha256 == tiny_store.sha256 == trained_on(finished)
-    assert done.seconds == seconds_of(finished, tiny_recipe) > 0
+    assert done.store_sha256 == tiny_store.sha256 == store_of_run(finished)
+    assert done.seconds == training_seconds(finished, tiny_recipe) > 0
 
 
 def test_a_run_on_more_processes_is_used(finished, tiny_recipe, tiny_store):
-    """torchrun gives each process a block of mixup, and recipe.json says so."""
+    """torchrun gives each process a block of mixup, which changes recipe.json."""
     written = json.loads((finished / "recipe.json").read_text()) | {"mixup_blocks": 4}
     (finished / "recipe.json").write_text(json.dumps(written))
     ensure_pretrained(tiny_recipe, tiny_store, finished, refuse)
@@ -50,21 +50,21 @@ def test_an_older_runs_recipe_lacks_keys_that_have_their_defaults(finished, tiny
 
 
 DIFFERENT = [
-    ({"epochs": 3}, "epochs: it has 2, wanted 3"),
-    ({"method": "moco"}, "method: it has 'c2l', wanted 'moco'"),
-    ({"seed": 1}, "seed: it has 0, wanted 1"),
-    ({"augment": Augment(rotation=3.0)}, "augment.rotation: it has 10.0, wanted 3.0"),
-    ({"optimizer": Optimizer(lr=0.3, lr_milestones=(1,))}, "optimizer.lr_milestones: it has [1, 2], wanted [1]"),
+    ({"epochs": 3}, "epochs: began with 2, now 3"),
+    ({"method": "moco"}, "method: began with 'c2l', now 'moco'"),
+    ({"seed": 1}, "seed: began with 0, now 1"),
+    ({"augment": Augment(rotation=3.0)}, "augment.rotation: began with 10.0, now 3.0"),
+    ({"optimizer": Optimizer(lr=0.3, lr_milestones=(1,))}, "optimizer.lr_milestones: began with [1, 2], now [1]"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "told"), DIFFERENT, ids=[next(iter(changes)) for changes, _ in DIFFERENT])
-def test_another_run_in_the_way_is_told_key_by_key(finished, tiny_recipe, tiny_store, changes, told):
+@pytest.mark.parametrize(("changes", "difference"), DIFFERENT, ids=[next(iter(changes)) for changes, _ in DIFFERENT])
+def test_another_run_in_the_way_is_told_key_by_key(finished, tiny_recipe, tiny_store, changes, difference):
     with pytest.raises(RunError) as error:
         ensure_pretrained(replace(tiny_recipe, **changes), tiny_store, finished, refuse)
-    assert told in str(error.value)
+    assert difference in str(error.value)
     assert str(finished) in str(error.value)
-    assert str(error.value).count("wanted") == 1  # nothing else is named
+    assert str(error.value).count("began with") == 1  # nothing else is named
 
 
 def test_a_run_on_other_images_is_told(finished, tiny_recipe, tiny_store):

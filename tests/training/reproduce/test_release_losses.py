@@ -1,4 +1,4 @@
-"""A release's first steps once more: the same losses, others, or none to compare."""
+"""Check of a release's first steps: same losses, other losses, or no losses to compare with."""
 
 import json
 from dataclasses import asdict, replace
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 
 @pytest.fixture(autouse=True)
 def key(tiny_store, monkeypatch):
-    """The key of the tiny store's pseudonyms, so that it is made again to the same bytes."""
+    """The key of the tiny store's pseudonyms, so that a second store has the same bytes."""
     monkeypatch.setenv("C2L_PATIENT_KEY", str(tiny_store.path.parent / "patient.key"))
 
 
@@ -44,7 +44,7 @@ def recipe(tiny_recipe):
 
 @pytest.fixture
 def release(recipe, tiny_store, tmp_path, monkeypatch):
-    """Writes a registry with one release, whose first steps are those of the recipe but for what is given."""
+    """Writes a registry with one release. Its first steps are the recipe's, except for the given changes."""
     known = {"recipe": recipe.to_dict(), "store_sha256": tiny_store.sha256, "store_size": 32}
     steps = asdict(first_steps(recipe, tiny_store, 5, progress=False))
 
@@ -62,16 +62,16 @@ def release(recipe, tiny_store, tmp_path, monkeypatch):
 
 @pytest.fixture
 def again(tiny_folder, tmp_path):
-    """Checks the release, from the raw folder."""
+    """Checks the release from the raw folder."""
     return lambda: check_release(NAME, [f"folder={tiny_folder}"], tmp_path / "out", workers=1)
 
 
 def test_where_all_is_as_it_was_the_losses_come_back_to_the_bit(release, again, tmp_path):
     release()
     found = again()
-    assert found.same
+    assert found.reproduced
     assert found.differences == [0.0] * 5
-    assert found.summary() == f"{NAME}: the losses of the first 5 steps came back to the bit"
+    assert found.summary() == f"{NAME}: the losses of the first 5 steps are reproduced bit for bit"
     text = (tmp_path / "out" / "tables" / f"{NAME}-check.md").read_text()
     assert f"{found.summary()}.\n" in text
     assert f"| 5 | {found.now.losses[4]!r} | {found.now.losses[4]!r} | 0 | 0.03 |" in text
@@ -83,29 +83,29 @@ def test_a_tolerance_is_allowed_and_no_more(release, again):
     found = again()
     assert found.allowed == [0.002, 0.002, 0.03, 0.03, 0.03]
     for step, allowed in enumerate(found.allowed):
-        for factor, same in ((0.99, True), (1.01, False)):
+        for factor, reproduced in ((0.99, True), (1.01, False)):
             moved = list(released)
             moved[step] += factor * allowed
-            assert replace(found, released=replace(found.released, losses=tuple(moved))).same is same
-    assert not replace(found, now=replace(found.now, losses=(*released[:-1], float("nan")))).same
+            assert replace(found, released=replace(found.released, losses=tuple(moved))).reproduced is reproduced
+    assert not replace(found, now=replace(found.now, losses=(*released[:-1], float("nan")))).reproduced
 
 
-@pytest.mark.parametrize("place", ["", "torch", "instructions", "machine"])
-def test_a_bit_that_is_off_is_told_where_none_was_expected(release, again, place):
-    losses = release(**({place: "another"} if place else {}))["first_steps"]["losses"]
+@pytest.mark.parametrize("other", ["", "torch", "instructions", "machine"])
+def test_a_bit_that_is_off_is_told_where_none_was_expected(release, again, other):
+    losses = release(**({other: "another"} if other else {}))["first_steps"]["losses"]
     found = again()
     moved = replace(found, now=replace(found.now, losses=(*losses[:-1], losses[-1] + 2**-20)))
-    assert moved.same
-    assert "came back: off by at most 9.5e-07" in moved.summary()
-    assert ("expect every bit" in moved.summary()) is (not place)
+    assert moved.reproduced
+    assert "are reproduced: largest difference 9.5e-07" in moved.summary()
+    assert ("bit-identical losses were expected" in moved.summary()) is (not other)
 
 
 def test_another_seed_is_told_on_any_machine(release, recipe, again):
     release({"recipe": replace(recipe, seed=1).to_dict()}, torch="another")
     found = again()
     assert found.allowed[0] > 0
-    assert not found.same
-    assert "the images are not the same bytes in the same order" in found.summary()
+    assert not found.reproduced
+    assert "the images differ in their bytes or order" in found.summary()
 
 
 def test_the_exit_status_says_it(release, tiny_folder, tmp_path, capsys):
@@ -117,12 +117,12 @@ def test_the_exit_status_says_it(release, tiny_folder, tmp_path, capsys):
 
     table = release()
     assert status() == 0
-    assert "came back to the bit" in capsys.readouterr().out
+    assert "are reproduced bit for bit" in capsys.readouterr().out
     first, *others = table["first_steps"]["losses"]
     table["first_steps"]["losses"] = [first + 1, *others]
     (tmp_path / "weights" / f"{NAME}.json").write_text(json.dumps(table))
     assert status() == 1
-    assert "DID NOT come back: off by at most 1" in capsys.readouterr().out
+    assert "are NOT reproduced: largest difference 1" in capsys.readouterr().out
     assert status("--train") == 2
     assert "wanted one of them" in capsys.readouterr().err
 
@@ -137,7 +137,7 @@ def test_a_release_from_before_them_is_told(release, again, tmp_path):
     table = release()
     del table["first_steps"]
     (tmp_path / "weights" / f"{NAME}.json").write_text(json.dumps(table))
-    with pytest.raises(C2LError, match="released before releases kept the losses"):
+    with pytest.raises(C2LError, match="older than the stored first steps"):
         again()
 
 
@@ -149,9 +149,9 @@ def test_damaged_first_steps_are_told(release, again, changes):
 
 
 def test_an_index_of_other_bytes_is_no_other_film(release, again):
-    """Parquet names the library that wrote it: the same films in the same order are the same steps."""
+    """Parquet stores its writer's name, so the index can differ although the films and their order do not."""
     release({"store_sha256": "b" * 64})
-    assert again().summary().endswith("came back to the bit")
+    assert again().summary().endswith("are reproduced bit for bit")
 
 
 def test_images_that_another_library_decoded_are_told(release, again):

@@ -1,0 +1,90 @@
+"""Means of a table's metrics over seeds, and paired differences between rows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from c2l_models.errors import C2LError
+
+from ..evaluation.intervals import Difference, Estimate
+from ..evaluation.metrics import Metrics, average
+from .plan import Column, InitializationPlan
+from .runner import Entry, TableResults
+
+
+@dataclass(frozen=True)
+class SeedMean:
+    """A row's metric in a column, averaged over seeds.
+
+    Attributes:
+        estimate: the mean and its interval over patients; None without a finished seed.
+        seeds: number of seeds averaged.
+        reason: why a seed is missing, or why the seeds cannot be averaged.
+        skipped_labels: labels that no mean counts, as in `Metrics`.
+    """
+
+    estimate: Estimate | None
+    seeds: int
+    reason: str = ""
+    skipped_labels: str = ""
+
+
+def seed_mean(results: TableResults, init: InitializationPlan, column: Column) -> SeedMean:
+    """A row's metric, averaged over the seeds that are done."""
+    entries = {seed: results.entry(init, column.measurement, seed) for seed in results.seeds}
+    done = [_metrics(entry) for entry in entries.values() if entry.result]
+    reason = "; ".join(
+        f"seed {seed}: {entry.state}" + f" ({entry.reason})" * bool(entry.reason)
+        for seed, entry in entries.items()
+        if not entry.result
+    )
+    if not done:
+        return SeedMean(None, 0, reason)
+    try:
+        mean = average(done)
+        return SeedMean(mean[column.metric], len(done), reason, mean.skipped_labels)
+    except C2LError as error:
+        return SeedMean(None, len(done), str(error))
+
+
+def difference(
+    results: TableResults, init: InitializationPlan, other: InitializationPlan, column: Column
+) -> Difference | None:
+    """A row's metric minus another row's, paired resample by resample; None if either row has none.
+
+    Only seeds that both rows have finished are averaged, so that an unfinished table compares the same seeds.
+    """
+    seeds = [
+        seed
+        for seed in results.seeds
+        if all(results.entry(row, column.measurement, seed).result is not None for row in (init, other))
+    ]
+    if not seeds:
+        return None
+    one, two = ([_metrics(results.entry(row, column.measurement, seed)) for seed in seeds] for row in (init, other))
+    try:
+        return average(one).minus(average(two), column.metric)
+    except C2LError:
+        return None
+
+
+def facts(results: TableResults, init: InitializationPlan, column: Column) -> dict[str, Any]:
+    """The facts of a row's first finished seed, numbers of test images and patients included; empty without one."""
+    for seed in results.seeds:
+        if result := results.entry(init, column.measurement, seed).result:
+            tested = result.facts.get("evaluation")  # a detector's key
+            return result.facts | (
+                {"test_images": tested["films"], "test_patients": tested["patients"]} if tested else {}
+            )
+    return {}
+
+
+def seconds(results: TableResults, init: InitializationPlan) -> float:
+    """Duration of a row's finished pretraining and measurements."""
+    finished = [entry.result for (name, _, _), entry in results.entries.items() if name == init.name and entry.result]
+    measured = sum(float(result.facts.get("seconds") or 0) for result in finished)
+    return measured + sum(run.seconds or 0 for (name, _), run in results.pretrainings.items() if name == init.name)
+
+
+def _metrics(entry: Entry) -> Metrics:
+    assert entry.result
+    return entry.result.metrics
