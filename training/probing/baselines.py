@@ -1,4 +1,4 @@
-"""What a probe reaches without pretraining: pixels and random networks. A figure alone proves nothing."""
+"""Baselines of a probe: the same classifier on pixels and on the features of random networks."""
 
 import hashlib
 import io
@@ -23,31 +23,33 @@ from ..store.image_store import ImageStore
 from . import linear_probe
 from .classifiers import Classifier, fit_and_score
 
+FOLDER = "floors"
+"""Folder of cached scores in a store. It keeps its first name, so that older caches are found."""
 SEEDS = (0, 1, 2, 3, 4)
 PIXELS = 16
-"""Side of the mean-pooled image that is the features of the pixel floor."""
+"""Side of the pooled image whose pixels are the features of the pixel baseline."""
 VERSION = 2
-"""Goes up when the code computes other floors from the same constants: cached ones are then made anew."""
+"""Increased when a change of the code changes the scores. Scores cached by older versions are then not used."""
 
 Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class BaselineSpec:
-    """One floor: pixels where `architecture` is empty, else that network at random."""
+    """One baseline: a random network, or pixels if `architecture` is empty."""
 
     name: str
     architecture: str = ""
     zero_init_last: bool | None = None
-    """Whether residual branches start at zero; None: the architecture has no such choice."""
+    """Whether residual branches are initialized to zero; None: the architecture has no such option."""
     recalibrated: bool = False
     seeds: tuple[int, ...] = SEEDS
 
 
 def baseline_specs(architecture: str) -> list[BaselineSpec]:
-    """Pixels, and the architecture at random: as timm makes it, with and without recalibrated batch norm.
+    """Baselines of an architecture: pixels, and timm's random network with and without recalibrated batch norm.
 
-    Where the architecture can start its residual branches at zero (`zero_init_last`), both ways.
+    If the architecture can initialize its residual branches to zero (`zero_init_last`), random networks of both kinds.
     """
     specs = [BaselineSpec(f"pixels {PIXELS}×{PIXELS}", seeds=SEEDS[:1])]
     residual = isinstance(timm.create_model(architecture), timm.models.ResNet)
@@ -68,21 +70,26 @@ def baseline_scores(
     progress: bool = True,
     classifier: Classifier = "linear",
 ) -> Scores:
-    """A floor's scores on the test rows of a task, float32 [seeds, M, L].
+    """A baseline's scores on the test rows of a task, float32 [seeds, M, L].
 
-    They are kept in the store's folder `floors` and computed once; what they depend on is in the file's name.
+    Scores are computed once and cached in the store's folder `floors`. The file name depends on all inputs.
 
     Args:
-        size: input side of a network; pixels are pooled from the stored image.
-        seed: of the probe's tuning split; the networks have seeds of their own.
-        classifier: what stands on the features.
+        spec: baseline.
+        store: images and labels.
+        task: task.
+        size: input side of a network, pixels. The pixel baseline pools the stored images, whatever the size.
+        device: torch device.
+        seed: seed of the probe's tuning split. The seeds of the networks are `spec.seeds`.
+        progress: show a progress bar.
+        classifier: classifier on the features.
     """
-    file = store.path / "floors" / f"{_key(spec, store, task, size, seed, classifier)}.npz"
+    file = store.path / FOLDER / f"{_key(spec, store, task, size, seed, classifier)}.npz"
     if file.is_file():
         with np.load(file) as cached:
             scores: Scores = cached["scores"]
         return scores
-    seeds = track(spec.seeds, description=f"floor: {spec.name}", transient=True, disable=not progress)
+    seeds = track(spec.seeds, description=f"baseline: {spec.name}", transient=True, disable=not progress)
     scores = np.stack([_scores(spec, one, store, task, size, device, seed, classifier) for one in seeds])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, scores=scores)
@@ -92,9 +99,9 @@ def baseline_scores(
 
 
 def without_zero_branches(network: nn.Module) -> nn.Module:
-    """The same function at a third of the cost: a residual branch that ends in a zero weight adds nothing.
+    """Remove residual branches that output zero, in place: the same function in a third of the time.
 
-    Changes the network in place; batch norm's statistics cannot bring such a branch back.
+    A branch outputs zero if the weight and bias of its last batch norm are zero, whatever the running statistics.
     """
     for stage in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for name, block in stage.named_children():
@@ -121,13 +128,15 @@ def _scores(
         network, size = nn.Sequential(nn.AdaptiveAvgPool2d(PIXELS), nn.Flatten()), store.size
     if spec.recalibrated:
         recalibrate(network, store, train, size, MEAN, STD, device)
-    known, asked = (extract_features(network, store, rows, size, MEAN, STD, device) for rows in (train, test))
-    return fit_and_score(classifier, known, labels[train], store.patients[train], asked, seed).scores
+    train_features, test_features = (
+        extract_features(network, store, rows, size, MEAN, STD, device) for rows in (train, test)
+    )
+    return fit_and_score(classifier, train_features, labels[train], store.patients[train], test_features, seed).scores
 
 
 def _key(spec: BaselineSpec, store: ImageStore, task: Task, size: int, seed: int, classifier: Classifier) -> str:
-    """A file name that changes with whatever the scores depend on."""
-    depends = {
+    """File name of the cached scores, with a hash of everything that they depend on."""
+    depends = {  # other keys would change the hash, so that existing caches would not be found
         "spec": asdict(spec),
         "store": (store.sha256, store.size),
         "task": (asdict(task), task.label_names(store)),

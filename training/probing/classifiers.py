@@ -1,4 +1,4 @@
-"""What stands on frozen features: a linear probe, or nothing but neighbours."""
+"""Classifiers on frozen features: linear probe or k-NN."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,12 +15,12 @@ TITLES = {"linear": "Linear probe", "knn": "k-NN"}
 
 @dataclass(frozen=True)
 class ClassifierScores:
-    """A classifier's scores on a test part.
+    """Scores of a classifier on a test part.
 
     Attributes:
-        scores: float32 [M, L], higher is more likely; NaN for a label that the training part cannot teach.
-        threshold: the score above which the answer is yes.
-        facts: what was tuned, as JSON knows it.
+        scores: float32 [M, L]; higher means more likely positive. NaN for a label with one class in the training part.
+        threshold: scores above it mean "positive".
+        facts: tuned hyperparameters, as JSON values.
     """
 
     scores: NDArray[np.float32]
@@ -33,18 +33,25 @@ def fit_and_score(
     train_features: Floats,
     train_labels: Floats,
     train_patients: NDArray[np.str_],
-    features: Floats,
+    test_features: Floats,
     seed: int = 0,
 ) -> ClassifierScores:
-    """Learn from features [N, D] and labels [N, L] (0, 1 or NaN), and answer for features [M, D].
+    """Fit a classifier on features [N, D] and labels [N, L] (0, 1 or NaN), and score test features [M, D].
+
+    Args:
+        classifier: "linear" or "knn".
+        train_features, train_labels: training part.
+        train_patients: ids [N]; the linear probe is tuned on held-out patients.
+        test_features: test part.
+        seed: seed of the tuning split.
 
     Raises:
-        C2LError: features that are not finite; too few patients to tune a linear probe on.
+        C2LError: features that are not finite, or too few patients to tune a linear probe.
     """
     if classifier == "knn":
-        shares = knn_scores(train_features, train_labels, features)
+        shares = knn_scores(train_features, train_labels, test_features)
         return ClassifierScores(shares, threshold=0.5, facts={})
-    fitted = linear_probe(train_features, train_labels, train_patients, features, seed)
+    fitted = linear_probe(train_features, train_labels, train_patients, test_features, seed)
     return ClassifierScores(
         fitted.scores, threshold=0.0, facts={"C": fitted.C, "tuning_auroc": round(fitted.tuning_auroc, 4)}
     )

@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour scores: the cheap check on whether features get better."""
+"""Weighted k-nearest-neighbour classification of features."""
 
 import numpy as np
 import torch
@@ -8,36 +8,39 @@ from torch.nn.functional import normalize
 
 from ..features import check_finite
 
-_CHUNK = 1024  # query rows held against all training rows at once
+_CHUNK = 1024
+"""Test rows compared with all training rows at once."""
 
 
 def knn_scores(
     train_features: NDArray[np.float32],
     train_labels: NDArray[np.floating],
-    features: NDArray[np.float32],
+    test_features: NDArray[np.float32],
     k: int = 20,
     temperature: float = 0.07,
 ) -> NDArray[np.float32]:
-    """Each label's weighted share among a film's k nearest training films.
+    """Weighted share of positives among the k nearest training images, for each label.
 
-    A neighbour at cosine similarity s votes with exp(s / temperature). A neighbour whose label is unknown
-    does not vote on it; where none of the k votes, the score is the label's share in the training part.
+    A neighbour at cosine similarity s has weight exp(s / temperature). Neighbours with an unknown label do not count.
+    If the label of all k neighbours is unknown, the score is the share of positives in the training part.
 
     Args:
-        train_features: float [N, D]; k is cut to N.
-        train_labels: [N, L], 0, 1 or NaN (unknown).
-        features: float [M, D].
+        train_features: float [N, D].
+        train_labels: [N, L]; 0, 1 or NaN (unknown).
+        test_features: float [M, D].
+        k: number of neighbours; at most N are used.
+        temperature: temperature of the weights.
 
     Returns:
-        float32 [M, L] in [0, 1]; NaN for a label with one class in the training part: nothing can be learnt of it.
+        float32 [M, L] in [0, 1]; NaN for a label with only one class in the training part.
 
     Raises:
         C2LError: features that are not finite.
     """
-    check_finite(train_features, features)
+    check_finite(train_features, test_features)
     bank = normalize(torch.as_tensor(train_features, dtype=torch.float32))
     labels = torch.as_tensor(train_labels, dtype=torch.float32)
-    queries = normalize(torch.as_tensor(features, dtype=torch.float32))
+    queries = normalize(torch.as_tensor(test_features, dtype=torch.float32))
     share = labels.nanmean(dim=0)
     k = min(k, len(bank))
     scores = torch.cat([_votes(chunk @ bank.T, labels, k, temperature, share) for chunk in queries.split(_CHUNK)])
@@ -46,7 +49,7 @@ def knn_scores(
 
 
 def _votes(similarity: Tensor, labels: Tensor, k: int, temperature: float, share: Tensor) -> Tensor:
-    """Similarity [B, N], labels [N, L] -> weighted share of positives among the k nearest, [B, L]."""
+    """Similarities [B, N] and labels [N, L] -> weighted share of positives among the k nearest, [B, L]."""
     nearest, index = similarity.topk(k, dim=1)
     neighbours = labels[index]  # [B, k, L]
     weight = ((nearest - nearest[:, :1]) / temperature).exp()[:, :, None] * ~neighbours.isnan()

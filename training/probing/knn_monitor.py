@@ -1,4 +1,4 @@
-"""Are the features getting better? A k-NN vote while pretraining goes on: a falling loss alone proves nothing."""
+"""k-NN AUROC of the features during pretraining, because a falling loss does not show that features improve."""
 
 import copy
 
@@ -14,17 +14,19 @@ from ..store.image_store import ImageStore
 from .knn import knn_scores
 
 BANK, QUERIES = 4000, 1000
+"""Maximum number of images that vote, and of images that are classified."""
 HELD_OUT = 0.2
+"""Share of the training patients whose images are classified."""
 
 
 class KnnMonitor:
-    """k-NN AUROC on training patients held out from the bank; test rows are never looked at.
+    """k-NN classification of held-out training patients; test rows are not used.
 
-    Of each task it is the headline figure. The network under training is not changed, nor is any random state.
+    Reports the headline metric of each task. Neither the network nor any random state changes.
     """
 
     def __init__(self, recipe: Recipe, store: ImageStore, rows: np.ndarray) -> None:
-        """`rows`: the rows that are trained on; tasks without a label among them are left out."""
+        """`rows`: training rows of the run. Tasks without a label among them are skipped."""
         self.recipe, self.store, self.rows = recipe, store, rows
         self.tasks = {}
         if not recipe.probe_every:
@@ -39,11 +41,11 @@ class KnnMonitor:
                 self.tasks[task.name] = (task, bank, queries, labels)
 
     def is_due(self, epoch: int) -> bool:
-        """Whether there is something to probe after so many epochs."""
+        """Whether the monitor runs after this number of epochs."""
         return bool(self.tasks) and epoch % self.recipe.probe_every == 0
 
     def __call__(self, backbone: nn.Module) -> dict[str, float]:
-        """AUROC of each task for a one-channel backbone."""
+        """Headline metric of each task: task name -> value. The backbone takes one-channel images."""
         network = copy.deepcopy(backbone)
         size, mean, std = self.recipe.size, self.recipe.mean, self.recipe.std
         device = next(network.parameters()).device
@@ -51,16 +53,16 @@ class KnnMonitor:
             recalibrate(network, self.store, self.rows, size, mean, std, device)
         result = {}
         for name, (task, bank, queries, labels) in self.tasks.items():
-            known, asked = (
+            bank_features, query_features = (
                 extract_features(network, self.store, rows, size, mean, std, device) for rows in (bank, queries)
             )
-            scores = knn_scores(known, labels[bank], asked)
-            names = task.label_names(self.store)
-            answers = Predictions(name, names, scores, labels[queries], self.store.patients[queries], threshold=0.5)
-            result[name] = measure(answers, task, bootstrap=0)[task.headline].value
+            scores = knn_scores(bank_features, labels[bank], query_features)
+            names, patients = task.label_names(self.store), self.store.patients[queries]
+            predictions = Predictions(name, names, scores, labels[queries], patients, threshold=0.5)
+            result[name] = measure(predictions, task, bootstrap=0)[task.headline].value
         return result
 
 
 def evenly_spaced(rows: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the rows, evenly spaced: the same ones each time."""
+    """At most `count` of the rows, evenly spaced; always the same rows."""
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)] if len(rows) else rows

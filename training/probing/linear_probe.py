@@ -1,4 +1,4 @@
-"""The linear probe: logistic regression on frozen features, its penalty tuned on held-out patients."""
+"""Linear probe: logistic regression on frozen features, with a penalty tuned on held-out patients."""
 
 import warnings
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ from ..patient_splits import split_patients
 Floats = NDArray[np.floating]
 
 C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Inverse penalties tried; one for all labels of a task."""
+"""Inverse penalties to try. All labels of a task share one."""
 HELD_OUT = 0.2
-"""Share of the training patients that the penalty is tuned on."""
+"""Share of the training patients held out to tune the penalty."""
 TOLERANCE, MAX_ITERATIONS = 1e-5, 1000
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """A fitted probe's answers.
+    """Scores of a fitted linear probe.
 
     Attributes:
-        scores: float32 [M, L], log odds; NaN for a label with one class in the training part.
-        C: the inverse penalty that was chosen.
-        tuning_auroc: mean AUROC on the held-out training patients at that penalty.
+        scores: log odds, float32 [M, L]; NaN for a label with one class in the training part.
+        C: chosen inverse penalty.
+        tuning_auroc: mean AUROC on the held-out training patients with this penalty.
     """
 
     scores: NDArray[np.float32]
@@ -46,17 +46,17 @@ def linear_probe(
     test_features: Floats,
     seed: int = 0,
 ) -> ProbeResult:
-    """Standardise, tune C on held-out patients of the training part, refit on all of it, score the test part.
+    """Standardize features, tune C on held-out training patients, refit on the training part, score the test part.
 
     Args:
         train_features: [N, D].
-        train_labels: [N, L], 0, 1 or NaN (unknown: left out for that label).
-        train_patients: [N] ids; no patient is both fitted and tuned on.
+        train_labels: [N, L]; 0, 1 or NaN (unknown: the image is ignored for this label).
+        train_patients: ids [N]; no patient is used both to fit and to tune.
         test_features: [M, D].
-        seed: of the split by patients.
+        seed: seed of the split by patients.
 
     Raises:
-        C2LError: features that are not finite; too few patients to tune on.
+        C2LError: features that are not finite, or too few patients to tune.
     """
     check_finite(train_features, test_features)
     held_out = split_patients(train_patients, HELD_OUT, "probe_tuning", seed)
@@ -68,8 +68,8 @@ def linear_probe(
     best = max(tuned, key=lambda c: tuned[c], default=np.nan)
     if np.isnan(tuned.get(best, np.nan)):
         raise C2LError(
-            f"{held_out.sum()} of {len(held_out)} training images are held out to tune on, and no label has "
-            "both classes on either side; wanted more patients"
+            f"{held_out.sum()} of {len(held_out)} training images are held out to tune the penalty, and no label has "
+            "both classes in both parts; use a training part with more patients"
         )
     return ProbeResult(_scores(train_features, train_labels, test_features, best), best, tuned[best])
 
@@ -88,7 +88,7 @@ def _scores_of_label(train: Floats, labels: Floats, test: Floats, c: float) -> F
         return np.full(len(test), np.nan)
     model = LogisticRegression(C=c, solver="lbfgs", tol=TOLERANCE, max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings():
-        # Few films and a large C: lbfgs ends where float32 can tell no better, and C is tuned all the same.
+        # With few images and a large C, lbfgs stops at float32 precision. Such a fit is good enough to compare C.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train[known], labels[known])
     scores: Floats = model.decision_function(test)

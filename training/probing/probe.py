@@ -1,4 +1,4 @@
-"""`c2l probe`: what a classifier makes of frozen features, of a release, a run or chance, beside the floors."""
+"""`c2l probe`: train a classifier on frozen features and compare its metrics with baselines."""
 
 import time
 from importlib.metadata import version
@@ -36,72 +36,73 @@ def probe(
     progress: bool = True,
     classifier: Classifier = "linear",
 ) -> Report:
-    """Probe frozen features on a task's test rows.
+    """Train a classifier on frozen features of a task's training part and measure it on the test part.
 
     Args:
-        target: as `load_initialization` takes it: a release's name, a .safetensors file, a run folder, "imagenet",
-            "random" (ResNet-18) or "random:densenet121"; a random network's batch norm is recalibrated on the task's
-            training part.
-        store: the images; floors are cached in its folder `floors`.
-        task: a task, or the name of one in `tasks.toml`.
-        out: folder for report.csv, report.md, report.png, roc.png, predictions.npz and what `Result` says; None:
-            nothing is written.
-        size: input side in pixels; by default the weights' own.
-        baselines: show what pixels and random networks of the architecture reach.
-        seed: of the tuning split, and of a random target.
-        bootstrap: number of resamples, the same ones whatever the seed.
-        classifier: "linear", tuned on held-out training patients, or "knn", 20 neighbours by cosine.
+        target: network, as `load_initialization` takes it: name of a release, .safetensors file, run folder,
+            "imagenet", "random" (ResNet-18) or "random:densenet121". The batch norm of a random network is
+            recalibrated on the task's training part.
+        store: images and labels. Scores of baselines are cached in its folder `floors`.
+        task: task, or its name in `tasks.toml`.
+        out: folder for report.csv, report.md, report.png, roc.png, predictions.npz, figures.npz and result.json;
+            None: nothing is written.
+        size: input side in pixels; default: the size of the weights.
+        baselines: also measure pixels and random networks of the same architecture.
+        seed: seed of the tuning split, and of a random target.
+        bootstrap: number of resamples. They do not depend on the seed.
+        device: torch device.
+        progress: show progress bars.
+        classifier: "linear" (tuned on held-out training patients) or "knn" (20 neighbours by cosine similarity).
 
     Raises:
-        C2LError: an unknown task or target, or a store without the task's images or without labels to ask about.
+        C2LError: unknown task or target, or a store without images or binary labels of the task.
     """
     began = time.perf_counter()
     task = load_task(task) if isinstance(task, str) else task
     train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
     if not (names := task.label_names(store)):
         raise DatasetError(
-            f"the store's images of {task.dataset} have no label that is 0, 1 or unknown throughout; wanted one, such "
-            "as a column of 0 and 1 in the labels.csv of a folder"
+            f"the store's images of {task.dataset} have no binary label; expected at least one, such as a column of 0 "
+            "and 1 in the labels.csv of a folder"
         )
     check_no_shared_patients(store, train, test)
-    chosen = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
-    known, asked = (
-        extract_features(chosen.network, store, rows, chosen.size, chosen.mean, chosen.std, device)
-        for rows in (train, test)
+    init = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
+    train_features, test_features = (
+        extract_features(init.network, store, rows, init.size, init.mean, init.std, device) for rows in (train, test)
     )
-    answers = fit_and_score(classifier, known, labels[train], store.patients[train], asked, seed)
+    scored = fit_and_score(classifier, train_features, labels[train], store.patients[train], test_features, seed)
 
     def predictions(scores: np.ndarray) -> Predictions:
-        return Predictions(task.name, names, scores, labels[test], store.patients[test], answers.threshold)
+        return Predictions(task.name, names, scores, labels[test], store.patients[test], scored.threshold)
 
     def metrics(scores: np.ndarray) -> Metrics:
         return measure(predictions(scores), task, bootstrap)
 
-    columns = [ReportColumn(chosen.name, metrics(answers.scores))]
-    for spec in baseline_specs(chosen.architecture) if baselines else ():
-        scores = baseline_scores(spec, store, task, chosen.size, device, seed, progress, classifier)
-        by_seed = [metrics(one) for one in scores]
-        headlines = tuple(one[task.headline].value for one in by_seed)
+    columns = [ReportColumn(init.name, metrics(scored.scores))]
+    for spec in baseline_specs(init.architecture) if baselines else ():
+        scores = baseline_scores(spec, store, task, init.size, device, seed, progress, classifier)
+        by_seed = [metrics(scores_of_seed) for scores_of_seed in scores]
+        headlines = tuple(of_seed[task.headline].value for of_seed in by_seed)
         columns.append(ReportColumn(spec.name, average(by_seed), headlines if len(by_seed) > 1 else ()))
     facts = {
-        "target": chosen.name,
-        **chosen.about,
+        "target": init.name,
+        **init.about,
         "task": task.name,
         "classifier": classifier,
         "uncertain": task.uncertain,
-        "size": chosen.size,
-        "mean": chosen.mean,
-        "std": chosen.std,
+        "size": init.size,
+        "mean": init.mean,
+        "std": init.std,
         "store_sha256": store.sha256,
         "store_size": store.size,
         "train_images": len(train),
         "train_patients": len(set(store.patients[train])),
         "test_images": len(test),
         "test_patients": len(set(store.patients[test])),
-        "test_patients_seen_in_pretraining": count_seen_patients(chosen.seen, store.patients[test]),
+        "test_patients_seen_in_pretraining": count_seen_patients(init.seen, store.patients[test]),
         "seed": seed,
         "bootstrap": bootstrap,
-        **answers.facts,
+        **scored.facts,
         "versions": {name: version(name) for name in ("c2l-models", "torch", "timm", "scikit-learn")},
     }
     positives = dict(zip(names, np.nansum(labels[test], axis=0).astype(int).tolist(), strict=True))
@@ -110,18 +111,18 @@ def probe(
     )
     if out:
         report.write(out)
-        answered = predictions(answers.scores)
-        answered.save(out)
-        draw_roc(answered, out / "roc.png")
+        predicted = predictions(scored.scores)
+        predicted.save(out)
+        draw_roc(predicted, out / "roc.png")
         facts = facts | {"seconds": round(time.perf_counter() - began, 1)}
-        Result(
-            KINDS[classifier], chosen.name, chosen.architecture, task.name, seed, report.target.metrics, facts
-        ).write(out)
+        Result(KINDS[classifier], init.name, init.architecture, task.name, seed, report.target.metrics, facts).write(
+            out
+        )
     return report
 
 
 BASELINES_NOTE = (
-    "A random floor is the mean over its seeds, its interval that of the mean; its batch norm, where recalibrated, saw "
-    "the task's own training films."
+    'Each random network is a mean over seeds, with the interval of this mean. "BN recalibrated": its batch-norm '
+    "statistics were computed on the task's training images."
 )
-"""What a report says of its floors."""
+"""Note on the baselines in a report."""

@@ -1,4 +1,4 @@
-"""A small image store whose films answer their labels."""
+"""A small image store whose images show their labels."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from c2l_models.training.store.prepare import INDEX_SCHEMA
 
 
 def build_store(path: Path, patients: int = 40, films: int = 2, size: int = 32) -> ImageStore:
-    """Noise, with a bright square top left where `square` is 1; `coin` is tossed; half the patients test."""
+    """Noise, with a bright square at the top left if `square` is 1; `coin` is random. Half of the patients are test."""
     rng = np.random.default_rng(0)
     square = rng.random(patients * films) < 0.5
     images = rng.integers(0, 120, (patients * films, size, size), dtype=np.uint8)

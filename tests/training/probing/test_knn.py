@@ -1,4 +1,4 @@
-"""The k-NN vote against a loop over query, neighbour and label."""
+"""k-NN scores against a loop over queries, neighbours and labels."""
 
 import math
 
@@ -10,7 +10,7 @@ from c2l_models.training.probing import knn
 
 
 def vote(train, labels, query, k, temperature):
-    """One query's scores: sort all training films by cosine, let the first k vote."""
+    """Scores of one query: sort all training images by cosine similarity, let the first k vote."""
 
     def cosine(a, b):
         return float(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
@@ -64,6 +64,6 @@ def test_nothing_is_learnt_of_a_label_with_one_class():
 def test_features_that_are_not_finite_are_refused(broken):
     train, labels = np.eye(4, dtype=np.float32), np.array([[0.0], [1], [0], [1]])
     queries = np.array([[0, 1, broken, 0]], dtype=np.float32)
-    for known, asked in ((train, queries), (np.vstack([queries, train[1:]]), train)):
+    for bank, test in ((train, queries), (np.vstack([queries, train[1:]]), train)):
         with pytest.raises(C2LError, match="not finite"):
-            knn.knn_scores(known, labels, asked)
+            knn.knn_scores(bank, labels, test)

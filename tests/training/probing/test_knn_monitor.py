@@ -1,4 +1,4 @@
-"""The probe while pretraining: on recalibrated statistics where the recipe wants them."""
+"""The k-NN monitor recalibrates batch norm if the recipe says so."""
 
 from dataclasses import replace
 

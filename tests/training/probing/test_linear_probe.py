@@ -1,4 +1,4 @@
-"""The linear probe against its steps written out with another solver."""
+"""The linear probe against an explicit implementation with another solver."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from c2l_models.training.probing.linear_probe import linear_probe
 
 @pytest.fixture
 def sample():
-    """600 films of 100 patients, 30 features of very unequal size; label 1 has unknowns."""
+    """600 images of 100 patients, 30 features of very different scales; label 1 is unknown for some images."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(600, 30)) * np.logspace(-3, 3, 30) + 5
     signal = ((features - 5) / np.logspace(-3, 3, 30))[:, :2]
@@ -24,7 +24,7 @@ def sample():
 
 
 def fit(train, labels, test, c):
-    """Newton's method on features standardised by hand; [M, L]."""
+    """Scores [M, L] of Newton's method on standardized features."""
     centre, scale = train.mean(axis=0), train.std(axis=0)
     train, test = (train - centre) / scale, (test - centre) / scale
     scores = []
@@ -42,7 +42,7 @@ def mean_auroc(scores, labels):
 
 def test_against_the_steps_written_out(sample):
     train, labels, patients, test = sample
-    held_out = split_patients(patients, 0.2, "probe_tuning", 7)  # a hash of its own: none that `hold_out` draws by
+    held_out = split_patients(patients, 0.2, "probe_tuning", 7)
     tuned = {
         c: mean_auroc(fit(train[~held_out], labels[~held_out], train[held_out], c), labels[held_out])
         for c in linear.C_GRID
@@ -57,7 +57,7 @@ def test_against_the_steps_written_out(sample):
 
 def test_no_patient_is_both_fitted_and_tuned_on(sample, monkeypatch):
     train, labels, patients, _ = sample
-    numbered = np.arange(len(train), dtype=float)[:, None]  # a film's feature is its number
+    numbered = np.arange(len(train), dtype=float)[:, None]  # the feature of an image is its number
     fitted_on, tuned_on = [], []
 
     def scores(train, labels, test, c):
@@ -85,14 +85,14 @@ def test_refusals(sample):
     train, labels, patients, test = sample
     with pytest.raises(C2LError, match="not finite"):
         linear_probe(train * np.inf, labels, patients, test)
-    with pytest.raises(C2LError, match="wanted more patients"):
+    with pytest.raises(C2LError, match="use a training part with more patients"):
         linear_probe(train, labels, np.full(len(train), "one patient"), test)
-    with pytest.raises(C2LError, match="wanted more patients"):
+    with pytest.raises(C2LError, match="use a training part with more patients"):
         linear_probe(train, np.zeros_like(labels), patients, test)
 
 
 def test_patients_that_are_left_after_a_hold_out_are_tuned_on_too():
-    """By the same hash, a fifth of those beyond the first quarter would be none."""
+    """If both splits used one hash, no patient beyond the first quarter would be in the first fifth."""
     rng = np.random.default_rng(0)
     patients = np.array([f"p{n}" for n in range(400)])
     left = patients[~split_patients(patients, 0.25, "pretraining")]

@@ -1,4 +1,4 @@
-"""`probe` from a target's name to files on disk."""
+"""`probe`, from the name of a target to the written files."""
 
 from dataclasses import replace
 
@@ -20,8 +20,8 @@ from c2l_models.training.store.prepare import INDEX_SCHEMA
 
 
 @pytest.fixture
-def two_floors(monkeypatch):
-    """Pixels, and two seeds of timm's own initialisation."""
+def two_baselines(monkeypatch):
+    """Pixels, and random networks with two seeds."""
     specs = [
         BaselineSpec("pixels", seeds=(0,)),
         BaselineSpec("random", "resnet18", zero_init_last=True, recalibrated=True, seeds=(0, 1)),
@@ -29,7 +29,7 @@ def two_floors(monkeypatch):
     monkeypatch.setattr(module, "baseline_specs", lambda architecture: specs)
 
 
-@pytest.mark.usefixtures("two_floors")
+@pytest.mark.usefixtures("two_baselines")
 def test_a_random_network_beside_its_floors(store, tmp_path):
     report = probe("random", store, "folder", tmp_path / "out", size=32, bootstrap=50, progress=False)
     assert list(report.positives) == ["coin", "square"]
@@ -37,12 +37,12 @@ def test_a_random_network_beside_its_floors(store, tmp_path):
     assert report.columns[1].metrics["square"].value > 0.8
     assert len(list((store.path / "floors").iterdir())) == 2
 
-    # Seed 0 of the recalibrated floor with timm's own initialisation is the target itself.
-    floor = report.columns[2]
-    assert floor.seeds[0] == pytest.approx(report.target.metrics["mean"].value, abs=1e-3)
-    assert np.mean(floor.seeds) == pytest.approx(floor.metrics["mean"].value)
+    # The recalibrated random network of seed 0 is the same network as the target.
+    random = report.columns[2]
+    assert random.seeds[0] == pytest.approx(report.target.metrics["mean"].value, abs=1e-3)
+    assert np.mean(random.seeds) == pytest.approx(random.metrics["mean"].value)
 
-    # The bootstrap draws patients, not films.
+    # The bootstrap draws patients, not images.
     task = load_task("folder")
     test = task.test_rows(store)
     by_patient = auroc(np.zeros((40, 2)), task.labels(store)[test], store.patients[test], bootstrap=50, seed=0)
@@ -62,7 +62,7 @@ def test_a_random_network_beside_its_floors(store, tmp_path):
     assert (facts["size"], facts["seed"], facts["bootstrap"]) == (32, 0, 50)
 
 
-@pytest.mark.usefixtures("two_floors")
+@pytest.mark.usefixtures("two_baselines")
 def test_neighbours_in_place_of_a_fit(store, tmp_path):
     options = {"size": 32, "bootstrap": 20, "progress": False}
     report = probe("random", store, "folder", tmp_path / "knn", **options, classifier="knn")
@@ -73,7 +73,9 @@ def test_neighbours_in_place_of_a_fit(store, tmp_path):
     assert shares.threshold == 0.5
     assert 0 <= shares.scores.min() <= shares.scores.max() <= 1
     linear = probe("random", store, "folder", **options)
-    assert linear.columns[2].metrics["coin"] != report.columns[2].metrics["coin"]  # nor is one cached as the other
+    assert (
+        linear.columns[2].metrics["coin"] != report.columns[2].metrics["coin"]
+    )  # the cache keeps the classifiers apart
 
 
 def test_a_weight_file_is_called_by_its_name(store, tmp_path):
@@ -98,5 +100,5 @@ def test_what_is_not_there_is_named(store):
 def test_images_without_labels_are_refused(store):
     rows = [row | {"labels": []} for row in store.index.to_pylist()]
     unlabelled = replace(store, index=pa.Table.from_pylist(rows, INDEX_SCHEMA))
-    with pytest.raises(DatasetError, match=r"images of folder have no label.*labels\.csv"):
+    with pytest.raises(DatasetError, match=r"images of folder have no binary label.*labels\.csv"):
         probe("random", unlabelled, "folder")
