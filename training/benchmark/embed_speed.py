@@ -18,7 +18,7 @@ from c2l_models.models import create_model
 from c2l_models.releases.registry import Weights, default_weights
 
 from ..distributed import pick_device
-from .decode_alone import decode_all
+from .decode_only import decode_all
 from .prepare_speed import film_files, link, synthetic_films
 from .timing import Machine, Work, load_average, pairwise, save, source_name, spread, take_turns
 

@@ -21,7 +21,7 @@ from ..distributed import pick_device
 from ..pretrain import train_step
 from ..recipe import Recipe
 from ..store.image_store import ImageStore
-from ..store.store_files import IMAGES
+from ..store.store_format import IMAGES
 from .step_speed import still_run
 from .timing import Machine, Work, load_average, pairwise, save, spread, take_turns
 

@@ -18,7 +18,7 @@ from c2l_models.errors import DatasetError
 from c2l_models.radiographs.phantom import films
 
 from ..store.prepare import prepare
-from .decode_alone import decode_all
+from .decode_only import decode_all
 from .timing import Machine, Work, load_average, pairwise, save, source_name, spread, take_turns
 
 KINDS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg")}

@@ -129,7 +129,7 @@ def peer(
         steps: that are timed in a round.
         workers: the peer's loader's processes; one a core by default.
     """
-    from ..benchmark.peer import time_peer
+    from ..benchmark.peer_speed import time_peer
 
     chosen = _recipe(recipe, precision)
     _show(time_peer(chosen, images, peer_python, batch_size, size, files, steps, workers, repeats, device), out)

@@ -13,7 +13,7 @@ from ..datasets import rsna
 from ..datasets.record import named
 from ..initialization import Initialization
 from ..patient_splits import split_patients
-from ..store.store_files import INDEX
+from ..store.store_format import INDEX
 
 TRAINING, EVALUATION = "training", "evaluation"
 SHARE = 0.2

@@ -16,7 +16,7 @@ from ..evaluation.result import estimate_as_json
 from ..evaluation.tasks import count_seen_patients
 from ..initialization import Initialization, load_initialization
 from ..store.image_store import ImageStore
-from ..store.store_files import file_sha256
+from ..store.store_format import file_sha256
 from .cam_sheet import choose_films, draw_cams
 from .cams import Finetuned, boxed_films, compute_cams, load_finetuned
 from .inspection_report import markdown

@@ -25,7 +25,7 @@ from ..run import Run
 from ..run_files.log import progress_line
 from ..run_files.run_folder import machine_name
 from ..store.image_store import ImageStore
-from ..store.store_files import STORE
+from ..store.store_format import STORE
 
 MAX_STEPS, MIN_STEPS = 24, 2
 PIXELS = MAX_STEPS * 64 * 64**2

@@ -11,7 +11,7 @@ from ..datasets import ADAPTERS
 from ..datasets.record import constants
 from ..store.image_store import ImageStore
 from ..store.prepare import prepare
-from ..store.store_files import STORE
+from ..store.store_format import STORE
 from .plan import known_name
 
 

@@ -17,7 +17,7 @@ import torch
 from c2l_models.errors import DatasetError
 
 from .prepare import prepare
-from .store_files import FORMAT, IMAGES, INDEX, INDEX_SCHEMA, STORE, file_sha256
+from .store_format import FORMAT, IMAGES, INDEX, INDEX_SCHEMA, STORE, file_sha256
 
 __all__ = ["ImageStore", "prepare"]
 

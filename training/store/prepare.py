@@ -28,11 +28,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from c2l_models.errors import DatasetError
 
 from ..datasets import Record
-from .decoding import CHUNK, Outcome, decode_chunk, mapper
-from .journal import Journal, journal_head, sync, writing
-from .landmarks import Landmarks, find_landmarks
+from .build_folder import workplace
+from .crash_safe_array import Journal, journal_head, sync, writing
+from .decode_workers import CHUNK, Outcome, decode_chunk, mapper
 from .sources import Shard, Source, differences, load, make_plan, part, shown
-from .store_files import (
+from .store_format import (
     IMAGES,
     INDEX,
     INDEX_SCHEMA,
@@ -44,7 +44,7 @@ from .store_files import (
     write_description,
     write_tables,
 )
-from .workplace import workplace
+from .unmounted_disk import Landmarks, find_landmarks
 
 STORE_FOLDER = "store"
 ROOM = "The images are safe: make room, and the same call goes on where it was"

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 
 from c2l_models.errors import DatasetError
 
-from .journal import npy_header, sync, write_all, writing
+from .build_folder import clear, workplace
+from .crash_safe_array import npy_header, sync, write_all, writing
 from .prepare import STORE_FOLDER, PrepareReport, check_same, progress_bar, report
 from .sources import differences
-from .store_files import (
+from .store_format import (
     FORMAT,
     IMAGES,
     INDEX,
@@ -27,7 +28,6 @@ from .store_files import (
     write_description,
     write_tables,
 )
-from .workplace import clear, workplace
 
 PIECE = 2**24  # bytes at a time
 

@@ -15,7 +15,7 @@ from c2l_models.errors import DatasetError
 
 from .. import datasets
 from ..datasets import Record
-from .store_files import FORMAT
+from .store_format import FORMAT
 
 Shard = tuple[int, int]
 """(k, n): the k-th of n parts of the work, from 1."""

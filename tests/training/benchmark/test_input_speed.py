@@ -27,7 +27,7 @@ from c2l_models.training.benchmark.input_speed import (
 )
 from c2l_models.training.recipe import Recipe
 from c2l_models.training.store.image_store import ImageStore
-from c2l_models.training.store.store_files import IMAGES
+from c2l_models.training.store.store_format import IMAGES
 
 CPU = torch.device("cpu")
 

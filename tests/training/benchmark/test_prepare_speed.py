@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.benchmark import decode_alone, timing
+from c2l_models.training.benchmark import decode_only as decode_alone
 from c2l_models.training.benchmark import prepare_speed as module
+from c2l_models.training.benchmark import timing
 from c2l_models.training.benchmark.prepare_speed import films_by_kind, link, synthetic_films, time_prepare
 
 

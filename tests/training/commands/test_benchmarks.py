@@ -10,9 +10,10 @@ import pytest
 from c2l_models.cli import main
 from c2l_models.training.benchmark import embed_speed as embed
 from c2l_models.training.benchmark import input_speed as input
-from c2l_models.training.benchmark import peer, timing
+from c2l_models.training.benchmark import peer_speed as peer
 from c2l_models.training.benchmark import prepare_speed as prepare
 from c2l_models.training.benchmark import step_speed as step
+from c2l_models.training.benchmark import timing
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from nobody import folder_of_nobody
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.datasets import label_names
-from c2l_models.training.store import store_files
+from c2l_models.training.store import store_format as store_files
 from c2l_models.training.store.prepare import prepare
 
 OBSERVATIONS = list(label_names("chexpert"))

@@ -14,7 +14,7 @@ from c2l_models.training.finetuning import loop
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.initialization import Initialization
 from c2l_models.training.store.image_store import ImageStore
-from c2l_models.training.store.store_files import INDEX_SCHEMA
+from c2l_models.training.store.store_format import INDEX_SCHEMA
 
 TRAIN_PATIENTS, TEST_PATIENTS, FILMS = 40, 20, 2
 

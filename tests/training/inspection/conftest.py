@@ -14,7 +14,7 @@ from c2l_models.training.evaluation.report import Report
 from c2l_models.training.finetuning import loop
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.store.image_store import ImageStore
-from c2l_models.training.store.store_files import INDEX_SCHEMA
+from c2l_models.training.store.store_format import INDEX_SCHEMA
 
 CHESTS, TEST_CHESTS, KNEES, TEST_KNEES = 36, 16, 16, 10
 SIDE = 48

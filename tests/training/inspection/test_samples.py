@@ -9,7 +9,7 @@ import pytest
 from c2l_models.errors import DatasetError
 from c2l_models.training.inspection import samples as module
 from c2l_models.training.inspection.samples import Features, data_sets
-from c2l_models.training.store.store_files import INDEX_SCHEMA
+from c2l_models.training.store.store_format import INDEX_SCHEMA
 
 
 def test_each_data_set_with_its_own_parts(store):

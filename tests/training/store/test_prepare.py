@@ -13,7 +13,9 @@ from films import SIZE, content, film, films, make, refused, stopped_at
 from PIL import Image
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import decoding, prepare, sources, store_files
+from c2l_models.training.store import decode_workers as decoding
+from c2l_models.training.store import prepare, sources
+from c2l_models.training.store import store_format as store_files
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,10 @@ from films import SIZE, content, files_no_larger_than, film, films, make, refuse
 from nobody import folder_of_nobody
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import decoding, journal, store_files
-from c2l_models.training.store.decoding import CHUNK
+from c2l_models.training.store import crash_safe_array as journal
+from c2l_models.training.store import decode_workers as decoding
+from c2l_models.training.store import store_format as store_files
+from c2l_models.training.store.decode_workers import CHUNK
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,7 @@ def key(tmp_path_factory, monkeypatch):
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from c2l_models.training.store import decoding, journal, prepare
+from c2l_models.training.store import decode_workers as decoding, crash_safe_array as journal, prepare
 
 read, log = decoding.read_file, os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 journal.SYNC_SECONDS = 0.05

@@ -8,10 +8,11 @@ import pytest
 from films import SIZE, content, files_no_larger_than, film, films, make, refused, stopped_at
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import shards, sources, store_files
+from c2l_models.training.store import shards, sources
+from c2l_models.training.store import store_format as store_files
+from c2l_models.training.store.build_folder import workplace
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.store.shards import join_shards
-from c2l_models.training.store.workplace import workplace
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import features
 
-from .journal import sync
+from .crash_safe_array import sync
 
 IMAGES, INDEX, REFUSED, STORE = "images.npy", "index.parquet", "refused.parquet", "store.json"
 FORMAT = 2

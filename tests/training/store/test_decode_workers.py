@@ -17,8 +17,8 @@ from PIL import Image
 from c2l_models.radiographs import reading as radiograph
 from c2l_models.radiographs.pixels import square
 from c2l_models.radiographs.reading import read_radiograph
-from c2l_models.training.store import decoding
-from c2l_models.training.store.decoding import AHEAD, Outcome, decode_chunk, mapper
+from c2l_models.training.store import decode_workers as decoding
+from c2l_models.training.store.decode_workers import AHEAD, Outcome, decode_chunk, mapper
 
 
 def test_a_chunk_is_each_file_alone(tmp_path):
@@ -102,7 +102,7 @@ def test_a_library_that_is_missing_or_memory_that_is_short_is_the_machines(tmp_p
 def test_processes_that_cannot_start_say_so_and_refuse_no_file(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from c2l_models.training.store.decoding import decode_chunk, mapper\nfrom functools import partial\n"
+        "from c2l_models.training.store.decode_workers import decode_chunk, mapper\nfrom functools import partial\n"
         "with mapper(2) as mapped:\n    print(list(mapped(partial(decode_chunk, size=4), [['/nowhere']])))\n"
     )
     said = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
@@ -155,7 +155,7 @@ def test_by_default_as_many_processes_as_cores_this_one_may_use(monkeypatch):
 def test_a_worker_loads_only_what_decodes(tmp_path):
     (film,) = films(tmp_path, 1).iterdir()
     code = (
-        "import sys; from c2l_models.training.store.decoding import decode_chunk; decode_chunk([sys.argv[1]], 4);"
+        "import sys; from c2l_models.training.store.decode_workers import decode_chunk; decode_chunk([sys.argv[1]], 4);"
         "print({'torch', 'torchvision', 'timm', 'pandas', 'pyarrow', 'rich', 'tyro', 'pydicom'} & set(sys.modules))"
     )
     said = subprocess.run([sys.executable, "-c", code, str(film)], check=True, capture_output=True, text=True)

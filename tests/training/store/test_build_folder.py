@@ -8,7 +8,9 @@ import pytest
 from films import SIZE, content, film, films, make, stopped_at
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import prepare, store_files, workplace
+from c2l_models.training.store import build_folder as workplace
+from c2l_models.training.store import prepare
+from c2l_models.training.store import store_format as store_files
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import journal
-from c2l_models.training.store.decoding import Outcome
-from c2l_models.training.store.journal import JOURNAL, Journal, journal_head, npy_header, sync
+from c2l_models.training.store import crash_safe_array as journal
+from c2l_models.training.store.crash_safe_array import JOURNAL, Journal, journal_head, npy_header, sync
+from c2l_models.training.store.decode_workers import Outcome
 
 SIZE = 4
 HEAD = {"size": SIZE, "sources": ["brökén"]}

@@ -15,7 +15,7 @@ import numpy as np
 
 from c2l_models.errors import DatasetError
 
-from .decoding import Outcome
+from .decode_workers import Outcome
 
 JOURNAL = "journal.jsonl"
 SYNC_SECONDS = 1.0

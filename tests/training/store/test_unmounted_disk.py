@@ -8,9 +8,9 @@ from films import content, film, films, make, refused
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.datasets import Record
-from c2l_models.training.store import decoding
-from c2l_models.training.store.decoding import CHUNK
-from c2l_models.training.store.landmarks import STEP, Landmarks, find_landmarks
+from c2l_models.training.store import decode_workers as decoding
+from c2l_models.training.store.decode_workers import CHUNK
+from c2l_models.training.store.unmounted_disk import STEP, Landmarks, find_landmarks
 
 GONE = r"^folder: folders that were there when .*store\.partial was begun are gone, empty or shut; mount them again"
 

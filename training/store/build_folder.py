@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from c2l_models.errors import DatasetError
 
-from .journal import writing
+from .crash_safe_array import writing
 
 try:
     import fcntl

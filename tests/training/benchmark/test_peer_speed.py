@@ -14,7 +14,7 @@ from rich.console import Console
 
 from c2l_models.errors import C2LError
 from c2l_models.training.benchmark import peer as module
-from c2l_models.training.benchmark.peer import PeerBenchmark, run_peer, time_peer
+from c2l_models.training.benchmark.peer_speed import PeerBenchmark, run_peer, time_peer
 from c2l_models.training.benchmark.timing import Machine
 from c2l_models.training.objectives import build
 from c2l_models.training.recipe import Recipe
