@@ -1,7 +1,11 @@
 """Write files so that a crash or a full disk leaves the old content whole."""
 
+import errno
 import os
 from pathlib import Path
+
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
+"""Errors of file systems that cannot flush a folder."""
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
@@ -20,11 +24,24 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         beside.unlink(missing_ok=True)
 
 
+def sync_file(path: Path) -> None:
+    """Flush the content of a file to the disk."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, such as a renamed file, to the disk. Windows does so by itself."""
+    """Flush a folder's entries, such as a renamed file, to the disk, if the file system supports it.
+
+    Windows does so by itself.
+    """
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if error.errno not in NO_FOLDER_SYNC:
+                raise

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from c2l_models.training.store.prepare import PrepareReport, prepare
+from c2l_models.training.store.finished_store import PrepareReport
+from c2l_models.training.store.prepare import prepare
 
 SIZE = 8
 

@@ -15,7 +15,8 @@ from c2l_models.training import callbacks as watch
 from c2l_models.training import pretrain as loop
 from c2l_models.training.objectives import contrastive
 from c2l_models.training.recipe import Optimizer, Recipe
-from c2l_models.training.store.image_store import ImageStore, prepare
+from c2l_models.training.store.image_store import ImageStore
+from c2l_models.training.store.prepare import prepare
 
 TRAIN, TEST = 44, 20
 

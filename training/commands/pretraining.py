@@ -15,7 +15,7 @@ from c2l_models.errors import C2LError
 from . import downstream as downstream_commands
 
 if TYPE_CHECKING:
-    from ..store.prepare import PrepareReport
+    from ..store.finished_store import PrepareReport
 
 
 def prepare(
@@ -78,7 +78,7 @@ def _tell(report: "PrepareReport") -> None:
     if report.shard:
         return
     counts = json.loads((report.store / "store.json").read_text())["counts"]
-    if rows := corpus.beside_paper({tuple(part.split("/")): count for part, count in counts.items()}):
+    if rows := corpus.compare_with_paper({tuple(part.split("/")): count for part, count in counts.items()}):
         Console().print(corpus.table(rows))
     index = pq.read_table(report.store / "index.parquet", columns=["patient", "dataset", "split"])
     for shared in corpus.shared_patients(index):

@@ -1,4 +1,4 @@
-"""A store beside the paper's corpus, `paper_corpus.toml`, and the patients whom its parts share."""
+"""Comparison of a store with the paper's corpus (`paper_corpus.toml`), and patients shared between splits."""
 
 import tomllib
 from collections import defaultdict
@@ -12,48 +12,55 @@ from typing import Any
 import pyarrow as pa
 from rich.table import Table
 
-KINDS = {"train": 0, "train_val": 0, "val": 1, "test": 2}
-"""Splits in the order of training, validation and test."""
+SPLIT_ORDER = {"train": 0, "train_val": 0, "val": 1, "test": 2}
+"""Splits in the order training, validation, test."""
 
-GROUPED = ("patient", "dataset", "split", "count_all")
+GROUP_COLUMNS = ("patient", "dataset", "split", "count_all")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A part of a corpus: images in the store, images in the paper's corpus, and the figure that the paper prints."""
+class CorpusRow:
+    """Image counts of some splits of a data set: in the store, in the paper's corpus, and as the paper prints it."""
 
     dataset: str
     splits: str
-    here: int
-    paper: int
+    in_store: int
+    in_paper: int
     printed: str
 
 
-def beside_paper(counts: Mapping[tuple[str, str], int]) -> list[Row]:
-    """The paper's sets, then whatever else the store holds, then the sum of both; nothing if it holds no such set.
+def compare_with_paper(counts: Mapping[tuple[str, str], int]) -> list[CorpusRow]:
+    """Compare a store with the paper's corpus: a row per data set of the paper, then other images, then the sum.
 
-    `counts` are images by (data set, split). A split that the paper does not take, such as ChestX-ray14's test
-    list, has a row of its own.
+    `counts` is the number of images by (data set, split). A split that the paper does not use, such as ChestX-ray14's
+    test list, has its own row. Returns an empty list if the store has none of the paper's data sets.
     """
     corpus = paper_corpus()
-    taken = {(part["dataset"], split): row for row, part in enumerate(corpus["sets"]) for split in part["splits"]}
+    row_of = {(part["dataset"], split): row for row, part in enumerate(corpus["sets"]) for split in part["splits"]}
     if not {part["dataset"] for part in corpus["sets"]} & {dataset for dataset, _ in counts}:
         return []
-    here = [0] * len(corpus["sets"])
+    in_store = [0] * len(corpus["sets"])
     for part, count in counts.items():
-        if part in taken:
-            here[taken[part]] += count
+        if part in row_of:
+            in_store[row_of[part]] += count
     rows = [
-        Row(part["dataset"], " + ".join(part["splits"]), count, part["images"], part["printed"])
-        for part, count in zip(corpus["sets"], here, strict=True)
+        CorpusRow(part["dataset"], " + ".join(part["splits"]), count, part["images"], part["printed"])
+        for part, count in zip(corpus["sets"], in_store, strict=True)
     ]
-    rows += [Row(*part, count, 0, "") for part, count in sorted(counts.items()) if part not in taken]
-    return [*rows, Row("sum", "", sum(r.here for r in rows), sum(r.paper for r in rows), corpus["printed"])]
+    rows += [CorpusRow(*part, count, 0, "") for part, count in sorted(counts.items()) if part not in row_of]
+    total = CorpusRow("sum", "", sum(r.in_store for r in rows), sum(r.in_paper for r in rows), corpus["printed"])
+    return [*rows, total]
 
 
 @dataclass(frozen=True)
-class Shared:
-    """How many images of a part of a corpus, such as "rsna/train", are of patients of another part, and of how many."""
+class Overlap:
+    """Patients shared by two parts of a corpus.
+
+    Attributes:
+        part, other: data set and split, such as "rsna/train"; `part` is nearer to training.
+        images: images of the shared patients in `part`.
+        patients: number of shared patients.
+    """
 
     part: str
     other: str
@@ -61,36 +68,37 @@ class Shared:
     patients: int
 
 
-def shared_patients(index: pa.Table) -> list[Shared]:
-    """Leakage: the patients that are in two parts of different kinds (training, validation, test), by pair of parts.
+def shared_patients(index: pa.Table) -> list[Overlap]:
+    """Detect leakage: patients in two parts of different kinds (training, validation, test), per pair of parts.
 
-    `index` is a store's, of which dataset, split and patient are read; a second at 750,000 rows. Of a pair, `part` is
-    the one nearer to training: its images are those to leave out. Sets that name the same people differently, as
-    by keyed hashes of their own, cannot be compared.
+    `index` is a store's index; dataset, split and patient are read (1 s for 750,000 rows). To remove the leakage,
+    leave out the shared patients' images of `part`. Data sets that give the same person different ids, such as keyed
+    hashes of their own, cannot be compared.
     """
-    counted = index.group_by(["patient", "dataset", "split"]).aggregate([([], "count_all")])
+    grouped = index.group_by(["patient", "dataset", "split"]).aggregate([([], "count_all")])
     parts: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
-    for patient, dataset, split, images in zip(*(counted[name].to_pylist() for name in GROUPED), strict=True):
-        parts[patient].append((KINDS[split], f"{dataset}/{split}", images))
+    for patient, dataset, split, images in zip(*(grouped[name].to_pylist() for name in GROUP_COLUMNS), strict=True):
+        parts[patient].append((SPLIT_ORDER[split], f"{dataset}/{split}", images))
     found: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for of_patient in parts.values():
-        for (kind, part, images), (other_kind, other, _) in combinations(sorted(of_patient), 2):
-            if kind != other_kind:
+    for patient_parts in parts.values():
+        for (order, part, images), (other_order, other, _) in combinations(sorted(patient_parts), 2):
+            if order != other_order:
                 found[part, other].append(images)
-    return [Shared(*pair, sum(images), len(images)) for pair, images in sorted(found.items())]
+    return [Overlap(*pair, sum(images), len(images)) for pair, images in sorted(found.items())]
 
 
-def table(rows: list[Row]) -> Table:
-    """The rows, to be printed."""
-    printed = Table(title="This store beside the paper's corpus")
+def table(rows: list[CorpusRow]) -> Table:
+    """A table of the rows for the terminal."""
+    printed = Table(title="This store compared with the paper's corpus")
     for name in ("data set", "splits"):
         printed.add_column(name)
-    for name in ("images here", "in the paper's corpus", "as the paper prints it"):
+    for name in ("images in this store", "in the paper's corpus", "as printed in the paper"):
         printed.add_column(name, justify="right")
     for row in rows:
         if row.dataset == "sum":
             printed.add_section()
-        printed.add_row(row.dataset, row.splits, f"{row.here:,}", f"{row.paper:,}" if row.paper else "–", row.printed)
+        in_paper = f"{row.in_paper:,}" if row.in_paper else "–"
+        printed.add_row(row.dataset, row.splits, f"{row.in_store:,}", in_paper, row.printed)
     return printed
 
 

@@ -1,17 +1,18 @@
-"""What a DICOM file's header tells without its pixels."""
+"""Values from the header of a DICOM file, read without its pixels."""
 
 from pathlib import Path
 
 from c2l_models.errors import DatasetError
 from c2l_models.radiographs.listing import DICOM_SUFFIXES, has_dicom_magic, is_file
 
-from .record import constants
+from .constants import constants
 
 
 def dicom_header(path: Path) -> dict[str, str]:
-    """PatientID and ViewPosition (a known code or absent) of a DICOM file; empty for any other file.
+    """PatientID and ViewPosition of a DICOM file; empty for any other file.
 
-    A third of a millisecond a file, besides its first read. Raises DatasetError if the reader is not installed.
+    ViewPosition is left out if it is not a view code of `datasets.toml`. Takes a third of a millisecond for a cached
+    file. Raises DatasetError if pydicom is not installed.
     """
     found = _read(path, "PatientID", "ViewPosition")
     if found.get("ViewPosition") not in constants()["views"]:
@@ -20,9 +21,9 @@ def dicom_header(path: Path) -> dict[str, str]:
 
 
 def dicom_size(path: Path) -> tuple[int, int] | None:
-    """Width and height in pixels that a DICOM file's header tells; None where it tells none.
+    """Width and height in pixels from the header of a DICOM file; None if the header lacks them.
 
-    Raises DatasetError if the reader is not installed.
+    Raises DatasetError if pydicom is not installed.
     """
     found = _read(path, "Columns", "Rows")
     try:
@@ -32,7 +33,7 @@ def dicom_size(path: Path) -> tuple[int, int] | None:
 
 
 def _read(path: Path, *tags: str) -> dict[str, str]:
-    """These tags of a DICOM file's header, empty where there is no such; nothing for any other file."""
+    """The values of these header tags; empty text for an absent tag, no entries if the file is not DICOM."""
     is_dicom = path.suffix.lower() in DICOM_SUFFIXES or (not path.suffix and has_dicom_magic(path))
     if not is_dicom or not is_file(path):
         return {}
@@ -40,10 +41,12 @@ def _read(path: Path, *tags: str) -> dict[str, str]:
         from pydicom import dcmread
         from pydicom.config import disable_value_validation
     except ImportError:
-        raise DatasetError("DICOM files need their reader: pip install 'c2l-models[dicom]', then call again") from None
+        raise DatasetError(
+            "DICOM files need pydicom, which is not installed; run: pip install 'c2l-models[dicom]'"
+        ) from None
     try:
-        with disable_value_validation():  # its warnings quote the values they are about
+        with disable_value_validation():  # its warnings quote the values
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(tags), force=True)
             return {tag: str(header.get(tag, "") or "").strip() for tag in tags}
-    except Exception:  # a broken file: `prepare` refuses it, with the reader's reason
+    except Exception:  # damaged file: `prepare` refuses it later and records the decoder's reason
         return {}

@@ -7,54 +7,61 @@ from pathlib import Path
 from c2l_models.errors import DatasetError
 from c2l_models.radiographs.listing import IMAGE_SUFFIXES, image_files
 
+from .constants import constants
 from .dicom_header import dicom_header
+from .label_tables import UniqueRows, read_table
 from .pseudonym import patient_key, pseudonym
-from .record import OneRowEach, Record, constants, read_table
+from .record import Record
 
 NAME = "folder"
 TABLE = "labels.csv"
-NO_LABELS = frozenset({"path", "patient", "study", "view", "split"})
-LOWEST, HIGHEST = -1, 10
-"""Findings and grades lie between; record numbers, dates and most ages do not, and must not enter a store."""
+NOT_LABELS = frozenset({"path", "patient", "study", "view", "split"})
+MIN_LABEL, MAX_LABEL = -1, 10
+"""Findings and grades are in this range. Record numbers, dates and most ages are not; they must not enter a store."""
 
 
 def records(root: Path) -> list[Record]:
-    """One record an image under `root`, or one a row of `root/labels.csv` where there is one.
+    """One record per row of `root/labels.csv` if that file exists, otherwise one per image under `root`.
 
-    `labels.csv` has the columns path (under `root`), patient, study, view and split, all but the first optional,
-    and any further columns of numbers, which are labels; an empty field is unknown. Without a split, an image
-    is in "train"; without a patient, it is a DICOM file's PatientID, else each file is its own patient.
-    Patients and studies are keyed hashes. Paths are kept as they are: they must not hold names of patients.
+    `labels.csv` has the columns path (relative to `root`), patient, study, view and split; all but path are optional.
+    Further columns are labels and contain numbers. An empty field means unknown. An image without a split is in
+    "train". An image without a patient belongs to its DICOM PatientID; if it has none, each file is its own patient.
+    Patients and studies become keyed hashes. Paths are stored unchanged: they must not contain patient names.
 
-    Raises DatasetError for a folder without images, a path outside `root`, a path named twice, a view or
-    split that is not a code of `datasets.toml`, a label that is no number, or a patient in two splits.
-    Messages give the line, never the field: it may be free text.
+    Raises DatasetError for a folder without images, a path outside `root`, a path with two rows, a view or split that
+    is not a code of `datasets.toml`, a label that is not a number from -1 to 10, or a patient in two splits. Messages
+    name the line and never quote the field, which may be free text.
     """
     table, key = root / TABLE, patient_key()
     if table.is_file():
-        found, once = [], OneRowEach()
+        found, unique = [], UniqueRows()
         for line, fields, labels in _rows(table):
             record = _record(root, fields, labels, key)
-            once.check(str(record.path), record.patient, record.split, table, line)
+            unique.check(str(record.path), record.patient, record.split, table, line)
             found.append(record)
     else:
         found = [_record(root, {"path": path}, {}, key) for path in image_files(root)]
     if not found:
-        raise DatasetError(f"{root} holds no image; wanted {', '.join(sorted(IMAGE_SUFFIXES))} or DICOM")
+        raise DatasetError(
+            f"{root}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}, or DICOM without a suffix), found none; "
+            "give a folder of radiographs"
+        )
     return found
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str], dict[str, float]]]:
     for line, row in read_table(table, ("path",)):
-        fields = {name: row[name].strip() for name in NO_LABELS & row.keys()}
+        fields = {name: row[name].strip() for name in NOT_LABELS & row.keys()}
         path = Path(fields["path"])
         if not path.parts or path.is_absolute() or ".." in path.parts:
-            raise DatasetError(f"{table}, line {line}: path must be that of a file under {table.parent}")
+            raise DatasetError(f"{table}, line {line}: path must name a file under {table.parent}; correct the line")
         for name in ("view", "split"):
             codes = constants()[f"{name}s"]
             if fields.get(name) and fields[name] not in codes:
-                raise DatasetError(f"{table}, line {line}: {name} must be empty or one of {', '.join(codes)}")
-        labels = {name: _number(row[name], name, table, line) for name in row if name and name not in NO_LABELS}
+                raise DatasetError(
+                    f"{table}, line {line}: {name} must be empty or one of {', '.join(codes)}; correct the line"
+                )
+        labels = {name: _number(row[name], name, table, line) for name in row if name and name not in NOT_LABELS}
         yield line, fields, labels
 
 
@@ -63,10 +70,10 @@ def _number(text: str, name: str, table: Path, line: int) -> float:
         value = float(text) if text.strip() else math.nan
     except ValueError:
         value = math.inf
-    if not (math.isnan(value) or LOWEST <= value <= HIGHEST):
+    if not (math.isnan(value) or MIN_LABEL <= value <= MAX_LABEL):
         raise DatasetError(
-            f"{table}, line {line}: {name} is not a label, which is a number from {LOWEST} to {HIGHEST} or empty; "
-            "drop columns of text, numbers of patients, dates and ages"
+            f"{table}, line {line}: {name} is not a label; expected a number from {MIN_LABEL} to {MAX_LABEL}, or an "
+            "empty field; remove columns of text, patient numbers, dates and ages"
         )
     return value
 

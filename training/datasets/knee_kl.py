@@ -4,27 +4,33 @@ from pathlib import Path
 
 from c2l_models.errors import DatasetError
 
-from .record import OneRowEach, Record, read_table
+from .label_tables import UniqueRows, read_table
+from .record import Record
 
 NAME = "knee_kl"
 
 
 def records(root: Path) -> list[Record]:
-    """One record a row of `labels.csv`; label `kl_grade` 0 to 4, split "train", "val" or "test".
+    """One record per row of `labels.csv`; label `kl_grade` 0 to 4, split "train", "val" or "test".
 
-    The view is PA, the Osteoarthritis Initiative's fixed-flexion protocol; the side is no view and stays in
-    the file's name; the study is the subject, whose two knees are of one film. Raises DatasetError for another
-    grade or split, an image named twice, or a subject in two splits.
+    The view is PA, because the Osteoarthritis Initiative uses the fixed-flexion protocol. The side is not a view; it
+    is part of the file's name. The study is the subject, because one film shows both knees.
+
+    Raises DatasetError for another grade or split, for an image with two rows, or for a subject in two splits.
     """
     table = root / "labels.csv"
-    once = OneRowEach()
+    unique = UniqueRows()
     found = []
     for line, row in read_table(table, ("image", "subject", "side", "kl_grade", "split")):
         if row["kl_grade"] not in ("0", "1", "2", "3", "4"):
-            raise DatasetError(f"{table}, line {line}: kl_grade is {row['kl_grade']!r}; wanted 0 to 4")
+            raise DatasetError(
+                f"{table}, line {line}: expected kl_grade 0 to 4, found {row['kl_grade']!r}; correct the line"
+            )
         if row["split"] not in ("train", "val", "test"):
-            raise DatasetError(f"{table}, line {line}: split is {row['split']!r}; wanted train, val or test")
-        once.check(row["image"], row["subject"], row["split"], table, line)
+            raise DatasetError(
+                f"{table}, line {line}: expected split train, val or test, found {row['split']!r}; correct the line"
+            )
+        unique.check(row["image"], row["subject"], row["split"], table, line)
         found.append(
             Record(
                 path=root / "images" / row["image"],

@@ -6,23 +6,24 @@ from pathlib import Path
 
 from c2l_models.errors import DatasetError
 
-from .record import label_names
+from .constants import label_names
 
 NAMES = label_names("chexpert")
 VALUES = {"1.0": 1.0, "1": 1.0, "0.0": 0.0, "0": 0.0, "-1.0": -1.0, "-1": -1.0}
 
 
 def observations(row: Mapping[str, str], table: Path, line: int) -> Mapping[str, float]:
-    """The observations that a row mentions, in their fixed order; of blank ones there is none.
+    """The observations that a row mentions, in their fixed order; blank ones are left out.
 
-    Equal rows share one mapping: a quarter of a million of them would not be light. Uncertain stays -1, for
-    whoever trains on it to choose. Raises DatasetError for any other value.
+    Equal rows share one mapping, because CheXpert has a quarter of a million rows. Uncertain stays -1: the training
+    code decides how to use it. Raises DatasetError for any other value.
     """
     try:
         return _mentioned(tuple(row[name] for name in NAMES))
     except KeyError:
         raise DatasetError(
-            f"{table}, line {line}: an observation is none of 1, 0, -1 and blank; fetch the file again"
+            f"{table}, line {line}: expected each observation to be 1, 0, -1 or blank, found another value; "
+            "download the file again"
         ) from None
 
 

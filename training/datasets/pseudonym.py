@@ -1,7 +1,7 @@
-"""Patients of private images: a keyed hash in place of their id.
+"""Keyed hashes that replace the patient ids of private images.
 
-A bare hash of a subject number is undone by counting: hash every number there can be and compare. With a
-secret key that cannot be done, so the key lies outside every store and is never published.
+An unkeyed hash of a patient number can be reversed: hash every possible number and compare. This is impossible
+without the secret key, so the key is kept outside all stores and never published.
 """
 
 import hmac
@@ -17,50 +17,51 @@ KEY_BYTES = 32
 
 
 def key_path() -> Path:
-    """Where the key lies: `C2L_PATIENT_KEY`, or `~/.config/c2l-models/patient.key`."""
+    """Path of the key file: `C2L_PATIENT_KEY`, or `~/.config/c2l-models/patient.key`."""
     return Path(os.environ.get("C2L_PATIENT_KEY") or "~/.config/c2l-models/patient.key").expanduser()
 
 
 def patient_key() -> bytes:
-    """The local key, 32 bytes; made at its first use, readable by its owner alone.
+    """The local key, 32 bytes; created at first use, readable only by its owner.
 
-    Raises DatasetError for a file of another length, or one that cannot be read or made.
+    Raises DatasetError if the file cannot be read or created, or has another length.
     """
     path = key_path()
     try:
         if not path.exists():
-            _make_key(path)
+            _create_key(path)
         key = path.read_bytes()
     except OSError as error:
         raise DatasetError(
-            f"{path}, the key of the patients' hashes, cannot be read or made: {error.strerror}; mend this, or let "
-            "C2L_PATIENT_KEY name another file"
+            f"{path}, the key of the patient hashes, cannot be read or created: {error.strerror}; check its "
+            "permissions, or set C2L_PATIENT_KEY to another file"
         ) from error
     if len(key) != KEY_BYTES:
         raise DatasetError(
-            f"{path} holds {len(key)} bytes, wanted {KEY_BYTES}; restore it, or remove it to get a new key"
+            f"{path}: expected a key of {KEY_BYTES} bytes, found {len(key)} bytes; restore the file, or remove it to "
+            "create a new key"
         )
     return key
 
 
-def _make_key(path: Path) -> None:
-    """A key in a file that is whole from the moment it is there; of several processes, that of the first."""
+def _create_key(path: Path) -> None:
+    """Create the key file in one step, so that no process reads half a key; the first of several processes wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.") as file:
         file.write(secrets.token_bytes(KEY_BYTES))
         file.flush()
         os.fsync(file.fileno())
         with suppress(FileExistsError):
-            os.link(file.name, path)  # a rename would take the place of another process's key
+            os.link(file.name, path)  # a rename would replace another process's key
 
 
 def pseudonym(identity: str, key: bytes) -> str:
-    """HMAC-SHA256 of an identity, 16 hexadecimal digits."""
+    """HMAC-SHA256 of an identity, the first 16 hexadecimal digits."""
     return hmac.digest(key, identity.encode(errors="surrogateescape"), "sha256").hex()[:16]
 
 
 class Pseudonyms:
-    """What stands for the patients and studies of one data set that is not public, by the local key."""
+    """Keyed hashes of the patients and studies of one private data set."""
 
     def __init__(self, dataset: str) -> None:
         self._dataset = dataset
@@ -68,7 +69,7 @@ class Pseudonyms:
         self._known: dict[str, str] = {}
 
     def patient(self, number: str) -> str:
-        """16 hexadecimal digits for a patient's number, the same with leading zeros and without."""
+        """16 hexadecimal digits for a patient's number; leading zeros make no difference."""
         return self._hash(f"patient {int(number)}")
 
     def study(self, number: str) -> str:

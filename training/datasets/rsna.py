@@ -1,15 +1,16 @@
 """RSNA Pneumonia Detection Challenge 2018, stage 1 or 2, as distributed on Kaggle.
 
-    stage_2_train_labels.csv             a row a box, or one without a box for an image without pneumonia
+    stage_2_train_labels.csv             one row per box; one row without a box for an image without pneumonia
     stage_2_detailed_class_info.csv      patientId, class; optional
     stage_2_train_images/<patientId>.dcm, stage_2_test_images/<patientId>.dcm
 
-Stage 1: 25,684 training images in 28,989 rows, and 1,000 test images. Stage 2: 26,684 (those of stage 1's
-training and test) in 30,227 rows, and 3,000 test images. Source: Shih et al., Radiology: AI 2019.
+Stage 1: 25,684 training images in 28,989 rows, and 1,000 test images. Stage 2: 26,684 training images (the training
+and test images of stage 1) in 30,227 rows, and 3,000 test images. Source: Shih et al., Radiology: AI 2019.
 
-The challenge's patientId is one of an image. The images are of ChestX-ray14, and RSNA says which:
-`pneumonia-challenge-dataset-mappings_2018.json`, or a table `nih_image_index.csv` (patientId, Image Index).
-With either, a patient is ChestX-ray14's, so that leakage between the two sets shows.
+Despite its name, the challenge's patientId identifies an image. The images come from ChestX-ray14, and RSNA publishes
+which: `pneumonia-challenge-dataset-mappings_2018.json`. A table `nih_image_index.csv` (patientId, Image Index) may
+replace it. If either file is present, patients have their ChestX-ray14 ids, so that leakage between both data sets can
+be detected.
 """
 
 import json
@@ -22,7 +23,8 @@ from c2l_models.errors import DatasetError
 from c2l_models.radiographs.listing import names_in
 
 from .dicom_header import dicom_header
-from .record import Record, check_match, read_table
+from .label_tables import check_coverage, read_table
+from .record import Record
 
 NAME = "rsna"
 STAGES = ("stage_2", "stage_1")
@@ -38,23 +40,23 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What the rows of one image say: `pneumonia` 0 or 1, and the boxes."""
+class ImageLabels:
+    """The labels of one image: `pneumonia` 0 or 1, and its boxes."""
 
     pneumonia: float
     boxes: list[Box]
 
 
 def records(root: Path) -> list[Record]:
-    """One record an image; labels `pneumonia` and `abnormal`, 0 or 1; split "train" or "test".
+    """One record per image; labels `pneumonia` and `abnormal`, 0 or 1; split "train" or "test".
 
-    Where both stages are there, stage 2 is read. `abnormal` is that the class is not Normal, and absent without
-    the class file; test images have no labels unless there is a `stage_<n>_test_labels.csv`. The view is PA or AP,
-    read from each file's header (30,000 take some 10 s). The challenge split images, not patients: with the NIH
-    mapping a patient may be in both splits.
+    If both stages are present, stage 2 is read. `abnormal` means that the class is not Normal; it is absent if the
+    class file is missing. Test images have no labels unless `stage_<n>_test_labels.csv` exists. The view is PA or AP,
+    read from each file's header (30,000 files take some 10 s). The challenge was split by image, not by patient: if
+    the NIH mapping is present, a patient may be in both splits.
 
-    Raises DatasetError for an id of another form, rows of an image that do not agree, a box that is none, the same
-    box twice, or a class file or mapping that is not of its form, or of none of the images.
+    Raises DatasetError for a malformed id, contradicting rows of an image, an invalid box, a duplicate box, or a
+    class file or mapping that is malformed or lists none of the images.
     """
     stage = _stage(root)
     images = {split: _images(root, stage, split) for split in ("train", "test")}
@@ -79,14 +81,14 @@ def records(root: Path) -> list[Record]:
 
 
 def boxes(root: Path) -> dict[Path, list[Box]]:
-    """Left, top, width and height in pixels of each box of each training image; an empty list where there is none."""
+    """The boxes of each training image: left, top, width and height in pixels; an empty list if it has none."""
     stage = _stage(root)
     rows = _rows(root / f"{stage}_train_labels.csv")
     return {root / f"{stage}_train_images" / f"{image}.dcm": found.boxes for image, found in rows.items()}
 
 
 def line_of(root: Path, path: Path, box: Box) -> str:
-    """Where the labels tell of a training image's box, for a message: the file and its line."""
+    """File and line of a training image's box, for a message."""
     table = root / f"{_stage(root)}_train_labels.csv"
     for line, row in read_table(table, ("patientId", *BOX, "Target")):
         if row["patientId"] == path.stem and _target(row, table, line)[1] == [box]:
@@ -99,7 +101,7 @@ def _stage(root: Path) -> str:
 
 
 def _images(root: Path, stage: str, split: str) -> dict[str, dict[str, float]]:
-    """The label `pneumonia` of each image of a split, where there is one."""
+    """The label `pneumonia` by image; no label for an image of a split without a label file."""
     table = root / f"{stage}_{split}_labels.csv"
     if split == "train" or table.is_file():
         return {image: {"pneumonia": rows.pneumonia} for image, rows in _rows(table).items()}
@@ -107,27 +109,31 @@ def _images(root: Path, stage: str, split: str) -> dict[str, dict[str, float]]:
     return {file.stem: {} for file in files if IMAGE.fullmatch(file.stem) and file.suffix == ".dcm"}
 
 
-def _rows(table: Path) -> dict[str, Rows]:
-    """The rows of each image."""
-    images: dict[str, Rows] = {}
+def _rows(table: Path) -> dict[str, ImageLabels]:
+    """Labels and boxes by image."""
+    images: dict[str, ImageLabels] = {}
     for line, row in read_table(table, ("patientId", *BOX, "Target")):
         if not IMAGE.fullmatch(row["patientId"]):
-            raise DatasetError(f"{table}, line {line}: patientId is not of the form of {EXAMPLE}; fetch the file again")
+            raise DatasetError(
+                f"{table}, line {line}: expected a patientId of the form {EXAMPLE}; download the file again"
+            )
         target, box = _target(row, table, line)
         known = images.get(row["patientId"])
         if known is None:
-            images[row["patientId"]] = Rows(target, box)
+            images[row["patientId"]] = ImageLabels(target, box)
         elif known.pneumonia != target:
-            raise DatasetError(f"{table}, line {line}: Target is not that of the image's row before; mend it")
+            raise DatasetError(
+                f"{table}, line {line}: Target differs from an earlier row of this image; correct the line"
+            )
         elif not box or box[0] in known.boxes:
-            raise DatasetError(f"{table}, line {line}: the same row again; keep one")
+            raise DatasetError(f"{table}, line {line}: duplicate row; keep one")
         else:
             known.boxes.extend(box)
     return images
 
 
 def _target(row: Mapping[str, str], table: Path, line: int) -> tuple[float, list[Box]]:
-    """Target, and the row's box where it has one."""
+    """Target, and the row's box if it has one."""
     fields = [row[name].strip() for name in BOX]
     if row["Target"] == "0" and not any(fields):
         return 0.0, []
@@ -137,46 +143,56 @@ def _target(row: Mapping[str, str], table: Path, line: int) -> tuple[float, list
             return 1.0, [(x, y, width, height)]
     except ValueError:
         pass
-    raise DatasetError(f"{table}, line {line}: wanted Target 1 and a box, or Target 0 and none; fetch the file again")
+    raise DatasetError(
+        f"{table}, line {line}: expected Target 1 with a box, or Target 0 without a box; download the file again"
+    )
 
 
 def _classes(table: Path, images: Collection[str]) -> dict[str, dict[str, float]]:
-    """The label `abnormal` of each image; none without the table."""
+    """The label `abnormal` by image; empty if the table is missing."""
     classes: dict[str, str] = {}
     for line, row in read_table(table, ("patientId", "class")) if table.is_file() else ():
         if row["class"] not in CLASSES:
-            raise DatasetError(f"{table}, line {line}: class {row['class']!r} is none of {', '.join(CLASSES)}")
+            raise DatasetError(
+                f"{table}, line {line}: expected class {', '.join(CLASSES)}, found {row['class']!r}; "
+                "download the file again"
+            )
         if classes.setdefault(row["patientId"], row["class"]) != row["class"]:
-            raise DatasetError(f"{table}, line {line}: class is not that of the image's row before; mend it")
+            raise DatasetError(
+                f"{table}, line {line}: class differs from an earlier row of this image; correct the line"
+            )
     if table.is_file():
-        check_match(table, classes, images)
+        check_coverage(table, classes, images)
     return {image: {"abnormal": CLASSES[name]} for image, name in classes.items()}
 
 
 def _nih_patients(root: Path, images: Collection[str]) -> dict[str, str]:
-    """ChestX-ray14's patient of each image, by whichever mapping there is."""
+    """ChestX-ray14 patient by image, from the table or the mapping; empty if neither exists."""
     source = next((root / name for name in (NIH_TABLE, NIH_MAPPING) if (root / name).is_file()), None)
     if source is None:
         return {}
     pairs = _pairs(source)
-    check_match(source, pairs, images)
+    check_coverage(source, pairs, images)
     return {image: _nih_patient(nih, source) for image, nih in pairs.items()}
 
 
 def _pairs(source: Path) -> dict[str, str]:
-    """ChestX-ray14's name of each image."""
+    """ChestX-ray14 file name by image."""
     if source.suffix == ".csv":
         return {row["patientId"]: row["Image Index"] for _, row in read_table(source, ("patientId", "Image Index"))}
     try:
         return {entry["subset_img_id"]: entry["img_id"] for entry in json.loads(source.read_bytes())}
     except (ValueError, TypeError, KeyError):
         raise DatasetError(
-            f"{source} is no JSON list of entries with subset_img_id and img_id; fetch it again"
+            f"{source}: expected a JSON list of entries with subset_img_id and img_id; download the file again"
         ) from None
 
 
 def _nih_patient(image: str, source: Path) -> str:
     match = NIH_IMAGE.fullmatch(str(image))
     if not match:
-        raise DatasetError(f"{source}: {image!r} is no image of ChestX-ray14, such as 00001336_000.png")
+        raise DatasetError(
+            f"{source}: expected ChestX-ray14 file names such as 00001336_000.png, found {image!r}; "
+            "download the file again"
+        )
     return f"chestxray14:{match[1]}"

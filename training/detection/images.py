@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError
 
-from ..datasets import Record, rsna
+from ..datasets import rsna
 from ..datasets.dicom_header import dicom_size
+from ..datasets.record import Record
 from ..evaluation.intervals import Floats
-from ..store.image_store import ImageStore, prepare
-from ..store.sources import shown
+from ..store.image_store import ImageStore
+from ..store.prepare import prepare
+from ..store.sources import index_path
 from .geometry import Square
 from .patients import EVALUATION, TRAINING, evaluation_part
 
@@ -124,7 +126,7 @@ class _Found:
 
     def take(self, record: Record, boxes: Floats, part: str) -> None:
         """Take a film, if it is stored and a box is left where there was one."""
-        row = self.stored.get(shown(record, self.data))
+        row = self.stored.get(index_path(record, self.data))
         extent = dicom_size(record.path)
         if row is None or extent is None:
             self.counts[MISSING] += 1

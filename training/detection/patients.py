@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from c2l_models.errors import DatasetError
 
 from ..datasets import rsna
-from ..datasets.record import named
+from ..datasets.label_tables import summarize
 from ..initialization import Initialization
 from ..patient_splits import split_patients
 from ..store.store_format import INDEX
@@ -62,7 +62,8 @@ def check_unseen(start: Initialization, patients: NDArray[np.str_]) -> None:
         return
     if shared := start.seen.intersection(patients.tolist()):
         raise DatasetError(
-            f"{start.name} was pretrained on {len(shared)} of the evaluation part's patients: {named(shared)}; {advice}"
+            f"{start.name} was pretrained on {len(shared)} of the evaluation part's patients: {summarize(shared)}; "
+            f"{advice}"
         )
     unknown = sum(not patient.startswith(NIH) for patient in patients)
     if unknown and any(patient.startswith(NIH) for patient in start.seen):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torchvision.models.detection import RetinaNet
 
 from ..evaluation.rsna_challenge import DetectedBoxes
-from ..store.prepare import progress_bar
+from ..progress import progress_bar
 from .images import Films, batches_of
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError, RunError
 
-from ..datasets import label_names
+from ..datasets.constants import label_names
 from ..store.image_store import ImageStore
 from .classification_metrics import Mask
 

@@ -19,7 +19,7 @@ from c2l_models.releases.registry import Weights
 from c2l_models.verification import golden_embedding
 
 from ..batches import training_rows
-from ..datasets import PUBLIC
+from ..datasets.constants import PUBLIC
 from ..evaluation.predictions import KAPPA
 from ..evaluation.report import Report
 from ..evaluation.result import estimate_as_json

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from c2l_models.errors import C2LError
 
-from ..datasets import ADAPTERS
-from ..datasets.record import constants
+from ..datasets.adapters import ADAPTERS
+from ..datasets.constants import constants
 from ..store.image_store import ImageStore
 from ..store.prepare import prepare
 from ..store.store_format import STORE
@@ -48,8 +48,7 @@ def find_data(given: Sequence[str]) -> dict[str, Path]:
 
 def usual_folders() -> Mapping[str, list[str]]:
     """By data set, the usual names of its folder, in lower case."""
-    folders: dict[str, list[str]] = constants()["folders"]
-    return folders
+    return {name: entry["folder_names"] for name, entry in constants()["datasets"].items() if entry["folder_names"]}
 
 
 def _below(folder: Path) -> dict[str, Path]:

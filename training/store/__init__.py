@@ -1,1 +1,1 @@
-"""`c2l prepare`: records of data sets -> one uint8 array and one index, written so that a crash loses nothing."""
+"""`c2l prepare`: records of data sets -> one uint8 array and one index; survives a crash at any moment."""

@@ -1,4 +1,4 @@
-"""The folder in which a store is built: for one process at a time, and never a folder of somebody else's."""
+"""The folder in which a store is built: locked for one process, and never a folder with the user's own files."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,50 +8,59 @@ from typing import BinaryIO
 
 from c2l_models.errors import DatasetError
 
-from .crash_safe_array import writing
-
 try:
     import fcntl
-except ImportError:  # Windows: two calls at once are not noticed there
+except ImportError:  # Windows: two calls at once are not detected
     fcntl = None  # type: ignore[assignment]
 
 LOCK = "c2l.lock"
-ADVICE = "Make room, or give another folder"
+STORE_FOLDER = "store"
+"""Subfolder that is renamed to the store when it is complete."""
+ADVICE = "Free disk space, or choose another folder"
 
 
 @contextmanager
-def workplace(folder: Path) -> Iterator[None]:
-    """Have `folder`, which need not be there, for this process alone; it is removed unless an error leaves it.
+def locked_build_folder(folder: Path) -> Iterator[None]:
+    """Create `folder` if necessary and lock it for this process; remove it on success, keep it after an error.
 
-    The lock file is the first to come and the last to go: by it a folder is known for one of these.
+    The lock file is created first and removed last, so that it identifies a build folder.
 
-    Raises DatasetError if another process has the folder, if it holds something and no lock file, or if it cannot
-    be written to.
+    Raises DatasetError if another process has locked the folder, if it contains files but no lock file, or if it
+    cannot be written to.
     """
-    with writing(folder, ADVICE):
+    with write_errors(folder, ADVICE):
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / LOCK).exists():
             raise DatasetError(
-                f"{folder} is where the store would be built, and holds something else; "
-                "rename it, or give another folder for the store"
+                f"{folder} is needed to build the store, but contains other files; rename it, or choose another "
+                "folder for the store"
             )
         lock = (folder / LOCK).open("ab")
     with lock:
         _lock(lock, folder)
         yield
-        with writing(folder, ADVICE):
+        with write_errors(folder, ADVICE):
             clear(folder)
-    # Only once it is closed: neither Windows nor NFS removes an open file.
+    # After the lock file is closed: neither Windows nor NFS removes an open file.
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def clear(folder: Path) -> None:
-    """Remove all but the lock."""
+    """Remove everything except the lock file."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name != LOCK:
             path.unlink()
+
+
+@contextmanager
+def write_errors(folder: Path, advice: str) -> Iterator[None]:
+    """Turn an OSError into a DatasetError that names the folder and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be written to: {error.strerror or error}. {advice}") from error
 
 
 def _lock(file: BinaryIO, folder: Path) -> None:
@@ -60,6 +69,6 @@ def _lock(file: BinaryIO, folder: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise DatasetError(f"{folder} is being written by another process; wait for it, or end it") from None
+        raise DatasetError(f"{folder} is in use by another process; wait until it ends, or stop it") from None
     except OSError:
-        pass  # a file system that knows no locks
+        pass  # the file system does not support locks

@@ -1,4 +1,4 @@
-"""An array that grows on the disk, and the journal of the files it was made from; a stop cannot part them."""
+"""Crash-safe writing of an array: rows are appended to an .npy file, and a journal records which rows are complete."""
 
 import io
 import json
@@ -6,15 +6,17 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from c2l_models.errors import DatasetError
+from c2l_models.files import sync_folder
 
+from .build_folder import write_errors
 from .decode_workers import Outcome
 
 JOURNAL = "journal.jsonl"
@@ -22,72 +24,61 @@ SYNC_SECONDS = 1.0
 
 
 def npy_header(count: int, size: int) -> bytes:
-    """The head of an .npy file of uint8 [count, size, size]: of the same length for any count."""
+    """The header of an .npy file of uint8 [count, size, size]; its length does not depend on `count`."""
     buffer = io.BytesIO()
     shape = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size)}
     np.lib.format.write_array_header_1_0(buffer, shape)
     return buffer.getvalue()
 
 
-@contextmanager
-def writing(folder: Path, advice: str) -> Iterator[None]:
-    """Turn an operating system's error into a DatasetError that names the folder and says what to do next."""
-    try:
-        yield
-    except OSError as error:
-        raise DatasetError(f"{folder} cannot be written to: {error.strerror or error}. {advice}") from error
-
-
 def write_all(file: BinaryIO, data: bytes) -> None:
-    """Write every byte to an unbuffered file, which may take fewer at a time, as a disk that fills up does."""
+    """Write all bytes to an unbuffered file, which may accept fewer per call when the disk fills up."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
 
 
-def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk when this returns; a folder only where the system can."""
-    is_folder = path.is_dir()
-    with suppress(OSError) if is_folder else nullcontext():
-        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+class CrashSafeArray:
+    """An .npy file of uint8 [kept, size, size] that grows, and a journal with the outcome of each decoded file.
 
+    The journal's first line is `header`, a JSON object that says what the array is built from. Each further line
+    has the outcomes of one chunk of files.
 
-class Journal:
-    """The images `images`, an .npy file of uint8 [kept, size, size], and a line a chunk of what became of its files.
+    Rows are appended in the order of the files, without the rows of refused files, so that the array is written once.
+    A journal line is written only after its rows are flushed to the disk, at most every `SYNC_SECONDS` and at the end.
+    After a kill, the work since the last line is repeated, and all rows in the journal are complete. Each line has
+    a checksum. If a line is damaged, its files and all later files are decoded again, and a warning gives the number
+    of lines. A last line that a kill cut short is dropped without a warning.
 
-    The first line is `head`, a JSON object: what it is the journal of.
+    Raises DatasetError if the journal has another header, if the array is shorter than the journal says, or if the
+    disk is full.
 
-    Rows are appended in the files' order and those of refused files left out, so the array is written once. A
-    line is written when its rows are on the disk, at most every `SYNC_SECONDS` and on leaving: a kill costs the
-    work since then, never a row that the journal has. Each line has a checksum; from a damaged one on, the files
-    are decoded again (a warning says how many lines), and a last one that a kill cut short is dropped.
-
-    Raises DatasetError if the journal has another head, if rows that it has are gone, or if the disk takes no more.
+    Args:
+        folder: the folder of the journal.
+        images: the .npy file.
+        size: side of the images in pixels.
+        header: the journal's first line.
     """
 
-    def __init__(self, folder: Path, images: Path, size: int, head: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, images: Path, size: int, header: dict[str, Any]) -> None:
         self._folder, self._size = folder, size
         self.outcomes: list[Outcome] = []
         self._pending: list[str] = []
-        self._head = len(npy_header(0, size))
-        with self._writing():
+        self._npy_header_length = len(npy_header(0, size))
+        with self._write_errors():
             self._images = os.fdopen(os.open(images, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
-            self._lines = os.fdopen(os.open(folder / JOURNAL, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
-            self._resume(images, head)
+            self._journal = os.fdopen(os.open(folder / JOURNAL, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
+            self._resume(images, header)
         self._synced = time.monotonic()
 
     def append(self, rows: bytes, outcomes: Sequence[Outcome]) -> None:
-        """The kept rows of the next files, and the outcome of each of these files."""
+        """Append the outcomes of the next files, and the rows of those files that were kept."""
         end = self._images.tell()
-        with self._writing():
+        with self._write_errors():
             try:
                 write_all(self._images, rows)
             except OSError:
-                self._images.truncate(end)  # leaves room on a full disk for the lines of what was finished
+                self._images.truncate(end)  # leaves room on a full disk for the journal lines of completed rows
                 raise
         self._pending.append(_line([len(self.outcomes), *([o.sha256, o.refused] for o in outcomes)]))
         self.outcomes += outcomes
@@ -95,24 +86,24 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Have the rows, and then the lines that stand for them, on the disk."""
+        """Flush the rows to the disk, then their journal lines."""
         lines, self._pending = "".join(self._pending), []
-        with self._writing():
+        with self._write_errors():
             os.fsync(self._images.fileno())
-            write_all(self._lines, lines.encode())
-            os.fsync(self._lines.fileno())
+            write_all(self._journal, lines.encode())
+            os.fsync(self._journal.fileno())
         self._synced = time.monotonic()
 
     def finish(self) -> None:
-        """Write the head of the array."""
+        """Write the header of the .npy file, which completes it."""
         self.flush()
-        with self._writing():
+        with self._write_errors():
             self._images.seek(0)
             write_all(self._images, npy_header(self._kept(), self._size))
             self._images.truncate(self._end())
             os.fsync(self._images.fileno())
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "CrashSafeArray":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,41 +112,41 @@ class Journal:
                 self.flush()
         finally:
             self._images.close()
-            self._lines.close()
+            self._journal.close()
 
-    def _writing(self) -> AbstractContextManager[None]:
-        return writing(self._folder, "What was finished is safe: make room, and the same call goes on where it was")
+    def _write_errors(self) -> AbstractContextManager[None]:
+        return write_errors(self._folder, "Finished work is safe: free disk space, then repeat the command to resume")
 
     def _kept(self) -> int:
         return sum(not outcome.refused for outcome in self.outcomes)
 
     def _end(self) -> int:
-        return self._head + self._kept() * self._size**2
+        return self._npy_header_length + self._kept() * self._size**2
 
-    def _resume(self, images: Path, head: dict[str, Any]) -> None:
-        found, self.outcomes, good = _read(self._lines.read(), self._folder / JOURNAL)
-        if found not in (None, head):
-            raise DatasetError(f"{self._folder / JOURNAL} is the journal of something else; remove {self._folder}")
+    def _resume(self, images: Path, header: dict[str, Any]) -> None:
+        found, self.outcomes, valid = _read(self._journal.read(), self._folder / JOURNAL)
+        if found not in (None, header):
+            raise DatasetError(f"{self._folder / JOURNAL} belongs to another store; remove {self._folder}")
         if self._images.seek(0, os.SEEK_END) < self._end() and self.outcomes:
             raise DatasetError(f"{images} is shorter than {JOURNAL} says; remove {self._folder}")
-        self._lines.truncate(good)
-        self._lines.seek(good)
+        self._journal.truncate(valid)
+        self._journal.seek(valid)
         self._images.truncate(self._end())
         self._images.seek(self._end())
         if found is None:
-            write_all(self._lines, _line(head).encode())
-            os.fsync(self._lines.fileno())
-        sync(images.parent)
-        sync(self._folder)
+            write_all(self._journal, _line(header).encode())
+            os.fsync(self._journal.fileno())
+        sync_folder(images.parent)
+        sync_folder(self._folder)
 
 
-def journal_head(folder: Path) -> dict[str, Any] | None:
-    """What the journal in a folder is of; None if there is none, or none whose first line is whole."""
+def journal_header(folder: Path) -> dict[str, Any] | None:
+    """The header of the journal in a folder; None if there is no journal, or if its first line is incomplete."""
     file = folder / JOURNAL
     if not file.exists():
         return None
     with file.open("rb") as lines:
-        return _head(lines.readline())
+        return _header(lines.readline())
 
 
 def _line(payload: Any) -> str:
@@ -164,27 +155,27 @@ def _line(payload: Any) -> str:
 
 
 def _payload(line: bytes) -> Any:
-    """What `_line` was given; None if the line is cut short or damaged."""
+    """The payload of a line that `_line` made; None if the line is cut short or damaged."""
     checksum, _, text = line[:-1].partition(b" ")
     return json.loads(text) if line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(text) else None
 
 
-def _head(line: bytes) -> dict[str, Any] | None:
+def _header(line: bytes) -> dict[str, Any] | None:
     payload = _payload(line)
     return payload if isinstance(payload, dict) else None
 
 
 def _read(data: bytes, file: Path) -> tuple[dict[str, Any] | None, list[Outcome], int]:
-    """The head, the outcomes of the lines before the first cut short or damaged, and the bytes these take."""
+    """The journal's header, the outcomes up to the first damaged line, and the number of valid bytes."""
     first, *lines = data.splitlines(keepends=True) or [b""]
-    head, outcomes = _head(first), list[Outcome]()
-    good = 0 if head is None else len(first)
-    for line in lines if good else ():
+    header, outcomes = _header(first), list[Outcome]()
+    valid = 0 if header is None else len(first)
+    for line in lines if valid else ():
         payload = _payload(line)
         if payload is None or payload[0] != len(outcomes):
             break
         outcomes += [Outcome(*pair) for pair in payload[1:]]
-        good += len(line)
-    if lost := data[good:].count(b"\n"):
+        valid += len(line)
+    if lost := data[valid:].count(b"\n"):
         warnings.warn(f"{file} is damaged: the files of its last {lost} lines are decoded again", stacklevel=4)
-    return head, outcomes, good
+    return header, outcomes, valid

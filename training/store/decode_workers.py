@@ -1,4 +1,4 @@
-"""Many files -> rows of uint8, in parallel. A worker imports this module, and neither torch nor pyarrow."""
+"""Decode files to uint8 rows in parallel processes, which import neither torch nor pyarrow."""
 
 import hashlib
 import multiprocessing
@@ -19,10 +19,10 @@ from c2l_models.errors import C2LError, DatasetError
 from c2l_models.radiographs.failures import MachineError
 from c2l_models.radiographs.reading import decode_square, read_file
 
-CHUNK = 16  # files to a task of a worker
-AHEAD = 4  # tasks a worker has waiting or finished: bounds what is in memory behind a slow file
-CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGILL)  # exit codes
-SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads may hang
+CHUNK = 16  # files per task
+AHEAD = 4  # tasks submitted per worker: bounds memory while a slow file holds up the results
+CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGILL)  # exit codes of a crashed decoder
+SPAWN = multiprocessing.get_context("spawn")  # forking a process with torch's threads may hang
 
 Task = Sequence[str]
 Decoded = tuple[bytes, list["Outcome"]]
@@ -32,9 +32,12 @@ Mapper = Callable[[Function, Iterable[Task]], Iterator[Decoded]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file: its sha256, or the reason for which it was refused, without its path.
+    """Result of decoding one file; exactly one field is set. The reasons do not contain the path.
 
-    `stopped` is the reason for which this machine cannot tell: nothing is to be kept of such a file.
+    Attributes:
+        sha256: of the file, if it was decoded.
+        refused: the reason, if the file cannot be decoded.
+        stopped: the reason, if this machine failed (disk, memory, missing decoder). Such a file is not recorded.
     """
 
     sha256: str = ""
@@ -43,20 +46,20 @@ class Outcome:
 
 
 def decode_chunk(paths: Sequence[str], size: int) -> Decoded:
-    """Rows uint8 [kept, size, size] as bytes, refused files left out, and the outcome of each path.
+    """Decode files: rows uint8 [kept, size, size] as bytes, without refused files, and the outcome of each path.
 
-    The first file that this machine cannot decode, whatever it holds, is the last outcome.
+    Decoding ends at the first file that this machine fails to decode; its outcome is the last.
     """
     rows, outcomes = [], []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a decoder's warnings may quote what the file holds
+        warnings.simplefilter("ignore")  # a decoder's warnings may quote the file's content
         for path in paths:
             try:
                 data = read_file(path)
                 rows.append(decode_square(data, size).tobytes())
                 outcomes.append(Outcome(sha256=hashlib.sha256(data).hexdigest()))
-            except Exception as error:  # a file may break a decoder in any way, and none may stop the others
-                # The type alone: the text of an error may quote what the file holds.
+            except Exception as error:  # a file may break a decoder in any way; the other files must still be decoded
+                # Only the type: the text of an unknown error may quote the file's content.
                 reason = str(error) if isinstance(error, C2LError) else f"unexpected {type(error).__name__}"
                 if isinstance(error, (MachineError, MemoryError, OSError, ImportError)):
                     outcomes.append(Outcome(stopped=reason))
@@ -66,15 +69,16 @@ def decode_chunk(paths: Sequence[str], size: int) -> Decoded:
 
 
 @contextmanager
-def mapper(workers: int | None) -> Iterator[Mapper]:
-    """An ordered, lazy map over `workers` processes, by default one a core this process may use; over none for 1.
+def decoding_pool(workers: int | None) -> Iterator[Mapper]:
+    """A lazy map that keeps the order, over `workers` processes: by default one per usable core; 1 uses this process.
 
-    A file whose decoding crashes its process, also alone, is refused. Raises DatasetError if no process starts.
+    If decoding a file crashes a worker, and crashes again in a process of its own, the file is refused. Raises
+    DatasetError if no process can start.
     """
     if workers == 1:
         yield map
         return
-    count = workers or _cores()
+    count = workers or _usable_cores()
     pools: list[ProcessPoolExecutor] = []
 
     def start() -> ProcessPoolExecutor:
@@ -82,21 +86,21 @@ def mapper(workers: int | None) -> Iterator[Mapper]:
         return pools[-1]
 
     try:
-        yield lambda function, tasks: _ordered(start, function, tasks, AHEAD * count)
+        yield lambda function, tasks: _map_in_order(start, function, tasks, AHEAD * count)
     finally:
         for pool in pools:
             pool.shutdown(cancel_futures=True)
 
 
-def _cores() -> int:
-    """Cores that this process may use, where the system tells; else all."""
+def _usable_cores() -> int:
+    """Cores that this process may use; all cores if the system does not report it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _ordered(
+def _map_in_order(
     start: Callable[[], ProcessPoolExecutor], function: Function, tasks: Iterable[Task], ahead: int
 ) -> Iterator[Decoded]:
-    """The results in the order of the tasks; those that a broken pool had in hand are done one by one."""
+    """Yield results in the order of the tasks. If the pool breaks, its pending tasks run one at a time."""
     tasks, waiting, results = iter(tasks), deque[Task](), deque[Future[Decoded]]()
     pool = start()
     while True:
@@ -109,7 +113,7 @@ def _ordered(
             result = results[0].result()
         except BrokenProcessPool:
             for task in waiting:
-                yield _carefully(function, task)
+                yield _isolate_crashes(function, task)
             waiting.clear()
             results.clear()
             pool = start()
@@ -119,30 +123,33 @@ def _ordered(
             yield result
 
 
-def _carefully(function: Function, task: Task) -> Decoded:
-    """A task in a process of its own and, if that dies, each half of it in one."""
-    decoded = _alone(function, task)
+def _isolate_crashes(function: Function, task: Task) -> Decoded:
+    """Run a task in its own process; if the process dies, run each half separately, down to the file at fault."""
+    decoded = _run_alone(function, task)
     if not isinstance(decoded, int):
         return decoded
     if len(task) == 1:
-        crash = Outcome(refused="decoding it ended the process")
-        killed = Outcome(stopped=f"decoding it was killed (exit code {decoded}), as for want of memory")
-        return b"", [crash if decoded in CRASHES else killed]
+        crashed = Outcome(refused="decoding this file crashed the process")
+        killed = Outcome(
+            stopped=f"the process that decoded this file was killed (exit code {decoded}), possibly because memory "
+            "ran out"
+        )
+        return b"", [crashed if decoded in CRASHES else killed]
     half = len(task) // 2
-    rows, outcomes = _carefully(function, task[:half])
+    rows, outcomes = _isolate_crashes(function, task[:half])
     if outcomes[-1].stopped:
         return rows, outcomes
-    more, others = _carefully(function, task[half:])
-    return rows + more, outcomes + others
+    more_rows, more_outcomes = _isolate_crashes(function, task[half:])
+    return rows + more_rows, outcomes + more_outcomes
 
 
-def _alone(function: Function, task: Task) -> Decoded | int:
-    """What a process of its own gives for the task; the exit code if it died over it.
+def _run_alone(function: Function, task: Task) -> Decoded | int:
+    """The result of a task in its own process, or the exit code if the process died during the task.
 
-    Raises DatasetError if it died before: then nothing is said of the files.
+    Raises DatasetError if the process died before it began the task, because the files are then not the cause.
     """
     receiver, sender = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=_give, args=(sender, function, task), daemon=True)
+    process = SPAWN.Process(target=_send_result, args=(sender, function, task), daemon=True)
     process.start()
     sender.close()
     started = False
@@ -154,9 +161,9 @@ def _alone(function: Function, task: Task) -> Decoded | int:
     except EOFError:
         if not started:
             raise DatasetError(
-                "a decoding process cannot start, for want of memory or in a script without "
-                "`if __name__ == '__main__'`; the same call goes on where it was, with fewer workers, or with "
-                "workers=1 in this process alone"
+                "a decoding process cannot start: there is not enough memory, or the calling script lacks "
+                "`if __name__ == '__main__'`. Finished work is safe: repeat the call to resume, with fewer workers, "
+                "or with workers=1 to decode in this process"
             ) from None
     finally:
         process.join()
@@ -164,19 +171,19 @@ def _alone(function: Function, task: Task) -> Decoded | int:
     return process.exitcode
 
 
-def _give(sender: Connection, function: Function, task: Task) -> None:
+def _send_result(sender: Connection, function: Function, task: Task) -> None:
     _start_worker()
     sender.send(True)
     sender.send(function(task))
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it even if it is killed: a pool's idle workers would stay."""
+    """Leave Ctrl-C to the parent, and exit with it even if it is killed; otherwise idle workers would remain."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

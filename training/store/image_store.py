@@ -1,4 +1,4 @@
-"""The image store that `c2l prepare` writes, read: rows of uint8 images and the index that describes them."""
+"""`ImageStore`: read the uint8 images of a store that `c2l prepare` wrote, and their index."""
 
 import hashlib
 import json
@@ -16,21 +16,21 @@ import torch
 
 from c2l_models.errors import DatasetError
 
-from .prepare import prepare
 from .store_format import FORMAT, IMAGES, INDEX, INDEX_SCHEMA, STORE, file_sha256
-
-__all__ = ["ImageStore", "prepare"]
 
 Rows = torch.Tensor | np.ndarray | Sequence[int]
 
 
 @dataclass(frozen=True)
 class ImageStore:
-    """N images of S x S and their index; `store[rows]` gathers a batch.
+    """N images of S x S pixels and their index; `store[rows]` returns a batch.
 
-    `images` is uint8 [N, S, S], memory-mapped, or on a device after `to`; `index` is row-aligned with it:
-    path, dataset, patient, study, view, split, labels, sha256 of the file. `sha256` is that of index.parquet, and so
-    names the corpus.
+    Attributes:
+        path: the store's folder.
+        images: uint8 [N, S, S], memory-mapped, or a tensor on a device after `to`.
+        index: N rows in the order of the images: path, dataset, patient, study, view, split, labels, sha256 of the
+            file.
+        sha256: of index.parquet; it identifies the corpus.
     """
 
     path: Path
@@ -40,14 +40,16 @@ class ImageStore:
 
     @classmethod
     def open(cls, path: Path | str) -> "ImageStore":
-        """The store in the folder `path`; reads the index, maps the array without reading it (see `verify`).
+        """Open the store in the folder `path`: reads the index and maps the array without reading it (see `verify`).
 
-        Raises DatasetError if it is no finished store but a shard or a part, or if array, index and description
+        Raises DatasetError if the folder is a shard or an unfinished store, or if array, index and description
         disagree.
         """
         path = Path(path)
         if missing := [name for name in (STORE, INDEX, IMAGES) if not (path / name).is_file()]:
-            raise DatasetError(f"{path} is no store: no {', '.join(missing)}; make it with `c2l prepare`")
+            raise DatasetError(
+                f"{path} is not a store: {', '.join(missing)} missing; make or finish it with `c2l prepare`"
+            )
         try:
             description = json.loads((path / STORE).read_text())
             images = np.load(path / IMAGES, mmap_mode="r", allow_pickle=False)
@@ -56,57 +58,62 @@ class ImageStore:
             _check(path, description, images, sha256)
             index = pq.read_table(pa.BufferReader(table))
         except (ValueError, KeyError, TypeError, EOFError, pa.ArrowException) as error:
-            raise DatasetError(f"{path} is damaged: {error}; {_AGAIN}") from error
+            raise DatasetError(f"{path} is damaged: {error}; {COPY_AGAIN}") from error
         if index.schema.remove_metadata() != INDEX_SCHEMA or len(index) != len(images):
-            raise DatasetError(f"{path / INDEX} has not the columns, or not the rows, of {IMAGES}; {_AGAIN}")
+            raise DatasetError(
+                f"{path / INDEX} lacks a column, or does not have one row per image of {IMAGES}; {COPY_AGAIN}"
+            )
         return cls(path, images, index, sha256)
 
     def verify(self) -> None:
-        """Read the whole array on the disk: DatasetError if it has not the bytes it was finished with."""
-        wanted = json.loads((self.path / STORE).read_text()).get("images_sha256")
-        if file_sha256(self.path / IMAGES) != wanted:
-            raise DatasetError(f"{self.path / IMAGES} has not the sha256 that {STORE} says; {_AGAIN}")
+        """Read the whole array from the disk; raises DatasetError if its sha256 differs from the one in store.json."""
+        expected = json.loads((self.path / STORE).read_text()).get("images_sha256")
+        if file_sha256(self.path / IMAGES) != expected:
+            raise DatasetError(f"{self.path / IMAGES} does not match its sha256 in {STORE}; {COPY_AGAIN}")
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def size(self) -> int:
-        """The images' side S in pixels."""
+        """Side S of the images in pixels."""
         return int(self.images.shape[-1])
 
     def __getitem__(self, rows: Rows) -> torch.Tensor:
         """The images of these row numbers, uint8 [B, 1, S, S], on the store's device."""
         if isinstance(self.images, torch.Tensor):
             return self.images[torch.as_tensor(rows, device=self.images.device)].unsqueeze(1)
-        where = rows.cpu().numpy() if isinstance(rows, torch.Tensor) else np.asarray(rows)
-        return torch.from_numpy(self.images[where]).unsqueeze(1)
+        numbers = rows.cpu().numpy() if isinstance(rows, torch.Tensor) else np.asarray(rows)
+        return torch.from_numpy(self.images[numbers]).unsqueeze(1)
 
     def to(self, device: torch.device | str) -> "ImageStore":
-        """A store whose batches are gathered on this device: a GPU holds the whole array, the CPU maps it as it was."""
+        """A store whose batches are gathered on this device.
+
+        A GPU holds the whole array. On the CPU, a memory-mapped array stays mapped.
+        """
         if torch.device(device).type == "cpu" and isinstance(self.images, np.ndarray):
             return self
         if isinstance(self.images, torch.Tensor):
             return replace(self, images=self.images.to(device))
         moved = torch.empty(self.images.shape, dtype=torch.uint8, device=device)
-        for start in range(0, len(self), 4096):  # by parts: host memory need not hold the array
-            part = slice(start, start + 4096)
-            moved[part] = torch.from_numpy(np.array(self.images[part]))
+        for start in range(0, len(self), 4096):  # in blocks, because host memory may be smaller than the array
+            block = slice(start, start + 4096)
+            moved[block] = torch.from_numpy(np.array(self.images[block]))
         return replace(self, images=moved)
 
     def select(
         self, dataset: str | Collection[str] | None = None, split: str | Collection[str] | None = None
     ) -> np.ndarray:
-        """Row numbers, int64 and ascending, of the images of these data sets and splits; None is any."""
+        """Row numbers of the images of these data sets and splits, int64, ascending; None selects all."""
         mask = np.ones(len(self), bool)
-        for column, wanted in (("dataset", dataset), ("split", split)):
-            if wanted is not None:
-                values = pa.array([wanted] if isinstance(wanted, str) else list(wanted), pa.string())
+        for column, selected in (("dataset", dataset), ("split", split)):
+            if selected is not None:
+                values = pa.array([selected] if isinstance(selected, str) else list(selected), pa.string())
                 mask &= pc.is_in(self.index[column], value_set=values).to_numpy()
         return np.flatnonzero(mask)
 
     def labels(self, names: Sequence[str]) -> np.ndarray:
-        """Labels float32 [N, len(names)]; NaN where an image has no such label or it is unknown."""
+        """Labels float32 [N, len(names)]; NaN if an image lacks the label or it is unknown."""
         column = pa.concat_arrays(self.index["labels"].chunks)
         rows = np.repeat(np.arange(len(self)), np.diff(column.offsets.to_numpy()))
         keys, values = column.keys, column.items.to_numpy(zero_copy_only=False)
@@ -118,21 +125,29 @@ class ImageStore:
 
     @cached_property
     def patients(self) -> np.ndarray:
-        """The patient of each image, [N] of str."""
+        """The patient of each image, str [N]."""
         return self.index["patient"].to_numpy().astype(str)
 
 
-_AGAIN = "copy it again from where it was made, or make it again with `c2l prepare`"
+COPY_AGAIN = "copy the store again from its source, or make it again with `c2l prepare`"
 
 
 def _check(path: Path, description: dict[str, Any], images: np.ndarray, sha256: str) -> None:
     if "shard" in description:
         shard = description["shard"]
-        raise DatasetError(f"{path} is shard {shard['number']} of {shard['of']}; open what joining all of them gives")
+        raise DatasetError(
+            f"{path} is shard {shard['number']} of {shard['of']}, not a store; join all shards with `c2l join`"
+        )
     if description["format"] != FORMAT:
-        raise DatasetError(f"{path} is of format {description['format']}, not {FORMAT}; make it again")
-    wanted = (description["images"], description["size"], description["size"])
-    if images.shape != wanted or images.dtype != np.uint8:
-        raise DatasetError(f"{path / IMAGES} is {images.dtype} {images.shape}, {STORE} says uint8 {wanted}; {_AGAIN}")
+        raise DatasetError(
+            f"{path}: expected a store of format {FORMAT}, found format {description['format']}; make it again with "
+            "`c2l prepare`"
+        )
+    expected = (description["images"], description["size"], description["size"])
+    if images.shape != expected or images.dtype != np.uint8:
+        raise DatasetError(
+            f"{path / IMAGES}: expected uint8 {expected} as in {STORE}, found {images.dtype} {images.shape}; "
+            f"{COPY_AGAIN}"
+        )
     if sha256 != description["index_sha256"]:
-        raise DatasetError(f"{path / INDEX} has not the sha256 that {STORE} says; {_AGAIN}")
+        raise DatasetError(f"{path / INDEX} does not match its sha256 in {STORE}; {COPY_AGAIN}")

@@ -1,72 +1,53 @@
-"""Radiographs on disk -> an image store: one uint8 array, one Parquet index, and what was refused and why.
+"""Radiographs on disk -> an image store: one uint8 array, one Parquet index, and a list of the refused files.
 
 A store is a folder:
 
     images.npy       uint8 [N, S, S]
     index.parquet    row i describes image i: path, dataset, patient, study, view, split, labels, sha256 of the file
     refused.parquet  path, dataset, reason
-    store.json       size, sources, counts, package version, sha256 of the other three, the plan
+    store.json       size, sources, counts, package version, sha256 of the other three files, the plan
 
-It is built in `<store>.partial/`, where a later call goes on after a stop, and renamed once it is complete.
+It is built in `<store>.partial/` and renamed when it is complete. An interrupted call is resumed by repeating it:
+`crash_safe_array` records each decoded file.
 """
 
-import json
 import shutil
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from c2l_models.errors import DatasetError
+from c2l_models.files import sync_folder
 
-from ..datasets import Record
-from .build_folder import workplace
-from .crash_safe_array import Journal, journal_head, sync, writing
-from .decode_workers import CHUNK, Outcome, decode_chunk, mapper
-from .sources import Shard, Source, differences, load, make_plan, part, shown
+from ..datasets.record import Record
+from ..progress import progress_bar
+from .build_folder import STORE_FOLDER, locked_build_folder, write_errors
+from .build_plan import Shard, differences, make_plan, shard_slice
+from .crash_safe_array import CrashSafeArray, journal_header
+from .decode_workers import CHUNK, Outcome, decode_chunk, decoding_pool
+from .finished_store import PrepareReport, check_same_plan, summarize_store
+from .sources import Source, index_path, load_sources
 from .store_format import (
     IMAGES,
-    INDEX,
     INDEX_SCHEMA,
     REFUSED_SCHEMA,
     STORE,
-    count_duplicates,
     file_sha256,
-    libraries,
+    library_versions,
     write_description,
     write_tables,
 )
-from .unmounted_disk import Landmarks, find_landmarks
+from .unmounted_disk import UnmountedDiskCheck, find_sentinels
 
-STORE_FOLDER = "store"
-ROOM = "The images are safe: make room, and the same call goes on where it was"
+ADVICE = "The images are safe: free disk space, then repeat the command to resume"
 
 Row = tuple[str, Record]
-"""What the index calls an image, and its record."""
-
-
-@dataclass(frozen=True)
-class PrepareReport:
-    """What `prepare` made.
-
-    `refused` counts the rows of refused.parquet, `duplicates` the images whose file is byte for byte that of
-    an earlier one (they are kept), `seconds` the time of this call. `shard` is (k, n) of a part, None of a store.
-    """
-
-    store: Path
-    images: int
-    refused: int
-    duplicates: int
-    seconds: float
-    shard: Shard | None = None
+"""The path in the index, and the record."""
 
 
 def prepare(
@@ -77,76 +58,55 @@ def prepare(
     progress: bool = True,
     shard: Shard | None = None,
 ) -> PrepareReport:
-    """Decode every image of the sources once and write the store `out`.
+    """Decode every image of the data sets once and write the store `out`.
 
-    `sources` are (name of an adapter, root folder); the images come in this order, then by what the index calls
-    them, as `decode_square(bytes of the file, size)`: the shorter side resized, the centre kept. A file is read
-    once: the sha256 in the index is of the bytes that were decoded. The same files give the same bytes of all that
-    is in the store. `workers` is the number of processes, by default one a core; 1 decodes in this process. Room
-    on disk: the array, once.
+    Images are in the order of the data sets, then of their index paths. Each is `decode_square(bytes of the file,
+    size)`: the shorter side is resized to `size`, the centre is kept. Each file is read once, so the sha256 in the
+    index is the hash of the decoded bytes. The same files give the same bytes of all files of the store. The array is
+    on disk once.
 
-    A missing, broken or unreadable file, or one that crashes its decoder, is recorded and skipped. What is not of
-    the file stops the call and is not recorded: a failing disk, want of memory, a missing decoder, or folders that
-    were there when the store was begun and are gone (see `landmarks`).
+    A missing, damaged or unreadable file, or one that crashes its decoder, is recorded in refused.parquet and skipped.
+    If the cause is not the file, the call stops and records nothing: a failing disk, too little memory, a missing
+    decoder, or folders that have disappeared since the store was begun (see `unmounted_disk`).
 
-    After a stop at any moment the same call goes on where it was. What a kill costs is decoding again the files
-    of the last second or so (`journal.SYNC_SECONDS`, and what the workers had in hand). Where `out` is what this
-    call would make, as after a kill at the very end, it is left as it is and reported.
+    After an interruption at any moment, the same call resumes. A kill costs the decoding of the files of about the
+    last second: those since the last flush (`crash_safe_array.SYNC_SECONDS`) and those in the workers. If `out` is
+    already the store that this call would make, for example after a kill at the very end, it is only reported.
 
-    `shard=(k, n)` does the k-th of n parts, on one of several machines that see the same files and have the same
-    patient key; `out` is then the folder of this part, and `shards.join_shards` makes the store of them all.
+    Args:
+        sources: (name of a data set, root folder) pairs.
+        out: the store's folder.
+        size: side of the stored images in pixels.
+        workers: number of processes, by default one per core; 1 decodes in this process.
+        progress: show a progress bar.
+        shard: (k, n) makes the k-th of n parts in `out`, on one of several machines that see the same files and have
+            the same patient key. `shards.join_shards` joins all parts to the store.
 
-    Raises DatasetError if `out` is something else, if `<out>.partial` was begun for something else or another
-    process writes it, if a data set is not as its distribution lays it out, if no image can be read, if this
-    machine cannot decode a file, or if the disk is full.
+    Raises DatasetError if `out` exists and is something else, if `<out>.partial` was begun with other settings or is
+    in use by another process, if a data set has another layout than its distribution, if no image can be decoded, if
+    this machine cannot decode a file, or if the disk is full.
     """
     started = time.monotonic()
     out = Path(out)
     if out.exists() and not (out / STORE).is_file():
-        raise DatasetError(f"{out} exists and is not overwritten; remove it, or give another folder")
+        raise DatasetError(
+            f"{out} already exists, is not a store and is not overwritten; remove it, or choose another folder"
+        )
     if size < 1:
-        raise DatasetError(f"size is {size}; wanted the side of the stored images in pixels, such as 128")
-    part(0, shard)  # a shard that cannot be is refused before the files are listed
-    loaded = load(sources, others=shard is None or shard[0] == shard[1])
-    plan = make_plan(loaded, size) | libraries()
+        raise DatasetError(f"expected a size of at least 1 pixel, such as 128, found {size}")
+    shard_slice(0, shard)  # refuse an impossible shard before the files are listed
+    loaded = load_sources(sources, list_unused=shard is None or shard[0] == shard[1])
+    plan = make_plan(loaded, size) | library_versions()
     if out.exists():
-        check_same(out, plan, shard)
+        check_same_plan(out, plan, shard)
     building = out.with_name(out.name + ".partial")
-    with workplace(building):
+    with locked_build_folder(building):
         if not out.exists():
             _build(building, loaded, plan, shard, workers, progress)
-            with writing(building, ROOM):
+            with write_errors(building, ADVICE):
                 (building / STORE_FOLDER).rename(out)
-                sync(out.parent)
-    return report(out, shard, started)
-
-
-def check_same(out: Path, plan: dict[str, Any], shard: Shard | None) -> None:
-    """Raise DatasetError unless the store, or the shard, `out` is of this plan."""
-    try:
-        description = json.loads((out / STORE).read_text())
-        made = description["plan"] | {"shard": description.get("shard")}
-    except (ValueError, KeyError, TypeError, OSError):
-        made = {}
-    wanted = plan | {"shard": shard and {"number": shard[0], "of": shard[1]}}
-    if differ := differences(made, wanted):
-        raise DatasetError(
-            f"{out} exists and is not overwritten: it is of other {differ}; remove it, or give another folder"
-        )
-
-
-def report(out: Path, shard: Shard | None, started: float) -> PrepareReport:
-    """What there is to say of a finished store, or shard, that this call began to make at `started`."""
-    description = json.loads((out / STORE).read_text())
-    duplicates = count_duplicates(pq.read_table(out / INDEX, columns=["sha256"]))
-    seconds = time.monotonic() - started
-    return PrepareReport(out, description["images"], description["refused"], duplicates, seconds, shard)
-
-
-def progress_bar(what: str, shown: bool) -> Progress:
-    """A bar on stderr that counts images."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not shown)
+                sync_folder(out.parent)
+    return summarize_store(out, shard, started)
 
 
 def _build(
@@ -157,30 +117,35 @@ def _build(
     workers: int | None,
     progress: bool,
 ) -> None:
-    """The store in `building`, complete but for its name."""
-    rows = [(shown(record, source.root), record) for source in sources for record in source.records]
-    rows = rows[part(len(rows), shard)]
+    """Write the complete store to the subfolder `STORE_FOLDER` of `building`."""
+    rows = [(index_path(record, source.root), record) for source in sources for record in source.records]
+    rows = rows[shard_slice(len(rows), shard)]
     store = building / STORE_FOLDER
     outcomes = _decode(building, rows, plan, shard, workers, progress)
     index, refused = _tables(rows, outcomes, sources)
     if not len(index) and not shard:
         reasons = ", ".join(f"{row['path']}: {row['reason']}" for row in refused.slice(0, 3).to_pylist())
-        raise DatasetError(f"no image could be read: {reasons}; mend this and remove {building}")
-    with writing(building, ROOM):
+        raise DatasetError(
+            f"no image could be decoded: {reasons}; correct the cause, remove {building}, then repeat the command"
+        )
+    with write_errors(building, ADVICE):
         write_tables(store, index, refused)
         write_description(store, plan, file_sha256(store / IMAGES), shard)
 
 
-def _begin(building: Path, plan: dict[str, Any], records: Sequence[Record]) -> dict[str, Any]:
-    """The head of the journal: the plan, and the landmarks that were there when the store was begun."""
-    with writing(building, ROOM):
+def _begin_or_resume(building: Path, plan: dict[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+    """The journal's header: the plan, and the sentinels that were found when the store was begun."""
+    with write_errors(building, ADVICE):
         (building / STORE_FOLDER).mkdir(exist_ok=True)
-        head = journal_head(building)
-    if head is None:
-        return plan | {"landmarks": find_landmarks(records)}
-    if differ := differences(head, plan):
-        raise DatasetError(f"{building} was begun with other {differ}; give the same again, or remove it")
-    return head
+        header = journal_header(building)
+    if header is None:
+        return plan | {"landmarks": find_sentinels(records)}
+    if different := differences(header, plan):
+        raise DatasetError(
+            f"{building} was begun with other settings: {different}; restore these settings to resume, or remove "
+            "this folder to start again"
+        )
+    return header
 
 
 def _decode(
@@ -191,51 +156,56 @@ def _decode(
     workers: int | None,
     progress: bool,
 ) -> list[Outcome]:
-    """Write the array; the outcome of each row, in their order."""
+    """Write the array and return the outcome of each row, in order."""
     size, records = plan["size"], [record for _, record in rows]
-    head = _begin(building, plan | {"shard": list(shard or (1, 1))}, records)
-    known, paths = Landmarks(records, head["landmarks"]), [str(record.path) for record in records]
+    header = _begin_or_resume(building, plan | {"shard": list(shard or (1, 1))}, records)
+    disk_check = UnmountedDiskCheck(records, header["landmarks"])
+    paths = [str(record.path) for record in records]
     with (
-        Journal(building, building / STORE_FOLDER / IMAGES, size, head) as journal,
+        CrashSafeArray(building, building / STORE_FOLDER / IMAGES, size, header) as array,
         progress_bar("preparing", progress) as bar,
-        mapper(workers) as decoded,
+        decoding_pool(workers) as decode,
     ):
-        done = len(journal.outcomes)
-        _warn_of_room(building, (len(paths) - done) * size**2)
+        done = len(array.outcomes)
+        _warn_if_disk_too_small(building, (len(paths) - done) * size**2)
         task = bar.add_task("", total=len(paths), completed=done)
         chunks = [paths[start : start + CHUNK] for start in range(done, len(paths), CHUNK)]
-        for block, outcomes in decoded(partial(decode_chunk, size=size), chunks):
-            _check_landmarks(known, len(journal.outcomes), outcomes, building)
-            sound = [outcome for outcome in outcomes if not outcome.stopped]
-            journal.append(block, sound)
-            if sound != outcomes:
-                path, reason = rows[len(journal.outcomes)][0], outcomes[-1].stopped
-                raise DatasetError(f"{path}: {reason}. Mend this, or move the file away; the same call then goes on")
+        for block, outcomes in decode(partial(decode_chunk, size=size), chunks):
+            _check_disk(disk_check, len(array.outcomes), outcomes, building)
+            recorded = [outcome for outcome in outcomes if not outcome.stopped]
+            array.append(block, recorded)
+            if recorded != outcomes:
+                path, reason = rows[len(array.outcomes)][0], outcomes[-1].stopped
+                raise DatasetError(
+                    f"{path}: {reason}. Correct the cause, or move the file away, then repeat the command to resume"
+                )
             bar.advance(task, len(outcomes))
-        journal.finish()
-    return journal.outcomes
+        array.finish()
+    return array.outcomes
 
 
-def _check_landmarks(known: Landmarks, first: int, outcomes: Sequence[Outcome], building: Path) -> None:
-    """Raise DatasetError if folders went away with files that were refused, of which the first has this number."""
-    if gone := known.vanished(first + place for place, outcome in enumerate(outcomes) if outcome.refused):
+def _check_disk(check: UnmountedDiskCheck, first: int, outcomes: Sequence[Outcome], building: Path) -> None:
+    """Raise DatasetError if folders disappeared together with refused files; `first` is the first outcome's row."""
+    refused = (first + offset for offset, outcome in enumerate(outcomes) if outcome.refused)
+    if dataset := check.lost_dataset(refused):
         raise DatasetError(
-            f"{gone}: folders that were there when {building} was begun are gone, empty or shut; mount them again, "
-            f"and the same call goes on, or remove {building} to go without them"
+            f"{dataset}: folders that contained files when {building} was begun are now missing, empty or unreadable. "
+            "Mount the disk again and repeat the command to resume; if the files were removed on purpose, remove "
+            f"{building} and repeat the command"
         )
 
 
-def _warn_of_room(building: Path, wanted: int) -> None:
-    if wanted > (free := shutil.disk_usage(building).free):
+def _warn_if_disk_too_small(building: Path, needed: int) -> None:
+    if needed > (free := shutil.disk_usage(building).free):
         warnings.warn(
-            f"{building} may not fit: {wanted / 1e9:.1f} GB wanted, {free / 1e9:.1f} GB free; a full disk stops "
-            "this with nothing lost",
+            f"{building} may not fit on the disk: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; if the disk "
+            "becomes full, the command stops and no finished work is lost",
             stacklevel=4,
         )
 
 
 def _tables(rows: Sequence[Row], outcomes: Sequence[Outcome], sources: Sequence[Source]) -> tuple[pa.Table, pa.Table]:
-    """The index and the list of what was refused."""
+    """The index and the table of refused files."""
     index = [
         {**vars(record), "path": path, "labels": list(record.labels.items()), "sha256": outcome.sha256}
         for (path, record), outcome in zip(rows, outcomes, strict=True)
@@ -247,6 +217,6 @@ def _tables(rows: Sequence[Row], outcomes: Sequence[Outcome], sources: Sequence[
         if outcome.refused
     ]
     refused += [
-        {"path": path, "dataset": source.name, "reason": reason} for source in sources for path, reason in source.others
+        {"path": path, "dataset": source.name, "reason": reason} for source in sources for path, reason in source.unused
     ]
     return pa.Table.from_pylist(index, INDEX_SCHEMA), pa.Table.from_pylist(refused, REFUSED_SCHEMA)

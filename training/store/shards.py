@@ -1,4 +1,4 @@
-"""The parts of a store that several machines made -> the store."""
+"""Join the shards of a store, made by several machines, to the store."""
 
 import hashlib
 import json
@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c2l_models.errors import DatasetError
+from c2l_models.files import sync_folder
 
-from .build_folder import clear, workplace
-from .crash_safe_array import npy_header, sync, write_all, writing
-from .prepare import STORE_FOLDER, PrepareReport, check_same, progress_bar, report
-from .sources import differences
+from ..progress import progress_bar
+from .build_folder import STORE_FOLDER, clear, locked_build_folder, write_errors
+from .build_plan import differences
+from .crash_safe_array import npy_header, write_all
+from .finished_store import PrepareReport, check_same_plan, summarize_store
 from .store_format import (
     FORMAT,
     IMAGES,
@@ -29,12 +31,13 @@ from .store_format import (
     write_tables,
 )
 
-PIECE = 2**24  # bytes at a time
+BLOCK_BYTES = 2**24  # bytes copied at a time
+COPY_AGAIN = "copy the shard again, or make it again"
 
 
 @dataclass(frozen=True)
-class Part:
-    """A finished shard: where it is and what its store.json says."""
+class FinishedShard:
+    """A finished shard: its folder and the content of its store.json."""
 
     path: Path
     number: int
@@ -46,109 +49,113 @@ class Part:
 def join_shards(shards: Sequence[Path], out: Path, progress: bool = True) -> PrepareReport:
     """Write the store `out` from the folders of all its shards, given in any order.
 
-    The store is byte for byte that of an unsharded `prepare`. Every byte of the shards is checked against the
-    hashes they were finished with; the shards stay as they are, so there must be room for both. It is written
-    in `<out>.joining` and renamed; after a stop the same call begins again. Where `out` is the store already, as
-    after a stop at the very end, nothing is made again.
+    The store has the same bytes as if one machine had prepared it. All bytes of the shards are checked against the
+    hashes in their store.json. The shards are not changed, so the disk must have room for both. The store is written
+    in `<out>.joining` and renamed; after an interruption, the same call starts again. If `out` is already the store,
+    for example after a kill at the very end, it is only reported.
 
-    Raises DatasetError if `out` is something else, or another process is making it; if a folder is no finished
-    shard; if shards are missing, there twice, or of another plan; if one is damaged; if no image is in any; or if
-    the disk is full.
+    Raises DatasetError if `out` is something else, if another process is joining it, if a folder is not a finished
+    shard, if a shard is missing, given twice, damaged or from another plan, if no shard has an image, or if the disk is
+    full.
     """
     started = time.monotonic()
     out = Path(out)
-    parts = sorted((_open(Path(path)) for path in shards), key=lambda p: p.number)
-    _check_complete(parts)
+    opened = sorted((_open(Path(path)) for path in shards), key=lambda shard: shard.number)
+    _check_complete(opened)
     if out.exists():
-        check_same(out, parts[0].plan, None)
+        check_same_plan(out, opened[0].plan, None)
     joining = out.with_name(out.name + ".joining")
-    with workplace(joining):
+    with locked_build_folder(joining):
         if not out.exists():
-            with writing(joining, "The shards are safe: make room, and the same call begins again"):
+            with write_errors(joining, "The shards are safe: free disk space, then repeat the command to start again"):
                 clear(joining)
-                _join(parts, joining / STORE_FOLDER, progress)
+                _join(opened, joining / STORE_FOLDER, progress)
                 (joining / STORE_FOLDER).rename(out)
-                sync(out.parent)
-    return report(out, None, started)
+                sync_folder(out.parent)
+    return summarize_store(out, None, started)
 
 
-def _join(parts: Sequence[Part], store: Path, progress: bool) -> None:
+def _join(shards: Sequence[FinishedShard], store: Path, progress: bool) -> None:
     store.mkdir()
-    write_tables(store, _table(parts, INDEX), _table(parts, REFUSED))
-    write_description(store, parts[0].plan, _join_images(parts, store / IMAGES, progress))
+    write_tables(store, _table(shards, INDEX), _table(shards, REFUSED))
+    write_description(store, shards[0].plan, _join_images(shards, store / IMAGES, progress))
 
 
-def _open(path: Path) -> Part:
+def _open(path: Path) -> FinishedShard:
     if not (path / STORE).is_file():
-        raise DatasetError(f"{path} is no finished shard: no {STORE}; finish it with the `c2l prepare` that began it")
+        raise DatasetError(
+            f"{path} is not a finished shard: {STORE} is missing; finish it by repeating its `c2l prepare` command"
+        )
     try:
         description = json.loads((path / STORE).read_text())
         if description["format"] != FORMAT or "shard" not in description:
-            raise DatasetError(f"{path} is no shard of format {FORMAT}; make it with `c2l prepare --shard K/N`")
+            raise DatasetError(f"{path} is not a shard of format {FORMAT}; make it with `c2l prepare --shard K/N`")
         shard = description["shard"]
-        return Part(path, shard["number"], shard["of"], description["plan"], description)
+        return FinishedShard(path, shard["number"], shard["of"], description["plan"], description)
     except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path / STORE} is damaged: {error!r}; copy the shard again, or make it again") from error
+        raise DatasetError(f"{path / STORE} is damaged: {error!r}; {COPY_AGAIN}") from error
 
 
-def _check_complete(parts: Sequence[Part]) -> None:
-    if not parts:
-        raise DatasetError("no shards given; give the folders of all that `c2l prepare --shard` made")
-    first = parts[0]
-    for part in parts:
-        if differ := differences(first.plan | {"shards": first.of}, part.plan | {"shards": part.of}):
-            raise DatasetError(f"{part.path} is no part of the store that {first.path} is of: other {differ}")
-    numbers = Counter(part.number for part in parts)
+def _check_complete(shards: Sequence[FinishedShard]) -> None:
+    if not shards:
+        raise DatasetError("expected the folders of all shards, found none; `c2l prepare --shard` makes them")
+    first = shards[0]
+    for shard in shards:
+        if different := differences(first.plan | {"shards": first.of}, shard.plan | {"shards": shard.of}):
+            raise DatasetError(
+                f"{shard.path} is not a shard of the same store as {first.path}; these settings differ: {different}; "
+                "give the shards of one store"
+            )
+    numbers = Counter(shard.number for shard in shards)
     if missing := [str(number) for number in range(1, first.of + 1) if number not in numbers]:
-        raise DatasetError(f"of {first.of} shards {', '.join(missing)} are missing; give the folders of all")
-    if twice := [str(part.path) for part in parts if numbers[part.number] > 1]:
-        raise DatasetError(f"{', '.join(twice)} are the same shard; give each once")
-    if not any(part.description["images"] for part in parts):
-        raise DatasetError(f"no shard has an image; their {REFUSED} say why")
+        raise DatasetError(f"expected {first.of} shards, {', '.join(missing)} missing; give the folders of all shards")
+    if duplicates := [str(shard.path) for shard in shards if numbers[shard.number] > 1]:
+        raise DatasetError(f"{', '.join(duplicates)} are the same shard; give each shard once")
+    if not any(shard.description["images"] for shard in shards):
+        raise DatasetError(f"no shard has an image; the reasons are in the {REFUSED} of each shard")
 
 
-def _table(parts: Sequence[Part], name: str) -> pa.Table:
-    return pa.concat_tables(pq.read_table(_whole(part, name)) for part in parts)
+def _table(shards: Sequence[FinishedShard], name: str) -> pa.Table:
+    return pa.concat_tables(pq.read_table(_checked(shard, name)) for shard in shards)
 
 
-def _whole(part: Part, name: str) -> Path:
-    """A table of a shard, if it has the bytes it was finished with."""
-    file = part.path / name
-    wanted = part.description[f"{file.stem}_sha256"]
-    if not file.is_file() or file_sha256(file) != wanted:
+def _checked(shard: FinishedShard, name: str) -> Path:
+    """The path of a shard's table, after a check of its hash."""
+    file = shard.path / name
+    if not file.is_file() or file_sha256(file) != shard.description[f"{file.stem}_sha256"]:
         raise _damaged(file)
     return file
 
 
 def _damaged(file: Path) -> DatasetError:
-    return DatasetError(f"{file} has not the sha256 that {STORE} says; copy the shard again, or make it again")
+    return DatasetError(f"{file} does not match its sha256 in {STORE}; {COPY_AGAIN}")
 
 
-def _join_images(parts: Sequence[Part], out: Path, progress: bool) -> str:
-    """Write the array of all parts; its sha256."""
-    size, count = parts[0].plan["size"], sum(part.description["images"] for part in parts)
-    written = hashlib.sha256(npy_header(count, size))
+def _join_images(shards: Sequence[FinishedShard], out: Path, progress: bool) -> str:
+    """Write the array of all shards; returns its sha256."""
+    size, count = shards[0].plan["size"], sum(shard.description["images"] for shard in shards)
+    digest = hashlib.sha256(npy_header(count, size))
     with out.open("wb", buffering=0) as target, progress_bar("joining", progress) as bar:
         task = bar.add_task("", total=count)
         write_all(target, npy_header(count, size))
-        for part in parts:
-            _append(part, size, target, written)
-            bar.advance(task, part.description["images"])
-    return written.hexdigest()
+        for shard in shards:
+            _append(shard, size, target, digest)
+            bar.advance(task, shard.description["images"])
+    return digest.hexdigest()
 
 
-def _append(part: Part, size: int, target: BinaryIO, written: "hashlib._Hash") -> None:
-    """Copy the rows of a shard's array, checking all of it on the way."""
-    file = part.path / IMAGES
-    head = npy_header(part.description["images"], size)
-    if not file.is_file() or file.stat().st_size != len(head) + part.description["images"] * size**2:
+def _append(shard: FinishedShard, size: int, target: BinaryIO, written: "hashlib._Hash") -> None:
+    """Copy the rows of a shard's array and check its hash; `written` is the hash of the joined array."""
+    file = shard.path / IMAGES
+    header = npy_header(shard.description["images"], size)
+    if not file.is_file() or file.stat().st_size != len(header) + shard.description["images"] * size**2:
         raise _damaged(file)
     read = hashlib.sha256()
     with file.open("rb") as source:
-        read.update(source.read(len(head)))
-        while piece := source.read(PIECE):
-            read.update(piece)
-            written.update(piece)
-            write_all(target, piece)
-    if read.hexdigest() != part.description["images_sha256"]:
+        read.update(source.read(len(header)))
+        while block := source.read(BLOCK_BYTES):
+            read.update(block)
+            written.update(block)
+            write_all(target, block)
+    if read.hexdigest() != shard.description["images_sha256"]:
         raise _damaged(file)

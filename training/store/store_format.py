@@ -1,4 +1,4 @@
-"""The files of a store beside its array: the index, the list of what was refused, and the description."""
+"""Files of a store: their names, the columns of the tables, and the description `store.json`."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import features
 
-from .crash_safe_array import sync
+from c2l_models.files import sync_file, sync_folder
 
 IMAGES, INDEX, REFUSED, STORE = "images.npy", "index.parquet", "refused.parquet", "store.json"
 FORMAT = 2
@@ -29,8 +29,8 @@ REFUSED_SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "dataset", 
 LIBRARIES = ("pillow", "pyarrow", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
 
 
-def libraries() -> dict[str, str]:
-    """Versions of what a store's bytes depend on: what decodes and resizes films, and what writes tables."""
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that determine a store's bytes: decoders, resizing, and Parquet."""
     return {
         **{f"version of {name}": _version(name) for name in LIBRARIES},
         "version of libjpeg in pillow": str(features.version("libjpeg_turbo") or features.version("jpg")),
@@ -45,17 +45,18 @@ def _version(name: str) -> str:
 
 
 def write_tables(folder: Path, index: pa.Table, refused: pa.Table) -> None:
-    """Write index.parquet and refused.parquet; the same rows give the same bytes, also when read from shards."""
+    """Write index.parquet and refused.parquet. The same rows give the same bytes, also if they come from shards."""
     for table, schema, name in ((index, INDEX_SCHEMA, INDEX), (refused, REFUSED_SCHEMA, REFUSED)):
-        pq.write_table(table.cast(schema).combine_chunks(), folder / name)  # read tables name a map's fields otherwise
+        # The cast restores the names of the map's fields, which reading a table changes.
+        pq.write_table(table.cast(schema).combine_chunks(), folder / name)
 
 
 def write_description(
     folder: Path, plan: Mapping[str, Any], images_sha256: str, shard: tuple[int, int] | None = None
 ) -> None:
-    """Write store.json for the array and the tables that are in `folder`, and have all of them on the disk.
+    """Write store.json for the array and the tables in `folder`, then flush all files to the disk.
 
-    It has the plan; a shard's is that of the whole, to which those of the others must be equal.
+    store.json contains the plan. All shards of a store contain the plan of the whole store, so that it can be compared.
     """
     index, refused = pq.read_table(folder / INDEX), pq.read_metadata(folder / REFUSED)
     counts = Counter(zip(index["dataset"].to_pylist(), index["split"].to_pylist(), strict=True))
@@ -75,8 +76,9 @@ def write_description(
     if shard:
         description["shard"] = {"number": shard[0], "of": shard[1]}
     (folder / STORE).write_text(json.dumps(description, indent=2) + "\n")
-    for path in (folder / IMAGES, folder / INDEX, folder / REFUSED, folder / STORE, folder):
-        sync(path)
+    for name in (IMAGES, INDEX, REFUSED, STORE):
+        sync_file(folder / name)
+    sync_folder(folder)
 
 
 def file_sha256(path: Path) -> str:
@@ -86,6 +88,6 @@ def file_sha256(path: Path) -> str:
 
 
 def count_duplicates(index: pa.Table) -> int:
-    """Images whose file is byte for byte that of an earlier one."""
+    """Number of images whose file has the same bytes as an earlier one."""
     hashes: Sequence[str] = index["sha256"].to_pylist()
     return len(hashes) - len(set(hashes))

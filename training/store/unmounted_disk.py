@@ -1,4 +1,4 @@
-"""Tells a disk that went away from files that are missing."""
+"""Distinguish an unmounted disk from missing files, so that a lost mount is not recorded as thousands of bad files."""
 
 import os
 from bisect import bisect_left
@@ -6,50 +6,55 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from ..datasets import Record
+from ..datasets.record import Record
 
 STEP = 64
-"""One file in so many of a data set, in the order of their paths, is a landmark."""
+"""One file in `STEP` of a data set, in path order, is a sentinel."""
 
 
-def find_landmarks(records: Sequence[Record]) -> list[int]:
-    """Numbers of the landmarks by path: the folder of each holds something now, though not always the file."""
+def find_sentinels(records: Sequence[Record]) -> list[int]:
+    """Row numbers of the sentinels, in path order: files whose folder is not empty now; the file may be missing."""
     order = sorted(range(len(records)), key=lambda number: _key(records[number]))
     found: list[int] = []
     for _, numbers in groupby(order, key=lambda number: records[number].dataset):
-        found += [number for number in list(numbers)[::STEP] if _holds_something(records[number].path.parent)]
+        found += [number for number in list(numbers)[::STEP] if _is_not_empty(records[number].path.parent)]
     return found
 
 
-class Landmarks:
-    """`find_landmarks` of the same records, at the time when their store was begun."""
+class UnmountedDiskCheck:
+    """Checks the folders of the sentinels that `find_sentinels` found when the store was begun.
 
-    def __init__(self, records: Sequence[Record], numbers: Sequence[int]) -> None:
-        self._records, self._numbers = records, numbers
-        self._keys = [_key(records[number]) for number in numbers]
+    Args:
+        records: the same records.
+        sentinels: their row numbers.
+    """
 
-    def vanished(self, refused: Iterable[int]) -> str:
-        """The data set of which a folder has gone, and one of these refused files with it; empty if none has.
+    def __init__(self, records: Sequence[Record], sentinels: Sequence[int]) -> None:
+        self._records, self._sentinels = records, sentinels
+        self._keys = [_key(records[number]) for number in sentinels]
 
-        It has if the folder of the landmark before or after the file, by path, is gone, empty or shut. A folder
-        that held nothing when the store was begun, as after a download in part, is no landmark's, and its files
-        are simply missing.
+    def lost_dataset(self, refused: Iterable[int]) -> str:
+        """The data set whose folders disappeared together with one of these refused files; empty if none did.
+
+        Folders have disappeared if the folder of the previous or next sentinel, by path, is missing, empty or
+        unreadable. A folder that was empty when the store was begun, for example after a partial download, has no
+        sentinel, so its files count as missing.
         """
-        return next((found for number in refused if (found := self._gone_beside(number))), "")
+        return next((found for number in refused if (found := self._lost_beside(number))), "")
 
-    def _gone_beside(self, number: int) -> str:
+    def _lost_beside(self, number: int) -> str:
         at = bisect_left(self._keys, _key(self._records[number]))
-        # Not the file itself: it may be taken out of a folder that it was alone in.
-        beside = [other for other in self._numbers[max(at - 1, 0) : at + 2] if other != number][:2]
-        gone = (self._records[other] for other in beside if not _holds_something(self._records[other].path.parent))
-        return next((record.dataset for record in gone), "")
+        # Skip the file itself: if it was the only file of its folder, someone may have removed just this file.
+        beside = [other for other in self._sentinels[max(at - 1, 0) : at + 2] if other != number][:2]
+        lost = (self._records[other] for other in beside if not _is_not_empty(self._records[other].path.parent))
+        return next((record.dataset for record in lost), "")
 
 
 def _key(record: Record) -> tuple[str, str]:
     return record.dataset, str(record.path)
 
 
-def _holds_something(folder: Path) -> bool:
+def _is_not_empty(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is not None

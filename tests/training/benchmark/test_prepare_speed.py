@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.benchmark import decode_only as decode_alone
+from c2l_models.training.benchmark import decode_only, timing
 from c2l_models.training.benchmark import prepare_speed as module
-from c2l_models.training.benchmark import timing
 from c2l_models.training.benchmark.prepare_speed import films_by_kind, link, synthetic_films, time_prepare
 
 
@@ -108,10 +107,10 @@ def test_decoding_alone_decodes_every_pixel(tmp_path: Path, monkeypatch: pytest.
         return convert(image, mode)
 
     monkeypatch.setattr(Image.Image, "convert", note)
-    decode_alone.decode_all([tmp_path / "gray.png", tmp_path / "colour.png"], workers=1)
+    decode_only.decode_all([tmp_path / "gray.png", tmp_path / "colour.png"], workers=1)
     assert converted == [("RGBA", "L")]
 
     whole = (tmp_path / "gray.png").read_bytes()
     (tmp_path / "gray.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(OSError, match="truncated"):
-        decode_alone.decode_all([tmp_path / "gray.png"], workers=1)
+        decode_only.decode_all([tmp_path / "gray.png"], workers=1)

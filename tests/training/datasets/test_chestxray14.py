@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.datasets import ADAPTERS, label_names
+from c2l_models.training.datasets.adapters import ADAPTERS
 from c2l_models.training.datasets.chestxray14 import boxes
+from c2l_models.training.datasets.constants import label_names
 
 NIH_ROWS = [
     ["00000001_000.png", "No Finding", "2", "1", "PA"],
@@ -53,20 +54,29 @@ def test_chestxray14_reads_the_distribution(tmp_path, write_csv):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_val": ["00000001_000.png"]}, "neither official list: 00000001_001.png"),
-        ({"test": ["00000023_000.png", "00000001_001.png"]}, "both official lists: 00000001_001.png"),
-        ({"test": ["00000023_000.png", "00000099_000.png"]}, "listed, but not in .*: 00000099_000.png"),
+        ({"train_val": ["00000001_000.png"]}, "images in neither official list: 00000001_001.png"),
+        ({"test": ["00000023_000.png", "00000001_001.png"]}, "images in both official lists: 00000001_001.png"),
+        (
+            {"test": ["00000023_000.png", "00000099_000.png"]},
+            "in the official lists, but not in Data_Entry_2017_v2020.csv: 00000099_000.png",
+        ),
         (
             {"train_val": ["00000001_000.png"], "test": ["00000001_001.png", "00000023_000.png"]},
-            "line 3: a patient of split test who is in train_val too, by Data_Entry_2017_v2020.csv, line 2",
+            "line 3: this patient is in split test here, but in split train_val in Data_Entry_2017_v2020.csv, line 2",
         ),
-        ({"rows": [["00000001_000.png", "Mass|Cough", "0", "1", "PA"], *NIH_ROWS[1:]]}, "line 2: .*Cough"),
-        ({"rows": [["00000001_000.png", "Mass", "0", "one", "PA"], *NIH_ROWS[1:]]}, "line 2: .*'one'"),
+        (
+            {"rows": [["00000001_000.png", "Mass|Cough", "0", "1", "PA"], *NIH_ROWS[1:]]},
+            "line 2: unknown finding Cough",
+        ),
+        (
+            {"rows": [["00000001_000.png", "Mass", "0", "one", "PA"], *NIH_ROWS[1:]]},
+            "line 2: expected a number as Patient ID, found 'one'",
+        ),
         (
             {"rows": [NIH_ROWS[0], *NIH_ROWS]},
-            "line 3: the image of Data_Entry_2017_v2020.csv, line 2 again; keep one row",
+            "line 3: same image as in Data_Entry_2017_v2020.csv, line 2; keep one row",
         ),
-        ({"rows": [["00000001_000.png", "Mass"], *NIH_ROWS[1:]]}, "line 2: wanted 5 fields"),
+        ({"rows": [["00000001_000.png", "Mass"], *NIH_ROWS[1:]]}, "line 2: expected 5 fields"),
     ],
 )
 def test_chestxray14_refuses_lists_and_rows_that_do_not_agree(tmp_path, write_csv, change, message):
@@ -119,12 +129,12 @@ def test_boxes_are_read_as_they_are_distributed(tmp_path, write_csv):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (["a.png", "Mass", "1", "2", "3"], "line 2: wanted an image, a finding and four numbers"),
+        (["a.png", "Mass", "1", "2", "3"], "line 2: expected an image, a finding and four numbers"),
         (["a.png", "Mass", "1", "2", "3", "x"], "four numbers"),
-        (["a.png", "Cough", "1", "2", "3", "4"], "unknown finding; wanted: Atelectasis"),
-        (["a.png", "Mass", "1024", "2", "3", "4"], "not on an image of 1024 x 1024"),
-        (["a.png", "Mass", "1", "2", "0", "4"], "not on an image"),
-        (["a.png", "Mass", "nan", "2", "3", "4"], "not on an image"),
+        (["a.png", "Cough", "1", "2", "3", "4"], "unknown finding; expected one of Atelectasis"),
+        (["a.png", "Mass", "1024", "2", "3", "4"], "outside its image of 1024 x 1024"),
+        (["a.png", "Mass", "1", "2", "0", "4"], "outside its image"),
+        (["a.png", "Mass", "nan", "2", "3", "4"], "outside its image"),
     ],
 )
 def test_boxes_that_cannot_be(tmp_path, write_csv, row, said):
@@ -134,10 +144,10 @@ def test_boxes_that_cannot_be(tmp_path, write_csv, row, said):
 
 
 def test_another_file_holds_no_boxes(tmp_path, write_csv):
-    with pytest.raises(DatasetError, match="is missing; wanted BBox_List_2017"):
+    with pytest.raises(DatasetError, match="is missing; expected BBox_List_2017"):
         boxes(tmp_path / "none.csv")
     write_csv(tmp_path / "labels.csv", ["Image Index", "Finding Labels"])
-    with pytest.raises(DatasetError, match="does not begin with the columns Image Index"):
+    with pytest.raises(DatasetError, match="expected the first columns Image Index"):
         boxes(tmp_path / "labels.csv")
 
 

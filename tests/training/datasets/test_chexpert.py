@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.datasets import ADAPTERS
+from c2l_models.training.datasets.adapters import ADAPTERS
 
 HEADER = (
     "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,"
@@ -85,7 +85,7 @@ def test_chexpert_reads_the_batches_of_the_full_size_release(tmp_path, draw):
     assert [r.path.is_file() for r in found] == [True, False, False, True, False, False]
     who = found[0].patient.removeprefix("chexpert:")
     assert found[0].name == f"CheXpert-v1.0 batch 2 (train 1)/{who}/study1/view1_frontal.jpg"
-    with pytest.raises(DatasetError, match="is one batch of four; give the folder that holds the batches"):
+    with pytest.raises(DatasetError, match="is one batch of four; give the folder that contains all batches"):
         ADAPTERS["chexpert"](tmp_path / "CheXpert-v1.0 batch 1 (validate & csv)")
 
 
@@ -116,21 +116,27 @@ def changed(row: str, old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": [*TRAIN, TRAIN[1]]}, r"train\.csv, line 7: the image of train\.csv, line 3 again; keep one row"),
-        ({"train": [*TRAIN, changed(TRAIN[1], "PA", "AP")]}, r"train\.csv, line 7: the image of train\.csv, line 3"),
+        ({"train": [*TRAIN, TRAIN[1]]}, r"train\.csv, line 7: same image as in train\.csv, line 3; keep one row"),
+        (
+            {"train": [*TRAIN, changed(TRAIN[1], "PA", "AP")]},
+            r"train\.csv, line 7: same image as in train\.csv, line 3",
+        ),
         (
             {"valid": [changed(VALID[0], "64541", "00002")]},
-            r"valid\.csv, line 2: a patient of split val who is in train too, by train\.csv, line 3",
+            r"valid\.csv, line 2: this patient is in split val here, but in split train in train\.csv, line 3",
         ),
         (
             {"train": [TRAIN[0], changed(TRAIN[1], "-1.0,1.0", "U,1.0")]},
-            "line 3: an observation is none of 1, 0, -1 and",
+            "line 3: expected each observation to be 1, 0, -1 or blank",
         ),
-        ({"train": [changed(TRAIN[0], "1.0", "0.7")]}, "line 2: an observation is none of"),
-        ({"train": [changed(TRAIN[0], "train/", "valid/")]}, "line 2: Path is not of the form CheXpert-v1.0/train/"),
-        ({"train": [changed(TRAIN[0], "train/", "../train/")]}, "line 2: Path is not of the form"),
-        ({"train": [changed(TRAIN[0], "patient00001", "Jane Doe")]}, "line 2: Path is not of the form"),
-        ({"train": [TRAIN[0] + ",x"]}, "line 2: wanted 19 fields"),
+        ({"train": [changed(TRAIN[0], "1.0", "0.7")]}, "line 2: expected each observation to be"),
+        (
+            {"train": [changed(TRAIN[0], "train/", "valid/")]},
+            "line 2: expected a Path of the form CheXpert-v1.0/train/",
+        ),
+        ({"train": [changed(TRAIN[0], "train/", "../train/")]}, "line 2: expected a Path of the form"),
+        ({"train": [changed(TRAIN[0], "patient00001", "Jane Doe")]}, "line 2: expected a Path of the form"),
+        ({"train": [TRAIN[0] + ",x"]}, "line 2: expected 19 fields"),
     ],
 )
 def test_chexpert_refuses_a_row_by_its_line_and_quotes_nothing(tmp_path, change, message):
@@ -150,5 +156,7 @@ def test_chexpert_names_what_is_missing(tmp_path):
         ADAPTERS["chexpert"](root)
     chexpert(tmp_path / "CheXpert-v1.0")
     chexpert(tmp_path / "CheXpert-v1.0-small", "CheXpert-v1.0-small/")
-    with pytest.raises(DatasetError, match=r"CheXpert-v1\.0 and CheXpert-v1\.0-small, the same images"):
+    with pytest.raises(
+        DatasetError, match=r"contains the same images twice, in CheXpert-v1\.0 and CheXpert-v1\.0-small"
+    ):
         ADAPTERS["chexpert"](tmp_path)

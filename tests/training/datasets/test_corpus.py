@@ -1,13 +1,20 @@
-"""The store's counts beside the paper's."""
+"""The store's counts compared with the paper's, and patients shared between splits."""
 
 import io
 
 import pyarrow as pa
 from rich.console import Console
 
-from c2l_models.training.datasets import ADAPTERS
-from c2l_models.training.datasets.corpus import Row, Shared, beside_paper, paper_corpus, shared_patients, table
-from c2l_models.training.datasets.record import constants
+from c2l_models.training.datasets.adapters import ADAPTERS
+from c2l_models.training.datasets.constants import constants
+from c2l_models.training.datasets.corpus import (
+    CorpusRow,
+    Overlap,
+    compare_with_paper,
+    paper_corpus,
+    shared_patients,
+    table,
+)
 
 FULL = {
     ("chestxray14", "train_val"): 86_524,
@@ -21,18 +28,18 @@ FULL = {
 
 
 def test_the_full_sets_are_the_papers_corpus():
-    assert beside_paper(FULL) == [
-        Row("chestxray14", "train_val", 86_524, 86_524, "86k"),
-        Row("chexpert", "train", 223_414, 223_414, "220k"),
-        Row("mimic_cxr", "train + val + test", 377_110, 377_110, "377,110"),
-        Row("mura", "train + val", 40_005, 40_005, "36k + 3k"),
-        Row("sum", "", 727_053, 727_053, "approximate 700k"),
+    assert compare_with_paper(FULL) == [
+        CorpusRow("chestxray14", "train_val", 86_524, 86_524, "86k"),
+        CorpusRow("chexpert", "train", 223_414, 223_414, "220k"),
+        CorpusRow("mimic_cxr", "train + val + test", 377_110, 377_110, "377,110"),
+        CorpusRow("mura", "train + val", 40_005, 40_005, "36k + 3k"),
+        CorpusRow("sum", "", 727_053, 727_053, "approximate 700k"),
     ]
 
 
 def test_what_is_short_and_what_is_more_show():
-    rows = beside_paper({("chestxray14", "test"): 5, ("chexpert", "train"): 10, ("knee_kl", "train"): 7})
-    assert [(r.dataset, r.splits, r.here, r.paper) for r in rows] == [
+    rows = compare_with_paper({("chestxray14", "test"): 5, ("chexpert", "train"): 10, ("knee_kl", "train"): 7})
+    assert [(r.dataset, r.splits, r.in_store, r.in_paper) for r in rows] == [
         ("chestxray14", "train_val", 0, 86_524),
         ("chexpert", "train", 10, 223_414),
         ("mimic_cxr", "train + val + test", 0, 377_110),
@@ -44,12 +51,12 @@ def test_what_is_short_and_what_is_more_show():
 
 
 def test_a_store_without_a_set_of_the_paper_has_nothing_to_show():
-    assert beside_paper({("knee_kl", "train"): 7, ("folder", "train"): 3}) == []
+    assert compare_with_paper({("knee_kl", "train"): 7, ("folder", "train"): 3}) == []
 
 
 def test_the_table_says_each_count():
     console = Console(file=io.StringIO(), width=120)
-    console.print(table(beside_paper({**FULL, ("knee_kl", "val"): 7})))
+    console.print(table(compare_with_paper({**FULL, ("knee_kl", "val"): 7})))
     text = console.file.getvalue()
     for said in ("chestxray14", "377,110", "36k + 3k", "727,060", "727,053", "approximate 700k"):
         assert said in text
@@ -88,9 +95,9 @@ def test_patients_of_two_kinds_of_splits_are_counted_by_pairs_of_parts():
         ("nih:6", "nih", "test"),
     )
     assert shared_patients(table) == [
-        Shared("knee/val", "nih/test", images=1, patients=1),
-        Shared("rsna/train", "nih/test", images=4, patients=2),
-        Shared("rsna/train", "rsna/test", images=1, patients=1),
+        Overlap("knee/val", "nih/test", images=1, patients=1),
+        Overlap("rsna/train", "nih/test", images=4, patients=2),
+        Overlap("rsna/train", "rsna/test", images=1, patients=1),
     ]
     assert shared_patients(table.slice(0, 2)) == []
 
@@ -101,5 +108,5 @@ def test_the_training_films_of_rsna_that_are_of_test_patients_of_chestxray14(rea
     tested = {record.patient for record in nih if record.split == "test"}
     wanted = [record.patient for record in rsna if record.patient in tested]
     table = index(*((record.patient, record.dataset, record.split) for record in [*nih, *rsna]))
-    assert shared_patients(table) == [Shared("rsna/train", "chestxray14/test", len(wanted), len(set(wanted)))]
+    assert shared_patients(table) == [Overlap("rsna/train", "chestxray14/test", len(wanted), len(set(wanted)))]
     assert len(wanted) == 16

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.datasets import ADAPTERS
+from c2l_models.training.datasets.adapters import ADAPTERS
 
 
 def test_knee_kl_reads_grades(tmp_path, write_csv):
@@ -21,13 +21,13 @@ def test_knee_kl_reads_grades(tmp_path, write_csv):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([["9L.jpg", "9", "L", "5", "val"]], "line 2: kl_grade is '5'"),
-        ([["9L.jpg", "9", "L", "1", "dev"]], "line 2: split is 'dev'"),
+        ([["9L.jpg", "9", "L", "5", "val"]], "line 2: expected kl_grade 0 to 4, found '5'"),
+        ([["9L.jpg", "9", "L", "1", "dev"]], "line 2: expected split train, val or test, found 'dev'"),
         (
             [["9L.jpg", "9", "L", "1", "val"], ["9R.jpg", "9", "R", "1", "test"]],
-            "line 3: a patient of split test who is in val too, by labels.csv, line 2",
+            "line 3: this patient is in split test here, but in split val in labels.csv, line 2",
         ),
-        ([["9L.jpg", "9", "L", "1", "val"]] * 2, "line 3: the image of labels.csv, line 2 again; keep one row"),
+        ([["9L.jpg", "9", "L", "1", "val"]] * 2, "line 3: same image as in labels.csv, line 2; keep one row"),
     ],
 )
 def test_knee_kl_refuses(tmp_path, write_csv, rows, message):

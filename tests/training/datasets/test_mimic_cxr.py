@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.datasets import ADAPTERS
+from c2l_models.training.datasets.adapters import ADAPTERS
 
 A = "02aa804e-bde0afdd-112c0b34-7bc16630-4e384014"
 B = "174413ec-4ec4c1f7-34ea26b7-c5f994f8-79ef1962"
@@ -61,7 +61,7 @@ def mimic(tmp_path, write_csv):
     return write
 
 
-@pytest.mark.filterwarnings("ignore:.*says nothing of 1 of 4 images")
+@pytest.mark.filterwarnings("ignore:.*does not list 1 of 4 images")
 @pytest.mark.parametrize("name", ["mimic-cxr-2.0.0-{}.csv.gz", "mimic-cxr-2.0.0-{}.csv", "mimic-cxr-2.1.0-{}.csv.gz"])
 def test_mimic_reads_the_distribution(mimic, hashed, name):
     root = mimic(name=name, bom=name.endswith(".csv"))
@@ -89,28 +89,37 @@ def changed(rows: list[list[str]], row: int, column: int, value: str) -> list[li
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"split": SPLIT[:3]}, r"metadata.*, line 5: an image that the split file does not list; fetch both"),
-        ({"metadata": METADATA[:3]}, "metadata.* lacks 1 images that the split file lists"),
+        ({"split": SPLIT[:3]}, r"metadata.*, line 5: this image is not in the split file; download both"),
+        ({"metadata": METADATA[:3]}, "metadata.* lacks 1 images of the split file"),
         (
             {"metadata": [*METADATA, METADATA[1]]},
-            r"metadata.*, line 6: the image of .*metadata.*, line 3 again; keep one",
+            r"metadata.*, line 6: same image as in .*metadata.*, line 3; keep one",
         ),
-        ({"split": [*SPLIT, SPLIT[0]]}, "split.*, line 6: an image that has a split already"),
-        ({"labels": [*LABELS, LABELS[0]]}, "chexpert.*, line 4: a study that has labels already"),
-        ({"split": changed(SPLIT, 1, 3, "test")}, "metadata.*, line 3: a patient of split test who is in train too"),
-        ({"split": changed(SPLIT, 1, 3, "dev")}, "split.*, line 3: split is none of train, validate, test"),
-        ({"labels": changed(LABELS, 1, 1, "s53189527")}, "chexpert.*, line 3: study_id is no number of eight digits"),
+        ({"split": [*SPLIT, SPLIT[0]]}, "split.*, line 6: this image already has a split"),
+        ({"labels": [*LABELS, LABELS[0]]}, "chexpert.*, line 4: this study already has labels"),
+        (
+            {"split": changed(SPLIT, 1, 3, "test")},
+            "metadata.*, line 3: this patient is in split test here, but in split train in",
+        ),
+        (
+            {"split": changed(SPLIT, 1, 3, "dev")},
+            "split.*, line 3: expected split train, validate, test, found another",
+        ),
+        ({"labels": changed(LABELS, 1, 1, "s53189527")}, "chexpert.*, line 3: expected a study_id of eight digits"),
         (
             {"labels": [[row[0], f"6{row[1][1:]}", *row[2:]] for row in LABELS]},
-            "chexpert.* is of none of the 4 images; fetch all tables again",
+            "chexpert.* lists none of the 4 images; download all tables again",
         ),
-        ({"labels": []}, "chexpert.* is of none of the 4 images"),
-        ({"labels": changed(LABELS, 1, 5, "2.0")}, "chexpert.*, line 3: an observation is none of 1, 0, -1 and blank"),
+        ({"labels": []}, "chexpert.* lists none of the 4 images"),
+        (
+            {"labels": changed(LABELS, 1, 5, "2.0")},
+            "chexpert.*, line 3: expected each observation to be 1, 0, -1 or blank",
+        ),
         (
             {"metadata": changed(METADATA, 0, 1, "1000003")},
-            "metadata.*, line 2: .* or subject_id or study_id no number",
+            "metadata.*, line 2: .* and a subject_id and a study_id of eight digits",
         ),
-        ({"metadata": changed(METADATA, 0, 0, "../" + A)}, "metadata.*, line 2: dicom_id is not five groups"),
+        ({"metadata": changed(METADATA, 0, 0, "../" + A)}, "metadata.*, line 2: expected a dicom_id of five groups"),
     ],
 )
 def test_mimic_refuses_tables_that_do_not_agree_and_quotes_no_id(mimic, change, message):
@@ -122,7 +131,7 @@ def test_mimic_refuses_tables_that_do_not_agree_and_quotes_no_id(mimic, change, 
 
 def test_mimic_tells_how_many_images_stay_without_labels(mimic):
     root = mimic(labels=LABELS[:1])
-    with pytest.warns(UserWarning, match=r"chexpert\.csv\.gz says nothing of 2 of 4 images"):
+    with pytest.warns(UserWarning, match=r"chexpert\.csv\.gz does not list 2 of 4 images"):
         found = ADAPTERS["mimic_cxr"](root)
     assert [len(record.labels) for record in found] == [3, 3, 0, 0]
 

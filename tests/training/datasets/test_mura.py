@@ -7,7 +7,7 @@ import pytest
 
 from c2l_models.errors import DatasetError
 from c2l_models.radiographs.listing import image_files
-from c2l_models.training.datasets import ADAPTERS
+from c2l_models.training.datasets.adapters import ADAPTERS
 
 TRAIN = [
     "MURA-v1.1/train/XR_SHOULDER/patient00001/study1_positive/image1.png",
@@ -70,24 +70,30 @@ def test_mura_passes_over_what_macos_leaves_behind(mura, draw):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": [*TRAIN, TRAIN[1]]}, r"train_image_paths\.csv, line 5: the image of train_image_paths\.csv, line 2"),
+        (
+            {"train": [*TRAIN, TRAIN[1]]},
+            r"train_image_paths\.csv, line 5: same image as in train_image_paths\.csv, line 2",
+        ),
         (
             {
                 "valid": [VALID[0].replace("11185", "00001")],
                 "valid_studies": [[VALID_STUDIES[0][0].replace("11185", "00001"), "1"]],
             },
-            r"valid_image_paths\.csv, line 1: a patient of split val who is in train too, by train_image_paths",
+            r"valid_image_paths\.csv, line 1: this patient is in split val here, but in split train in train_image_paths",
         ),
-        ({"train_studies": TRAIN_STUDIES[1:]}, r"train_image_paths\.csv, line 1: a study without a label in train_lab"),
-        ({"train_studies": [[TRAIN_STUDIES[0][0], "0"]]}, r"studies\.csv, line 1: the label is not what the folder"),
+        ({"train_studies": TRAIN_STUDIES[1:]}, r"train_image_paths\.csv, line 1: this study has no label in train_lab"),
+        (
+            {"train_studies": [[TRAIN_STUDIES[0][0], "0"]]},
+            r"csv, line 1: the label contradicts the study folder",
+        ),
         (
             {"train_studies": [*TRAIN_STUDIES, TRAIN_STUDIES[0]]},
-            r"studies\.csv, line 4: a study that has a label already",
+            r"studies\.csv, line 4: this study already has a label",
         ),
-        ({"valid": [TRAIN[0]]}, r"valid_image_paths\.csv, line 1: not MURA-v1\.1/valid/XR_<PART>"),
-        ({"train": ["MURA-v1.1/train/XR_HAND/Jane00001/study1_positive/image1.png"]}, "line 1: not MURA"),
-        ({"train_studies": [["MURA-v1.1/train/XR_HAND/Jane00001/", "1"]]}, r"studies\.csv, line 1: not MURA"),
-        ({"train_studies": [[TRAIN_STUDIES[0][0]]]}, r"studies\.csv, line 1: wanted 2 fields"),
+        ({"valid": [TRAIN[0]]}, r"valid_image_paths\.csv, line 1: expected MURA-v1\.1/valid/XR_<PART>"),
+        ({"train": ["MURA-v1.1/train/XR_HAND/Jane00001/study1_positive/image1.png"]}, "line 1: expected MURA"),
+        ({"train_studies": [["MURA-v1.1/train/XR_HAND/Jane00001/", "1"]]}, r"studies\.csv, line 1: expected MURA"),
+        ({"train_studies": [[TRAIN_STUDIES[0][0]]]}, r"studies\.csv, line 1: expected 2 fields"),
     ],
 )
 def test_mura_refuses_a_row_by_its_line_and_quotes_nothing(mura, change, message):

@@ -10,8 +10,8 @@ from films import stopped_at
 from nobody import folder_of_nobody
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.datasets import label_names
-from c2l_models.training.store import store_format as store_files
+from c2l_models.training.datasets.constants import label_names
+from c2l_models.training.store import store_format
 from c2l_models.training.store.prepare import prepare
 
 OBSERVATIONS = list(label_names("chexpert"))
@@ -77,7 +77,7 @@ def test_neither_a_store_nor_the_folder_it_is_built_in_tells_a_number(tmp_path, 
     draw(root / good, root / unlisted)
     (root / broken).parent.mkdir(parents=True, exist_ok=True)
     (root / broken).write_bytes(b"no image")
-    with stopped_at(store_files.pq, "write_table"):
+    with stopped_at(store_format.pq, "write_table"):
         prepare([(name, root)], store, size=16, workers=1)
     begun = names_and_texts(tmp_path / "store.partial")
     assert "journal" in begun
@@ -103,7 +103,7 @@ def test_what_may_not_be_read_is_refused_without_a_number(tmp_path, monkeypatch,
         (root / locked).parent.chmod(mode)
         one_of_study = (root / good).parent == (root / locked).parent
         if one_of_study:  # both in one folder: nothing is left to store
-            with pytest.raises(DatasetError, match="no image could be read") as caught:
+            with pytest.raises(DatasetError, match="no image could be decoded") as caught:
                 prepare([(name, root)], folder / "store", 16, 1)
             told = str(caught.value).replace(str(folder), "") + names_and_texts(folder / "store.partial")
         else:
@@ -111,5 +111,5 @@ def test_what_may_not_be_read_is_refused_without_a_number(tmp_path, monkeypatch,
             told = names_and_texts(folder / "store")
         (root / locked).parent.chmod(0o755)
     assert "cannot be opened: Permission denied" in told
-    assert ("a folder that cannot be read: Permission denied (1)" in told) == (mode == 0 and not one_of_study)
+    assert ("folder cannot be read: Permission denied (1)" in told) == (mode == 0 and not one_of_study)
     assert not numbers_in(name, told + "".join(capfd.readouterr()))

@@ -1,4 +1,4 @@
-"""Pseudonyms: the key, the hash, and paths without numbers of patients."""
+"""Pseudonyms: the key and the hash."""
 
 import hashlib
 import hmac
@@ -21,7 +21,7 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path, monkeypatch):
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert patient_key() == first
     key.write_bytes(b"short")
-    with pytest.raises(DatasetError, match="5 bytes, wanted 32"):
+    with pytest.raises(DatasetError, match="expected a key of 32 bytes, found 5 bytes"):
         patient_key()
 
 
@@ -50,7 +50,7 @@ def test_a_kill_leaves_no_half_key_and_the_first_of_two_processes_wins(tmp_path,
 def test_a_key_that_cannot_be_made_is_told(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path / "file" / "patient.key"))
-    with pytest.raises(DatasetError, match=r"patient\.key, the key of .*cannot be read or made: .*C2L_PATIENT_KEY"):
+    with pytest.raises(DatasetError, match=r"patient\.key, the key of .*cannot be read or created: .*C2L_PATIENT_KEY"):
         patient_key()
 
 

@@ -1,4 +1,4 @@
-"""What the adapters share: label lists, tables, refusals."""
+"""Shared by the adapters: label names, label files, relative paths, refusals."""
 
 import gzip
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from c2l_models.errors import DatasetError
-from c2l_models.training import datasets
-from c2l_models.training.datasets import ADAPTERS, label_names
-from c2l_models.training.datasets.record import OneRowEach, below, distribution, read_table
+from c2l_models.training.datasets.adapters import ADAPTERS
+from c2l_models.training.datasets.constants import PUBLIC, label_names
+from c2l_models.training.datasets.label_tables import UniqueRows, find_distribution, read_table
+from c2l_models.training.datasets.record import relative_path
 
 
 def test_a_missing_column_and_another_encoding_are_refused(tmp_path, write_csv):
@@ -28,9 +29,11 @@ def test_label_names():
     assert len(label_names("chexpert")) == 14
     assert label_names("mimic_cxr") == label_names("chexpert")
     assert set(ADAPTERS) == {"chestxray14", "chexpert", "mimic_cxr", "mura", "rsna", "knee_kl", "folder"}
-    assert frozenset({"chestxray14", "knee_kl", "rsna"}) == datasets.PUBLIC
-    with pytest.raises(DatasetError, match="there are: chestxray14, chexpert, mimic_cxr"):
-        datasets.label_names("chestxray15")
+    assert frozenset({"chestxray14", "knee_kl", "rsna"}) == PUBLIC
+    with pytest.raises(
+        DatasetError, match="unknown data set 'chestxray15'; choose from chestxray14, chexpert, mimic_cxr"
+    ):
+        label_names("chestxray15")
 
 
 def test_a_table_may_be_gzipped_start_with_a_mark_or_have_no_header(tmp_path, write_csv):
@@ -47,41 +50,41 @@ def test_a_table_may_be_gzipped_start_with_a_mark_or_have_no_header(tmp_path, wr
 def test_a_torn_gzip_file_and_one_that_is_none_are_refused(tmp_path, damage):
     whole = gzip.compress(b"a,b\n" + b"1,2\n" * 1000)
     (tmp_path / "a.csv.gz").write_bytes(damage(whole))
-    with pytest.raises(DatasetError, match=r"a\.csv\.gz is no whole gzip file; fetch it again"):
+    with pytest.raises(DatasetError, match=r"a\.csv\.gz is not a complete gzip file; download it again"):
         list(read_table(tmp_path / "a.csv.gz", ["a"]))
 
 
 def test_no_field_is_quoted_where_a_header_is_missing(tmp_path, write_csv):
     write_csv(tmp_path / "a.csv", ["patient00001", "x"])
-    with pytest.raises(DatasetError, match="no column path among its 2") as caught:
+    with pytest.raises(DatasetError, match="no column path among its 2 columns") as caught:
         list(read_table(tmp_path / "a.csv", ["path"]))
     assert "patient00001" not in str(caught.value)
 
 
 def test_the_distribution_is_the_folder_or_its_one_child(tmp_path):
     with pytest.raises(DatasetError, match=r"list\.csv is missing"):
-        distribution(tmp_path, "list.csv", ["one", "two"])
+        find_distribution(tmp_path, "list.csv", ["one", "two"])
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     (tmp_path / "one" / "list.csv").touch()
-    assert distribution(tmp_path, "list.csv", ["one", "two"]) == tmp_path / "one"
-    assert distribution(tmp_path / "one", "list.csv", ["one", "two"]) == tmp_path / "one"
+    assert find_distribution(tmp_path, "list.csv", ["one", "two"]) == tmp_path / "one"
+    assert find_distribution(tmp_path / "one", "list.csv", ["one", "two"]) == tmp_path / "one"
     (tmp_path / "two" / "list.csv").touch()
-    with pytest.raises(DatasetError, match="one and two, the same images; give one"):
-        distribution(tmp_path, "list.csv", ["one", "two"])
+    with pytest.raises(DatasetError, match="the same images twice, in one and two; give one"):
+        find_distribution(tmp_path, "list.csv", ["one", "two"])
 
 
 @pytest.mark.parametrize("root", [".", "/", "/a", "a/b", "../a"])
 def test_below_is_relative_to(root):
     path = Path(root) / "x y" / "z.png"
-    assert below(path, Path(root)) == path.relative_to(root).as_posix() == "x y/z.png"
+    assert relative_path(path, Path(root)) == path.relative_to(root).as_posix() == "x y/z.png"
 
 
 @pytest.mark.parametrize("name", ["/etc/hostname", "../b.png", "images/../../b.png", ".."])
 @pytest.mark.parametrize("root", [".", "/a", "a/b"])
 def test_below_refuses_what_lies_outside(root, name):
     with pytest.raises(DatasetError, match="names a file outside this folder"):
-        below(Path(root) / name, Path(root))
+        relative_path(Path(root) / name, Path(root))
 
 
 def test_a_blank_line_is_no_row(tmp_path):
@@ -90,13 +93,13 @@ def test_a_blank_line_is_no_row(tmp_path):
 
 
 def test_one_row_each_names_lines_and_not_ids(tmp_path):
-    once = OneRowEach()
+    once = UniqueRows()
     once.check("i1", "p1", "train", tmp_path / "train.csv", 2)
     once.check("i2", "p1", "train", tmp_path / "train.csv", 3)
-    with pytest.raises(DatasetError, match=r"b\.csv, line 9: the image of train\.csv, line 3 again") as caught:
+    with pytest.raises(DatasetError, match=r"b\.csv, line 9: same image as in train\.csv, line 3") as caught:
         once.check("i2", "p1", "train", tmp_path / "b.csv", 9)
     assert "i2" not in str(caught.value)
     with pytest.raises(
-        DatasetError, match=r"line 7: a patient of split val who is in train too, by train\.csv, line 2"
+        DatasetError, match=r"line 7: this patient is in split val here, but in split train in train\.csv, line 2"
     ):
         once.check("i3", "p1", "val", tmp_path / "valid.csv", 7)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.datasets import ADAPTERS, rsna
+from c2l_models.training.datasets import rsna
+from c2l_models.training.datasets.adapters import ADAPTERS
 
 A, B, C, T = (f"{letter * 8}-1111-4222-8333-444444444444" for letter in "abc0")
 ROWS = [
@@ -89,12 +90,12 @@ def test_rsna_takes_labels_of_test_images_and_lives_without_classes(challenge, w
 
 
 def test_rsna_tells_how_many_images_stay_without_a_class(challenge):
-    with pytest.warns(UserWarning, match=r"class_info\.csv says nothing of 1 of 3 images"):
+    with pytest.warns(UserWarning, match=r"class_info\.csv does not list 1 of 3 images"):
         found = ADAPTERS["rsna"](challenge(classes=CLASSES[:3]))
     assert [dict(r.labels) for r in found][2:] == [{"pneumonia": 0}, {}]
 
 
-@pytest.mark.filterwarnings("ignore:.*says nothing of . of 3 images")
+@pytest.mark.filterwarnings("ignore:.*does not list . of 3 images")
 def test_rsna_takes_the_patients_of_chestxray14_from_either_mapping(challenge, write_csv):
     root = challenge()
     wanted = ["chestxray14:00001836", f"rsna:{B}", "chestxray14:00001836", f"rsna:{T}"]
@@ -110,12 +111,14 @@ def test_rsna_takes_the_patients_of_chestxray14_from_either_mapping(challenge, w
     write_csv(table, ["patientId", "Image Index"], [A, "00001836_010.png"], [C, "00001836_011.png"])
     assert [r.patient for r in ADAPTERS["rsna"](root)] == wanted
     write_csv(table, ["patientId", "Image Index"], [A, "1836.png"])
-    with pytest.raises(DatasetError, match=r"nih_image_index\.csv: '1836\.png' is no image of ChestX-ray14"):
+    with pytest.raises(
+        DatasetError, match=r"nih_image_index\.csv: expected ChestX-ray14 file names .*, found '1836\.png'"
+    ):
         ADAPTERS["rsna"](root)
     table.unlink()
     for text in ("{}[", '{"a": 1}', "[1]", '[{"img_id": "00001836_010.png"}]'):
         mapping.write_text(text)
-        with pytest.raises(DatasetError, match=r"mappings_2018\.json is no JSON list of entries"):
+        with pytest.raises(DatasetError, match=r"mappings_2018\.json: expected a JSON list of entries"):
             ADAPTERS["rsna"](root)
 
 
@@ -132,23 +135,23 @@ def test_rsna_boxes(challenge):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rows": [*ROWS, ROWS[1]]}, r"train_labels\.csv, line 6: the same row again; keep one"),
-        ({"rows": [*ROWS, ROWS[2]]}, "line 6: the same row again; keep one"),
-        ({"rows": [*ROWS, [A, "", "", "", "", "0"]]}, "line 6: Target is not that of the image's row before"),
+        ({"rows": [*ROWS, ROWS[1]]}, r"train_labels\.csv, line 6: duplicate row; keep one"),
+        ({"rows": [*ROWS, ROWS[2]]}, "line 6: duplicate row; keep one"),
+        ({"rows": [*ROWS, [A, "", "", "", "", "0"]]}, "line 6: Target differs from an earlier row of this image"),
         (
             {"rows": [*ROWS, ["../../secret", "", "", "", "", "0"]]},
-            r"train_labels\.csv, line 6: patientId is not of the form of 0004cfab-",
+            r"train_labels\.csv, line 6: expected a patientId of the form 0004cfab-",
         ),
         (
             {"classes": [[T, "Normal"]]},
-            r"class_info\.csv is of none of the 3 images; fetch all tables again",
+            r"class_info\.csv lists none of the 3 images; download all tables again",
         ),
-        ({"rows": [[A, "", "", "", "", "1"]]}, "line 2: wanted Target 1 and a box, or Target 0 and none"),
-        ({"rows": [[A, "1", "1", "5", "5", "0"]]}, "line 2: wanted Target 1 and a box"),
-        ({"rows": [[A, "1", "1", "0", "5", "1"]]}, "line 2: wanted Target 1 and a box"),
-        ({"rows": [[A, "", "", "", "", "2"]]}, "line 2: wanted Target 1 and a box"),
-        ({"classes": [[A, "Opacity"]]}, r"class_info\.csv, line 2: class 'Opacity' is none of Normal, No Lung"),
-        ({"classes": [*CLASSES, [C, "Lung Opacity"]]}, "line 6: class is not that of the image's row before"),
+        ({"rows": [[A, "", "", "", "", "1"]]}, "line 2: expected Target 1 with a box, or Target 0 without a box"),
+        ({"rows": [[A, "1", "1", "5", "5", "0"]]}, "line 2: expected Target 1 with a box"),
+        ({"rows": [[A, "1", "1", "0", "5", "1"]]}, "line 2: expected Target 1 with a box"),
+        ({"rows": [[A, "", "", "", "", "2"]]}, "line 2: expected Target 1 with a box"),
+        ({"classes": [[A, "Opacity"]]}, r"class_info\.csv, line 2: expected class Normal, No Lung .*, found 'Opacity'"),
+        ({"classes": [*CLASSES, [C, "Lung Opacity"]]}, "line 6: class differs from an earlier row of this image"),
     ],
 )
 def test_rsna_refuses_rows_that_do_not_agree(challenge, change, message):

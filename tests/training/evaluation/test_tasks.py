@@ -9,7 +9,7 @@ import pytest
 from c2l_models.errors import DatasetError
 from c2l_models.training.evaluation.tasks import load_task, load_tasks
 from c2l_models.training.store.image_store import ImageStore
-from c2l_models.training.store.prepare import INDEX_SCHEMA
+from c2l_models.training.store.store_format import INDEX_SCHEMA
 
 
 def store_of(tmp_path, *rows):

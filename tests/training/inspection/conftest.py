@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from c2l_models.radiographs.phantom import films
-from c2l_models.training.datasets import label_names
+from c2l_models.training.datasets.constants import label_names
 from c2l_models.training.evaluation.report import Report
 from c2l_models.training.finetuning import loop
 from c2l_models.training.finetuning.settings import Settings

@@ -12,7 +12,7 @@ from oracles.activation import class_activation as by_position
 
 from c2l_models.errors import C2LError, DatasetError
 from c2l_models.training.augment import clean_view
-from c2l_models.training.datasets import label_names
+from c2l_models.training.datasets.constants import label_names
 from c2l_models.training.inspection.cams import boxed_films, class_activation, compute_cams, load_finetuned
 
 from .conftest import CHESTS, image, write_boxes

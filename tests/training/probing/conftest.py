@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from c2l_models.training.store.image_store import ImageStore
-from c2l_models.training.store.prepare import INDEX_SCHEMA
+from c2l_models.training.store.store_format import INDEX_SCHEMA
 
 
 def build_store(path: Path, patients: int = 40, films: int = 2, size: int = 32) -> ImageStore:

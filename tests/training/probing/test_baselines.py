@@ -11,7 +11,8 @@ from c2l_models.training.features import MEAN, STD, recalibrate
 from c2l_models.training.networks import random_network
 from c2l_models.training.probing import baselines
 from c2l_models.training.probing.baselines import BaselineSpec, baseline_scores, baseline_specs
-from c2l_models.training.store.image_store import ImageStore, prepare
+from c2l_models.training.store.image_store import ImageStore
+from c2l_models.training.store.prepare import prepare
 
 
 def test_floors_of_each_architecture():

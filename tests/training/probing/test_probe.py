@@ -16,7 +16,7 @@ from c2l_models.training.evaluation.tasks import load_task
 from c2l_models.training.probing import probe as module
 from c2l_models.training.probing.baselines import BaselineSpec
 from c2l_models.training.probing.probe import probe
-from c2l_models.training.store.prepare import INDEX_SCHEMA
+from c2l_models.training.store.store_format import INDEX_SCHEMA
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from rich.console import Console
 from c2l_models.training.reproduce.plan import Scale, load_scale, load_table
 from c2l_models.training.reproduce.runner import Runner, TableResults
 from c2l_models.training.store.image_store import ImageStore
-from c2l_models.training.store.prepare import INDEX_SCHEMA
+from c2l_models.training.store.store_format import INDEX_SCHEMA
 
 
 @pytest.fixture

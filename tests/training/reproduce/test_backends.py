@@ -24,7 +24,7 @@ from c2l_models.training.reproduce.patients import (
 from c2l_models.training.reproduce.plan import Measurement, load_initialization_plan, load_scale, load_table, recipe_of
 from c2l_models.training.reproduce.pretraining import Pretraining
 from c2l_models.training.store.image_store import ImageStore
-from c2l_models.training.store.prepare import INDEX_SCHEMA
+from c2l_models.training.store.store_format import INDEX_SCHEMA
 
 
 @pytest.fixture

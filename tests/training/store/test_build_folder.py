@@ -1,4 +1,4 @@
-"""Where a store is built and what stands there already: one begun, a finished one, a folder of somebody's own."""
+"""The build folder, and targets that exist already: a store begun, a finished store, the user's own folder."""
 
 import errno
 from dataclasses import replace
@@ -8,9 +8,7 @@ import pytest
 from films import SIZE, content, film, films, make, stopped_at
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import build_folder as workplace
-from c2l_models.training.store import prepare
-from c2l_models.training.store import store_format as store_files
+from c2l_models.training.store import build_folder, prepare, store_format
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +19,7 @@ def key(tmp_path_factory, monkeypatch):
 def begun(tmp_path: Path) -> tuple[Path, Path]:
     """A folder of films and a store of it that was begun and stopped."""
     films(tmp_path / "films", 3)
-    with stopped_at(store_files.pq, "write_table"):
+    with stopped_at(store_format.pq, "write_table"):
         make(tmp_path / "films", tmp_path / "store")
     return tmp_path / "films", tmp_path / "store"
 
@@ -35,10 +33,13 @@ def test_a_finished_store_is_reported_to_the_same_call_and_not_overwritten_by_an
     assert replace(make(root, out), seconds=0) == replace(report, seconds=0)
     assert (report.images, report.refused, report.duplicates, report.shard) == (3, 1, 1, None)
     for other, differ in (({"size": SIZE + 1}, "size"), ({"shard": (1, 1)}, "shard")):
-        with pytest.raises(DatasetError, match=f"store exists and is not overwritten: it is of other {differ};"):
+        with pytest.raises(
+            DatasetError,
+            match=f"store already exists and is not overwritten: it was built with other settings: {differ};",
+        ):
             make(root, out, **other)
     (tmp_path / "own").mkdir()
-    with pytest.raises(DatasetError, match="own exists and is not overwritten; remove it"):
+    with pytest.raises(DatasetError, match="own already exists, is not a store and is not overwritten; remove it"):
         make(tmp_path / "absent", tmp_path / "own")  # said before any file is listed
     assert content(out) == before
     assert not (tmp_path / "store.partial").exists()
@@ -52,7 +53,7 @@ def test_a_report_says_of_which_shard_it_is(tmp_path):
 @pytest.mark.parametrize("leftover", ["all", "lock", "nothing"])
 def test_killed_once_the_store_has_its_name_the_same_call_clears_up(tmp_path, monkeypatch, leftover):
     root, out = films(tmp_path / "films", 2), tmp_path / "store"
-    with stopped_at(prepare, "sync"):
+    with stopped_at(prepare, "sync_folder"):
         make(root, out)
     before, partial = content(out), tmp_path / "store.partial"
     assert {path.name for path in partial.iterdir()} == {"c2l.lock", "journal.jsonl"}
@@ -69,7 +70,7 @@ def test_a_folder_of_ones_own_is_not_taken_for_a_store_begun(tmp_path):
     root, own = films(tmp_path / "films", 2), tmp_path / "store.partial"
     own.mkdir()
     (own / "precious.txt").write_text("mine")
-    with pytest.raises(DatasetError, match=r"store\.partial is where the store would be built, and holds something"):
+    with pytest.raises(DatasetError, match=r"store\.partial is needed to build the store, but contains other files"):
         make(root, tmp_path / "store")
     assert (own / "precious.txt").read_text() == "mine"
     (own / "precious.txt").unlink()
@@ -92,9 +93,9 @@ def test_a_journal_of_unknown_plan_is_begun_again_and_never_trusted(tmp_path):
 @pytest.mark.parametrize("name", ["pillow", "pyarrow"])
 def test_a_store_is_of_one_version_of_what_decodes_and_writes(tmp_path, monkeypatch, name):
     root, out = begun(tmp_path)
-    version = store_files.version
-    monkeypatch.setattr(store_files, "version", lambda asked: "0" if asked == name else version(asked))
-    with pytest.raises(DatasetError, match=f"begun with other version of {name};"):
+    version = store_format.version
+    monkeypatch.setattr(store_format, "version", lambda asked: "0" if asked == name else version(asked))
+    with pytest.raises(DatasetError, match=f"begun with other settings: version of {name};"):
         make(root, out)
 
 
@@ -112,12 +113,12 @@ def test_stopped_while_the_store_is_put_together_it_goes_on(tmp_path):
 
 def test_a_store_begun_for_something_else_is_refused(tmp_path):
     root, out = begun(tmp_path)
-    with pytest.raises(DatasetError, match=r"store\.partial was begun with other size;"):
+    with pytest.raises(DatasetError, match=r"store\.partial was begun with other settings: size;"):
         make(root, out, size=SIZE + 1)
-    with pytest.raises(DatasetError, match="begun with other shard;"):
+    with pytest.raises(DatasetError, match="begun with other settings: shard;"):
         make(root, out, shard=(1, 2))
     film(root / "more.png", 9)
-    with pytest.raises(DatasetError, match="other records, sha256 of the records;"):
+    with pytest.raises(DatasetError, match="other settings: records, sha256 of the records;"):
         make(root, out)
     (root / "more.png").unlink()
     (tmp_path / "store.partial" / "store" / "images.npy").write_bytes(b"")
@@ -127,18 +128,18 @@ def test_a_store_begun_for_something_else_is_refused(tmp_path):
 
 def test_a_folder_is_one_process_at_a_time_and_stays_after_an_error_alone(tmp_path):
     folder = tmp_path / "there" / "it is"
-    with workplace.workplace(folder):
+    with build_folder.locked_build_folder(folder):
         (folder / "sub").mkdir()
         with (
-            pytest.raises(DatasetError, match="it is is being written by another process"),
-            workplace.workplace(folder),
+            pytest.raises(DatasetError, match="it is is in use by another process"),
+            build_folder.locked_build_folder(folder),
         ):
             pytest.fail("was let in")
         assert {path.name for path in folder.iterdir()} == {"c2l.lock", "sub"}
     assert not folder.exists()
-    with pytest.raises(ZeroDivisionError), workplace.workplace(folder):
+    with pytest.raises(ZeroDivisionError), build_folder.locked_build_folder(folder):
         raise ZeroDivisionError
-    with workplace.workplace(folder):  # the lock went with its owner
+    with build_folder.locked_build_folder(folder):  # the lock went with its owner
         pass
     assert not folder.exists()
 
@@ -152,5 +153,5 @@ def test_where_the_system_knows_no_locks_it_does_without(tmp_path, monkeypatch, 
         def flock(*_: object) -> None:
             raise OSError(error, "no locks here")
 
-    monkeypatch.setattr(workplace, "fcntl", NoLocks if error else None)
+    monkeypatch.setattr(build_folder, "fcntl", NoLocks if error else None)
     assert make(films(tmp_path / "films", 2), tmp_path / "store").images == 2

@@ -1,4 +1,4 @@
-"""`Journal`: an .npy file that grows, and that no stop, kill or flipped byte makes disagree with its journal."""
+"""`CrashSafeArray`: after a stop, a kill or a flipped byte, the array still agrees with its journal."""
 
 import errno
 import os
@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import crash_safe_array as journal
-from c2l_models.training.store.crash_safe_array import JOURNAL, Journal, journal_head, npy_header, sync
+from c2l_models.files import sync_file, sync_folder
+from c2l_models.training.store import crash_safe_array
+from c2l_models.training.store.crash_safe_array import JOURNAL, CrashSafeArray, journal_header, npy_header
 from c2l_models.training.store.decode_workers import Outcome
 
 SIZE = 4
-HEAD = {"size": SIZE, "sources": ["brökén"]}
+HEADER = {"size": SIZE, "sources": ["brökén"]}
 
 
 def chunk(number: int) -> tuple[bytes, list[Outcome]]:
@@ -23,8 +24,8 @@ def chunk(number: int) -> tuple[bytes, list[Outcome]]:
     return rows, [Outcome("a" * 64), Outcome(refused="brökén"), Outcome(f"{number:064x}")]
 
 
-def opened(folder: Path) -> Journal:
-    return Journal(folder, folder / "images.npy", SIZE, HEAD)
+def opened(folder: Path) -> CrashSafeArray:
+    return CrashSafeArray(folder, folder / "images.npy", SIZE, HEADER)
 
 
 def rows(folder: Path) -> list[int]:
@@ -47,12 +48,12 @@ def test_the_head_of_the_array_is_numpys_and_of_one_length(tmp_path, count):
 
 def test_what_was_appended_is_an_array_and_outcomes_after_stops_between(tmp_path):
     for number in range(3):
-        with opened(tmp_path) as book:
-            assert len(book.outcomes) == 3 * number
-            book.append(*chunk(number))
-    with opened(tmp_path) as book:
-        book.finish()
-        assert book.outcomes == [o for number in range(3) for o in chunk(number)[1]]
+        with opened(tmp_path) as array:
+            assert len(array.outcomes) == 3 * number
+            array.append(*chunk(number))
+    with opened(tmp_path) as array:
+        array.finish()
+        assert array.outcomes == [o for number in range(3) for o in chunk(number)[1]]
     assert rows(tmp_path) == [0, 1, 2, 3, 4, 5]
 
 
@@ -67,41 +68,41 @@ def test_a_line_is_written_only_when_its_rows_are_on_the_disk_and_not_with_every
 
     if not Path("/proc/self/fd").exists():
         pytest.skip("needs /proc to name a descriptor's file")
-    monkeypatch.setattr(journal.os, "fsync", spy)
-    monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(crash_safe_array.os, "fsync", spy)
+    monkeypatch.setattr(crash_safe_array.time, "monotonic", lambda: now[0])
     head, each = len(npy_header(0, SIZE)), 2 * SIZE**2
-    with opened(tmp_path) as book:
+    with opened(tmp_path) as array:
         written = (tmp_path / JOURNAL).stat().st_size
         seen.clear()
-        book.append(*chunk(0))
-        now[0] += journal.SYNC_SECONDS / 2
-        book.append(*chunk(1))
+        array.append(*chunk(0))
+        now[0] += crash_safe_array.SYNC_SECONDS / 2
+        array.append(*chunk(1))
         assert seen == []
-        now[0] += journal.SYNC_SECONDS / 2
-        book.append(*chunk(2))
+        now[0] += crash_safe_array.SYNC_SECONDS / 2
+        array.append(*chunk(2))
     assert [name for name, *_ in seen] == ["images.npy", JOURNAL]
     assert seen[0][1:] == (head + 3 * each, written)
     assert (tmp_path / JOURNAL).read_bytes().count(b"\n") == 1 + 3
 
 
 def test_any_flipped_or_cut_journal_gives_a_true_beginning(tmp_path):
-    with opened(tmp_path) as book:
+    with opened(tmp_path) as array:
         for number in range(3):
-            book.append(*chunk(number))
-    whole, array = (tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()
+            array.append(*chunk(number))
+    whole, rows_of_whole = (tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()
     first, *ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
     truth = [o for number in range(3) for o in chunk(number)[1]]
 
     def reread(data: bytes) -> list[Outcome]:
         (tmp_path / JOURNAL).write_bytes(data)
-        (tmp_path / "images.npy").write_bytes(array)
-        with warnings.catch_warnings(record=True) as said, opened(tmp_path) as book:
+        (tmp_path / "images.npy").write_bytes(rows_of_whole)
+        with warnings.catch_warnings(record=True) as said, opened(tmp_path) as array:
             warnings.simplefilter("always")
-        kept = len(book.outcomes)
+        kept = len(array.outcomes)
         good = [first, *ends][kept // 3] if data.startswith(whole[:first]) else 0
         assert (tmp_path / JOURNAL).read_bytes() == (data[:good] or whole[:first])
         assert bool(said) == (b"\n" in data[good:])
-        return book.outcomes
+        return array.outcomes
 
     for place in sorted({*range(0, len(whole), 6), *(end - 1 for end in ends)}):
         flipped = whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :]
@@ -114,35 +115,35 @@ def test_any_flipped_or_cut_journal_gives_a_true_beginning(tmp_path):
 
 
 def test_rows_that_no_line_stands_for_are_written_over(tmp_path):
-    with opened(tmp_path) as book:
-        book.append(*chunk(0))
+    with opened(tmp_path) as array:
+        array.append(*chunk(0))
     with (tmp_path / "images.npy").open("ab") as file:
         file.write(b"torn")
-    with opened(tmp_path) as book:
-        book.append(*chunk(5))
-        book.finish()
+    with opened(tmp_path) as array:
+        array.append(*chunk(5))
+        array.finish()
     assert rows(tmp_path) == [0, 1, 10, 11]
 
 
 def test_rows_that_are_gone_are_told(tmp_path):
-    with opened(tmp_path) as book:
-        book.append(*chunk(0))
+    with opened(tmp_path) as array:
+        array.append(*chunk(0))
     os.truncate(tmp_path / "images.npy", 100)
     with pytest.raises(DatasetError, match=r"images\.npy is shorter than journal\.jsonl says; remove"):
         opened(tmp_path)
 
 
 def test_a_journal_is_of_its_head_alone(tmp_path):
-    assert journal_head(tmp_path) is None
-    with opened(tmp_path) as book:
-        book.append(*chunk(0))
-    assert journal_head(tmp_path) == HEAD
+    assert journal_header(tmp_path) is None
+    with opened(tmp_path) as array:
+        array.append(*chunk(0))
+    assert journal_header(tmp_path) == HEADER
     before = (tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()
-    with pytest.raises(DatasetError, match=r"journal\.jsonl is the journal of something else; remove"):
-        Journal(tmp_path, tmp_path / "images.npy", SIZE, HEAD | {"size": 5})
+    with pytest.raises(DatasetError, match=r"journal\.jsonl belongs to another store; remove"):
+        CrashSafeArray(tmp_path, tmp_path / "images.npy", SIZE, HEADER | {"size": 5})
     assert ((tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()) == before
     (tmp_path / JOURNAL).write_bytes(before[0][:20])
-    assert journal_head(tmp_path) is None
+    assert journal_header(tmp_path) is None
 
 
 def test_a_folder_that_cannot_be_synced_is_let_be_but_not_a_file(tmp_path, monkeypatch):
@@ -150,15 +151,15 @@ def test_a_folder_that_cannot_be_synced_is_let_be_but_not_a_file(tmp_path, monke
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     (tmp_path / "file").touch()
-    monkeypatch.setattr(journal.os, "fsync", refuse)
-    sync(tmp_path)
+    monkeypatch.setattr(crash_safe_array.os, "fsync", refuse)
+    sync_folder(tmp_path)
     with pytest.raises(OSError, match="Invalid"):
-        sync(tmp_path / "file")
+        sync_file(tmp_path / "file")
 
 
 def test_the_names_of_the_files_are_on_the_disk_before_any_line(tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr(journal, "sync", lambda path: synced.append(path))
+    monkeypatch.setattr(crash_safe_array, "sync_folder", lambda path: synced.append(path))
     (tmp_path / "store").mkdir()
-    with Journal(tmp_path, tmp_path / "store" / "images.npy", SIZE, HEAD):
+    with CrashSafeArray(tmp_path, tmp_path / "store" / "images.npy", SIZE, HEADER):
         assert set(synced) == {tmp_path, tmp_path / "store"}

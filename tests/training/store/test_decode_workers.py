@@ -1,4 +1,4 @@
-"""`decode_chunk` file by file, and the map over processes: in order, bounded, and quick to start."""
+"""`decode_chunk` per file, and the map over processes: ordered, bounded in memory, quick to start."""
 
 import errno
 import hashlib
@@ -17,8 +17,8 @@ from PIL import Image
 from c2l_models.radiographs import reading as radiograph
 from c2l_models.radiographs.pixels import square
 from c2l_models.radiographs.reading import read_radiograph
-from c2l_models.training.store import decode_workers as decoding
-from c2l_models.training.store.decode_workers import AHEAD, Outcome, decode_chunk, mapper
+from c2l_models.training.store import decode_workers
+from c2l_models.training.store.decode_workers import AHEAD, Outcome, decode_chunk, decoding_pool
 
 
 def test_a_chunk_is_each_file_alone(tmp_path):
@@ -37,8 +37,8 @@ def test_no_reason_names_a_path_and_nothing_stops_the_others(tmp_path, monkeypat
     (root / "dir.png").mkdir()
     (root / "bad.png").write_bytes(b"bad")
     paths = [str(root / name) for name in ("dir.png", "bad.png", "gone.png", "0000.png", "0001.png")]
-    read = decoding.read_file
-    monkeypatch.setattr(decoding, "read_file", lambda p: 1 / 0 if p.endswith("0.png") else read(p))
+    read = decode_workers.read_file
+    monkeypatch.setattr(decode_workers, "read_file", lambda p: 1 / 0 if p.endswith("0.png") else read(p))
     block, outcomes = decode_chunk(paths, SIZE)
     assert [bool(outcome.sha256) for outcome in outcomes] == [False] * 4 + [True]
     assert len(block) == SIZE**2
@@ -102,8 +102,9 @@ def test_a_library_that_is_missing_or_memory_that_is_short_is_the_machines(tmp_p
 def test_processes_that_cannot_start_say_so_and_refuse_no_file(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from c2l_models.training.store.decode_workers import decode_chunk, mapper\nfrom functools import partial\n"
-        "with mapper(2) as mapped:\n    print(list(mapped(partial(decode_chunk, size=4), [['/nowhere']])))\n"
+        "from c2l_models.training.store.decode_workers import decode_chunk, decoding_pool\n"
+        "from functools import partial\n"
+        "with decoding_pool(2) as mapped:\n    print(list(mapped(partial(decode_chunk, size=4), [['/nowhere']])))\n"
     )
     said = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     assert said.stdout == ""
@@ -118,7 +119,7 @@ def test_processes_give_results_in_order_and_never_run_far_ahead():
             taken.append(number)
             yield ["/nowhere"] * number
 
-    with mapper(2) as mapped:
+    with decoding_pool(2) as mapped:
         results = mapped(partial(decode_chunk, size=SIZE), tasks())
         first = next(results)
         assert len(taken) <= 2 * AHEAD + 1
@@ -127,7 +128,7 @@ def test_processes_give_results_in_order_and_never_run_far_ahead():
 
 
 def test_one_worker_is_this_process():
-    with mapper(1) as mapped:
+    with decoding_pool(1) as mapped:
         assert list(mapped(lambda task: (b"", [Outcome(task[0])]), [["a"], ["b"]])) == [
             (b"", [Outcome("a")]),
             (b"", [Outcome("b")]),
@@ -144,10 +145,10 @@ def test_by_default_as_many_processes_as_cores_this_one_may_use(monkeypatch):
 
         def shutdown(self, **_: object) -> None: ...
 
-    monkeypatch.setattr(decoding, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(decode_workers, "ProcessPoolExecutor", Pool)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
     for workers in (None, 7):
-        with mapper(workers) as mapped:
+        with decoding_pool(workers) as mapped:
             assert list(mapped(partial(decode_chunk, size=SIZE), [])) == []
     assert given == [3, 7]
 

@@ -1,4 +1,4 @@
-"""`ImageStore`: batches, selections and labels against the files; damaged stores; patient-grouped splits."""
+"""`ImageStore`: batches, selections and labels compared with the files; damaged stores."""
 
 import hashlib
 import json
@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store.image_store import ImageStore, prepare
+from c2l_models.training.store.image_store import ImageStore
+from c2l_models.training.store.prepare import prepare
 
 SIZE = 6
 FIRST = "path,patient,split,nodule,grade\n0.png,a,train,1,\n1.png,a,train,0,5\n2.png,b,test,,6\n"
@@ -108,21 +109,21 @@ def other_index(store: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda s: (s / "store.json").unlink(), r"no store\.json"),
-        (lambda s: (s / "images.npy").unlink(), r"no images\.npy"),
+        (lambda s: (s / "store.json").unlink(), r"store\.json missing"),
+        (lambda s: (s / "images.npy").unlink(), r"images\.npy missing"),
         (lambda s: (s / "store.json").write_text("{"), "damaged"),
         (lambda s: (s / "store.json").write_text("[]"), "damaged"),
         (lambda s: (s / "store.json").write_text('{"format": 2}'), "damaged"),
-        (lambda s: describe(s, format=1), "format 1"),
+        (lambda s: describe(s, format=1), "expected a store of format 2, found format 1"),
         (lambda s: describe(s, shard={"number": 3, "of": 16}), "shard 3 of 16"),
-        (lambda s: describe(s, size=7), r"\(5, 6, 6\).*\(5, 7, 7\)"),
+        (lambda s: describe(s, size=7), r"expected uint8 \(5, 7, 7\).*found uint8 \(5, 6, 6\)"),
         (lambda s: (s / "images.npy").write_bytes((s / "images.npy").read_bytes()[:-1]), "damaged"),
         (lambda s: (s / "images.npy").write_bytes(b""), "damaged"),
         (lambda s: np.save(s / "images.npy", np.zeros((5, 6, 6), np.int8)), "int8"),
-        (longer, r"\(6, 6, 6\)"),
-        (both_longer, "not the rows"),
+        (longer, r"found uint8 \(6, 6, 6\)"),
+        (both_longer, "does not have one row per image"),
         (flipped, "sha256"),
-        (other_index, "not the columns"),
+        (other_index, "lacks a column"),
     ],
 )
 def test_a_damaged_store_is_refused(made, tmp_path, damage, message):
@@ -143,5 +144,5 @@ def test_a_flipped_bit_of_the_array_is_found_by_verify(made, tmp_path):
     array[-1] ^= 1
     (store / "images.npy").write_bytes(array)
     opened = ImageStore.open(store)
-    with pytest.raises(DatasetError, match=r"images\.npy has not the sha256 that store\.json says"):
+    with pytest.raises(DatasetError, match=r"images\.npy does not match its sha256 in store\.json"):
         opened.verify()

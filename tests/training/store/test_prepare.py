@@ -1,4 +1,4 @@
-"""`prepare`: what is in a store, what is refused, what is not begun, and what must not get in."""
+"""`prepare`: content of a store, refused files, refused arguments, and private text that must not enter a store."""
 
 import hashlib
 import json
@@ -13,9 +13,7 @@ from films import SIZE, content, film, films, make, refused, stopped_at
 from PIL import Image
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import decode_workers as decoding
-from c2l_models.training.store import prepare, sources
-from c2l_models.training.store import store_format as store_files
+from c2l_models.training.store import decode_workers, prepare, sources, store_format
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +48,7 @@ def test_a_store_holds_images_index_and_what_was_refused(tmp_path):
     assert list(reasons) == ["broken.png", "gone.png", "unlisted.png"]
     assert reasons["broken.png"].startswith("not a PNG")  # the reader's, without this machine's path
     assert reasons["gone.png"] == "no such file"
-    assert "no row" in reasons["unlisted.png"]
+    assert reasons["unlisted.png"] == "on disk, but not in the label file"
     description = json.loads((tmp_path / "store" / "store.json").read_text())
     assert description["counts"] == {"folder/test": 1, "folder/train": 3}
     assert (description["size"], description["images"], description["refused"]) == (SIZE, 4, 3)
@@ -73,17 +71,17 @@ def test_sources_come_in_the_order_given(tmp_path):
 
 
 def rename(monkeypatch, **changes) -> None:
-    """Have `folder` be a set of which the records also say this, each followed by the file's number."""
-    adapter = sources.datasets.ADAPTERS["folder"]
+    """Make the records of `folder` have these values, each followed by the file's number."""
+    adapter = sources.ADAPTERS["folder"]
 
     def records(root: Path) -> list:
         return [replace(r, **{k: v + r.path.stem[-1] for k, v in changes.items()}) for r in adapter(root)]
 
-    monkeypatch.setattr(sources.datasets, "ADAPTERS", {"folder": records})
+    monkeypatch.setattr(sources, "ADAPTERS", {"folder": records})
 
 
 def test_studies_and_names_are_in_the_index_and_no_path_that_has_a_number_of_a_patient(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources.datasets, "NUMBERED_PATHS", {"folder"})
+    monkeypatch.setattr(sources, "NUMBERED_PATHS", {"folder"})
     root = films(tmp_path / "p10000032", 4)
     (root / "0001.png").write_bytes(b"broken")
     (root / "labels.csv").write_text("path\n0000.png\n0001.png\n0002.png\n")
@@ -95,7 +93,7 @@ def test_studies_and_names_are_in_the_index_and_no_path_that_has_a_number_of_a_p
     assert [(row["path"], row["study"]) for row in index] == [("image-0", "s0"), ("image-2", "s2")]
     assert refused(store) == {
         "image-1": "not a PNG, JPEG, TIFF, BMP or DICOM file, or one whose header is damaged",
-        "": "on disk, but in no row of the label file (1)",
+        "": "on disk, but not in the label file (1)",
     }
     everything = b"".join(content(store).values())
     assert b"p1000003" not in everything
@@ -104,12 +102,12 @@ def test_studies_and_names_are_in_the_index_and_no_path_that_has_a_number_of_a_p
 
 def test_another_study_or_name_is_another_plan(tmp_path, monkeypatch):
     root, out = films(tmp_path / "films", 3), tmp_path / "store"
-    with stopped_at(store_files.pq, "write_table"):
+    with stopped_at(store_format.pq, "write_table"):
         make(root, out)
     for change in ({"study": "s"}, {"name": "n"}):
         with monkeypatch.context() as patch:
             rename(patch, **change)
-            with pytest.raises(DatasetError, match="begun with other sha256"):
+            with pytest.raises(DatasetError, match="begun with other settings: sha256 of the records"):
                 make(root, out)
 
 
@@ -124,7 +122,7 @@ def test_a_film_of_another_shape_is_resized_and_cropped(tmp_path):
 
 
 def test_processes_and_a_second_time_give_the_same_bytes(tmp_path):
-    films(tmp_path / "films", 2 * decoding.CHUNK + 5)
+    films(tmp_path / "films", 2 * decode_workers.CHUNK + 5)
     (tmp_path / "films" / "0007.png").write_bytes(b"")
     alone = content(make(tmp_path / "films", tmp_path / "alone").store)
     assert content(make(tmp_path / "films", tmp_path / "again").store) == alone
@@ -132,35 +130,35 @@ def test_processes_and_a_second_time_give_the_same_bytes(tmp_path):
 
 
 def test_what_cannot_be_prepared_says_why(tmp_path):
-    with pytest.raises(DatasetError, match=r"chestxray14, .*knee_kl, folder"):
+    with pytest.raises(DatasetError, match=r"unknown data set chestxray; choose from chestxray14, .*knee_kl, folder"):
         prepare.prepare([("chestxray", tmp_path)], tmp_path / "store")
     for given in ([], [("folder", tmp_path)] * 2):
-        with pytest.raises(DatasetError, match="each data set once"):
+        with pytest.raises(DatasetError, match=r"expected each data set once, found (none|folder, folder);"):
             prepare.prepare(given, tmp_path / "store")
     with pytest.raises(DatasetError, match="is not a folder"):
         make(tmp_path / "absent", tmp_path / "store")
-    with pytest.raises(DatasetError, match="size is 0"):
+    with pytest.raises(DatasetError, match="expected a size of at least 1 pixel, such as 128, found 0"):
         make(tmp_path, tmp_path / "store", size=0)
     for shard in ((0, 2), (3, 2)):
-        with pytest.raises(DatasetError, match=rf"shard {shard[0]}/2; wanted K/N"):
+        with pytest.raises(DatasetError, match=rf"expected shard K/N .*, found {shard[0]}/2"):
             make(tmp_path, tmp_path / "store", shard=shard)
     film(tmp_path / "films" / "a.png", 0)
     (tmp_path / "films" / "a.png").write_bytes(b"broken")
-    with pytest.raises(DatasetError, match=r"no image could be read: a\.png: not a PNG.*remove .*store\.partial"):
+    with pytest.raises(DatasetError, match=r"no image could be decoded: a\.png: not a PNG.*remove .*store\.partial"):
         make(tmp_path / "films", tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
 
 def test_a_decoder_that_breaks_in_its_own_way_stops_nothing_and_is_not_quoted(tmp_path, monkeypatch):
     films(tmp_path / "films", 2)
-    read = decoding.read_file
+    read = decode_workers.read_file
 
     def breaking(path):
         if path.endswith("0000.png"):
             raise RuntimeError("DOE^JANE")
         return read(path)
 
-    monkeypatch.setattr(decoding, "read_file", breaking)
+    monkeypatch.setattr(decode_workers, "read_file", breaking)
     assert refused(make(tmp_path / "films", tmp_path / "store").store) == {"0000.png": "unexpected RuntimeError"}
 
 
@@ -168,7 +166,7 @@ def test_a_decoder_that_breaks_in_its_own_way_stops_nothing_and_is_not_quoted(tm
 def test_what_this_machine_cannot_do_now_stops_the_call_and_is_not_recorded(tmp_path, monkeypatch, error):
     root = films(tmp_path / "films", 3)
     (root / "0000.png").write_bytes(b"broken")
-    read = decoding.read_file
+    read = decode_workers.read_file
 
     def failing(path):
         if path.endswith("0001.png"):
@@ -176,8 +174,10 @@ def test_what_this_machine_cannot_do_now_stops_the_call_and_is_not_recorded(tmp_
         return read(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "read_file", failing)
-        with pytest.raises(DatasetError, match=rf"0001\.png: unexpected {error.__name__}\. Mend this"):
+        patch.setattr(decode_workers, "read_file", failing)
+        with pytest.raises(
+            DatasetError, match=rf"0001\.png: unexpected {error.__name__}\. Correct the cause, or move the file away"
+        ):
             make(root, tmp_path / "store")
     assert list(refused(make(root, tmp_path / "store").store)) == ["0000.png"]
 
@@ -231,7 +231,7 @@ def test_no_name_and_no_free_text_of_dicom_gets_in(tmp_path, capfd, caplog, key)
     assert secrets_in(root) == set(SECRETS)
     capfd.readouterr()
     caplog.clear()
-    with stopped_at(store_files.pq, "write_table"):
+    with stopped_at(store_format.pq, "write_table"):
         make(root, tmp_path / "store")
     assert secrets_in(tmp_path / "store.partial") == set()
     store = make(root, tmp_path / "store", progress=True).store

@@ -1,4 +1,4 @@
-"""`prepare` stopped, starved and cheated: nothing that was finished is lost, and what happened is said."""
+"""`prepare` under kills, full disks and changing files: no finished work is lost, and the message names the cause."""
 
 import hashlib
 import json
@@ -19,9 +19,7 @@ from films import SIZE, content, files_no_larger_than, film, films, make, refuse
 from nobody import folder_of_nobody
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import crash_safe_array as journal
-from c2l_models.training.store import decode_workers as decoding
-from c2l_models.training.store import store_format as store_files
+from c2l_models.training.store import crash_safe_array, decode_workers, store_format
 from c2l_models.training.store.decode_workers import CHUNK
 
 
@@ -35,10 +33,10 @@ def key(tmp_path_factory, monkeypatch):
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from c2l_models.training.store import decode_workers as decoding, crash_safe_array as journal, prepare
+from c2l_models.training.store import crash_safe_array, decode_workers, prepare
 
-read, log = decoding.read_file, os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-journal.SYNC_SECONDS = 0.05
+read, log = decode_workers.read_file, os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+crash_safe_array.SYNC_SECONDS = 0.05
 
 def slow(path):
     os.write(log, (Path(path).name + "\\n").encode())
@@ -47,7 +45,7 @@ def slow(path):
         os.kill(os.getpid(), getattr(signal, deadly.read_text()))
     return read(path)
 
-decoding.read_file = slow
+decode_workers.read_file = slow
 
 if __name__ == "__main__":
     root, out, workers = sys.argv[1:]
@@ -142,7 +140,10 @@ def test_a_worker_that_is_killed_is_told_and_what_was_finished_stays(tmp_path, s
     deadly = root / f"{8 * CHUNK:04}.deadly"
     deadly.write_text("SIGKILL")
     ended = subprocess.run([*command, "2"], stderr=subprocess.PIPE, text=True)
-    assert f"DatasetError: {8 * CHUNK:04}.png: decoding it was killed (exit code -9), as for want" in ended.stderr
+    assert (
+        f"DatasetError: {8 * CHUNK:04}.png: the process that decoded this file was killed (exit code -9), possibly "
+        "because memory ran out"
+    ) in ended.stderr
     assert finished(tmp_path / "store.partial") == 8 * CHUNK
     deadly.unlink()
     first = finished(tmp_path / "store.partial")
@@ -160,7 +161,7 @@ def test_a_file_that_crashes_its_process_is_refused_and_the_others_go_on(tmp_pat
     for name in crashing:
         (root / f"{name}.deadly").write_text("SIGSEGV")
     subprocess.run([*command, "2"], check=True)
-    assert refused(tmp_path / "store") == {f"{name}.png": "decoding it ended the process" for name in crashing}
+    assert refused(tmp_path / "store") == {f"{name}.png": "decoding this file crashed the process" for name in crashing}
     others = [number for number in range(4 * CHUNK) if f"{number:04}" not in crashing]
     np.testing.assert_array_equal(np.load(tmp_path / "store" / "images.npy"), np.load(whole / "images.npy")[others])
 
@@ -172,7 +173,7 @@ def test_a_second_call_beside_the_first_is_refused(tmp_path, script, stage):
     whole = content(make(root, tmp_path / "whole").store)
     with subprocess.Popen([*command, "1"]) as first:
         wait_for(lambda: size(log) >= 9 * (1 if stage == "begun" else 5 * CHUNK))
-        with pytest.raises(DatasetError, match=r"store\.partial is being written by another process; wait for it"):
+        with pytest.raises(DatasetError, match=r"store\.partial is in use by another process; wait until it ends"):
             make(root, out)
         assert first.poll() is None
     assert first.returncode == 0
@@ -181,7 +182,7 @@ def test_a_second_call_beside_the_first_is_refused(tmp_path, script, stage):
 
 @pytest.mark.parametrize(("side", "limit"), [(32, 128 + 20 * 32**2), (SIZE, 5200)], ids=["array", "tables"])
 def test_a_full_disk_is_told_and_the_same_call_goes_on(tmp_path, monkeypatch, side, limit):
-    monkeypatch.setattr(journal, "SYNC_SECONDS", 0)
+    monkeypatch.setattr(crash_safe_array, "SYNC_SECONDS", 0)
     root, out = films(tmp_path / "films", 3 * CHUNK), tmp_path / "store"
     whole = content(make(root, tmp_path / "whole", size=side).store)
     sizes = {name: len(data) for name, data in whole.items()}
@@ -189,7 +190,7 @@ def test_a_full_disk_is_told_and_the_same_call_goes_on(tmp_path, monkeypatch, si
     with files_no_larger_than(limit), pytest.raises(DatasetError, match="cannot be written to: ") as caught:
         make(root, out, size=side)
     assert "store.partial" in str(caught.value)
-    assert "make room, and the same call goes on where it was" in str(caught.value)
+    assert "free disk space, then repeat the command to resume" in str(caught.value)
     assert finished(tmp_path / "store.partial") >= CHUNK
     assert content(make(root, out, size=side).store) == whole
 
@@ -245,15 +246,15 @@ def test_folders_and_files_that_may_not_be_read_are_listed_and_the_others_go_on(
     assert refused(store) == {
         "c.png": "cannot be opened: Permission denied",
         "locked/b.png": "cannot be opened: Permission denied",
-        "locked": "a folder that cannot be read: Permission denied",
-        "unlisted": "a folder that cannot be read: Permission denied",
+        "locked": "folder cannot be read: Permission denied",
+        "unlisted": "folder cannot be read: Permission denied",
     }
 
 
 def before_reading(monkeypatch, name: str, act) -> None:
     """Do something between the listing of a file and its reading."""
-    read = decoding.read_file
-    monkeypatch.setattr(decoding, "read_file", lambda path: (path.endswith(name) and act(), read(path))[1])
+    read = decode_workers.read_file
+    monkeypatch.setattr(decode_workers, "read_file", lambda path: (path.endswith(name) and act(), read(path))[1])
 
 
 def test_a_file_that_changes_or_vanishes_is_stored_as_it_was_read_or_refused(tmp_path, monkeypatch):
@@ -270,10 +271,10 @@ def test_a_file_that_changes_or_vanishes_is_stored_as_it_was_read_or_refused(tmp
 
 
 def test_a_flipped_byte_in_the_journal_is_noticed_and_its_files_decoded_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "SYNC_SECONDS", 0)
+    monkeypatch.setattr(crash_safe_array, "SYNC_SECONDS", 0)
     root, out = films(tmp_path / "films", 4 * CHUNK), tmp_path / "store"
     whole = content(make(root, tmp_path / "whole").store)
-    with stopped_at(store_files.pq, "write_table"):
+    with stopped_at(store_format.pq, "write_table"):
         make(root, out)
     file = tmp_path / "store.partial" / "journal.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)

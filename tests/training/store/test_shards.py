@@ -1,4 +1,4 @@
-"""Shards of a store, and that joining them gives what one machine would have made."""
+"""Shards of a store: joined, they have the same bytes as a store made by one machine."""
 
 import json
 import shutil
@@ -8,9 +8,9 @@ import pytest
 from films import SIZE, content, files_no_larger_than, film, films, make, refused, stopped_at
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import shards, sources
-from c2l_models.training.store import store_format as store_files
-from c2l_models.training.store.build_folder import workplace
+from c2l_models.training.store import shards, store_format
+from c2l_models.training.store.build_folder import locked_build_folder
+from c2l_models.training.store.build_plan import shard_slice
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.store.shards import join_shards
 
@@ -25,7 +25,7 @@ def key(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """Seven files of a list, one broken and one absent; one image that is not in it."""
+    """A label file of seven images, one broken and one absent, and an image that it does not list."""
     root = films(tmp_path / "films", 7)
     (root / "0002.png").write_bytes(b"broken")
     (root / "0006.png").write_bytes((root / "0000.png").read_bytes())
@@ -59,36 +59,40 @@ def test_shards_in_any_order_give_the_store_of_one_machine(tmp_path, root, count
 def test_a_shard_is_decoded_in_processes_and_goes_on_like_a_store(tmp_path, root):
     alone = content(make(root, tmp_path / "alone", shard=(2, 3)).store)
     assert content(make(root, tmp_path / "together", shard=(2, 3), workers=2).store) == alone
-    with files_no_larger_than(1000), pytest.raises(DatasetError, match="make room"):
+    with files_no_larger_than(1000), pytest.raises(DatasetError, match="free disk space"):
         make(root, tmp_path / "stopped", shard=(2, 3))
     assert content(make(root, tmp_path / "stopped", shard=(2, 3)).store) == alone
 
 
 def test_a_shard_is_not_taken_for_a_store(tmp_path, root):
     (first, *_) = parts(root, tmp_path / "shards", 2)
-    with pytest.raises(DatasetError, match=r"01 is shard 1 of 2; open what joining all of them gives"):
+    with pytest.raises(DatasetError, match=r"01 is shard 1 of 2, not a store; join all shards with `c2l join`"):
         ImageStore.open(first)
 
 
 def test_what_is_missing_twice_or_of_another_plan_is_named(tmp_path, root, key):
     made = parts(root, tmp_path / "shards", 4)
     out = tmp_path / "joined"
-    with pytest.raises(DatasetError, match="of 4 shards 2, 3 are missing"):
+    with pytest.raises(DatasetError, match="expected 4 shards, 2, 3 missing"):
         join_shards([made[0], made[3]], out, progress=False)
     twice = shutil.copytree(made[1], tmp_path / "twice")
     with pytest.raises(DatasetError, match=r"(shards/02|twice), .*(shards/02|twice) are the same shard"):
         join_shards([*made, twice], out, progress=False)
     third = make(root, tmp_path / "thirds", shard=(2, 3)).store
-    with pytest.raises(DatasetError, match=r"thirds is no part .*01 is of: other shards"):
+    with pytest.raises(
+        DatasetError, match=r"thirds is not a shard of the same store as .*01; these settings differ: shards;"
+    ):
         join_shards([made[0], third, *made[2:]], out, progress=False)
     larger = make(root, tmp_path / "larger", shard=(2, 4), size=SIZE + 1).store
-    with pytest.raises(DatasetError, match=r"larger is no part .*: other size"):
+    with pytest.raises(DatasetError, match=r"larger is not a shard .*; these settings differ: size;"):
         join_shards([made[0], larger, *made[2:]], out, progress=False)
     key.write_bytes(bytes([1] * 32))
     stranger = make(root, tmp_path / "stranger", shard=(2, 4)).store
-    with pytest.raises(DatasetError, match=r"stranger is no part .*C2L_PATIENT_KEY must name the same key everywhere"):
+    with pytest.raises(
+        DatasetError, match=r"stranger is not a shard .*C2L_PATIENT_KEY must name the same key everywhere"
+    ):
         join_shards([made[0], stranger, *made[2:]], out, progress=False)
-    with pytest.raises(DatasetError, match="no shards given"):
+    with pytest.raises(DatasetError, match="expected the folders of all shards, found none"):
         join_shards([], out)
     assert not out.exists()
 
@@ -102,13 +106,13 @@ def flip(file: Path, place: int = -5) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda s: flip(s / "images.npy"), r"02/images\.npy has not the sha256"),
-        (lambda s: flip(s / "images.npy", 70), r"02/images\.npy has not the sha256"),
-        (lambda s: (s / "images.npy").write_bytes((s / "images.npy").read_bytes()[:-1]), r"images\.npy has not"),
-        (lambda s: (s / "images.npy").unlink(), r"images\.npy has not"),
-        (lambda s: flip(s / "index.parquet"), r"index\.parquet has not the sha256"),
-        (lambda s: flip(s / "refused.parquet"), r"refused\.parquet has not the sha256"),
-        (lambda s: (s / "store.json").unlink(), r"02 is no finished shard"),
+        (lambda s: flip(s / "images.npy"), r"02/images\.npy does not match its sha256"),
+        (lambda s: flip(s / "images.npy", 70), r"02/images\.npy does not match its sha256"),
+        (lambda s: (s / "images.npy").write_bytes((s / "images.npy").read_bytes()[:-1]), r"images\.npy does not match"),
+        (lambda s: (s / "images.npy").unlink(), r"images\.npy does not match"),
+        (lambda s: flip(s / "index.parquet"), r"index\.parquet does not match its sha256"),
+        (lambda s: flip(s / "refused.parquet"), r"refused\.parquet does not match its sha256"),
+        (lambda s: (s / "store.json").unlink(), r"02 is not a finished shard"),
         (lambda s: (s / "store.json").write_text("{"), "damaged"),
         (lambda s: (s / "store.json").write_text("[]"), "damaged"),
     ],
@@ -123,10 +127,10 @@ def test_a_damaged_shard_is_named_and_nothing_made(tmp_path, root, damage, messa
 
 def test_what_is_no_shard_is_told(tmp_path, root):
     store = make(root, tmp_path / "store").store
-    with pytest.raises(DatasetError, match="store is no shard of format 2; make it with `c2l prepare --shard K/N`"):
+    with pytest.raises(DatasetError, match="store is not a shard of format 2; make it with `c2l prepare --shard K/N`"):
         join_shards([store], tmp_path / "joined")
     (tmp_path / "own").mkdir()
-    with pytest.raises(DatasetError, match="own exists and is not overwritten"):
+    with pytest.raises(DatasetError, match="own already exists and is not overwritten"):
         join_shards(parts(root, tmp_path / "shards", 2), tmp_path / "own")
 
 
@@ -144,7 +148,7 @@ def test_shards_without_any_image_are_legal_but_no_store(tmp_path):
 def test_stopped_or_out_of_room_it_begins_again(tmp_path, root):
     whole = content(make(root, tmp_path / "whole").store)
     made = parts(root, tmp_path / "shards", 3)
-    with files_no_larger_than(300), pytest.raises(DatasetError, match="The shards are safe: make room"):
+    with files_no_larger_than(300), pytest.raises(DatasetError, match="The shards are safe: free disk space"):
         join_shards(made, tmp_path / "joined", progress=False)
     with stopped_at(shards, "write_description"):
         join_shards(made, tmp_path / "joined", progress=False)
@@ -156,27 +160,27 @@ def test_stopped_or_out_of_room_it_begins_again(tmp_path, root):
 def test_one_process_joins_and_no_folder_of_ones_own_is_taken(tmp_path, root):
     made, joining = parts(root, tmp_path / "shards", 2), tmp_path / "joined.joining"
     with (
-        workplace(joining),
-        pytest.raises(DatasetError, match=r"joined\.joining is being written by another process"),
+        locked_build_folder(joining),
+        pytest.raises(DatasetError, match=r"joined\.joining is in use by another process"),
     ):
         join_shards(made, tmp_path / "joined", progress=False)
     joining.mkdir()
     (joining / "precious.txt").write_text("mine")
-    with pytest.raises(DatasetError, match=r"joined\.joining is where the store would be built, and holds something"):
+    with pytest.raises(DatasetError, match=r"joined\.joining is needed to build the store, but contains other files"):
         join_shards(made, tmp_path / "joined", progress=False)
     assert (joining / "precious.txt").read_text() == "mine"
 
 
 def test_joined_once_the_same_call_reports_it_and_another_does_not_overwrite_it(tmp_path, root):
     made, out = parts(root, tmp_path / "shards", 2), tmp_path / "joined"
-    with stopped_at(shards, "sync"):
+    with stopped_at(shards, "sync_folder"):
         join_shards(made, out, progress=False)
     before = content(out)
     again = join_shards(made, out, progress=False)
     assert (again.images, again.refused, again.duplicates, again.shard) == (5, 3, 1, None)
     assert not (tmp_path / "joined.joining").exists()
     assert make(root, out).images == 5  # one machine's call for the same store
-    with pytest.raises(DatasetError, match="exists and is not overwritten: it is of other size"):
+    with pytest.raises(DatasetError, match="exists and is not overwritten: it was built with other settings: size"):
         join_shards([make(root, tmp_path / "large", shard=(1, 1), size=SIZE + 1).store], out, progress=False)
     assert content(out) == before
 
@@ -184,18 +188,20 @@ def test_joined_once_the_same_call_reports_it_and_another_does_not_overwrite_it(
 @pytest.mark.parametrize("name", ["pillow", "pyarrow", "pydicom"])
 def test_shards_of_other_decoders_are_not_joined(tmp_path, root, monkeypatch, name):
     first = make(root, tmp_path / "1", shard=(1, 2)).store
-    version = store_files.version
-    monkeypatch.setattr(store_files, "version", lambda asked: "0" if asked == name else version(asked))
+    version = store_format.version
+    monkeypatch.setattr(store_format, "version", lambda asked: "0" if asked == name else version(asked))
     second = make(root, tmp_path / "2", shard=(2, 2)).store
-    with pytest.raises(DatasetError, match=f"2 is no part of the store that .*1 is of: other version of {name}"):
+    with pytest.raises(
+        DatasetError, match=f"2 is not a shard of the same store as .*1; these settings differ: version of {name};"
+    ):
         join_shards([first, second], tmp_path / "joined", progress=False)
 
 
 def test_parts_are_of_equal_length_and_cover_all():
     for count in (0, 1, 7, 16, 727_000):
         for of in (1, 2, 3, 16):
-            cut = [sources.part(count, (number, of)) for number in range(1, of + 1)]
+            cut = [shard_slice(count, (number, of)) for number in range(1, of + 1)]
             assert [i for where in cut for i in range(count)[where]] == list(range(count))
             lengths = [where.stop - where.start for where in cut]
             assert max(lengths) - min(lengths) <= 1
-    assert sources.part(5, None) == slice(0, 5)
+    assert shard_slice(5, None) == slice(0, 5)

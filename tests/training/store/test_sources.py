@@ -1,4 +1,4 @@
-"""What `prepare` is given to do: order, names, what else there is, and what may not be read."""
+"""Data sets given to `prepare`: order of the records, index paths, files without a record, unreadable folders."""
 
 import os
 import re
@@ -10,10 +10,11 @@ from nobody import folder_of_nobody
 
 from c2l_models.errors import DatasetError
 from c2l_models.radiographs.listing import list_images
-from c2l_models.training import datasets
-from c2l_models.training.datasets import Record
+from c2l_models.training.datasets.constants import label_names
+from c2l_models.training.datasets.record import Record
 from c2l_models.training.store import sources
-from c2l_models.training.store.sources import load, make_plan, shown
+from c2l_models.training.store.build_plan import make_plan
+from c2l_models.training.store.sources import index_path, load_sources
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def key(tmp_path_factory, monkeypatch) -> Path:
 def chexpert(root: Path, patients: int) -> Path:
     """Label files of this many patients in the order of their numbers, and no image."""
     root.mkdir(parents=True)
-    header = ",".join(["Path", "AP/PA", *datasets.label_names("chexpert")])
+    header = ",".join(["Path", "AP/PA", *label_names("chexpert")])
     rows = [f"train/patient{n:05}/study1/view1_frontal.jpg,AP" + "," * 14 for n in range(1, patients + 1)]
     (root / "train.csv").write_text("\n".join([header, *rows]))
     (root / "valid.csv").write_text(header)
@@ -47,41 +48,41 @@ def nih(root: Path, *images: str) -> Path:
 
 
 def test_the_order_of_the_records_does_not_undo_the_hashes(tmp_path):
-    (source,) = load([("chexpert", chexpert(tmp_path / "set", 200))])
+    (source,) = load_sources([("chexpert", chexpert(tmp_path / "set", 200))])
     numbers = [int(re.search(r"patient(\d+)", record.path.parts[-3])[1]) for record in source.records]
     assert sorted(numbers) == list(range(1, 201))
     in_place = sum(number == place for place, number in enumerate(numbers, 1))
     assert in_place < 10  # one is to be expected of 200 in an order that tells nothing
-    names = [shown(record, source.root) for record in source.records]
+    names = [index_path(record, source.root) for record in source.records]
     assert names == sorted(names)
 
 
 def test_what_else_there_is_is_looked_for_at_first_use_and_once(tmp_path, monkeypatch):
     root = nih(tmp_path, "00000001_000.png")
     calls = []
-    monkeypatch.setattr(datasets, "list_images", lambda folder: calls.append(folder) or list_images(folder))
-    (source,) = load([("chestxray14", root)])
+    monkeypatch.setattr(sources, "list_images", lambda folder: calls.append(folder) or list_images(folder))
+    (source,) = load_sources([("chestxray14", root)])
     make_plan([source], 8)
     assert calls == []
     (root / "images" / "more.png").touch()
-    assert source.others == (("images/more.png", "on disk, but in no row of the label file"),)
-    assert source.others == source.others
+    assert source.unused == (("images/more.png", "on disk, but not in the label file"),)
+    assert source.unused == source.unused
     assert calls == [root]
-    assert load([("chestxray14", root)], others=False)[0].others == ()
+    assert load_sources([("chestxray14", root)], list_unused=False)[0].unused == ()
 
 
 def test_a_name_that_is_no_utf8_is_told_in_utf8(tmp_path):
     root = nih(tmp_path / "nih", "00000001_000.png")
     odd = os.fsdecode(b"caf\xe9.png")
     (root / "images" / odd).touch()
-    (source,) = load([("chestxray14", root)])
-    assert source.others == ((r"images/caf\xe9.png", "on disk, but in no row of the label file"),)
+    (source,) = load_sources([("chestxray14", root)])
+    assert source.unused == ((r"images/caf\xe9.png", "on disk, but not in the label file"),)
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / odd).touch()
-    (films,) = load([("folder", tmp_path / "films")])
-    assert [shown(record, films.root) for record in films.records] == [r"caf\xe9.png"]
+    (films,) = load_sources([("folder", tmp_path / "films")])
+    assert [index_path(record, films.root) for record in films.records] == [r"caf\xe9.png"]
     assert films.records[0].path.exists()
-    assert films.others == ()
+    assert films.unused == ()
 
 
 def test_links_are_not_told_as_more_files(tmp_path):
@@ -91,16 +92,16 @@ def test_links_are_not_told_as_more_files(tmp_path):
     (root / "images").symlink_to(disk)
     (root / "once more").symlink_to(disk)
     (root / "up").symlink_to(root)
-    (source,) = load([("chestxray14", root)])
+    (source,) = load_sources([("chestxray14", root)])
     assert source.records[0].path.exists()
-    assert source.others == ()
+    assert source.unused == ()
 
 
 @pytest.mark.parametrize("image", ["/etc/hostname", "../../secret.png"])
 def test_no_record_may_lead_outside_its_root(tmp_path, image):
     (tmp_path / "labels.csv").write_text(f"image,subject,side,kl_grade,split\n{image},1,L,2,val\n")
     with pytest.raises(DatasetError, match="names a file outside this folder") as caught:
-        load([("knee_kl", tmp_path)])
+        load_sources([("knee_kl", tmp_path)])
     assert str(caught.value).startswith(str(tmp_path))
 
 
@@ -108,9 +109,9 @@ def test_an_error_of_the_system_names_the_root_alone(tmp_path, monkeypatch):
     def adapter(root: Path) -> list[Record]:
         raise PermissionError(13, "Permission denied", str(root / "p16/p16100732"))
 
-    monkeypatch.setitem(sources.datasets.ADAPTERS, "mimic_cxr", adapter)
-    with pytest.raises(DatasetError, match="something in it cannot be read: Permission denied") as caught:
-        load([("mimic_cxr", tmp_path)])
+    monkeypatch.setitem(sources.ADAPTERS, "mimic_cxr", adapter)
+    with pytest.raises(DatasetError, match="a file or folder in it cannot be read: Permission denied") as caught:
+        load_sources([("mimic_cxr", tmp_path)])
     assert "16100732" not in str(caught.value)
     assert caught.value.__suppress_context__
 
@@ -130,9 +131,9 @@ def test_folders_that_may_not_be_entered_or_listed_are_told_and_passed_over(own,
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     (root / "locked").chmod(mode)
-    (films,) = load([("folder", root)])
-    found = [shown(record, root) for record in films.records]
-    told = [path for path, reason in films.others if reason == "a folder that cannot be read: Permission denied"]
+    (films,) = load_sources([("folder", root)])
+    found = [index_path(record, root) for record in films.records]
+    told = [path for path, reason in films.unused if reason == "folder cannot be read: Permission denied"]
     if mode:
         assert (found, told) == (["a.png", "locked/b.png", "locked/c.dcm"], ["locked/deep"])
     else:
@@ -145,7 +146,7 @@ def test_an_adapter_passes_over_a_folder_of_images_that_may_not_be_read(own, mod
     (root / "images_001" / "images").mkdir(parents=True)
     (root / "images_001" / "images" / "00000001_001.png").touch()
     (root / "images").chmod(mode)
-    (source,) = load([("chestxray14", root)])
+    (source,) = load_sources([("chestxray14", root)])
     assert source.records[1].path == root / "images_001/images/00000001_001.png"
     (root / "images_001").chmod(mode)
-    assert len(load([("chestxray14", root)])[0].records) == 2
+    assert len(load_sources([("chestxray14", root)])[0].records) == 2

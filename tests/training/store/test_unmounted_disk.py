@@ -1,4 +1,4 @@
-"""A disk that goes away while a store is made, or between two calls, against files that are missing."""
+"""An unmounted disk, while a store is made or between two calls, is distinguished from missing files."""
 
 import shutil
 from pathlib import Path
@@ -7,12 +7,15 @@ import pytest
 from films import content, film, films, make, refused
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.datasets import Record
-from c2l_models.training.store import decode_workers as decoding
+from c2l_models.training.datasets.record import Record
+from c2l_models.training.store import decode_workers
 from c2l_models.training.store.decode_workers import CHUNK
-from c2l_models.training.store.unmounted_disk import STEP, Landmarks, find_landmarks
+from c2l_models.training.store.unmounted_disk import STEP, UnmountedDiskCheck, find_sentinels
 
-GONE = r"^folder: folders that were there when .*store\.partial was begun are gone, empty or shut; mount them again"
+GONE = (
+    r"^folder: folders that contained files when .*store\.partial was begun are now missing, empty or unreadable\. "
+    r"Mount the disk again and repeat"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +34,8 @@ def root(tmp_path) -> Path:
 
 
 def at(monkeypatch, name: str, act) -> None:
-    read = decoding.read_file
-    monkeypatch.setattr(decoding, "read_file", lambda path: (path.endswith(name) and act(), read(path))[1])
+    read = decode_workers.read_file
+    monkeypatch.setattr(decode_workers, "read_file", lambda path: (path.endswith(name) and act(), read(path))[1])
 
 
 @pytest.mark.parametrize("left", ["nothing", "an empty folder"])
@@ -83,11 +86,11 @@ def test_landmarks_are_found_by_path_and_not_by_the_order_of_the_index(tmp_path)
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "something").touch()
-    numbers = find_landmarks(records)
+    numbers = find_sentinels(records)
     assert [shuffled[number] for number in numbers] == names[::STEP]
     shutil.rmtree(tmp_path / "b")
-    known = Landmarks(records, numbers)
+    check = UnmountedDiskCheck(records, numbers)
     for number, name in enumerate(shuffled):
-        beside = name >= f"a/{2 * STEP:04}"  # the landmark after it is in b
-        assert known.vanished([number]) == ("folder" if beside else "")
-    assert find_landmarks(records) == numbers[:3]
+        beside = name >= f"a/{2 * STEP:04}"  # the next sentinel is in b
+        assert check.lost_dataset([number]) == ("folder" if beside else "")
+    assert find_sentinels(records) == numbers[:3]
