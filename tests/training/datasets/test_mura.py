@@ -79,12 +79,12 @@ def test_mura_passes_over_what_macos_leaves_behind(mura, draw):
                 "valid": [VALID[0].replace("11185", "00001")],
                 "valid_studies": [[VALID_STUDIES[0][0].replace("11185", "00001"), "1"]],
             },
-            r"valid_image_paths\.csv, line 1: this patient is in split val here, but in split train in train_image_paths",
+            r"valid_image_paths\.csv, line 1: this patient is in split val here, but in split train in train_image",
         ),
         ({"train_studies": TRAIN_STUDIES[1:]}, r"train_image_paths\.csv, line 1: this study has no label in train_lab"),
         (
             {"train_studies": [[TRAIN_STUDIES[0][0], "0"]]},
-            r"csv, line 1: the label contradicts the study folder",
+            r"studies\.csv, line 1: the label contradicts the study folder",
         ),
         (
             {"train_studies": [*TRAIN_STUDIES, TRAIN_STUDIES[0]]},

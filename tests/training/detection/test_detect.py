@@ -205,5 +205,5 @@ def test_too_few_films_for_a_batch(challenge, films, tmp_path):
 
 
 def test_a_store_of_other_films_is_refused(challenge, tiny_store_folder):
-    with pytest.raises(DatasetError, match="exists and is not overwritten: it is of other"):
+    with pytest.raises(DatasetError, match="already exists and is not overwritten: it was built with other settings"):
         load_films(challenge, tiny_store_folder, SIDE, workers=1, progress=False)
