@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from .architectures import find_architecture
 from .errors import C2LError, WeightsCorrupted
 from .hub.weight_file import VerifiedFile
-from .publishing.timm_folder import pretrained_config
 from .releases.registry import Source, Weights, default_weights, open_weights, stored_tensors
+from .releases.timm_config import config_with_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -96,12 +96,10 @@ def filled(
     """Build the network that `record` describes and fill it from `file`, or raise `WeightsCorrupted`."""
     import timm
 
-    from .releases.timm_config import SharedConfig
-
     tensors = stored_tensors(file)
     timm_kwargs |= {"num_classes": num_classes, "in_chans": in_chans}
     _check_first_conv(record, tensors)
-    config = SharedConfig(**pretrained_config(record), state_dict=dict(tensors))
+    config = config_with_tensors(record, tensors)
     try:
         model = timm.create_model(record.architecture, pretrained=True, pretrained_cfg=config, **timm_kwargs)
     except RuntimeError as error:

@@ -3,34 +3,12 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from ..architectures import find_architecture
 from ..files import write_atomically
 from ..hub import weight_file as hub
 from ..releases.registry import Weights
-
-
-def pretrained_config(weights: Weights) -> dict[str, Any]:
-    """What timm calls `pretrained_cfg`. Without one of these keys it adapts channels or heads wrongly."""
-    architecture = find_architecture(weights.architecture)
-    side = weights.input_size[-1]
-    return {
-        "architecture": weights.architecture,
-        "tag": weights.tag,
-        "input_size": weights.input_size,
-        "fixed_input_size": False,
-        "interpolation": weights.interpolation,
-        "crop_pct": weights.crop_pct,
-        "crop_mode": "center",
-        "mean": weights.mean,
-        "std": weights.std,
-        "num_classes": 0,
-        "pool_size": (-(-side // 32), -(-side // 32)),
-        "first_conv": architecture.first_conv,
-        "classifier": architecture.classifier,
-        "license": weights.license,
-    }
+from ..releases.timm_config import pretrained_config
 
 
 def write_timm_folder(weights: Weights, folder: str | os.PathLike[str]) -> Path:
