@@ -74,7 +74,7 @@ def test_the_published_split_of_the_339_films(real_data, repository):
     avoid = patients_of([real_data / "chestxray14" / "train_val_list.txt"])
     patients = np.array([record.patient for record in records])
     mask = evaluation_part(patients, avoid)
-    with (repository / "results" / "rsna_pneumonia_339" / "split.csv").open(newline="") as file:
+    with (repository / "training" / "detection" / "rsna_pneumonia_339.csv").open(newline="") as file:
         published = {row["image"]: row["part"] for row in csv.DictReader(file)}
     parts = {r.path.stem: "evaluation" if m else "training" for r, m in zip(records, mask, strict=True)}
     assert published == parts
