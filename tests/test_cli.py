@@ -1,4 +1,4 @@
-"""The `c2l` command: quick help, one-line errors, and the whole way from films to metrics."""
+"""The `c2l` command: help without heavy imports, one-line errors, and the whole way from films to metrics."""
 
 import csv
 import errno
@@ -14,6 +14,7 @@ from PIL import Image
 
 import c2l_models
 from c2l_models import cli
+from c2l_models.commands import COMMANDS, TRAINING_COMMANDS
 
 WATCHED = """
 import sys
@@ -29,7 +30,7 @@ print("status", status, "imported", *sorted({name.partition(".")[0] for name in 
 
 
 def c2l(*arguments):
-    """The command in a process of its own."""
+    """Run the command in a new process."""
     return subprocess.run(
         [sys.executable, "-c", "from c2l_models.cli import main; main()", *map(str, arguments)],
         capture_output=True,
@@ -65,7 +66,7 @@ def test_help_names_every_command(capsys):
         cli.main(["--help"])
     assert not stop.value.code
     text = capsys.readouterr().out
-    for name in cli.COMMANDS:
+    for name in COMMANDS | TRAINING_COMMANDS:
         assert re.search(rf"\b{name}\b", text), name
 
 
@@ -86,17 +87,17 @@ def test_list_and_info(capsys):
     assert f"{figure}: {value:.4f} (" in listed
     assert all(source in listed for source in weights.trained_on)
     cli.main(["info", "resnet18.c2l_open15k"])
-    told = capsys.readouterr().out
-    assert weights.sha256 in told
-    assert all(part in told for part in ("store_sha256", "versions", "queue_length", "2,497 of chestxray14"))
+    printed = capsys.readouterr().out
+    assert weights.sha256 in printed
+    assert all(part in printed for part in ("store_sha256", "versions", "queue_length", "2,497 of chestxray14"))
 
 
 def test_verify_of_all_releases_is_a_line_each(capsys, monkeypatch):
-    from c2l_models import verification as verify
+    from c2l_models import verification
 
     found = {
-        "resnet18.a": verify.Verification("resnet18.a", True, 1e-7, 1.0, True),
-        "resnet18.b": verify.Verification("resnet18.b", True, 0.5, 0.9, False),
+        "resnet18.a": verification.Verification("resnet18.a", True, 1e-7, 1.0, True),
+        "resnet18.b": verification.Verification("resnet18.b", True, 0.5, 0.9, False),
         "resnet18.c": c2l_models.WeightsNotFound("no file"),
     }
 
@@ -105,7 +106,7 @@ def test_verify_of_all_releases_is_a_line_each(capsys, monkeypatch):
             raise found[name]
         return found[name]
 
-    monkeypatch.setattr(verify, "verify", check)
+    monkeypatch.setattr(verification, "verify", check)
     for names, good in ((["resnet18.a"], True), (["resnet18.a", "resnet18.b"], False), (["resnet18.c"], False)):
         monkeypatch.setattr(c2l_models, "list_weights", lambda names=names: names)
         if good:
@@ -150,7 +151,7 @@ def test_convert_tells_what_it_dropped(tmp_path, capsys):
     torch.save({"model": timm.create_model("resnet18", num_classes=3).state_dict()}, tmp_path / "a.pth")
     cli.main(f"convert {tmp_path}/a.pth --arch resnet18 --out {tmp_path}/resnet18.b.safetensors --size 64".split())
     out = capsys.readouterr().out
-    assert "the student at model, 11,176,512 parameters\ndropped: model.fc (2)\n" in out
+    assert "found the student at model, 11,176,512 parameters\ndropped: model.fc (2)\n" in out
     assert "0.485 0.456 0.406 and std 0.229 0.224 0.225 folded into 0.449 and 0.226" in out
     weights = c2l_models.Weights.from_file(tmp_path / "resnet18.b.safetensors")
     assert (weights.name, weights.input_size) == ("resnet18.b", (3, 64, 64))
@@ -163,14 +164,14 @@ def test_search_prints_the_nearest_and_draws_them(tmp_path, monkeypatch, capsys)
     (tmp_path / "films" / "79.png").unlink()
     capsys.readouterr()
     cli.main(["search", "films/00.png", "--in", "features.parquet", "-k", "79", "--out", "sheet.png"])
-    told = capsys.readouterr()
-    lines = told.out.splitlines()
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
     assert len(lines) == 80
     assert lines[-1] == "sheet.png"
-    assert "films/00.png" not in told.out
+    assert "films/00.png" not in printed.out
     cosines = [float(line.split()[0]) for line in lines[:-1]]
     assert cosines == sorted(cosines, reverse=True)
-    assert told.err == "not shown films/79.png: no such file\n"
+    assert printed.err == "not drawn films/79.png: no such file\n"
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG"
 
@@ -293,10 +294,10 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
     def full():
         raise OSError(errno.ENOSPC, "No space left on device", "runs/mine/log.jsonl")
 
-    monkeypatch.setitem(cli.COMMANDS, "list", full)
+    monkeypatch.setitem(COMMANDS, "list", full)
     with pytest.raises(SystemExit) as stop:
         cli.main(["list"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == (
-        "c2l: runs/mine/log.jsonl: No space left on device; make room, then give the same command again\n"
+        "c2l: runs/mine/log.jsonl: No space left on device; free some space, then run the same command again\n"
     )

@@ -1,4 +1,4 @@
-"""A release's record and provenance as text: in groups, aligned, nothing left out."""
+"""A release's record and provenance, formatted as text: grouped, aligned and complete."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,19 +25,20 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Last lines of the log": ("log",),
 }
-"""What stands under which heading; keys that are under none stand at the end."""
+"""The keys under each heading, in order."""
 
 OTHERS = "Others"
+"""Heading of the keys that no group names; it comes last."""
 
 
 def release_info(weights: Weights) -> dict[str, Any]:
-    """All that is known of a release, under one key each: its record and its provenance, whose recipe is a table."""
+    """A release's record and provenance as one dictionary. `recipe` is the provenance's table of settings."""
     record = {"release": weights.name, **weights.config, "file": str(weights.path()), "sha256": weights.sha256}
     return record | {"metrics": dict(weights.metrics)} | read_provenance(weights)
 
 
-def shown(info: Mapping[str, Any]) -> str:
-    """`release_info` as lines: headings, and below them names and values in two columns."""
+def format_info(info: Mapping[str, Any]) -> str:
+    """Format `release_info` as text: headings, with names and values in two columns below them."""
     grouped = {key for keys in GROUPS.values() for key in keys}
     groups = GROUPS | {OTHERS: tuple(key for key in info if key not in grouped)}
     blocks = []
@@ -49,22 +50,26 @@ def shown(info: Mapping[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
-def figure_text(figure: Any) -> str:
-    """A figure with its 95 % interval."""
-    return f"{figure['value']:.4f} ({figure['low']:.4f}–{figure['high']:.4f})"
+def metric_lines(weights: Weights) -> list[str]:
+    """A release's metrics with their 95 % intervals, one line per metric."""
+    return [f"{name}: {_metric_text(metric)}" for name, metric in weights.metrics.items()]
+
+
+def _metric_text(metric: Mapping[str, float]) -> str:
+    return f"{metric['value']:.4f} ({metric['low']:.4f}–{metric['high']:.4f})"
 
 
 def _rows(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Name and text of each line that a value takes."""
+    """Yield the name and the text of each line for one key."""
     if name == "patients":
-        yield from ((name, f"{len(ids):,} of {dataset}, listed: c2l check-leakage") for dataset, ids in value.items())
+        yield from ((name, f"{len(ids):,} of {dataset}; see c2l check-leakage") for dataset, ids in value.items())
     elif name == "golden_embedding":
-        yield name, f"{len(value)} numbers: c2l verify"
+        yield name, f"{len(value)} numbers; see c2l verify"
     elif name == "first_steps":
         made = f"torch {value['torch']}, {value['instructions']}, {value['machine']}, threads {value['threads']}"
-        yield name, f"losses of {len(value['losses'])}, {made}: c2l reproduce release --check"
+        yield name, f"{len(value['losses'])} losses, {made}; see c2l reproduce release --check"
     elif name == "metrics":
-        yield from ((key, figure_text(figure)) for key, figure in value.items())
+        yield from ((key, _metric_text(metric)) for key, metric in value.items())
     elif name == "log":
         yield from (("", ", ".join(f"{key} {_text(one)}" for key, one in line.items())) for line in value)
     elif isinstance(value, Mapping):

@@ -126,8 +126,14 @@ def test_a_missing_library_is_told_before_any_work(name: str, tmp_path: Path, mo
     [
         ([NAME, "--out", "a.bin"], "ends in .safetensors, .onnx, .pt2"),
         (["nothing", "--out", "a.pt2"], "nothing is no run folder"),
-        ([NAME, "--out", "a.pt2", "--teacher"], "is no run folder: its weights are what they are"),
-        ([NAME, "--out", "a.pt2", "--tag", "mine"], "no --teacher"),
+        (
+            [NAME, "--out", "a.pt2", "--teacher"],
+            "--teacher, --best, --tag, --size and --license need a run folder, found resnet18",
+        ),
+        (
+            [NAME, "--out", "a.pt2", "--tag", "mine"],
+            "--tag, --size and --license need a run folder, found resnet18.c2l_open15k; leave them out",
+        ),
         (["empty", "--out", "a.safetensors"], "empty holds no run.json"),
     ],
 )

@@ -114,7 +114,7 @@ def test_the_second_time_sends_nothing(hub: HubStandIn, folder: Path, first: str
     before, asked = commits(hub), len(hub.requests)
     done = python(C2L, "publish", RELEASE, "--namespace", "owner", cwd=folder, endpoint=hub.endpoint)
     assert (done.returncode, commits(hub)) == (0, before), done.stderr
-    assert f"nothing new; commit {before[-1]}" in done.stdout
+    assert f"already up to date; commit {before[-1]}" in done.stdout
     assert not [request for request in hub.requests[asked:] if re.search("preupload|lfs|/commit/", request)]
 
 
@@ -122,7 +122,7 @@ def test_other_words_are_one_more_commit_of_the_card(hub: HubStandIn, folder: Pa
     before, asked = commits(hub), len(hub.requests)
     done = python(REWORDED, "publish", RELEASE, "--namespace", "owner", cwd=folder, endpoint=hub.endpoint)
     assert done.returncode == 0, done.stderr
-    assert "sent README.md, SHA256SUMS; commit" in done.stdout
+    assert "uploaded README.md, SHA256SUMS; commit" in done.stdout
     assert commits(hub)[:-1] == before
     old, new = (hub.repositories[REPOSITORY].commits[one] for one in commits(hub)[-2:])
     assert {name for name in new if new[name] != old.get(name)} == {"README.md", "SHA256SUMS"}

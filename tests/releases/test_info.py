@@ -1,4 +1,4 @@
-"""What `c2l info` shows: every value of the record and of the provenance, under a heading, in columns."""
+"""`c2l info` shows every value of the record and the provenance, under headings, in columns."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from c2l_models import cli, get_weights
-from c2l_models.releases.info import release_info, shown
+from c2l_models.releases.info import format_info, release_info
 
 NAME = "resnet18.c2l_open15k"
 
@@ -18,7 +18,7 @@ def leaves(value: Any) -> list[Any]:
 
 
 def forms(leaf: Any) -> list[str]:
-    """How a value may be written, without thousands' commas."""
+    """The ways in which a value may be written, without thousands separators."""
     if isinstance(leaf, bool):
         return ["yes" if leaf else "no"]
     return [f"{leaf:.4f}", f"{leaf:.6g}"] if isinstance(leaf, float) else [str(leaf).replace(",", "")]
@@ -30,7 +30,7 @@ def test_nothing_is_left_out() -> None:
     provenance = json.loads(weights.path().with_suffix(".json").read_text())
     assert info.items() >= provenance.items()
     assert weights.config.keys() <= info.keys()
-    text = shown(info)
+    text = format_info(info)
     ids, golden = info.pop("patients"), info.pop("golden_embedding")
     info.pop("first_steps", None)  # see the next test
     assert all(f"{len(people):,} of {dataset}" in text for dataset, people in ids.items())
@@ -43,14 +43,16 @@ def test_nothing_is_left_out() -> None:
 
 def test_first_steps_take_a_line() -> None:
     steps = {"losses": [1.5, 2.5], "torch": "2.14.1", "instructions": "AVX2", "machine": "A processor", "threads": 1}
-    assert shown({"first_steps": steps}) == (
+    assert format_info({"first_steps": steps}) == (
         "Made with\n"
-        "  first_steps  losses of 2, torch 2.14.1, AVX2, A processor, threads 1: c2l reproduce release --check"
+        "  first_steps  2 losses, torch 2.14.1, AVX2, A processor, threads 1; see c2l reproduce release --check"
     )
 
 
 def test_groups_are_aligned_and_the_unknown_stands_at_the_end() -> None:
-    text = shown({"surprise": {"a": True, "longer": None}, "sha256": "00", "tag": "x", "trained_on": ["one", "two"]})
+    text = format_info(
+        {"surprise": {"a": True, "longer": None}, "sha256": "00", "tag": "x", "trained_on": ["one", "two"]}
+    )
     assert text == (
         "Weights\n  tag     x\n  sha256  00\n\n"
         "Training\n  trained_on  one\n              two\n\n"

@@ -1,1 +1,41 @@
-"""The `c2l` commands that need the training pipeline."""
+"""The `c2l` commands that need the training pipeline; `c2l_models.commands` holds the other commands."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .benchmarks import benchmark
+from .downstream import detect, finetune, look, probe, reproduce
+from .pretraining import join, prepare, pretrain, release
+
+
+def demo_(out: Path = Path("demo_output"), images: Path | None = None, seconds: float = 60, seed: int = 0) -> None:
+    """Run every stage in a few minutes, on synthetic films or on a folder of your own.
+
+    Args:
+        out: folder to write to; if it is not empty, out-2, out-3, … is used.
+        images: a folder of radiographs, with or without a labels.csv; by default synthetic films are drawn.
+        seconds: time limit of the pretraining.
+        seed: of the synthetic films, the pretraining and the random baseline network.
+    """
+    from .demo import run_demo
+
+    run_demo(out, images, seconds, seed)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "prepare": prepare,
+    "join": join,
+    "pretrain": pretrain,
+    "release": release,
+    "probe": probe,
+    "finetune": finetune,
+    "detect": detect,
+    "look": look,
+    "reproduce": reproduce,
+    "benchmark": benchmark,
+    "demo": demo_,
+}
+
+PARSE_OWN_ARGUMENTS = ("pretrain", "finetune", "detect", "benchmark")
+"""Commands that take the list of arguments and parse it, because their flags depend on a recipe or have subcommands."""

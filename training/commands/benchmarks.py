@@ -1,22 +1,25 @@
-"""`c2l benchmark step|input|prepare|embed|peer|scaling`: functions whose flags are their arguments."""
+"""`c2l benchmark step|input|prepare|embed|peer|scaling`. A benchmark's flags are its function's arguments."""
 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import tyro
 from tyro.conf import arg
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
 
 RecipeName = Annotated[str, arg(help="a recipe's name or .toml file")]
-BatchSize = Annotated[int, arg(help="in place of the recipe's")]
-Size = Annotated[int, arg(help="in place of the recipe's, pixels")]
-Precision = Annotated[Literal["float32", "bfloat16"] | None, arg(help="in place of the recipe's")]
-Repeats = Annotated[int, arg(help="rounds; the metrics are medians")]
-Device = Annotated[Literal["auto", "cpu", "cuda"], arg(help="auto takes CUDA where there is one")]
-Out = Annotated[Path | None, arg(help="a .json file for every round's figures")]
+BatchSize = Annotated[int, arg(help="replaces the recipe's")]
+Size = Annotated[int, arg(help="side of the images, pixels; replaces the recipe's")]
+Precision = Annotated[Literal["float32", "bfloat16"] | None, arg(help="replaces the recipe's")]
+Repeats = Annotated[int, arg(help="number of rounds; results are medians over the rounds")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], arg(help="auto uses CUDA if available")]
+Images = Annotated[Path | None, arg(help="a folder of PNG or JPEG films; by default synthetic films are drawn")]
+Files = Annotated[int, arg(help="number of files to read; if the folder has fewer, files are read repeatedly")]
+Out = Annotated[Path | None, arg(help="a .json file for the timings of every round")]
 
 
 def step(
@@ -29,10 +32,10 @@ def step(
     compile: bool = False,
     out: Out = None,
 ) -> None:
-    """A whole pretraining step beside its bare networks and the roofline.
+    """Time a pretraining step, its networks alone, and the roofline.
 
     Args:
-        compile: also time a step with compiled networks; minutes before the first round.
+        compile: also time a step with compiled networks; compiling takes minutes.
     """
     from ..benchmark.step_speed import time_step
 
@@ -49,10 +52,10 @@ def input(
     device: Device = "auto",
     out: Out = None,
 ) -> None:
-    """The images that a store delivers, augmented, beside those that a step consumes.
+    """Compare the rate of augmented images from a store with the rate that a pretraining step consumes.
 
     Args:
-        store: folder that `c2l prepare` wrote; noise by default.
+        store: folder that `c2l prepare` wrote; by default a store of noise.
     """
     from ..benchmark.input_speed import time_input
 
@@ -60,22 +63,20 @@ def input(
 
 
 def prepare(
-    images: Path | None = None,
+    images: Images = None,
     size: int = 128,
-    files: int = 1000,
+    files: Files = 1000,
     workers: int | None = None,
     repeats: Repeats = 5,
     kind: Literal["PNG", "JPEG"] | None = None,
     out: Out = None,
 ) -> None:
-    """`c2l prepare` beside decoding alone with the same library on the same cores.
+    """Compare `c2l prepare` with decoding alone, by the same library on the same cores.
 
     Args:
-        images: a folder of PNG or JPEG films; synthetic ones by default.
-        size: of the stored images, pixels.
-        files: how many are read; films are read again where they are fewer.
-        workers: decoding processes, ours and those of decoding alone; one a core by default.
-        kind: of the files; both by default.
+        size: side of the stored images, pixels.
+        workers: processes, for `c2l prepare` and for decoding alone; by default one per core.
+        kind: file format; by default both are timed.
     """
     from ..benchmark.prepare_speed import time_prepare
 
@@ -83,23 +84,21 @@ def prepare(
 
 
 def embed(
-    images: Path | None = None,
+    images: Images = None,
     architecture: str = "resnet18",
-    files: int = 1000,
+    files: Files = 1000,
     batch_size: int = 64,
     workers: int | None = None,
     repeats: Repeats = 5,
     device: Device = "auto",
     out: Out = None,
 ) -> None:
-    """`c2l embed` beside decoding alone and the bare network on batches that are ready.
+    """Compare `c2l embed` with decoding alone, and with the network alone on batches in memory.
 
     Args:
-        images: a folder of PNG or JPEG films; synthetic ones by default.
-        architecture: whose default release computes.
-        files: how many are read; films are read again where they are fewer.
-        batch_size: of both.
-        workers: processes of decoding alone; one a core by default.
+        architecture: its default release computes the features.
+        batch_size: for `c2l embed` and for the network alone.
+        workers: processes for decoding alone; by default one per core.
     """
     from ..benchmark.embed_speed import time_embed
 
@@ -108,26 +107,24 @@ def embed(
 
 def peer(
     peer_python: Path | None = None,
-    images: Path | None = None,
+    images: Images = None,
     recipe: RecipeName = "open15k-resnet18",
     batch_size: BatchSize = 64,
     size: Size = 128,
     precision: Precision = None,
-    files: int = 1000,
+    files: Files = 1000,
     steps: int = 20,
     workers: int | None = None,
     repeats: Repeats = 3,
     device: Device = "auto",
     out: Out = None,
 ) -> None:
-    """End to end beside Lightly's MoCo with its own loader, on the same images.
+    """Compare pretraining end to end with Lightly's MoCo and its own data loader, on the same images.
 
     Args:
-        peer_python: an interpreter that has lightly, torch and torchvision.
-        images: a folder of PNG or JPEG films; synthetic ones by default.
-        files: how many are read; films are read again where they are fewer.
-        steps: that are timed in a round.
-        workers: the peer's loader's processes; one a core by default.
+        peer_python: a Python interpreter with lightly, torch and torchvision installed.
+        steps: number of steps timed in each round.
+        workers: processes of Lightly's data loader; by default one per core.
     """
     from ..benchmark.peer_speed import time_peer
 
@@ -143,14 +140,15 @@ def scaling(
     images: int = 727_053,
     images_per_gpu: int = 32,
 ) -> None:
-    """What a recipe takes on many GPUs: computing time from one GPU's rate, and the bytes that travel.
+    """Estimate a recipe's time on many GPUs, from one GPU's rate and the bytes exchanged between GPUs.
 
     Args:
-        images_per_second: one GPU's rate, as `c2l benchmark step` measures it there.
-        gigabytes_per_second: what one GPU receives from the others, 1e9 bytes.
-        gpus: numbers of GPUs.
-        images: of the corpus; by default the paper's.
-        images_per_gpu: the least of a batch that a GPU gets; with more GPUs than the recipe's batch feeds, it grows.
+        images_per_second: rate of one GPU, as `c2l benchmark step` measures it.
+        gigabytes_per_second: rate at which one GPU receives data from the others, in 1e9 bytes.
+        gpus: numbers of GPUs to estimate for.
+        images: number of images of the corpus; by default the paper's.
+        images_per_gpu: smallest number of images in one GPU's share of a batch; with many GPUs, the batch grows beyond
+            the recipe's to keep this number.
     """
     from rich.console import Console
 
@@ -162,7 +160,7 @@ def scaling(
         batch_size = max(chosen.batch_size, count * images_per_gpu)
         grown = dataclasses.replace(chosen, batch_size=batch_size, mixup_blocks=count)
         rows.append(scaling.scaling(grown, count, images, images_per_second, gigabytes_per_second))
-    title = f"{recipe}: {images:,} images, {chosen.epochs} epochs, {images_per_second:,.0f} images/s a GPU"
+    title = f"{recipe}: {images:,} images, {chosen.epochs} epochs, {images_per_second:,.0f} images/s per GPU"
     Console().print(scaling.table(rows, title))
 
 
@@ -181,7 +179,7 @@ def _show(result: Any, out: Path | None) -> None:
         result.save(out)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+BENCHMARKS: dict[str, Callable[..., None]] = {
     "step": step,
     "input": input,
     "prepare": prepare,
@@ -189,3 +187,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "peer": peer,
     "scaling": scaling,
 }
+
+
+def benchmark(arguments: list[str]) -> None:
+    """Measure speed: `c2l benchmark step|input|prepare|embed|peer|scaling`."""
+    description = "Measure speed. Things that are compared are timed alternately in one process."
+    tyro.extras.subcommand_cli_from_dict(BENCHMARKS, prog="c2l benchmark", args=arguments, description=description)

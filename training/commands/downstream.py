@@ -1,20 +1,28 @@
-"""The part of the `c2l` command that measures what features are worth: probes, fine-tuning, detection, tables.
+"""`c2l probe`, `finetune`, `detect`, `look` and `reproduce`: measure and inspect a network's features.
 
-As in commands.py, each command imports what it needs when it runs.
+A command's flags are its function's arguments. Each command imports its modules when it runs, so that its help
+answers at once.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from c2l_models.errors import C2LError
 
+Target = Annotated[Positional[str], arg(help="a release, a .safetensors file, a run folder, imagenet, or random")]
+Initialization = Annotated[
+    str,
+    arg(name="init", aliases=("--start",), help="a release, a .safetensors file, a run folder, imagenet, or random"),
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], arg(help="auto uses CUDA if available")]
+Workers = Annotated[int | None, arg(help="decoding processes; by default one per core")]
+
 
 def probe(
-    target: Annotated[Positional[str], arg(help="a release, a .safetensors file, a run folder, imagenet, or random")],
+    target: Target,
     store: Path,
     out: Path,
     task: str = "chestxray14",
@@ -23,20 +31,19 @@ def probe(
     classifier: Literal["linear", "knn"] = "linear",
     uncertain: Literal["zeros", "ones", "ignore"] = "ignore",
     seed: int = 0,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
 ) -> None:
-    """A linear probe, or nearest neighbours, on frozen features: AUROC with patient-level intervals, beside baselines.
+    """Measure frozen features with a linear probe or k-NN: AUROC with patient-level intervals.
 
     Args:
         store: folder that `c2l prepare` wrote.
-        out: folder for report, pictures, predictions and result.json.
+        out: folder for the report, plots, predictions and result.json.
         task: chestxray14, chexpert, knee_kl or folder.
-        size: input side, pixels; the weights' own by default.
-        baselines: show what pixels and random networks reach.
-        classifier: fitted, or 20 neighbours by cosine.
-        uncertain: what a label of -1 (CheXpert) is learnt as.
-        seed: of the tuning split, the bootstrap and a random target.
-        device: auto takes CUDA where there is one.
+        size: input side, pixels; by default the weights' own.
+        baselines: also measure raw pixels and random networks.
+        classifier: linear is logistic regression, knn is 20 nearest neighbours by cosine similarity.
+        uncertain: how labels of -1 (CheXpert) are used in training.
+        seed: of the tuning split, the bootstrap and a random network.
     """
     from dataclasses import replace
 
@@ -45,36 +52,35 @@ def probe(
     from ..probing.probe import probe
     from ..store.image_store import ImageStore
 
-    place = pick_device(device).type
-    images, asked = ImageStore.open(store), replace(load_task(task), uncertain=uncertain)
-    report = probe(target, images, asked, out, size, baselines, seed, device=place, classifier=classifier)
+    settings = replace(load_task(task), uncertain=uncertain)
+    images, where = ImageStore.open(store), pick_device(device).type
+    report = probe(target, images, settings, out, size, baselines, seed, device=where, classifier=classifier)
     report.show()
-    print(f"tables, metrics, predictions and pictures: {out}")
+    print(f"report, metrics, predictions and plots: {out}")
 
 
 def finetune(arguments: list[str]) -> None:
-    """Fine-tune a start on a task's labels: `c2l finetune TASK --store STORE --start START --out DIR`."""
+    """Fine-tune a network on a task's labels: `c2l finetune TASK --store STORE --init INIT --out RUN`."""
     from ..finetuning import Settings
 
     def run(
         task: Annotated[Positional[str], arg(help="a task of tasks.toml: chestxray14, chexpert, knee_kl or folder")],
         store: Path,
-        start: Annotated[str, arg(help="a release, a .safetensors file, a run folder, imagenet, or random")],
+        initialization: Initialization,
         out: Path,
         settings: Annotated[Settings, arg(name="")] = Settings(),  # noqa: B008 (frozen)
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: Device = "auto",
         resume: bool = False,
         versus: Path | None = None,
     ) -> None:
-        """Fine-tune a start on a task's training patients, choose the epoch on held-out ones, test once.
+        """Fine-tune a network on a task's training patients, choose the epoch on held-out patients, test once.
 
         Args:
             store: folder that `c2l prepare` wrote.
-            out: the run's folder; must not exist, unless with --resume.
-            settings: what is computed.
-            device: auto takes CUDA where there is one.
-            resume: go on from the run's newest sound checkpoint, or begin where there is none.
-            versus: folder of another finished run on the same task: show the paired differences to it.
+            out: run folder; must not exist, except with --resume.
+            settings: the run's settings.
+            resume: resume from the newest intact checkpoint in the run folder; start a new run if it has none.
+            versus: folder of another finished run on the same task; paired differences to it are reported.
         """
         from ..evaluation.predictions import Predictions
         from ..evaluation.result import Result
@@ -83,90 +89,90 @@ def finetune(arguments: list[str]) -> None:
         from ..finetuning.finetuning_report import report_of
         from ..store.image_store import ImageStore
 
-        result = finetune(start, ImageStore.open(store), task, out, settings, device, resume, versus=versus)
+        result = finetune(initialization, ImageStore.open(store), task, out, settings, device, resume, versus=versus)
         other = Result.read(versus) if versus else None
         report_of(result, Predictions.load(out), load_task(task), other).show()
-        print(f"network, predictions, table, CSV and pictures: {out}")
+        print(f"network, predictions, report and plots: {out}")
 
     tyro.cli(run, args=arguments, prog="c2l finetune")
 
 
 def detect(arguments: list[str]) -> None:
-    """Fine-tune a pneumonia detector and measure it: `c2l detect rsna --start START --data DIR --out RUN`."""
+    """Fine-tune and measure a pneumonia detector: `c2l detect rsna --init INIT --data DIR --out RUN`."""
     from ..detection.settings import Settings
 
     defaults = Settings()
 
     def rsna(
-        start: Annotated[str, arg(help="a release, a .safetensors file, a run folder, imagenet, or random")],
+        initialization: Initialization,
         data: Path,
         out: Path,
         settings: Annotated[Settings, arg(name="")] = defaults,
         avoid: UseAppendAction[tuple[Path, ...]] = (),
         store: Path | None = None,
-        workers: int | None = None,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        workers: Workers = None,
+        device: Device = "auto",
         resume: bool = False,
     ) -> None:
-        """RetinaNet on the start's ResNet-18: the challenge's mAP and COCO's AP on a fifth of the patients.
+        """Fine-tune a RetinaNet with a ResNet-18 backbone; report the challenge's mAP and COCO's AP.
+
+        A fifth of the patients are test patients.
 
         Args:
             data: the challenge's folder, stage 1 or 2, as distributed.
-            out: run folder; must not exist, unless with --resume.
-            avoid: stores, or lists of images or patients, whose patients are never in the evaluation part: those that
-                any of the compared starts has seen; repeat it.
-            store: folder for the decoded films; by default beside the run folder, where the next run finds it.
-            workers: decoding processes; by default one a core.
-            device: auto takes CUDA where there is one.
-            resume: go on from the run's newest checkpoint, or begin where there is none.
+            out: run folder; must not exist, except with --resume.
+            settings: the run's settings.
+            avoid: a store, or a list of images or patients; its patients are never test patients. For a comparison,
+                name the patients that any of the initializations has seen. Can be repeated.
+            store: folder for the decoded films; by default a folder beside the run folder, shared by later runs.
+            resume: resume from the newest checkpoint in the run folder; start a new run if it has none.
         """
         from ..detection.detect import detect
 
         result = detect(
-            start, data, out, settings, device=device, avoid=avoid, store=store, workers=workers, resume=resume
+            initialization, data, out, settings, device=device, avoid=avoid, store=store, workers=workers, resume=resume
         )
         for name in result.metrics.names:
             print(f"{name:12}{result.metrics[name]}")
-        print(f"report, boxes and pictures: {out}")
+        print(f"report, boxes and plots: {out}")
 
-    description = "RetinaNet, fine-tuned and measured."
+    description = "Fine-tune and measure a RetinaNet detector."
     tyro.extras.subcommand_cli_from_dict({"rsna": rsna}, prog="c2l detect", args=arguments, description=description)
 
 
 def look(
-    target: Annotated[Positional[str], arg(help="a release, a .safetensors file, a run folder, imagenet, or random")],
+    target: Target,
     store: Path,
     out: Path,
     finetuned: Path | None = None,
     boxes: Path | None = None,
     size: int | None = None,
     seed: int = 0,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
 ) -> None:
-    """Pictures of what features hold: nearest films, a map, and a fine-tuned network's activation maps beside boxes.
+    """Draw nearest films, a feature map, and a fine-tuned network's class activation maps.
 
-    neighbours.png and cams.png show films of the store; map.png shows none.
+    neighbours.png and cams.png show films of the store; map.png shows no films.
 
     Args:
         store: folder that `c2l prepare` wrote.
-        out: folder for the pictures, look.md and look.json.
-        finetuned: a finished run of `c2l finetune chestxray14` on this store, for activation maps.
-        boxes: BBox_List_2017.csv of ChestX-ray14, with --finetuned.
-        size: input side of neighbours and map, pixels; the weights' own by default.
-        seed: of the films that are drawn, the bootstrap and a random target.
-        device: auto takes CUDA where there is one.
+        out: folder for the images, look.md and look.json.
+        finetuned: a finished run of `c2l finetune chestxray14` on this store; its class activation maps are drawn.
+        boxes: BBox_List_2017.csv of ChestX-ray14, drawn beside the activation maps; needs --finetuned.
+        size: input side for neighbours and map, pixels; by default the weights' own.
+        seed: of the choice of films, the bootstrap and a random network.
     """
     from ..distributed import pick_device
     from ..inspection.inspect_features import look
     from ..store.image_store import ImageStore
 
     facts = look(target, ImageStore.open(store), out, finetuned, boxes, size, seed, device=pick_device(device).type)
-    print(f"neighbours.png, map.png{', cams.png' if 'cams' in facts else ''} and what they show, look.md: {out}")
+    print(f"neighbours.png, map.png{', cams.png' if 'cams' in facts else ''} and their description look.md: {out}")
 
 
 def reproduce(
-    what: Annotated[Positional[str], arg(help="table1 to table5, open or search (this project's own), or release")],
-    release: Annotated[Positional[str], arg(help="the release's name")] = "",
+    what: Annotated[Positional[str], arg(help="table1 to table5, this project's tables open and search, or release")],
+    release: Annotated[Positional[str], arg(help="a release's name, after the word release")] = "",
     *,
     data: UseAppendAction[tuple[str, ...]],
     out: Path,
@@ -176,23 +182,23 @@ def reproduce(
     only: tuple[str, ...] = (),
     train: bool = False,
     check: bool = False,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    workers: int | None = None,
+    device: Device = "auto",
+    workers: Workers = None,
 ) -> None:
-    """A table, or a release's metrics, from raw folders on. What is there is used; stopped, it goes on where it was.
+    """Reproduce a table of the paper, or a release's metrics, from raw data folders.
+
+    Existing results are reused; an interrupted call resumes.
 
     Args:
-        data: NAME=DIR, or a folder that holds data sets under their usual names; repeat it.
-        out: folder of stores, runs and tables.
-        scale: paper, as printed; open, for the open data sets on a CPU; search, for its short runs; by default the
-            table's own.
-        smoke: a few steps of every row: shows that all of it runs.
-        seeds: of pretraining and measurement; metrics are means over them.
-        only: rows by name; by default all.
-        train: of a release: pretrain by its recipe too.
-        check: of a release: only whether its recipe's first steps give its losses, on one CPU thread; a minute or two.
-        device: auto takes CUDA where there is one.
-        workers: decoding processes; by default one a core.
+        data: NAME=DIR, or a folder that holds data sets under their usual names; can be repeated.
+        out: folder for stores, runs and tables.
+        scale: paper: as printed; open: open data sets on a CPU; search: short runs; by default the table's own scale.
+        smoke: run a few steps of every row, to test that all rows run.
+        seeds: of pretraining and measurement; metrics are means over the seeds.
+        only: names of rows; by default all rows.
+        train: for a release: also pretrain by its recipe.
+        check: for a release: only check that its recipe's first steps give the recorded losses, on one CPU thread; this
+            takes one or two minutes.
     """
     import sys
 
@@ -201,32 +207,22 @@ def reproduce(
     from ..reproduce.reproduce_table import reproduce_table
 
     if train and check:
-        raise C2LError("--train trains a release's recipe to its end, --check its first steps: wanted one of them")
+        raise C2LError(
+            "expected --train (the whole pretraining) or --check (its first steps), found both; leave out one of them"
+        )
     if what == "release" and check:
         comparison = check_release(release, data, out, workers)
         print(comparison.table(), comparison.summary(), sep="\n")
         sys.exit(0 if comparison.reproduced else 1)
     if what == "release":
         metrics = reproduce_release(release, data, out, train, device, workers)
-        for one in metrics:
-            print(f"{one.name}: {one.verdict}: released {one.released}, today {one.now or one.reason}")
+        for metric in metrics:
+            print(f"{metric.name}: {metric.verdict}: released {metric.released}, now {metric.now or metric.reason}")
         sys.exit(0 if all_reproduced(metrics) else 1)
     if release or train or check:
         raise C2LError(
-            f"a release's name, --train and --check are for `c2l reproduce release`; {what} has none of them"
+            f"a release's name, --train and --check work only with `c2l reproduce release`, found them with {what!r}"
         )
-    book = reproduce_table(what, data, out, scale, smoke, seeds, only, device, workers)
-    print(book.summary())
-    sys.exit(1 if book.failed else 0)
-
-
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "probe": probe,
-    "finetune": finetune,
-    "detect": detect,
-    "look": look,
-    "reproduce": reproduce,
-}
-
-OWN_ARGUMENTS = ("finetune", "detect")
-"""Commands that read their arguments themselves."""
+    results = reproduce_table(what, data, out, scale, smoke, seeds, only, device, workers)
+    print(results.summary())
+    sys.exit(1 if results.failed else 0)

@@ -70,7 +70,7 @@ def test_without_a_finetuned_run_there_are_no_activation_maps(store, tmp_path, m
     assert {path.name for path in out.iterdir()} == {"neighbours.png", "map.png", "look.md", "look.json"}
     assert "cams" not in json.loads((out / "look.json").read_text())
     assert "activation" not in (out / "look.md").read_text()
-    assert "neighbours.png, map.png and what they show" in capsys.readouterr().out
+    assert "neighbours.png, map.png and their description look.md: " in capsys.readouterr().out
 
 
 def test_a_run_and_its_boxes_go_together(store, finetuned, boxes, tmp_path):

@@ -124,7 +124,7 @@ def test_the_exit_status_says_it(release, tiny_folder, tmp_path, capsys):
     assert status() == 1
     assert "are NOT reproduced: largest difference 1" in capsys.readouterr().out
     assert status("--train") == 2
-    assert "wanted one of them" in capsys.readouterr().err
+    assert "found both; leave out one of them" in capsys.readouterr().err
 
 
 def test_a_release_without_first_steps_is_told(release, again):

@@ -1,0 +1,361 @@
+"""The `c2l` commands that work without the training pipeline: functions whose flags are their arguments.
+
+Each command imports its modules when it runs, so that `c2l --help` answers at once.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from .errors import C2LError
+
+
+def list_() -> None:
+    """List the releases: input size, license, training data, metrics."""
+    from . import get_weights, list_weights
+    from .releases.info import metric_lines
+
+    for name in list_weights():
+        weights = get_weights(name)
+        print(f"{name}: {weights.input_size[-1]} pixels, {weights.license}", *weights.trained_on, sep="\n  trained on ")
+        print(*(f"  {line}" for line in metric_lines(weights)), sep="\n")
+
+
+def info(release: Positional[str], json: bool = False) -> None:
+    """Show everything recorded about a release: input, training data, patients, recipe, metrics, versions.
+
+    Args:
+        release: a release's name.
+        json: print the record and the provenance unchanged, as JSON.
+    """
+    from . import get_weights
+    from .releases.info import format_info, release_info
+
+    recorded = release_info(get_weights(release))
+    if json:
+        from json import dumps
+
+        print(dumps(recorded, indent=1, ensure_ascii=False))
+    else:
+        print(format_info(recorded))
+
+
+def verify(release: Positional[str | None] = None) -> None:
+    """Check a release's bytes, and that this machine computes the features that were recorded with the release.
+
+    The exit status is 1 if any check fails.
+
+    Args:
+        release: a release's name; by default all releases are checked.
+    """
+    from . import list_weights, verification
+
+    all_ok = True
+    for name in [release] if release else list_weights():
+        try:
+            result = verification.verify(name)
+        except C2LError as error:
+            if release:
+                raise
+            all_ok = False
+            print(f"{name}: NOT OK: {error}")
+            continue
+        all_ok &= result.ok
+        print(
+            f"{result.release}: sha256 {'matches' if result.sha256_ok else 'DIFFERS'}, golden embedding differs by at "
+            f"most {result.max_difference:.1e}, cosine {result.cosine:.7f}: {'ok' if result.ok else 'NOT OK'}"
+        )
+    if not all_ok:
+        sys.exit(1)
+
+
+def check_leakage(
+    list: Positional[Path],
+    weights: str,
+    out: Path | None = None,
+    rsna_mapping: Path | None = None,
+    column: str | None = None,
+) -> None:
+    """Report which patients of an evaluation list a release was pretrained on.
+
+    The exit status is 1 if any patient was seen, and 3 if none was seen but some rows cannot be judged.
+
+    Args:
+        list: text or CSV with ChestX-ray14 image names, patient ids, c2l-models ids, knee image names or RSNA image
+            ids.
+        weights: a release's name.
+        out: write the list to this file without the rows that were seen or cannot be judged.
+        rsna_mapping: nih_image_index.csv or RSNA's JSON; it maps each RSNA image to its ChestX-ray14 image.
+        column: a table's column, by name or by number from 1; by default every column that holds names is checked.
+    """
+    from . import get_weights
+    from .releases import leakage
+
+    _check_folder_of(out)
+    result = leakage.check_leakage(list, get_weights(weights), rsna_mapping, column)
+    print(result)
+    if out:
+        print(f"wrote {result.write_cleaned(out):,} rows of patients not seen to {out}")
+    if result.seen:
+        sys.exit(1)
+    if not result.all_judged:
+        sys.exit(3)
+
+
+def embed(
+    folder: Positional[Path], out: Path = Path("features.parquet"), model: str = "resnet18", device: str | None = None
+) -> None:
+    """Write the features of every radiograph in a folder to a Parquet file; unreadable files are listed and skipped.
+
+    Args:
+        folder: a folder with PNG, JPEG, TIFF or DICOM files.
+        out: the Parquet file to write.
+        model: an architecture (its default release is used), a release, a .safetensors file or hf-hub:owner/name.
+        device: a torch device, such as cpu or cuda; CUDA by default if available.
+    """
+    from . import embedding
+    from .radiographs.listing import image_files
+
+    _check_folder_of(out)
+    if not folder.is_dir():
+        raise C2LError(f"expected a folder with radiographs, found no folder {folder}")
+    images = [folder / name for name in image_files(folder)]
+    embeddings = embedding.embed(images, model=model, device=device, progress=True)
+    for path, reason in embeddings.errors.items():
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    if not embeddings.paths:
+        raise C2LError(f"expected PNG, JPEG, TIFF or DICOM files in {folder}, found none that can be read")
+    embeddings.save(out)
+    print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}")
+
+
+def download(weights: Positional[str], to: Path) -> None:
+    """Write weights to a folder that c2l_models and timm load without a network.
+
+    `sha256sum -c SHA256SUMS` in the folder checks the files.
+
+    Args:
+        weights: a release's name, or hf-hub:owner/name[@revision].
+        to: the folder; it must be new, empty or written by an earlier `c2l download`.
+    """
+    from .publishing.release_folder import write_release_folder
+    from .releases.registry import resolve
+
+    record = resolve(weights)
+    files = write_release_folder(record, to)
+    print(f"wrote {record.name} to {to}: {', '.join(file.name for file in files)}")
+    print(
+        f'load it with c2l_models.{record.architecture}(weights="{to}") '
+        f'or timm.create_model("local-dir:{to}", pretrained=True)'
+    )
+
+
+def publish(release: Positional[str], namespace: str, out: Path | None = None, dry_run: bool = False) -> None:
+    """Upload a release to a Hugging Face repository, in timm's layout, with its model card.
+
+    If the repository already holds the same files, nothing is uploaded.
+
+    Args:
+        release: a release's name.
+        namespace: a user or organisation of the hub; the repository is NAMESPACE/RELEASE.
+        out: folder for a local copy of the uploaded files; published/RELEASE by default.
+        dry_run: write the local folder, and send no request to the hub.
+    """
+    from . import get_weights
+    from .publishing import publish
+
+    weights = get_weights(release)
+    repository = publish.repository_of(weights, namespace)
+    files = publish.write_repository(weights, repository, out or Path("published") / weights.name)
+    if dry_run:
+        print(f"dry run: these files would be uploaded to {repository}:")
+        print(*(f"  {file}, {file.stat().st_size:,} bytes" for file in files), sep="\n")
+        return
+    done = publish.publish(weights, repository, files)
+    sent = f"uploaded {', '.join(done.sent)}" if done.sent else "already up to date"
+    print(f"{repository}: {sent}; commit {done.commit}")
+
+
+def search(
+    query: Positional[str],
+    in_: Annotated[Path, arg(name="in")],
+    out: Path | None = None,
+    k: Annotated[int, arg(aliases=["-k"])] = 8,
+    model: str | None = None,
+    device: str | None = None,
+) -> None:
+    """List the films nearest to a query film, by features that `c2l embed` wrote; optionally draw them.
+
+    Args:
+        query: a film's file, or its path as listed in the features file.
+        in_: the features, a .parquet file.
+        out: a .png file for a contact sheet.
+        k: number of films.
+        model: by default the model named in the features file.
+        device: a torch device, such as cpu or cuda; CUDA by default if available.
+    """
+    from .embedding import Embeddings
+    from .search import draw_neighbours, search
+
+    _check_folder_of(out)
+
+    found = search(query, Embeddings.load(in_), k, model, device)
+    for path, cosine in zip(found.paths, found.cosines, strict=True):
+        print(f"{cosine:.4f}  {path}")
+    if out:
+        for film, reason in draw_neighbours(found, out).items():
+            print(f"not drawn {film}: {reason}", file=sys.stderr)
+        print(out)
+
+
+def convert(
+    checkpoint: Positional[Path],
+    arch: str,
+    out: Path,
+    network: Literal["student", "teacher"] = "student",
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406),
+    std: tuple[float, ...] = (0.229, 0.224, 0.225),
+    size: int = 224,
+    license: str = "unknown",
+) -> None:
+    """Convert a checkpoint of the paper's authors, MoCo, Lightly or torchvision to a .safetensors file.
+
+    Args:
+        checkpoint: a file written by torch.save; its code is never run.
+        arch: resnet18 or densenet121.
+        out: ARCH.TAG.safetensors; the tag is recorded in the file.
+        network: the network to take if the checkpoint holds a student and a teacher.
+        mean: mean of the training input, for pixels in 0..1: one number or three; by default ImageNet's.
+        std: standard deviation of the training input: one number or three; by default ImageNet's.
+        size: side of the images that the weights are meant for, pixels.
+        license: license of the weights, recorded in the file.
+    """
+    from .publishing.convert import convert
+    from .releases.registry import Weights
+
+    _check_folder_of(out)
+
+    done = convert(checkpoint, out, arch, network, mean, std, size, license)
+    weights = Weights.from_file(done.path)
+    print(f"{checkpoint}: found the {network} at {done.backbone or 'the top level'}, {weights.num_params:,} parameters")
+    print("dropped: " + (", ".join(f"{name} ({count})" for name, count in done.dropped.items()) or "nothing"))
+    if done.counters:
+        print(f"set to 0: {done.counters} batch counters that the checkpoint lacks and inference does not use")
+    if done.difference:
+        print(
+            f"mean {_numbers(mean)} and std {_numbers(std)} folded into {weights.mean[0]:g} and {weights.std[0]:g}: "
+            f"features of a test image change by at most {done.difference:.1e} of the largest feature, because of its "
+            "border"
+        )
+    print(f"{done.path}: load it with c2l_models.{arch}(weights={str(done.path)!r})")
+
+
+def export(
+    target: Annotated[Positional[str], arg(help="a run folder, a release, or a .safetensors file")],
+    out: Path,
+    format: Literal["safetensors", "onnx", "pt2"] | None = None,
+    teacher: bool = False,
+    tag: str = "custom",
+    size: int | None = None,
+    license: str = "unknown",
+    best: bool = False,
+) -> None:
+    """Export a release, a weight file or a pretraining run as .safetensors, ONNX or .pt2 (torch.export).
+
+    ONNX and .pt2 files take images [B, 1, S, S], describe the preprocessing in their metadata, and are written only if
+    they compute the network's features. Exporting a run folder needs the training pipeline.
+
+    Args:
+        out: the file to write.
+        format: by default the suffix of the file's name.
+        teacher: for a run: export the teacher; by default the network named by the recipe's `exported`, the student.
+        tag: for a run: recorded in the file.
+        size: for a run: side of the images that the weights are meant for, pixels; by default the recipe's size.
+        license: for a run: recorded in the file.
+        best: for a run: export the checkpoint with the highest k-NN AUROC instead of the last one.
+    """
+    from tempfile import TemporaryDirectory
+
+    from .publishing.export import FORMATS, export_weights, is_run_folder
+
+    chosen = format or out.suffix.removeprefix(".")
+    if chosen not in FORMATS:
+        raise C2LError(f"expected --format, or --out with a name that ends in .{', .'.join(FORMATS)}; found {out}")
+    if is_run_folder(target):
+        require_training("exporting a run folder")
+        from .training.run_files.backbone import export_run
+
+        options = (None, teacher or None, tag, size, license, best)
+        if chosen == "safetensors":
+            print(export_run(Path(target), out, *options))
+            return
+        with TemporaryDirectory() as folder:
+            file = export_run(Path(target), Path(folder) / "run.safetensors", *options)
+            done = export_weights(file, out, chosen)
+    else:
+        if teacher or best or (tag, size, license) != ("custom", None, "unknown"):
+            raise C2LError(
+                f"--teacher, --best, --tag, --size and --license need a run folder, found {target}; leave them out"
+            )
+        done = export_weights(target, out, chosen)
+    print(f"{done.path}: features differ from the network's by at most {done.difference:.1e} of the largest feature")
+
+
+def _check_folder_of(out: Path | None) -> None:
+    """Raise C2LError before any work if the folder of an output file does not exist."""
+    if out is not None and not out.absolute().parent.is_dir():
+        raise C2LError(f"--out {out}: the folder {out.parent} does not exist; create it, or choose another --out")
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "list": list_,
+    "info": info,
+    "verify": verify,
+    "download": download,
+    "publish": publish,
+    "check-leakage": check_leakage,
+    "embed": embed,
+    "search": search,
+    "convert": convert,
+    "export": export,
+}
+
+TRAINING_COMMANDS = {
+    "prepare": "Decode radiographs on disk into an image store: one uint8 array and one index.",
+    "join": "Join the shards that `c2l prepare --shard` wrote into one image store.",
+    "pretrain": "Pretrain a network: `c2l pretrain RECIPE --store STORE --out RUN`.",
+    "release": "Turn a run into a release: export it, probe it, write its file, provenance and registry entry.",
+    "probe": "Measure frozen features with a linear probe or k-NN: AUROC with patient-level intervals.",
+    "finetune": "Fine-tune a network on a task's labels: `c2l finetune TASK --store STORE --init INIT --out RUN`.",
+    "detect": "Fine-tune and measure a pneumonia detector: `c2l detect rsna --init INIT --data DIR --out RUN`.",
+    "look": "Draw nearest films, a feature map, and a fine-tuned network's class activation maps.",
+    "reproduce": "Reproduce a table of the paper, or a release's metrics, from raw data folders.",
+    "benchmark": "Measure speed: `c2l benchmark step|input|prepare|embed|peer|scaling`.",
+    "demo": "Run every stage in a few minutes, on synthetic films or on a folder of your own.",
+}
+"""Commands of `c2l_models.training`, with the first line of their help. They are listed here so that `c2l --help` needs
+no import of the training pipeline."""
+
+HOW_TO_GET_TRAINING = (
+    "Clone the repository with git, because a zip download leaves out the link c2l_models/training (on Windows: turn "
+    "on Developer Mode, then git clone -c core.symlinks=true). In the clone, run: pip install '.[train]'"
+)
+
+
+def has_training() -> bool:
+    """Whether this installation holds the training pipeline, `c2l_models.training`."""
+    return find_spec("c2l_models.training") is not None
+
+
+def require_training(what: str) -> None:
+    """Raise C2LError with installation instructions if the training pipeline is missing. `what` needs it."""
+    if not has_training():
+        raise C2LError(f"{what} needs the training pipeline, which is not installed. {HOW_TO_GET_TRAINING}")
