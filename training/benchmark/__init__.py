@@ -1,4 +1,5 @@
-"""What this pipeline costs, as ratios of things timed by turns in one run: `c2l benchmark step|input|prepare|peer`.
+"""`c2l benchmark step|input|prepare|embed|peer|scaling`: costs of this pipeline, as ratios to a baseline.
 
-Nothing is imported here: the processes that only decode images should not have to load torch.
+Everything that is compared is timed alternately in one run. This file imports nothing, because the processes that
+only decode images must not load torch.
 """

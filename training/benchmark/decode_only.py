@@ -1,4 +1,4 @@
-"""Decoding and nothing else, on as many processes as `c2l prepare` has; these import Pillow alone."""
+"""Decode images and do nothing else, in as many processes as `c2l prepare` uses; they import only Pillow."""
 
 import multiprocessing
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-CHUNK = 32  # files to a task
+CHUNK = 32  # files per task
 
 
 def decode_all(paths: Sequence[Path], workers: int) -> None:
-    """Open every file and decode it to mode "L", at its full size, with Pillow."""
+    """Decode every file at full size to mode "L" with Pillow."""
     if workers == 1:
         for path in paths:
             _decode(path)

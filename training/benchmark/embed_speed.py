@@ -1,4 +1,4 @@
-"""`embed` beside what it cannot do without: decoding alone, and the bare network on batches that are ready."""
+"""`c2l benchmark embed`: `embed` compared with its two parts, decoding and the network's forward pass."""
 
 import os
 import tempfile
@@ -19,25 +19,27 @@ from c2l_models.releases.registry import Weights, default_weights
 
 from ..distributed import pick_device
 from .decode_only import decode_all
-from .prepare_speed import film_files, link, synthetic_films
-from .timing import Machine, Work, load_average, pairwise, save, source_name, spread, take_turns
+from .input_images import find_images, link, source_name, synthetic_images
+from .timing import Machine, Workload, load_average, median_and_range, ratios_by_round, save_json, time_alternately
 
 
 @dataclass(frozen=True)
 class EmbedBenchmark:
-    """Whole calls of `embed`, of decoding alone and of the bare forward pass, by turns in one run.
+    """Seconds of `embed`, of decoding alone and of the forward pass alone, timed alternately.
 
     Attributes:
-        source: the folder of the films, or what stands in for it.
-        files, films: how many files a call reads, and of how many different films they are.
-        workers: decoding processes; `embed` itself reads with threads.
-        embed, decode, forward: seconds of a call, one a round.
+        source: the folder of the images, or "synthetic images".
+        model: the release.
+        files: number of files per call.
+        distinct_images: number of different images that the files link to.
+        workers: decoding processes; `embed` itself uses threads.
+        embed, decode, forward: seconds per call, one value per round.
     """
 
     source: str
     model: str
     files: int
-    films: int
+    distinct_images: int
     batch_size: int
     workers: int
     machine: Machine
@@ -46,40 +48,40 @@ class EmbedBenchmark:
     forward: tuple[float, ...]
 
     @property
-    def parts(self) -> tuple[float, ...]:
-        """Seconds of decoding and then the forward pass, one a round: on a CPU they share the cores."""
+    def sequential(self) -> tuple[float, ...]:
+        """Seconds of decoding, then the forward pass, per round: the limit on a CPU, where both share the cores."""
         return tuple(sum(pair) for pair in zip(self.decode, self.forward, strict=True))
 
     @property
-    def longest(self) -> tuple[float, ...]:
-        """Seconds of the longer of the two, one a round: where they do not share, as with a GPU, the least there is."""
+    def overlapped(self) -> tuple[float, ...]:
+        """Seconds of the longer part per round: the limit if the parts run at the same time, as with a GPU."""
         return tuple(map(max, self.decode, self.forward))
 
     @property
     def ratios(self) -> dict[str, float]:
-        """The rate of `embed` over that of its parts in turn, and over that of the longer, medians over rounds."""
-        return {name: median(pairwise(times, self.embed)) for name, times in self._bounds().items()}
+        """The rate of `embed` divided by the rate of each limit; medians over rounds."""
+        return {name: median(ratios_by_round(times, self.embed)) for name, times in self._limits().items()}
 
-    def _bounds(self) -> dict[str, tuple[float, ...]]:
-        return {"in turn": self.parts, "overlapped": self.longest}
+    def _limits(self) -> dict[str, tuple[float, ...]]:
+        return {"sequential": self.sequential, "overlapped": self.overlapped}
 
     def save(self, path: Path) -> None:
-        """Write everything as JSON."""
-        save(self, path, ratios=self.ratios)
+        """Write all values as JSON."""
+        save_json(self, path, ratios=self.ratios)
 
     def __rich__(self) -> Table:
         table = Table(
-            title=f"{self.files:,} files of {self.source} ({self.films} different films), {self.model}, batches of "
-            f"{self.batch_size}, {self.workers} processes to decode",
+            title=f"{self.files:,} files of {self.source} ({self.distinct_images} different images), {self.model}, "
+            f"batches of {self.batch_size}, {self.workers} decoding processes",
             caption=f"{self.machine}; medians of {len(self.embed)} rounds",
         )
         table.add_column("")
-        for column in ("images/s", "rate of embed over it"):
+        for column in ("images/s", "rate of embed / this rate"):
             table.add_column(column, justify="right")
-        own = {"decoding alone": self.decode, "bare forward pass": self.forward}
-        bounds = {f"both, {name}": times for name, times in self._bounds().items()}
-        for name, seconds in ({"c2l embed": self.embed} | own | bounds).items():
-            ratio = spread(pairwise(seconds, self.embed)) if name in bounds else ""
+        parts = {"decoding alone": self.decode, "forward pass alone": self.forward}
+        limits = {f"both, {name}": times for name, times in self._limits().items()}
+        for name, seconds in ({"c2l embed": self.embed} | parts | limits).items():
+            ratio = median_and_range(ratios_by_round(seconds, self.embed)) if name in limits else ""
             table.add_row(name, f"{self.files / median(seconds):,.1f}", ratio)
         return table
 
@@ -94,63 +96,65 @@ def time_embed(
     device: str = "auto",
     progress: bool = True,
 ) -> EmbedBenchmark:
-    """Time `embed`, decoding alone and the bare forward pass by turns, on the same files.
+    """Time `embed`, decoding alone and the forward pass alone alternately, on the same files.
 
     Args:
-        images: a folder of PNG or JPEG films; None: synthetic films of 1024 pixels.
-        architecture: whose default release computes.
-        files: how many a call reads: links to the films, which are fewer.
+        images: a folder of PNG or JPEG images; None uses synthetic images of 1024 pixels.
+        architecture: its default release is used.
+        files: number of files per call: links to the images, which may be fewer.
         batch_size: of `embed` and of the forward pass.
-        workers: processes of decoding alone, by default one a core.
+        workers: processes of decoding alone, by default one per core.
         repeats: rounds.
-        device: "cpu", "cuda", or "auto": CUDA where there is one.
-        progress: show a progress line.
+        device: "cpu", "cuda", or "auto": CUDA if available.
+        progress: show a progress bar.
 
     Raises:
-        DatasetError: the folder holds no PNG and no JPEG, or one that cannot be read.
+        DatasetError: the folder contains no PNG or JPEG file, or an image that cannot be read.
     """
     workers = workers or os.cpu_count() or 1
-    before, place = load_average(), pick_device(device)
+    load_before, torch_device = load_average(), pick_device(device)
     weights = default_weights(architecture)
-    network = create_model(architecture, weights=weights, in_chans=1).eval().to(place)
+    network = create_model(architecture, weights=weights, in_chans=1).eval().to(torch_device)
     with tempfile.TemporaryDirectory() as folder:
-        films = film_files(images or synthetic_films(Path(folder) / "synthetic"))
-        paths = sorted(link(films, files, Path(folder) / "files").iterdir())
-        works: dict[str, Work] = {
+        distinct = find_images(images or synthetic_images(Path(folder) / "synthetic"))
+        paths = sorted(link(distinct, files, Path(folder) / "files").iterdir())
+        batches = prepared_batches(paths[: len(distinct)], weights, files, batch_size)
+        workloads: dict[str, Workload] = {
             "embed": partial(_embed, paths, network, batch_size),
             "decode": partial(decode_all, paths, workers),
-            "forward": partial(_forward, network, ready_batches(paths[: len(films)], weights, files, batch_size)),
+            "forward": partial(_forward, network, batches),
         }
-        seconds = take_turns(works, repeats, place, progress)
+        seconds = time_alternately(workloads, repeats, torch_device, progress)
     return EmbedBenchmark(
         source=source_name(images),
         model=weights.name,
         files=files,
-        films=len(films),
+        distinct_images=len(distinct),
         batch_size=batch_size,
         workers=workers,
-        machine=Machine.now(place, before),
+        machine=Machine.after_benchmark(torch_device, load_before),
         **seconds,
     )
 
 
-def ready_batches(paths: Sequence[Path], weights: Weights, count: int, batch_size: int) -> list[Tensor]:
-    """`count` images in batches [B, 1, S, S], as the network takes them; of few films, again and again."""
+def prepared_batches(paths: Sequence[Path], weights: Weights, count: int, batch_size: int) -> list[Tensor]:
+    """`count` images in batches [B, 1, S, S], ready for the network; the first `batch_size` images are repeated."""
     transform = weights.transform(in_chans=1)
-    films = torch.stack([transform(path) for path in paths[:batch_size]])
+    images = torch.stack([transform(path) for path in paths[:batch_size]])
     return [
-        films[torch.arange(start, min(start + batch_size, count)) % len(films)] for start in range(0, count, batch_size)
+        images[torch.arange(start, min(start + batch_size, count)) % len(images)]
+        for start in range(0, count, batch_size)
     ]
 
 
 def _embed(paths: Sequence[Path], network: nn.Module, batch_size: int) -> None:
     found = embed(paths, network, batch_size)
     if found.errors:
-        raise DatasetError(f"{len(found.errors)} of the films cannot be read: `c2l embed` says which, and why")
+        raise DatasetError(f"{len(found.errors)} images cannot be read; run `c2l embed` to see which and why")
 
 
 def _forward(network: nn.Module, batches: Sequence[Tensor]) -> None:
-    place = next(network.parameters()).device
+    device = next(network.parameters()).device
     with evaluating(network), torch.inference_mode():
         for batch in batches:
-            network(batch.to(place)).cpu()
+            network(batch.to(device)).cpu()

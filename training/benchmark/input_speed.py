@@ -1,47 +1,47 @@
-"""Images a second that the store and the augmentation deliver, beside what a pretraining step consumes."""
+"""`c2l benchmark input`: images per second from store and augmentation, compared with a pretraining step's demand."""
 
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-import pyarrow as pa
 import torch
 from rich.table import Table
 
 from c2l_models.errors import DatasetError
 
 from ..augment import two_views
-from ..batches import batches, fits
+from ..batches import fits
 from ..distributed import pick_device
 from ..pretrain import train_step
 from ..recipe import Recipe
 from ..store.image_store import ImageStore
 from ..store.store_format import IMAGES
-from .step_speed import still_run
-from .timing import Machine, Work, load_average, pairwise, save, spread, take_turns
+from .frozen_run import endless_batches, frozen_run, mapped_again, noise_on_disk
+from .timing import Machine, Workload, load_average, median_and_range, ratios_by_round, save_json, time_alternately
 
 STORE_BYTES = 2**28
-"""Of the noise that stands in for a store."""
+"""Size of the store of noise."""
 
 BATCHES = 32
-"""At most so many to a call of an input's work: its start, a file mapped and a thread begun, is small beside them."""
+"""Maximum number of batches per call, so that mapping the file and starting a thread take a small part of it."""
 
 
 @dataclass(frozen=True)
 class InputBenchmark:
-    """Input alone and whole steps, by turns in one run.
+    """Seconds of the input alone and of whole steps, timed alternately.
 
     Attributes:
-        store: what was read: a store's folder, or what stands in for it.
-        images, side: the store's count N and its images' side in pixels.
-        step: seconds a batch of whole pretraining steps, one a round.
-        inputs: seconds a batch of gathering and two views, one a round, by where the store lies: "resident" on the
-            device or in memory, "mapped" from a file that the system has cached, "cold" from one that it has not.
+        store: the store's folder, or "noise".
+        images, side: the store's number of images N and their side in pixels.
+        size: side of the views in pixels.
+        step: seconds per whole pretraining step, one value per round.
+        inputs: seconds per batch of gathering and two views, one value per round, by location of the store:
+            "resident" on the device or in memory, "mapped" from a file in the system's cache, "cold" from a file that
+            is not in the cache.
     """
 
     recipe: str
@@ -57,12 +57,12 @@ class InputBenchmark:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """How many times what the step consumes, medians over rounds."""
-        return {name: median(pairwise(self.step, seconds)) for name, seconds in self.inputs.items()}
+        """The rate of each input divided by the rate that the step needs; medians over rounds."""
+        return {name: median(ratios_by_round(self.step, seconds)) for name, seconds in self.inputs.items()}
 
     def save(self, path: Path) -> None:
-        """Write everything as JSON."""
-        save(self, path, ratios=self.ratios)
+        """Write all values as JSON."""
+        save_json(self, path, ratios=self.ratios)
 
     def __rich__(self) -> Table:
         table = Table(
@@ -71,11 +71,11 @@ class InputBenchmark:
             caption=f"{self.machine}; step in {self.precision}; medians of {len(self.step)} rounds",
         )
         table.add_column("")
-        for column in ("seconds a batch", "images/s", "of what a step consumes"):
+        for column in ("seconds per batch", "images/s", "rate / rate of the step"):
             table.add_column(column, justify="right")
         for name, seconds in self.inputs.items():
             middle = median(seconds)
-            ratio = spread(pairwise(self.step, seconds), 1)
+            ratio = median_and_range(ratios_by_round(self.step, seconds), 1)
             table.add_row(f"input, {name}", f"{middle:.4f}", f"{self.batch_size / middle:,.0f}", ratio)
         middle = median(self.step)
         table.add_row("pretraining step", f"{middle:.4f}", f"{self.batch_size / middle:,.0f}", "1")
@@ -91,41 +91,44 @@ def time_input(
     device: str = "auto",
     progress: bool = True,
 ) -> InputBenchmark:
-    """Time `batches` and `two_views` alone, and whole steps that are fed by them, by turns.
+    """Time the input alone (`batches` and `two_views`) and whole steps with this input alternately.
 
     Args:
-        recipe: what the views and a step are.
-        store: a store's folder; None: noise in a temporary file, its side to the view's as 256 to 224.
-        batch_size: B, in place of the recipe's.
-        size: S of the views, in place of the recipe's.
+        recipe: defines the views and the step.
+        store: a store's folder; None uses noise in a temporary file, whose side is 256/224 of the views' side.
+        batch_size: B, replaces the recipe's.
+        size: side S of the views, replaces the recipe's.
         repeats: rounds.
-        device: "cpu", "cuda", or "auto": CUDA where there is one.
-        progress: show a progress line.
+        device: "cpu", "cuda", or "auto": CUDA if available.
+        progress: show a progress bar.
 
     Raises:
-        DatasetError: no store, or one of fewer images than a batch.
-        RecipeError: the recipe cannot have this batch size or view size.
+        DatasetError: the folder is not a store, or it has fewer images than a batch.
+        RecipeError: the recipe does not allow this batch size or view size.
     """
     recipe = replace(recipe, batch_size=batch_size, size=size)
-    place = pick_device(device)
+    torch_device = pick_device(device)
     if store is not None:
-        return _time(recipe, ImageStore.open(store), str(store), repeats, place, progress)
+        return _time(recipe, ImageStore.open(store), str(store), repeats, torch_device, progress)
     with tempfile.TemporaryDirectory() as folder:
-        noise = write_noise(Path(folder), round(size * 256 / 224))
-        return _time(recipe, noise, "noise", repeats, place, progress)
+        noise = noise_on_disk(Path(folder), STORE_BYTES, round(size * 256 / 224))
+        return _time(recipe, noise, "noise", repeats, torch_device, progress)
 
 
 def _time(
     recipe: Recipe, store: ImageStore, name: str, repeats: int, device: torch.device, progress: bool
 ) -> InputBenchmark:
     if len(store) < recipe.batch_size:
-        raise DatasetError(f"{name} holds {len(store)} images, fewer than one batch of {recipe.batch_size}")
-    before = load_average()
-    works = build_works(recipe, store, device)
-    count = batches_a_call(recipe, store)
-    count_of = {way: 1 if way == "step" else count for way in works}
-    taken = take_turns(works, repeats, device, progress)
-    seconds = {way: tuple(value / count_of[way] for value in values) for way, values in taken.items()}
+        raise DatasetError(
+            f"{name}: expected at least one batch of {recipe.batch_size} images, found {len(store)}; give a larger "
+            "store or a smaller batch size"
+        )
+    load_before = load_average()
+    workloads = build_workloads(recipe, store, device)
+    batches = batches_per_call(recipe, store)
+    batches_of = {name: 1 if name == "step" else batches for name in workloads}
+    timed = time_alternately(workloads, repeats, device, progress)
+    seconds = {name: tuple(value / batches_of[name] for value in values) for name, values in timed.items()}
     return InputBenchmark(
         recipe=recipe.name,
         store=name,
@@ -134,69 +137,50 @@ def _time(
         size=recipe.size,
         batch_size=recipe.batch_size,
         precision=recipe.precision,
-        machine=Machine.now(device, before),
+        machine=Machine.after_benchmark(device, load_before),
         step=seconds.pop("step"),
         inputs=seconds,
     )
 
 
-def build_works(recipe: Recipe, store: ImageStore, device: torch.device) -> dict[str, Work]:
-    """One "step", and by each way to hold the store that this device has, `batches_a_call` batches of two views."""
-    run = still_run(recipe, store, device)
+def build_workloads(recipe: Recipe, store: ImageStore, device: torch.device) -> dict[str, Workload]:
+    """The workloads: "step" is one step; each other one makes two views of `batches_per_call` batches.
+
+    The others are named by the location of the store. Only the locations that this device uses are included.
+    """
+    run = frozen_run(recipe, store, device)
     generator = run.seeded(0)
     file = store.path / IMAGES
-    # Not read through the map: the system keeps cached what some process has mapped and touched.
+    # Load the array without the map: the system keeps in its cache what a process has mapped and read.
     resident = store.to(device) if fits(store, device) else replace(store, images=np.load(file))
-    feed = run_batches(recipe, resident, device)
+    step_input = endless_batches(recipe, resident, device)
 
     def step() -> None:
-        train_step(run.model, run.optimizer, next(feed), generator)
+        train_step(run.model, run.optimizer, next(step_input), generator)
 
-    def deliver(source: ImageStore) -> None:
-        for images in islice(run_batches(recipe, source, device), batches_a_call(recipe, source)):
+    def make_views(source: ImageStore) -> None:
+        for images in islice(endless_batches(recipe, source, device), batches_per_call(recipe, source)):
             two_views(images, recipe, generator)
 
-    def deliver_cold() -> None:
-        forget(file)
-        deliver(mapped(resident, file))
+    def make_views_cold() -> None:
+        drop_from_cache(file)
+        make_views(mapped_again(resident, file))
 
-    works: dict[str, Work] = {"step": step, "resident": lambda: deliver(resident)}
+    workloads: dict[str, Workload] = {"step": step, "resident": lambda: make_views(resident)}
     if not fits(resident, device):
-        works["mapped"] = lambda: deliver(mapped(resident, file))
+        workloads["mapped"] = lambda: make_views(mapped_again(resident, file))
         if hasattr(os, "posix_fadvise"):
-            works["cold"] = deliver_cold
-    return works
+            workloads["cold"] = make_views_cold
+    return workloads
 
 
-def batches_a_call(recipe: Recipe, store: ImageStore) -> int:
-    """Batches in one call of an input's work: no image twice, for a cold one is warm by then."""
+def batches_per_call(recipe: Recipe, store: ImageStore) -> int:
+    """Batches per call of an input workload: no image is read twice, because the second time it would be cached."""
     return min(BATCHES, len(store) // recipe.batch_size)
 
 
-def run_batches(recipe: Recipe, store: ImageStore, device: torch.device) -> Iterator[torch.Tensor]:
-    """A run's batches of images [B, 1, S, S] from all of a store, for ever."""
-    forever = replace(recipe, epochs=2**40)
-    return (batch.images for batch in batches(store, np.arange(len(store)), forever, device))
-
-
-def mapped(store: ImageStore, file: Path) -> ImageStore:
-    """The store with its array mapped from its file anew."""
-    return replace(store, images=np.load(file, mmap_mode="r"))
-
-
-def forget(file: Path) -> None:
-    """Have the system drop a file from its cache, but for what some process has mapped."""
+def drop_from_cache(file: Path) -> None:
+    """Make the system drop a file from its cache, except for parts that a process has mapped."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def write_noise(folder: Path, side: int) -> ImageStore:
-    """A store of noise, `STORE_BYTES` in all, mapped from a file in the folder."""
-    shape = (STORE_BYTES // side**2, side, side)
-    images = np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape)
-    random = np.random.default_rng(0)
-    for start in range(0, len(images), 1024):
-        images[start : start + 1024] = random.integers(256, size=images[start : start + 1024].shape, dtype=np.uint8)
-    images.flush()
-    return mapped(ImageStore(path=folder, images=images, index=pa.table({}), sha256=""), folder / IMAGES)

@@ -1,8 +1,8 @@
-"""MoCo as Lightly's users run it: its data set, loader, transforms, loss with memory bank, and momentum update.
+"""Lightly's MoCo with Lightly's own data set, loader, transforms, loss with memory bank, and momentum update.
 
-Not part of the package: `c2l benchmark peer` runs this file with an interpreter that has lightly, torch and
-torchvision, and reads the one line of JSON that it prints. Lightly's defaults, but for what a radiograph needs (one
-channel, a scalar mean and std) and what has to be equal on both sides (architecture, sizes, precision, queue).
+This file is not imported: `c2l benchmark peer` runs it with an interpreter that has lightly, torch and torchvision, and
+reads the line of JSON that it prints. Settings are Lightly's defaults, except for those that a radiograph needs (one
+channel, a scalar mean and std) and those that must be equal on both sides (architecture, sizes, precision, queue).
 """
 
 import argparse
@@ -35,11 +35,11 @@ def main() -> None:
     deactivate_requires_grad(teacher)
     criterion = NTXentLoss(temperature=0.07, memory_bank_size=(options.queue_length, 128)).to(device)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.06, momentum=0.9, weight_decay=1e-4)
-    began = 0.0
+    started = 0.0
     for number, (query, key) in enumerate(endless(loader, device)):
         if number == options.warm_up:
             wait_for(device)
-            began = time.perf_counter()
+            started = time.perf_counter()
         if number == options.warm_up + options.steps:
             wait_for(device)
             break
@@ -53,7 +53,7 @@ def main() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    seconds = (time.perf_counter() - began) / options.steps
+    seconds = (time.perf_counter() - started) / options.steps
     versions = {library.__name__: library.__version__ for library in (lightly, torch, torchvision)}
     print(json.dumps({"seconds": seconds, "threads": torch.get_num_threads(), "versions": versions}))
 
@@ -66,12 +66,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", required=True)
     for name in ("size", "batch-size", "queue-length", "workers", "steps", "warm-up"):
         parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--channels-last", action="store_true", help="not what Lightly's examples do")
+    parser.add_argument("--channels-last", action="store_true", help="not used in Lightly's examples")
     return parser.parse_args()
 
 
 def make_loader(options: argparse.Namespace) -> DataLoader:
-    """Lightly's data set decodes each file at each epoch; two views of one gray channel."""
+    """Lightly's data set, which decodes each file in each epoch; two views of one grey channel."""
     views = MoCoV1Transform(input_size=options.size, normalize={"mean": [MEAN], "std": [STD]})
     transform = torchvision.transforms.Compose([torchvision.transforms.Grayscale(), views])
     return DataLoader(
@@ -86,7 +86,7 @@ def make_loader(options: argparse.Namespace) -> DataLoader:
 
 
 def make_encoder(options: argparse.Namespace) -> nn.Module:
-    """torchvision's network for one channel, and MoCo's projection head."""
+    """torchvision's network with one input channel, and MoCo's projection head."""
     network = torchvision.models.get_model(options.architecture, weights=None)
     width = FEATURES[options.architecture]
     first = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
@@ -99,7 +99,7 @@ def make_encoder(options: argparse.Namespace) -> nn.Module:
 
 
 def endless(loader: DataLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Both views of each batch on the device, epoch after epoch."""
+    """Yield both views of each batch on the device, over endless epochs."""
     while True:
         for (query, key), _, _ in loader:
             yield query.to(device, non_blocking=True), key.to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Images a second end to end, beside Lightly's MoCo with its own loader on the same files."""
+"""`c2l benchmark peer`: images per second including input, compared with Lightly's MoCo on the same files."""
 
 import json
 import os
@@ -22,44 +22,47 @@ from ..pretrain import train_step
 from ..recipe import Objective, Recipe
 from ..store.image_store import ImageStore
 from ..store.prepare import prepare
-from .input_speed import run_batches
-from .prepare_speed import film_files, link, synthetic_films
-from .step_speed import still_run
-from .timing import Machine, load_average, pairwise, save, source_name, spread, synchronize
+from .frozen_run import endless_batches, frozen_run
+from .input_images import find_images, link, source_name, synthetic_images
+from .timing import Machine, load_average, median_and_range, ratios_by_round, save_json, synchronize
 
 SCRIPT = Path(__file__).with_name("lightly_moco.py")
 INSTALL = (
-    "make an environment for the peer and name its interpreter: python -m venv peer && "
+    "create an environment for Lightly: python -m venv peer && "
     "peer/bin/pip install lightly torch torchvision, then --peer-python peer/bin/python"
 )
-WARM_UP = 3  # steps before the timed ones; the peer has more, for what its loader has fetched ahead
+WARM_UP = 3  # untimed steps at the start; the peer has more, because its loader prefetches batches
 
 PASSES = {"peer": 3, "moco": 3, "c2l": 6}
-"""Network passes for an image, forward and backward: MoCo's are 2 and 1, C2L's 4 and 2."""
+"""Network passes per image, forward plus backward: 2 + 1 in MoCo, 4 + 2 in C2L."""
 NAMES = {
-    "peer": "Lightly's MoCo, its own loader",
-    "moco": "this pipeline, MoCo's one contrast",
+    "peer": "Lightly's MoCo with its own loader",
+    "moco": "this pipeline, MoCo",
     "c2l": "this pipeline, C2L",
 }
 
 
 @dataclass(frozen=True)
 class PeerBenchmark:
-    """The same files through both pipelines, by turns.
+    """Seconds per step of both pipelines on the same files, timed alternately.
 
     Attributes:
-        images, files, films: the folder, how many files both read, and of how many different films they are.
-        side: of the prepared store's images, pixels; `prepare_seconds`: what making the store took, once.
-        peer: the versions of the peer's libraries, and how many processes decode for it.
-        seconds: of a step, one a round: "peer", "moco" (this pipeline, with the first of C2L's three contrasts only,
-            which is MoCo) and "c2l".
+        source: the folder of the images, or "synthetic images".
+        files: number of files that both read.
+        distinct_images: number of different images that the files link to.
+        side: side of the prepared store's images in pixels.
+        prepare_seconds: time to make the store, once.
+        size: side of the views in pixels.
+        peer: the peer's library versions, its decoding processes and its torch threads.
+        seconds: per step, one value per round: "peer", "moco" (this pipeline with only the first of C2L's three
+            contrasts, which is MoCo) and "c2l".
     """
 
     recipe: str
     architecture: str
-    images: str
+    source: str
     files: int
-    films: int
+    distinct_images: int
     side: int
     prepare_seconds: float
     size: int
@@ -71,32 +74,32 @@ class PeerBenchmark:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Images a second over the peer's, medians over rounds; "moco" compares like with like."""
-        return {name: median(pairwise(self.seconds["peer"], times)) for name, times in self.seconds.items()}
+        """Images per second divided by the peer's; medians over rounds. "moco" is the same method as the peer's."""
+        return {name: median(ratios_by_round(self.seconds["peer"], times)) for name, times in self.seconds.items()}
 
     def save(self, path: Path) -> None:
-        """Write everything as JSON."""
-        save(self, path, ratios=self.ratios)
+        """Write all values as JSON."""
+        save_json(self, path, ratios=self.ratios)
 
     def __rich__(self) -> Table:
         versions = ", ".join(f"{name} {version}" for name, version in self.peer["versions"].items())
         table = Table(
             title=f"{self.architecture}, batches of {self.batch_size}, views of {self.size} pixels, {self.precision}; "
-            f"{self.files:,} files of {self.films:,} films in {self.images}",
+            f"{self.files:,} files of {self.distinct_images:,} different images in {self.source}",
             caption=f"{self.machine}; medians of {len(self.seconds['peer'])} rounds. Peer: {versions}, "
-            f"{self.peer['workers']} loader processes. Prepared once, to {self.side} pixels, in "
-            f"{self.prepare_seconds:.1f} s. Passes: forward and backward, {PASSES['peer']} an image for MoCo, "
-            f"{PASSES['c2l']} for C2L",
+            f"{self.peer['workers']} loader processes. Store of {self.side} pixels, prepared once in "
+            f"{self.prepare_seconds:.1f} s. Network passes per image, forward plus backward: {PASSES['peer']} in MoCo, "
+            f"{PASSES['c2l']} in C2L",
         )
         table.add_column("")
-        for column in ("images/s", "of the peer's", "network passes/s", "of the peer's"):
+        for column in ("images/s", "rate / peer's", "network passes/s", "rate / peer's"):
             table.add_column(column, justify="right")
         for name, seconds in self.seconds.items():
             rate = self.batch_size / median(seconds)
-            ratios = pairwise(self.seconds["peer"], seconds)
+            ratios = ratios_by_round(self.seconds["peer"], seconds)
             share = PASSES[name] / PASSES["peer"]
-            passes = f"{rate * PASSES[name]:,.0f}", spread([ratio * share for ratio in ratios], 2)
-            table.add_row(NAMES[name], f"{rate:,.1f}", spread(ratios, 2), *passes)
+            passes = f"{rate * PASSES[name]:,.0f}", median_and_range([ratio * share for ratio in ratios], 2)
+            table.add_row(NAMES[name], f"{rate:,.1f}", median_and_range(ratios, 2), *passes)
         return table
 
 
@@ -113,59 +116,59 @@ def time_peer(
     device: str = "auto",
     progress: bool = True,
 ) -> PeerBenchmark:
-    """Time steps of the peer, of MoCo in this pipeline, and of C2L, by turns; loading and decoding included.
+    """Time steps of the peer, of MoCo in this pipeline, and of C2L alternately, including loading and decoding.
 
-    The peer decodes files at each epoch, as it always does; this pipeline has prepared them once. Both have the same
-    network, batch, view size, precision and queue length.
+    The peer decodes the files in each epoch, as it normally does; this pipeline prepares them once. Both have the same
+    network, batch size, view size, precision and queue length.
 
     Args:
-        recipe: what a C2L step computes; its precision and queue are the peer's too.
-        images: a folder of PNG or JPEG films; None: synthetic films of 1024 pixels.
+        recipe: defines the C2L step; the peer uses its precision and queue length.
+        images: a folder of PNG or JPEG images; None uses synthetic images of 1024 pixels.
         peer_python: an interpreter that has lightly, torch and torchvision.
-        batch_size: B, in place of the recipe's.
-        size: S, in place of the recipe's.
-        files: how many files both read: the films, or links to them again and again where they are fewer.
-        steps: so many are timed a round, after some that are not.
-        workers: processes that decode for the peer, by default one a core.
+        batch_size: B, replaces the recipe's.
+        size: side S of the views, replaces the recipe's.
+        files: number of files that both read: links to the images, which may be fewer.
+        steps: timed steps per round, after some untimed ones.
+        workers: decoding processes of the peer, by default one per core.
         repeats: rounds.
-        device: "cpu", "cuda", or "auto": CUDA where there is one.
-        progress: show a progress line.
+        device: "cpu", "cuda", or "auto": CUDA if available.
+        progress: show a progress bar.
 
     Raises:
-        C2LError: no such interpreter, or it cannot run the peer; the message says what to install.
-        DatasetError: the folder holds no PNG and no JPEG.
-        RecipeError: the recipe cannot have this batch size or view size.
+        C2LError: the interpreter does not exist or cannot run the peer; the message says what to install.
+        DatasetError: the folder contains no PNG or JPEG file.
+        RecipeError: the recipe does not allow this batch size or view size.
     """
     if peer_python is None or not peer_python.is_file():
-        raise C2LError(f"no interpreter for the peer at {peer_python}; {INSTALL}")
+        raise C2LError(f"expected an interpreter with lightly, found none at {peer_python}; {INSTALL}")
     recipe = replace(recipe, batch_size=batch_size, size=size, method="c2l", objective=Objective())
     moco = replace(recipe, method="moco")
     workers = (os.cpu_count() or 1) if workers is None else workers
-    place, before = pick_device(device), load_average()
+    torch_device, load_before = pick_device(device), load_average()
     with tempfile.TemporaryDirectory() as folder:
-        films = film_files(images or synthetic_films(Path(folder) / "synthetic"))
-        root = link(films, files, Path(folder) / "films")
+        distinct = find_images(images or synthetic_images(Path(folder) / "synthetic"))
+        root = link(distinct, files, Path(folder) / "files")
         report = prepare([("folder", root)], Path(folder) / "store", round(size * 256 / 224), progress=False)
         store = ImageStore.open(report.store)
         seconds: dict[str, list[float]] = {name: [] for name in NAMES}
         for _ in track(range(repeats), "timing", disable=not progress, transient=True):
-            told = run_peer(peer_python, recipe, root, steps, workers, place)
-            seconds["peer"].append(told["seconds"])
-            seconds["moco"].append(seconds_a_step(moco, store, steps, place))
-            seconds["c2l"].append(seconds_a_step(recipe, store, steps, place))
+            reported = run_peer(peer_python, recipe, root, steps, workers, torch_device)
+            seconds["peer"].append(reported["seconds"])
+            seconds["moco"].append(seconds_per_step(moco, store, steps, torch_device))
+            seconds["c2l"].append(seconds_per_step(recipe, store, steps, torch_device))
     return PeerBenchmark(
         recipe=recipe.name,
         architecture=recipe.architecture,
-        images=source_name(images),
+        source=source_name(images),
         files=files,
-        films=min(len(films), files),
+        distinct_images=min(len(distinct), files),
         side=store.size,
         prepare_seconds=report.seconds,
         size=size,
         batch_size=batch_size,
         precision=recipe.precision,
-        machine=Machine.now(place, before),
-        peer={"workers": workers, "threads": told["threads"], "versions": told["versions"]},
+        machine=Machine.after_benchmark(torch_device, load_before),
+        peer={"workers": workers, "threads": reported["threads"], "versions": reported["versions"]},
         seconds={name: tuple(times) for name, times in seconds.items()},
     )
 
@@ -173,7 +176,7 @@ def time_peer(
 def run_peer(
     python: Path, recipe: Recipe, images: Path, steps: int, workers: int, device: torch.device
 ) -> dict[str, Any]:
-    """Run the peer in its own interpreter; what it tells: seconds a step, threads, versions."""
+    """Run the peer in its own interpreter and return its report: seconds per step, threads, versions."""
     options = {
         "images": images,
         "architecture": recipe.architecture,
@@ -190,19 +193,19 @@ def run_peer(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise C2LError(f"{python} cannot run the peer: {reason}; {INSTALL}")
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+        raise C2LError(f"{python} cannot run Lightly: {reason}; {INSTALL}")
+    reported: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return reported
 
 
-def seconds_a_step(recipe: Recipe, store: ImageStore, steps: int, device: torch.device) -> float:
-    """Seconds a step of this pipeline, its input included."""
-    run = still_run(recipe, store, device)
-    began = 0.0
-    for number, images in enumerate(islice(run_batches(recipe, store, device), WARM_UP + steps)):
+def seconds_per_step(recipe: Recipe, store: ImageStore, steps: int, device: torch.device) -> float:
+    """Seconds per step of this pipeline, including its input."""
+    run = frozen_run(recipe, store, device)
+    started = 0.0
+    for number, images in enumerate(islice(endless_batches(recipe, store, device), WARM_UP + steps)):
         if number == WARM_UP:
             synchronize(device)
-            began = time.perf_counter()
+            started = time.perf_counter()
         train_step(run.model, run.optimizer, images, run.seeded(number)).metrics()
     synchronize(device)
-    return (time.perf_counter() - began) / steps
+    return (time.perf_counter() - started) / steps

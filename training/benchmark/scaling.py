@@ -1,4 +1,4 @@
-"""What a run takes on many GPUs: computing time from one GPU's measured rate, and the bytes that go over the wire."""
+"""`c2l benchmark scaling`: estimated hours of a run on many GPUs, from one GPU's measured rate and network traffic."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,13 @@ from ..recipe import Recipe
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes that one process receives in a step.
+    """Bytes that one process receives per step.
 
     Attributes:
-        gradients: of the student, averaged by a ring: each process receives 2 (W - 1) / W of their size.
-        images: the teacher's batches, clean and mixed, gathered for ShuffleBN from all other processes.
-        keys: the teacher's features of them, gathered likewise.
+        gradients: the student's gradients; averaging them in a ring of W processes sends 2 (W - 1) / W of their size
+            to each process.
+        images: the teacher's batches, clean and mixed, from all other processes, gathered for ShuffleBN.
+        keys: the teacher's features of these batches, gathered in the same way.
     """
 
     gradients: int
@@ -27,18 +28,18 @@ class Traffic:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Gradients, images and keys together."""
         return self.gradients + self.images + self.keys
 
 
 def traffic(recipe: Recipe, processes: int) -> Traffic:
-    """The bytes that each of so many processes receives in a step of a recipe."""
+    """The bytes that each process receives per step of a recipe."""
     objective = recipe.objective
     batches = bool({"clean", "feature"} & set(objective.terms)) + ("mixed" in objective.terms)
     if recipe.method != "c2l":
         batches = int(recipe.method == "moco")  # Model Genesis has no teacher
-    others = batches * (recipe.batch_size - recipe.batch_size // processes)  # images of other processes
-    value = 2 if recipe.precision == "bfloat16" else 4  # bytes of an image's or a key's number as it travels
+    others = batches * (recipe.batch_size - recipe.batch_size // processes)  # images of the other processes
+    value = 2 if recipe.precision == "bfloat16" else 4  # bytes per value of images and keys on the network
     return Traffic(
         gradients=2 * 4 * parameters(recipe) * (processes - 1) // processes,
         images=others * recipe.size**2 * value * objective.shuffle_bn,
@@ -47,7 +48,7 @@ def traffic(recipe: Recipe, processes: int) -> Traffic:
 
 
 def parameters(recipe: Recipe) -> int:
-    """How many numbers the student has."""
+    """Number of the student's parameters."""
     with torch.device("meta"):
         student: nn.Module = Encoder(recipe.architecture, recipe.feature_dim, recipe.projection)
         if recipe.method == "model_genesis":
@@ -57,11 +58,15 @@ def parameters(recipe: Recipe) -> int:
 
 @dataclass(frozen=True)
 class Scaling:
-    """A run's time on so many GPUs, were computing and sending never at the same time.
+    """Estimated time of a run, if computing and communication never overlap.
 
     Attributes:
+        processes: number of GPUs.
+        batch_size: of all processes together.
+        steps: of the whole run.
+        step_traffic: bytes that each process receives per step.
         computing: hours, from one GPU's rate.
-        sending: hours, from the bytes and the wire's rate.
+        sending: hours, from the bytes and the network's rate.
     """
 
     processes: int
@@ -75,14 +80,14 @@ class Scaling:
 def scaling(
     recipe: Recipe, processes: int, images: int, images_per_second: float, gigabytes_per_second: float
 ) -> Scaling:
-    """What a recipe takes for a corpus of so many images.
+    """Estimate the time of a run.
 
     Args:
         recipe: its batch size is that of all processes together.
-        processes: W, one a GPU.
-        images: of the corpus.
-        images_per_second: what one GPU does in the recipe's steps; measure it with `c2l benchmark step`.
-        gigabytes_per_second: what one GPU receives, 1e9 bytes.
+        processes: W, one per GPU.
+        images: number of images of the corpus.
+        images_per_second: one GPU's rate in the recipe's steps; measure it with `c2l benchmark step`.
+        gigabytes_per_second: rate at which one GPU receives data, in 1e9 bytes per second.
     """
     steps = images // recipe.batch_size * recipe.epochs
     step_traffic = traffic(recipe, processes)
@@ -92,9 +97,9 @@ def scaling(
 
 
 def table(rows: list[Scaling], title: str) -> Table:
-    """The rows side by side."""
-    shown = Table(title=title, caption="MB a step, received by each GPU: gradients + images + keys")
-    for column in ("GPUs", "batch", "steps", "MB a step", "computing", "sending", "speed-up"):
+    """A table of the estimates for the terminal."""
+    shown = Table(title=title, caption="MB per step: received by each GPU, gradients + images + keys")
+    for column in ("GPUs", "batch", "steps", "MB per step", "computing", "sending", "speed-up"):
         shown.add_column(column, justify="right")
     for row in rows:
         received = row.step_traffic

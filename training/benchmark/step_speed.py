@@ -1,4 +1,4 @@
-"""What a pretraining step costs beside its networks alone, and beside what this machine could do at best."""
+"""`c2l benchmark step`: a pretraining step compared with its networks alone and with the machine's limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,8 +6,6 @@ from pathlib import Path
 from statistics import median
 from typing import cast
 
-import numpy as np
-import pyarrow as pa
 import torch
 from rich.table import Table
 from torch.nn import functional
@@ -16,32 +14,32 @@ from c2l_models.errors import RecipeError
 
 from .. import mixup
 from ..augment import two_views
-from ..distributed import ALONE, pick_device
+from ..distributed import pick_device
 from ..networks import in_groups, in_shuffled_groups, update_teacher
 from ..objectives.c2l import C2L, c2l_loss
 from ..objectives.contrastive import contrast_top1
 from ..pretrain import train_step
 from ..recipe import Objective, Recipe
-from ..run import Run
-from ..store.image_store import ImageStore
-from .roofline import Ceilings, Cost, ceiling_works, ceilings, count
-from .timing import Machine, Work, load_average, pairwise, save, spread, take_turns
+from .frozen_run import frozen_run, noise_in_memory
+from .roofline import Ceilings, Cost, ceiling_workloads, ceilings, count
+from .timing import Machine, Workload, load_average, median_and_range, ratios_by_round, save_json, time_alternately
 
 STORE_IMAGES = 2048
+"""Images of the store of noise."""
 
 
 @dataclass(frozen=True)
 class StepBenchmark:
-    """Whole pretraining steps beside the same networks with nothing around them.
+    """Seconds of whole pretraining steps and of the bare networks, timed alternately.
 
     Attributes:
-        step: seconds of a pretraining step, one a round.
-        bare: seconds of the bare networks' work, one a round, within the same moments.
-        compiled: seconds of a step with compiled networks, one a round; none where that was not asked for.
-        parts: seconds of what a step does beyond the bare work, each part timed by itself, medians over rounds.
-            Grouping is a difference, so noise may make it negative.
-        costs: what each of them computes and moves, as `roofline.count` counts; "compiled" is "step".
-        ceilings: what this machine did at best, in the same rounds.
+        step: seconds per pretraining step, one value per round.
+        bare: seconds per step of the bare networks' work, one value per round.
+        compiled: seconds per step with compiled networks, one value per round; empty if not measured.
+        parts: seconds of each part of a step beyond the bare work, timed separately; medians over rounds. "grouping"
+            is a difference of two timings, so noise may make it negative.
+        costs: FLOPs and bytes of each workload, counted by `roofline.count`; "compiled" has the costs of "step".
+        ceilings: the machine's highest measured rates, in the same rounds.
     """
 
     recipe: str
@@ -60,31 +58,31 @@ class StepBenchmark:
 
     @property
     def ratio(self) -> float:
-        """step / bare, the median over rounds."""
-        return median(pairwise(self.step, self.bare))
+        """Seconds of a step divided by seconds of the bare networks; median over rounds."""
+        return median(ratios_by_round(self.step, self.bare))
 
     @property
     def roofline_share(self) -> float:
-        """The least time for a step's FLOPs and bytes over its time."""
+        """The shortest possible time for a step's FLOPs and bytes, divided by its time."""
         return self.ceilings.seconds(self.costs["step"]) / median(self.step)
 
     def save(self, path: Path) -> None:
-        """Write everything as JSON."""
+        """Write all values as JSON."""
         derived = {"ratio": self.ratio, "images_per_second": self.batch_size / median(self.step)}
         if self.compiled:
-            derived["compiled_ratio"] = median(pairwise(self.compiled, self.step))
-        save(self, path, **derived, roofline_share=self.roofline_share)
+            derived["compiled_ratio"] = median(ratios_by_round(self.compiled, self.step))
+        save_json(self, path, **derived, roofline_share=self.roofline_share)
 
     def __rich__(self) -> Table:
         table = Table(
             title=f"{self.recipe}: {self.architecture}, {self.batch_size} images of {self.size} pixels, "
             f"{self.precision}, batch norm in groups of {self.batch_norm_group}",
-            caption=f"{self.machine}; medians of {len(self.step)} rounds. Measured at best: "
+            caption=f"{self.machine}; medians of {len(self.step)} rounds. Highest measured rates: "
             f"{self.ceilings.flops / 1e9:,.0f} GFLOP/s, {self.ceilings.bytes / 1e9:,.1f} GB/s; "
-            "bytes as if nothing were cached or fused",
+            "bytes counted as if nothing were cached or fused",
         )
         table.add_column("")
-        for column in ("seconds", "images/s", "of the bare networks", "GFLOP", "GB", "of the roofline"):
+        for column in ("seconds", "images/s", "time / bare networks", "GFLOP", "GB", "share of the roofline"):
             table.add_column(column, justify="right")
         self._add_whole(table, "pretraining step", self.step, "step")
         if self.compiled:
@@ -94,12 +92,14 @@ class StepBenchmark:
         bare = median(self.bare)
         rest = median(s - b for s, b in zip(self.step, self.bare, strict=True)) - sum(self.parts.values())
         for part, seconds in {**self.parts, "rest": rest}.items():
-            table.add_row(part, f"{seconds:.4f}", "", f"{seconds / bare:+.3f}", *self._roofline(part, seconds))
+            table.add_row(
+                part.replace("_", " "), f"{seconds:.4f}", "", f"{seconds / bare:+.3f}", *self._roofline(part, seconds)
+            )
         return table
 
     def _add_whole(self, table: Table, name: str, seconds: tuple[float, ...], cost: str) -> None:
         middle = median(seconds)
-        ratio = "1" if seconds is self.bare else spread(pairwise(seconds, self.bare))
+        ratio = "1" if seconds is self.bare else median_and_range(ratios_by_round(seconds, self.bare))
         table.add_row(name, f"{middle:.4f}", f"{self.batch_size / middle:.1f}", ratio, *self._roofline(cost, middle))
 
     def _roofline(self, name: str, seconds: float) -> tuple[str, ...]:
@@ -119,37 +119,40 @@ def time_step(
     compile: bool = False,
     progress: bool = True,
 ) -> StepBenchmark:
-    """Time whole steps and the bare networks' work by turns, in one process, on one device.
+    """Time whole steps and the bare networks' work alternately, in one process, on one device.
 
-    The bare networks' work: the student forward and backward on two batches at once, the teacher forward twice,
-    projections included; the step's shape, autocast and memory format; batch statistics over all that is passed at
-    once; a trivial loss.
+    The bare networks' work is: the student forward and backward on two batches at once, the teacher forward twice,
+    both with their projections, and a trivial loss. Shapes, autocast and memory format are those of the step. Batch
+    norm uses the statistics of each whole forward pass.
 
     Args:
-        recipe: what a step computes.
-        batch_size: B, in place of the recipe's.
-        size: S, in place of the recipe's.
-        repeats: rounds; in each, everything is timed once.
-        device: "cpu", "cuda", or "auto": CUDA where there is one.
-        compile: also time a step whose networks `torch.compile` compiles; takes minutes before the first round.
-        progress: show a progress line.
+        recipe: defines the step.
+        batch_size: B, replaces the recipe's.
+        size: side S of the views, replaces the recipe's.
+        repeats: rounds; each round times every workload once.
+        device: "cpu", "cuda", or "auto": CUDA if available.
+        compile: also time a step whose networks are compiled by `torch.compile`, which takes minutes at the start.
+        progress: show a progress bar.
 
     Raises:
-        RecipeError: the recipe cannot have this batch size or view size, or is not the method itself.
+        RecipeError: the recipe does not allow this batch size or view size, or it is not C2L with all terms.
     """
     if recipe.method != "c2l" or recipe.objective != Objective():
-        raise RecipeError(f"recipe {recipe.name} departs from the method, and so from what the bare networks do here")
+        raise RecipeError(
+            f"recipe {recipe.name}: expected method c2l with the default objective, because the bare networks of this "
+            "benchmark do its work; choose another recipe"
+        )
     recipe = replace(recipe, batch_size=batch_size, size=size, compile=False)
-    place = pick_device(device)
-    before = load_average()
-    works = build_works(recipe, place)
-    limits = ceiling_works(place, recipe.precision)
+    torch_device = pick_device(device)
+    load_before = load_average()
+    workloads = build_workloads(recipe, torch_device)
+    limits = ceiling_workloads(torch_device, recipe.precision)
     others = dict(limits)
     if compile:
-        others["compiled"] = build_works(replace(recipe, compile=True), place)["step"]
-        others["compiled"]()  # minutes, which say nothing about how often to call it
-    seconds = take_turns(works | others, repeats, place, progress)
-    costs = {name: count(work) for name, work in works.items() if name != "grouped"}
+        others["compiled"] = build_workloads(replace(recipe, compile=True), torch_device)["step"]
+        others["compiled"]()  # compiles for minutes: this call must not decide how often a timing calls it
+    seconds = time_alternately(workloads | others, repeats, torch_device, progress)
+    costs = {name: count(workload) for name, workload in workloads.items() if name != "grouped"}
     best = ceilings(limits, {name: seconds.pop(name) for name in limits})
     steps, bares, compiled = seconds.pop("step"), seconds.pop("bare"), seconds.pop("compiled", ())
     grouping = median(grouped - bare for grouped, bare in zip(seconds.pop("grouped"), bares, strict=True))
@@ -160,7 +163,7 @@ def time_step(
         batch_size=batch_size,
         batch_norm_group=recipe.batch_norm_group,
         precision=recipe.precision,
-        machine=Machine.now(place, before),
+        machine=Machine.after_benchmark(torch_device, load_before),
         step=steps,
         bare=bares,
         compiled=compiled,
@@ -170,18 +173,10 @@ def time_step(
     )
 
 
-def still_run(recipe: Recipe, store: ImageStore, device: torch.device) -> Run:
-    """A run that was never begun, with a learning rate of 0: each step does the same work, and moves nothing."""
-    run = Run(recipe, store, np.arange(len(store)), Path(), ALONE, device)
-    for parameters in run.optimizer.param_groups:
-        parameters["lr"] = 0.0
-    return run
-
-
-def build_works(recipe: Recipe, device: torch.device) -> dict[str, Work]:
-    """What is timed: "step", "bare", "grouped" (bare, but in the step's groups), then the step's other parts."""
-    store = noise_store(recipe.size, device)
-    run = still_run(recipe, store, device)
+def build_workloads(recipe: Recipe, device: torch.device) -> dict[str, Workload]:
+    """The workloads: "step", "bare", "grouped" ("bare" with batch norm in the step's groups), and the step's parts."""
+    store = noise_in_memory(STORE_IMAGES, recipe.size, device)
+    run = frozen_run(recipe, store, device)
     c2l, generator = cast(C2L, run.method), run.seeded(0)
     rows = torch.randint(STORE_IMAGES, (recipe.batch_size,), generator=generator, device=device)
 
@@ -228,13 +223,7 @@ def build_works(recipe: Recipe, device: torch.device) -> dict[str, Work]:
         "gather": lambda: store[rows],
         "augment": lambda: two_views(batch, recipe, generator),
         "mixup": mix,
-        "loss and queue": loss_and_queue,
+        "loss_and_queue": loss_and_queue,
         "optimizer": run.optimizer.step,
-        "teacher update": lambda: update_teacher(c2l.teacher, c2l.student, recipe.teacher_momentum),
+        "teacher_update": lambda: update_teacher(c2l.teacher, c2l.student, recipe.teacher_momentum),
     }
-
-
-def noise_store(size: int, device: torch.device) -> ImageStore:
-    """A store of noise in memory, on the device."""
-    noise = np.random.default_rng(0).integers(256, size=(STORE_IMAGES, size, size), dtype=np.uint8)
-    return ImageStore(path=Path(), images=torch.from_numpy(noise).to(device), index=pa.table({}), sha256="")

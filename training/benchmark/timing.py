@@ -1,4 +1,4 @@
-"""Timing works by turns, so that whatever else a machine does falls on all of them alike."""
+"""Time workloads alternately, so that other load on the machine affects all of them alike."""
 
 import dataclasses
 import json
@@ -15,16 +15,22 @@ from rich.progress import track
 
 from ..run_files.run_folder import machine_name
 
-SHORTEST = 0.1  # seconds; quicker work is called several times a timing
-Work = Callable[[], object]
+MIN_SECONDS = 0.1
+"""Duration of one timing; a shorter workload is called several times per timing."""
+
+Workload = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a benchmark ran on.
+    """The machine of a benchmark.
 
     Attributes:
-        load: the one-minute load average, before the first round and after the last; NaN where there is none.
+        name: its processor or GPU.
+        cores: CPU cores.
+        threads: torch's CPU threads.
+        torch_version: torch's version.
+        load: one-minute load average before the first round and after the last; NaN if the system reports none.
     """
 
     name: str
@@ -34,8 +40,8 @@ class Machine:
     load: tuple[float, float]
 
     @classmethod
-    def now(cls, device: torch.device, load_before: float) -> "Machine":
-        """This machine, after the last round."""
+    def after_benchmark(cls, device: torch.device, load_before: float) -> "Machine":
+        """This machine; call it after the last round, with the load average before the first."""
         load = (load_before, load_average())
         return cls(machine_name(device), os.cpu_count() or 1, torch.get_num_threads(), torch.__version__, load)
 
@@ -44,64 +50,60 @@ class Machine:
         return f"{self.name}, {self.threads} threads, torch {self.torch_version}, load {before:.1f} to {after:.1f}"
 
 
-def take_turns(
-    works: Mapping[str, Work], repeats: int, device: torch.device, progress: bool = True
+def time_alternately(
+    workloads: Mapping[str, Workload], repeats: int, device: torch.device, progress: bool = True
 ) -> dict[str, tuple[float, ...]]:
-    """Seconds of a call of each work, one a round; each is called once or twice before, to warm up."""
-    calls = {name: calls_per_timing(work, device) for name, work in works.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for turn in track(range(repeats), "timing", disable=not progress, transient=True):
-        order = list(works) if turn % 2 == 0 else list(works)[::-1]  # whatever drifts, favours neither
+    """Seconds per call of each workload, one value per round; each is called once or twice before to warm up."""
+    calls = {name: calls_per_timing(workload, device) for name, workload in workloads.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in workloads}
+    for repeat in track(range(repeats), "timing", disable=not progress, transient=True):
+        # Every second round is in reverse order, so that a drift of the machine favours no workload.
+        order = list(workloads) if repeat % 2 == 0 else list(workloads)[::-1]
         for name in order:
-            seconds[name].append(seconds_of(works[name], calls[name], device))
+            seconds[name].append(seconds_per_call(workloads[name], calls[name], device))
     return {name: tuple(times) for name, times in seconds.items()}
 
 
-def seconds_of(work: Work, calls: int, device: torch.device) -> float:
-    """Seconds a call, over so many calls; a GPU is waited for before and after."""
+def seconds_per_call(workload: Workload, calls: int, device: torch.device) -> float:
+    """Mean seconds per call over `calls` calls; waits for a GPU before and after."""
     synchronize(device)
-    began = time.perf_counter()
+    started = time.perf_counter()
     for _ in range(calls):
-        work()
+        workload()
     synchronize(device)
-    return (time.perf_counter() - began) / calls
+    return (time.perf_counter() - started) / calls
 
 
-def calls_per_timing(work: Work, device: torch.device) -> int:
-    """Warm up, and say how many calls make a timing of about `SHORTEST` seconds or more."""
-    seconds = seconds_of(work, 1, device)
-    if seconds < 10 * SHORTEST:  # a first call is no measure of quick work
-        seconds = seconds_of(work, 1, device)
-    return max(1, round(SHORTEST / seconds))
+def calls_per_timing(workload: Workload, device: torch.device) -> int:
+    """Warm up and return the number of calls that take about `MIN_SECONDS` or more."""
+    seconds = seconds_per_call(workload, 1, device)
+    if seconds < 10 * MIN_SECONDS:  # the first call of a short workload is not representative
+        seconds = seconds_per_call(workload, 1, device)
+    return max(1, round(MIN_SECONDS / seconds))
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for a GPU; the CPU is never behind."""
+    """Wait until a GPU has finished; returns at once on the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def load_average() -> float:
-    """Processes that wanted to run, averaged over the last minute; NaN where the system does not tell."""
+    """Runnable processes, averaged over the last minute; NaN if the system does not report it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
 
 
-def pairwise(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:
-    """The ratio of each round: what slows a machine for a while is in both."""
+def ratios_by_round(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:
+    """The ratio in each round: a slow phase of the machine affects both values of a round."""
     return tuple(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
-def spread(ratios: Sequence[float], digits: int = 3) -> str:
-    """Median, lowest and highest, as a table shows them."""
+def median_and_range(ratios: Sequence[float], digits: int = 3) -> str:
+    """Median, lowest and highest ratio as text, such as "2.000 (1.200 to 3.000)"."""
     return f"{median(ratios):.{digits}f} ({min(ratios):.{digits}f} to {max(ratios):.{digits}f})"
 
 
-def save(result: Any, path: Path, **derived: Any) -> None:
-    """Write a result's fields, and metrics derived from them, as JSON; makes the folder."""
+def save_json(result: Any, path: Path, **derived: Any) -> None:
+    """Write the fields of a result dataclass and metrics derived from them as JSON; creates the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dataclasses.asdict(result) | derived, indent=2) + "\n")
-
-
-def source_name(images: Path | None) -> str:
-    """What a benchmark says of its films: the end of the folder's path, which need not tell more of the machine."""
-    return "synthetic films" if images is None else str(Path(*images.resolve().parts[-2:]))

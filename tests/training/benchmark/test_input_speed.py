@@ -1,4 +1,4 @@
-"""What the input benchmark reads and in which ways, on the tiny store; never how fast."""
+"""The input benchmark on the tiny store: the images it reads, and from where; not the speed."""
 
 import json
 import mmap
@@ -17,12 +17,11 @@ from c2l_models.errors import DatasetError
 from c2l_models.training.batches import batch_rows
 from c2l_models.training.benchmark import input_speed as module
 from c2l_models.training.benchmark import timing
+from c2l_models.training.benchmark.frozen_run import endless_batches, mapped_again
 from c2l_models.training.benchmark.input_speed import (
     InputBenchmark,
-    build_works,
-    forget,
-    mapped,
-    run_batches,
+    build_workloads,
+    drop_from_cache,
     time_input,
 )
 from c2l_models.training.recipe import Recipe
@@ -34,7 +33,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, small_networks: None) -> None:
-    monkeypatch.setattr(timing, "SHORTEST", 0.0)
+    monkeypatch.setattr(timing, "MIN_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -57,10 +56,10 @@ def test_without_a_store_noise_is_read(tiny_recipe: Recipe, monkeypatch: pytest.
 def test_seconds_are_of_a_batch_and_ratios_of_pairs(
     tiny_recipe: Recipe, tiny_store_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call of an input delivers 8 batches of 8 of the 64 images."""
+    """A call of an input workload delivers 8 batches of 8 of the 64 images."""
     taken = {"step": (2.0, 8.0, 4.0), "resident": (4.0, 4.0, 4.0), "cold": (8.0, 16.0, 32.0)}
-    monkeypatch.setattr(module, "build_works", lambda *_: dict.fromkeys(taken, float))
-    monkeypatch.setattr(module, "take_turns", lambda *_: taken)
+    monkeypatch.setattr(module, "build_workloads", lambda *_: dict.fromkeys(taken, float))
+    monkeypatch.setattr(module, "time_alternately", lambda *_: taken)
     result = time_input(tiny_recipe, tiny_store_folder, 8, 32, 3, "cpu", progress=False)
     assert result.step == taken["step"]
     assert result.inputs == {"resident": (0.5, 0.5, 0.5), "cold": (1.0, 2.0, 4.0)}
@@ -82,7 +81,7 @@ def shown(result: InputBenchmark) -> dict[str, list[str]]:
 def test_every_way_delivers_a_runs_batches(
     tiny_recipe: Recipe, tiny_store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is augmented, and what a step gets, is what a run of all rows would get."""
+    """The views and the steps get the same images as a run on all rows."""
     expected = [
         torch.from_numpy(np.array(tiny_store.images[batch_rows(np.arange(64), tiny_recipe, i)])) for i in range(8)
     ]
@@ -90,28 +89,28 @@ def test_every_way_delivers_a_runs_batches(
     monkeypatch.setattr(module, "two_views", lambda images, *_: given.append(images))
     monkeypatch.setattr(module, "train_step", lambda model, optimizer, images, generator: given.append(images))
     forgotten: list[Path] = []
-    monkeypatch.setattr(module, "forget", forgotten.append)
-    works = build_works(tiny_recipe, tiny_store, CPU)
+    monkeypatch.setattr(module, "drop_from_cache", forgotten.append)
+    workloads = build_workloads(tiny_recipe, tiny_store, CPU)
     for way in ("resident", "mapped", "cold"):
         assert not forgotten
         given.clear()
-        works[way]()
+        workloads[way]()
         assert [images.squeeze(1).tolist() for images in given] == [images.tolist() for images in expected], way
     assert forgotten == [tiny_store.path / IMAGES]
     given.clear()
-    works["step"]()
-    works["step"]()
+    workloads["step"]()
+    workloads["step"]()
     assert [images.squeeze(1).tolist() for images in given] == [images.tolist() for images in expected[:2]]
 
 
 def test_batches_never_end(tiny_recipe: Recipe, tiny_store: ImageStore) -> None:
     recipe = replace(tiny_recipe, epochs=1)
-    batches: Iterator[Tensor] = run_batches(recipe, tiny_store, CPU)
+    batches: Iterator[Tensor] = endless_batches(recipe, tiny_store, CPU)
     assert sum(1 for _, _ in zip(range(20), batches, strict=False)) == 20  # an epoch has 8
 
 
 def test_a_cold_file_is_read_from_the_disk(tmp_path: Path) -> None:
-    """The kernel's own count of bytes that it fetched for this process."""
+    """Uses the kernel's count of bytes that it read from the disk for this process."""
     counts = Path("/proc/self/io")
     if not counts.is_file():
         pytest.skip("this system does not count what a process reads from its disks")
@@ -120,7 +119,7 @@ def test_a_cold_file_is_read_from_the_disk(tmp_path: Path) -> None:
 
     def fetched() -> int:
         before = int(counts.read_text().split("read_bytes: ")[1].split()[0])
-        mapped(store, tmp_path / IMAGES)[np.arange(1024)]
+        mapped_again(store, tmp_path / IMAGES)[np.arange(1024)]
         return int(counts.read_text().split("read_bytes: ")[1].split()[0]) - before
 
     with (tmp_path / IMAGES).open("rb") as file:
@@ -129,10 +128,10 @@ def test_a_cold_file_is_read_from_the_disk(tmp_path: Path) -> None:
     if not fetched():
         pytest.skip("this folder is not on a disk")
     assert fetched() < mmap.PAGESIZE * 16
-    forget(tmp_path / IMAGES)
+    drop_from_cache(tmp_path / IMAGES)
     assert fetched() >= 1024 * 64 * 64
 
 
 def test_a_store_smaller_than_a_batch_is_refused(tiny_recipe: Recipe, tiny_store_folder: Path) -> None:
-    with pytest.raises(DatasetError, match="64 images, fewer than one batch of 128"):
+    with pytest.raises(DatasetError, match="expected at least one batch of 128 images, found 64"):
         time_input(replace(tiny_recipe, queue_length=1024), tiny_store_folder, 128, 32, 1, "cpu", progress=False)

@@ -1,4 +1,4 @@
-"""The peer benchmark: what it asks of the peer's interpreter, how it compares, and what it says without one."""
+"""The peer benchmark: the settings it passes to the peer's interpreter, its ratios, and its errors without one."""
 
 import json
 import os
@@ -13,14 +13,14 @@ import torch
 from rich.console import Console
 
 from c2l_models.errors import C2LError
-from c2l_models.training.benchmark import peer as module
+from c2l_models.training.benchmark import peer_speed as module
 from c2l_models.training.benchmark.peer_speed import PeerBenchmark, run_peer, time_peer
 from c2l_models.training.benchmark.timing import Machine
 from c2l_models.training.objectives import build
 from c2l_models.training.recipe import Recipe
 
 CPU = torch.device("cpu")
-TOLD = {"seconds": 0.5, "threads": 2, "versions": {"lightly": "1.6.0"}}
+REPORT = {"seconds": 0.5, "threads": 2, "versions": {"lightly": "1.6.0"}}
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def interpreter(folder: Path, lines: str) -> Path:
-    """A stand-in for the peer's interpreter."""
+    """A fake interpreter for the peer."""
     file = folder / "python"
     file.write_text(f"#!/bin/sh\n{lines}\n")
     file.chmod(0o755)
@@ -43,16 +43,18 @@ def test_without_an_interpreter_it_says_what_to_do(tiny_recipe: Recipe, tiny_fol
 
 
 def test_an_interpreter_without_lightly_is_told(tiny_recipe: Recipe, tiny_folder: Path) -> None:
-    """This interpreter has none, or its script would have been found to import what it should not."""
+    """The tests' interpreter has no lightly."""
     if not subprocess.run([sys.executable, "-c", "import lightly"], capture_output=True, check=False).returncode:
         pytest.skip("lightly is installed beside the project")
-    with pytest.raises(C2LError, match=r"ModuleNotFoundError: No module named 'lightly'.*pip install lightly"):
+    with pytest.raises(
+        C2LError, match=r"cannot run Lightly: ModuleNotFoundError: No module named 'lightly'.*pip install lightly"
+    ):
         run_peer(Path(sys.executable), tiny_recipe, tiny_folder, 1, 0, CPU)
 
 
 def test_the_peer_gets_the_same_settings(tiny_recipe: Recipe, tmp_path: Path) -> None:
-    python = interpreter(tmp_path, f"echo \"$@\" > {tmp_path}/asked\necho a warning\necho '{json.dumps(TOLD)}'")
-    assert run_peer(python, tiny_recipe, tmp_path, steps=5, workers=3, device=CPU) == TOLD
+    python = interpreter(tmp_path, f"echo \"$@\" > {tmp_path}/asked\necho a warning\necho '{json.dumps(REPORT)}'")
+    assert run_peer(python, tiny_recipe, tmp_path, steps=5, workers=3, device=CPU) == REPORT
     isolated, script, *options = (tmp_path / "asked").read_text().split()
     assert isolated == "-I"  # neither this project nor its environment
     assert Path(script) == module.SCRIPT
@@ -72,18 +74,18 @@ def test_the_peer_gets_the_same_settings(tiny_recipe: Recipe, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("small_networks")
 def test_both_read_the_same_files_by_turns(tiny_recipe: Recipe, tiny_folder: Path, tmp_path: Path) -> None:
-    """The stand-in counts the files of the folder that it is given."""
+    """The fake interpreter counts the files in its folder."""
     count = (
         'for option in "$@"; do case $option in --images=*) ls "${option#--images=}" | wc -l >> counted;; esac; done'
     )
-    python = interpreter(tmp_path, f"cd {tmp_path}\n{count}\necho '{json.dumps(TOLD)}'")
+    python = interpreter(tmp_path, f"cd {tmp_path}\n{count}\necho '{json.dumps(REPORT)}'")
     result = time_peer(
         tiny_recipe, tiny_folder, python, 8, 28, files=70, steps=2, repeats=2, device="cpu", progress=False
     )
     assert (tmp_path / "counted").read_text().split() == ["70", "70"]
     assert result.seconds["peer"] == (0.5, 0.5)
     assert all(len(times) == 2 and min(times) > 0 for times in result.seconds.values())
-    assert (result.files, result.films, result.side, result.size) == (70, 64, 32, 28)
+    assert (result.files, result.distinct_images, result.side, result.size) == (70, 64, 32, 28)
     assert result.prepare_seconds > 0
     result.save(tmp_path / "peer.json")
     assert json.loads((tmp_path / "peer.json").read_text())["ratios"] == result.ratios
@@ -93,8 +95,8 @@ def test_what_is_timed_here_is_moco_and_c2l(
     tiny_recipe: Recipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(module, "seconds_a_step", lambda recipe, *_: asked.append(recipe.method) or 1.0)
-    python = interpreter(tmp_path, f"echo '{json.dumps(TOLD)}'")
+    monkeypatch.setattr(module, "seconds_per_step", lambda recipe, *_: asked.append(recipe.method) or 1.0)
+    python = interpreter(tmp_path, f"echo '{json.dumps(REPORT)}'")
     time_peer(tiny_recipe, tiny_folder, python, 8, 32, files=8, repeats=1, device="cpu", progress=False)
     assert asked == ["moco", "c2l"]
 
@@ -116,9 +118,9 @@ def test_the_passes_are_as_many_as_the_networks_make(tiny_recipe: Recipe, name: 
 def test_the_ratios_are_of_images_and_of_passes() -> None:
     seconds = {"peer": (1.0, 6.0, 4.0), "moco": (0.5, 2.0, 1.0), "c2l": (2.0, 4.0, 4.0)}
     machine = Machine("a machine", 2, 2, "2.6.0", (0.5, 1.5))
-    told = {"workers": 2, "threads": 2, "versions": {"lightly": "1.6.0"}}
+    report = {"workers": 2, "threads": 2, "versions": {"lightly": "1.6.0"}}
     result = PeerBenchmark(
-        "made-up", "resnet18", "films", 100, 10, 64, 9.0, 56, 20, "float32", machine, told, seconds
+        "made-up", "resnet18", "films", 100, 10, 64, 9.0, 56, 20, "float32", machine, report, seconds
     )  # fmt: skip
     assert result.ratios == {"peer": 1.0, "moco": 3.0, "c2l": 1.0}
     console = Console(width=200)
@@ -134,10 +136,10 @@ def test_the_peers_own_script_runs(tiny_recipe: Recipe, tiny_folder: Path) -> No
     python = os.environ.get("C2L_PEER_PYTHON")
     if not python:
         pytest.skip("no peer: set C2L_PEER_PYTHON to an interpreter that has lightly, torch and torchvision")
-    films = tiny_folder  # labels.csv among them is no image
-    told = run_peer(Path(python), tiny_recipe, films, steps=1, workers=0, device=CPU)
-    assert told["seconds"] > 0
-    assert set(told["versions"]) == {"lightly", "torch", "torchvision"}
+    films = tiny_folder  # its labels.csv is not an image
+    report = run_peer(Path(python), tiny_recipe, films, steps=1, workers=0, device=CPU)
+    assert report["seconds"] > 0
+    assert set(report["versions"]) == {"lightly", "torch", "torchvision"}
 
 
 def test_the_package_never_imports_the_peer(repository: Path) -> None:

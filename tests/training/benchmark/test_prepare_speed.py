@@ -1,4 +1,4 @@
-"""What the benchmark of `c2l prepare` reads and compares; never how fast."""
+"""The benchmark of `c2l prepare`: its files and ratios, not the speed."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,15 @@ import pytest
 from PIL import Image
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.benchmark import decode_only, timing
+from c2l_models.training.benchmark import decode_only, input_images, timing
 from c2l_models.training.benchmark import prepare_speed as module
-from c2l_models.training.benchmark.prepare_speed import films_by_kind, link, synthetic_films, time_prepare
+from c2l_models.training.benchmark.input_images import images_by_kind, link, synthetic_images
+from c2l_models.training.benchmark.prepare_speed import time_prepare
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(timing, "SHORTEST", 0.0)
+    monkeypatch.setattr(timing, "MIN_SECONDS", 0.0)
     monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path / "patient.key"))
 
 
@@ -37,7 +38,7 @@ def test_both_kinds_are_timed_on_links_to_the_films(
     monkeypatch.setattr(module, "prepare", note_prepare)
     monkeypatch.setattr(module, "decode_all", note_decode)
     result = time_prepare(tiny_folder, 16, files=70, workers=1, repeats=1, progress=False)
-    assert (result.films, result.files) == ({"PNG": 64, "JPEG": 64}, 70)
+    assert (result.distinct_images, result.files) == ({"PNG": 64, "JPEG": 64}, 70)
     assert {tuple(suffixes) for suffixes in prepared} == {(".png",) * 70, (".jpg",) * 70}
     assert set(decoded) == {70}
     result.save(tmp_path / "prepare.json")
@@ -47,7 +48,7 @@ def test_both_kinds_are_timed_on_links_to_the_films(
 def test_the_ratio_is_of_rates(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = {f"{work} {kind}": (1.0,) for work in ("prepare", "decode") for kind in ("PNG", "JPEG")}
     taken |= {"prepare PNG": (2.0, 4.0, 4.0), "decode PNG": (1.0, 3.0, 8.0)}
-    monkeypatch.setattr(module, "take_turns", lambda *_: taken)
+    monkeypatch.setattr(module, "time_alternately", lambda *_: taken)
     assert time_prepare(tiny_folder, files=2, progress=False).ratios == {"PNG": 0.75, "JPEG": 1.0}
 
 
@@ -57,7 +58,7 @@ def test_a_missing_kind_is_made_of_the_other(tmp_path: Path) -> None:
     made.mkdir()
     gray = np.arange(64, dtype=np.uint8).reshape(8, 8)
     Image.fromarray(gray).convert("RGB").save(images / "film.JPG", "JPEG", quality=100)
-    found = films_by_kind(images, made)
+    found = images_by_kind(images, made)
     assert found["JPEG"] == [images / "film.JPG"]
     assert [path.parent.parent for path in found["PNG"]] == [made]
     with Image.open(found["PNG"][0]) as image:
@@ -75,14 +76,14 @@ def test_films_are_linked_again_and_again(tmp_path: Path) -> None:
 
 
 def test_synthetic_films_need_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FILMS", 2)
-    monkeypatch.setattr(module, "SIDE", 64)
-    written = sorted(synthetic_films(tmp_path / "synthetic").iterdir())
+    monkeypatch.setattr(input_images, "SYNTHETIC_COUNT", 2)
+    monkeypatch.setattr(input_images, "SYNTHETIC_SIDE", 64)
+    written = sorted(synthetic_images(tmp_path / "synthetic").iterdir())
     assert [Image.open(path).size for path in written] == [(64, 64)] * 2
 
 
 def test_a_folder_without_films_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="holds no PNG and no JPEG"):
+    with pytest.raises(DatasetError, match="expected PNG or JPEG files, found none"):
         time_prepare(tmp_path, progress=False)
 
 
@@ -91,7 +92,7 @@ def test_a_film_that_cannot_be_read_is_no_benchmark(tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "images" / "a.png")
     for suffix in ("png", "jpg"):
         (tmp_path / "images" / f"b.{suffix}").write_bytes(b"no film")
-    with pytest.raises(DatasetError, match="1 of the films cannot be read"):
+    with pytest.raises(DatasetError, match="1 images cannot be read"):
         time_prepare(tmp_path / "images", files=2, workers=1, repeats=1, progress=False)
 
 

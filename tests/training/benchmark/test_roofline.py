@@ -1,4 +1,4 @@
-"""FLOPs and bytes against counts by hand."""
+"""FLOPs and bytes compared with hand counts."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from c2l_models.training.benchmark import roofline
-from c2l_models.training.benchmark.roofline import Ceilings, Cost, ceiling_works, ceilings, count
+from c2l_models.training.benchmark.roofline import Ceilings, Cost, ceiling_workloads, ceilings, count
 
 X = torch.ones(10, 10)  # 400 bytes
 FOUR = torch.ones(4)  # 16 bytes
@@ -15,7 +15,7 @@ ROWS = torch.tensor([1, 2])
 
 
 @pytest.mark.parametrize(
-    ("work", "moved"),
+    ("workload", "moved"),
     [
         (lambda: X + X, 3 * 400),  # both read, one written
         (lambda: X.exp(), 2 * 400),
@@ -24,7 +24,7 @@ ROWS = torch.tensor([1, 2])
         (lambda: torch.mul(X, X, out=torch.empty(10, 10)), 3 * 400),
         (lambda: (X.t(), X[2:], X.view(100), X.detach()), 0),
         (lambda: torch.empty(1000), 0),
-        (lambda: FOUR.expand(100, 4).exp(), 16 + 1600),  # is read where it lies
+        (lambda: FOUR.expand(100, 4).exp(), 16 + 1600),  # the expanded tensor is not copied
         (lambda: X[:1].exp(), 2 * 40),
         (lambda: X[ROWS], 2 * 80),  # the rows, not the table
         (lambda: torch._foreach_lerp_([FOUR, FOUR], [FOUR, FOUR], 0.5), 2 * 3 * 16),
@@ -32,8 +32,8 @@ ROWS = torch.tensor([1, 2])
         (lambda: torch.topk(FOUR, 2), 16 + 2 * 4 + 2 * 8),  # two results
     ],
 )
-def test_bytes(work: Callable[[], object], moved: int) -> None:
-    assert count(work) == Cost(0, moved)
+def test_bytes(workload: Callable[[], object], moved: int) -> None:
+    assert count(workload) == Cost(0, moved)
 
 
 def test_rows_that_are_put_count_alone() -> None:
@@ -71,9 +71,9 @@ def test_the_roofline_is_the_slower_of_computing_and_moving() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roofline, "MATRIX", {"cpu": 8})
-    monkeypatch.setattr(roofline, "IMAGES", {"cpu": (2, 4, 6)})
-    monkeypatch.setattr(roofline, "VECTOR", {"cpu": 100})
+    monkeypatch.setattr(roofline, "MATRIX_SIDE", {"cpu": 8})
+    monkeypatch.setattr(roofline, "CONVOLUTION", {"cpu": (2, 4, 6)})
+    monkeypatch.setattr(roofline, "VECTOR_LENGTH", {"cpu": 100})
 
 
 MATMUL, CONVOLUTION, TRIAD = 2 * 8**3, 2 * (2 * 4 * 6 * 6) * (4 * 9), 3 * 400
@@ -82,16 +82,16 @@ MATMUL, CONVOLUTION, TRIAD = 2 * 8**3, 2 * (2 * 4 * 6 * 6) * (4 * 9), 3 * 400
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_the_ceilings_are_measured_with(precision: str) -> None:
-    works = ceiling_works(torch.device("cpu"), precision)
+    workloads = ceiling_workloads(torch.device("cpu"), precision)
     size = getattr(torch, precision).itemsize
-    assert count(works["matmul"]) == Cost(MATMUL, 3 * 64 * size)
-    assert count(works["convolution"]) == Cost(CONVOLUTION, (2 * 288 + 4 * 4 * 9) * size)
-    assert count(works["triad"]) == Cost(0, TRIAD)
+    assert count(workloads["matmul"]) == Cost(MATMUL, 3 * 64 * size)
+    assert count(workloads["convolution"]) == Cost(CONVOLUTION, (2 * 288 + 4 * 4 * 9) * size)
+    assert count(workloads["triad"]) == Cost(0, TRIAD)
 
 
 @pytest.mark.usefixtures("small")
 def test_the_ceiling_is_the_best_round_of_the_better_kernel() -> None:
-    works = ceiling_works(torch.device("cpu"), "float32")
+    workloads = ceiling_workloads(torch.device("cpu"), "float32")
     seconds = {"matmul": (8.0, 4.0), "convolution": (1e9, 1e9), "triad": (5.0, 3.0)}
-    assert ceilings(works, seconds) == Ceilings(MATMUL / 4.0, TRIAD / 3.0)
-    assert ceilings(works, seconds | {"convolution": (0.5, 2.0)}).flops == CONVOLUTION / 0.5
+    assert ceilings(workloads, seconds) == Ceilings(MATMUL / 4.0, TRIAD / 3.0)
+    assert ceilings(workloads, seconds | {"convolution": (0.5, 2.0)}).flops == CONVOLUTION / 0.5

@@ -1,4 +1,4 @@
-"""Bytes and hours, by hand; that the bytes are those of a real job is in test_distributed.py."""
+"""Bytes and hours compared with hand calculations; test_distributed.py compares the bytes with a real job."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ RECIPE = replace(Recipe("scale"), precision="bfloat16")
 
 
 def test_parameters_are_the_networks():
-    """11,689,512 of ImageNet's ResNet-18 less its head and two input channels, and the projection."""
+    """ImageNet's ResNet-18 has 11,689,512; without its head and two input channels, plus the projection."""
     resnet18 = 11_689_512 - 513 * 1000 - 2 * 64 * 7 * 7
     assert parameters(RECIPE) == resnet18 + 513 * 128
     assert parameters(replace(RECIPE, projection="mlp")) == resnet18 + 513 * 512 + 513 * 128
@@ -22,7 +22,7 @@ def test_one_process_receives_nothing():
 
 
 def test_eight_processes():
-    """256 images: 224 come from others, twice, 224 x 224 numbers of two bytes each, and 128 of a key."""
+    """224 of the 256 images come from other processes, twice: 224 x 224 values of two bytes, and keys of 128 values."""
     found = traffic(RECIPE, 8)
     assert found.images == 2 * 224 * 224 * 224 * 2
     assert found.keys == 2 * 224 * 128 * 2
@@ -31,7 +31,7 @@ def test_eight_processes():
 
 
 def test_hours():
-    """727,053 images are 2,840 steps an epoch, 681,600 in all, of 256 images: at 4,000 a second, 12.1 hours."""
+    """727,053 images in batches of 256: 2,840 steps per epoch, 681,600 in all; 12.1 hours at 4,000 images/s."""
     one = scaling(RECIPE, 1, 727_053, 4000, 100)
     assert one.steps == 681_600
     assert one.computing == pytest.approx(681_600 * 256 / 4000 / 3600)
@@ -51,7 +51,7 @@ def test_only_what_the_objective_needs_travels():
 
 
 def test_model_genesis_sends_gradients_alone():
-    """Those of the encoder and of its decoder: five convolutions of 3 x 3 with batch norm, and one of 1 x 1."""
+    """Gradients of the encoder and its decoder: five 3 x 3 convolutions with batch norm, and one 1 x 1 convolution."""
     genesis = replace(RECIPE, method="model_genesis")
     widths = ((512 + 256, 128), (128 + 128, 64), (64 + 64, 32), (32 + 64, 16), (16, 16))
     decoder = sum(9 * before * after + 2 * after for before, after in widths) + 16 + 1

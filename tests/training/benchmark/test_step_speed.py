@@ -1,4 +1,4 @@
-"""The step benchmark at a tiny size: what it times and tells, never how many seconds that takes."""
+"""The step benchmark at a tiny size: its workloads and output, not the speed."""
 
 import json
 import math
@@ -16,26 +16,26 @@ from c2l_models.training import pretrain
 from c2l_models.training.benchmark import roofline, timing
 from c2l_models.training.benchmark import step_speed as module
 from c2l_models.training.benchmark.roofline import Ceilings, Cost
-from c2l_models.training.benchmark.step_speed import StepBenchmark, build_works, time_step
+from c2l_models.training.benchmark.step_speed import StepBenchmark, build_workloads, time_step
 from c2l_models.training.recipe import Objective, Recipe
 
 CPU = torch.device("cpu")
-PARTS = {"gather", "augment", "mixup", "loss and queue", "optimizer", "teacher update", "grouping"}
+PARTS = {"gather", "augment", "mixup", "loss_and_queue", "optimizer", "teacher_update", "grouping"}
 TINY = Recipe("tiny", batch_size=4, batch_norm_group=2, queue_length=64, size=32)
 
 
 @pytest.fixture(scope="module")
 def measured() -> StepBenchmark:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "SHORTEST", 0.0)  # one call a timing
-        patch.setattr(roofline, "MATRIX", {"cpu": 64})
-        patch.setattr(roofline, "IMAGES", {"cpu": (1, 2, 3)})
-        patch.setattr(roofline, "VECTOR", {"cpu": 64})
+        patch.setattr(timing, "MIN_SECONDS", 0.0)  # one call per timing
+        patch.setattr(roofline, "MATRIX_SIDE", {"cpu": 64})
+        patch.setattr(roofline, "CONVOLUTION", {"cpu": (1, 2, 3)})
+        patch.setattr(roofline, "VECTOR_LENGTH", {"cpu": 64})
         return time_step(TINY, batch_size=4, size=32, repeats=2, device="cpu", progress=False)
 
 
 def metrics(step: tuple[float, ...], bare: tuple[float, ...], **others: Any) -> StepBenchmark:
-    """A result with these seconds, for 50 images a step."""
+    """A result with these seconds, for 50 images per step."""
     values: dict[str, Any] = {
         "recipe": "made-up",
         "architecture": "resnet18",
@@ -53,7 +53,7 @@ def metrics(step: tuple[float, ...], bare: tuple[float, ...], **others: Any) -> 
 
 
 def shown(result: StepBenchmark) -> dict[str, list[str]]:
-    """The printed table: the metrics of each row, by the row's name."""
+    """The printed table: cells by row name."""
     console = Console(width=200)
     with console.capture() as capture:
         console.print(result)
@@ -72,10 +72,10 @@ def test_a_tiny_step_is_timed(measured: StepBenchmark) -> None:
 
 
 def test_what_a_step_computes_is_counted(measured: StepBenchmark) -> None:
-    """The step's FLOPs: those of its networks, and of the products with the queue, four forward and two backward."""
+    """A step's FLOPs: the networks', and the products with the queue: forward, backward, and for the top-1 metric."""
     assert set(measured.costs) == (PARTS | {"step", "bare"}) - {"grouping"}
     queue = 2 * 4 * TINY.queue_length * TINY.feature_dim
-    assert measured.costs["loss and queue"].flops == 5 * queue  # of v1_a and v1_m, each also backward, and top-1's
+    assert measured.costs["loss_and_queue"].flops == 5 * queue  # of v1_a and v1_m, each also backward, and top-1's
     assert measured.costs["step"].flops == measured.costs["bare"].flops + 5 * queue
     assert measured.costs["step"].bytes > measured.costs["bare"].bytes > 0
     assert measured.costs["gather"].bytes == 2 * 4 * 32 * 32
@@ -134,7 +134,7 @@ def test_the_bare_networks_do_the_stated_work(precision: str) -> None:
     """Student on both batches with gradients, teacher twice without, in the recipe's precision."""
     recipe = Recipe(**{**vars(TINY), "precision": precision})
     seen: list[SimpleNamespace] = []
-    works = build_works(recipe, CPU)
+    workloads = build_workloads(recipe, CPU)
 
     def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         if isinstance(module, torch.nn.Linear):
@@ -143,7 +143,7 @@ def test_the_bare_networks_do_the_stated_work(precision: str) -> None:
     handle = torch.nn.modules.module.register_module_forward_hook(note)
     try:
         for name in ("bare", "grouped", "step"):
-            works[name]()
+            workloads[name]()
     finally:
         handle.remove()
     bare, grouped, step = seen[:3], seen[3:6], seen[6:]
@@ -166,37 +166,37 @@ def test_a_step_is_that_of_pretraining_and_leaves_the_weights(monkeypatch: pytes
         return result
 
     monkeypatch.setattr(module, "train_step", train_step)
-    works = build_works(TINY, CPU)
-    works["step"]()
-    works["step"]()
+    workloads = build_workloads(TINY, CPU)
+    workloads["step"]()
+    workloads["step"]()
     assert len(done) == 2
     assert done[0][1].shape == (4, 1, 32, 32)
     assert done[0][1].dtype == torch.uint8
 
 
 def test_the_parts_do_what_a_step_does() -> None:
-    """Of everything but the networks, parts move as many bytes as a step does, but for what joins them."""
-    works = build_works(TINY, CPU)
-    works["step"]()  # the optimizer's first step is another
-    joined = roofline.count(works["step"]).bytes
-    parts = sum(roofline.count(work).bytes for name, work in works.items() if name not in ("step", "bare"))
+    """Without the networks, the parts move as many bytes as a step, except for the operations between the parts."""
+    workloads = build_workloads(TINY, CPU)
+    workloads["step"]()  # the optimizer's first step differs
+    joined = roofline.count(workloads["step"]).bytes
+    parts = sum(roofline.count(workload).bytes for name, workload in workloads.items() if name not in ("step", "bare"))
     assert parts == pytest.approx(joined, abs=100_000)  # mixing two views' images moves 300,000
 
 
 def test_a_variant_is_refused() -> None:
-    with pytest.raises(RecipeError, match="departs from the method"):
+    with pytest.raises(RecipeError, match="recipe tiny: expected method c2l with the default objective"):
         time_step(replace(TINY, objective=Objective(shuffle_bn=False)), 4, 32, 1, "cpu", progress=False)
 
 
 def test_compiled_networks_are_timed_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def fake_works(recipe: Recipe, device: torch.device) -> dict[str, timing.Work]:
+    def fake_workloads(recipe: Recipe, device: torch.device) -> dict[str, timing.Workload]:
         asked.append(recipe.compile)
         return dict.fromkeys(("step", "bare", "grouped"), float)
 
-    monkeypatch.setattr(module, "build_works", fake_works)
-    monkeypatch.setattr(module, "take_turns", lambda works, *_: dict.fromkeys(works, (1.5,)))
+    monkeypatch.setattr(module, "build_workloads", fake_workloads)
+    monkeypatch.setattr(module, "time_alternately", lambda workloads, *_: dict.fromkeys(workloads, (1.5,)))
     assert time_step(TINY, 4, 32, 1, "cpu", compile=True, progress=False).compiled == (1.5,)
     assert asked == [False, True]
     assert time_step(TINY, 4, 32, 1, "cpu", progress=False).compiled == ()

@@ -26,7 +26,7 @@ class Result:
         return "a table of figures"
 
     def save(self, path: Path) -> None:
-        timing.save(self, path)
+        timing.save_json(self, path)
 
 
 @pytest.mark.parametrize(
