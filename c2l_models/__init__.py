@@ -7,6 +7,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .architectures import list_models
 from .errors import (
     C2LError,
     HubCacheError,
@@ -18,25 +19,26 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .architectures import list_models
     from .embedding import Embeddings, embed
-    from .models import create_model, densenet121, resnet18
+    from .models import Builder, create_model
     from .radiographs.reading import read_radiograph
     from .releases.registry import Weights, get_weights, list_weights
 
     __version__: str
 
-# Where each name lives: importing the package alone loads neither torch nor timm.
+    # One builder per architecture. Only editors and type checkers read these lines.
+    densenet121: Builder
+    resnet18: Builder
+
+# The module of each name. It is imported when the name is used, so that importing the package loads neither torch
+# nor timm.
 _MODULES = {
     "Embeddings": "embedding",
     "embed": "embedding",
     "create_model": "models",
-    "densenet121": "models",
-    "resnet18": "models",
     "read_radiograph": "radiographs.reading",
     "Weights": "releases.registry",
     "get_weights": "releases.registry",
-    "list_models": "architectures",
     "list_weights": "releases.registry",
 }
 
@@ -52,19 +54,20 @@ __all__ = [
     "WeightsNotFound",
     "__version__",
     "create_model",
-    "densenet121",
     "embed",
     "get_weights",
     "list_models",
     "list_weights",
     "read_radiograph",
-    "resnet18",
+    *list_models(),
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = _version()
+    elif name in list_models():
+        value = import_module(".models", __name__).make_builder(name)
     elif name in _MODULES:
         value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     else:
@@ -82,5 +85,5 @@ def _version() -> str:
 
     try:
         return version("c2l-models")
-    except PackageNotFoundError:  # a plain checkout, as torch.hub takes it
+    except PackageNotFoundError:  # a checkout that is not installed, such as torch.hub's
         return "0+checkout"

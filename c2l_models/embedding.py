@@ -128,13 +128,13 @@ def _network(
     if isinstance(model, nn.Module):
         return model, _transform(model), {}
     from .architectures import list_models
-    from .models import filled
+    from .models import model_from_file
     from .releases.registry import default_weights, open_weights
 
     source = default_weights(str(model)).name if model in list_models() else model
     weights, file = open_weights(source)
     # One channel costs a third of three, and gives the same features.
-    network = filled(weights, file, in_chans=1)
+    network = model_from_file(weights, file, in_chans=1)
     name = str(source) if isinstance(source, str | os.PathLike) else weights.name
     return network, weights.transform(in_chans=1), {"model": name, "sha256": weights.sha256}
 

@@ -1,6 +1,6 @@
-"""Backbones in one line: timm's networks, built and filled by one `timm.create_model` call."""
+"""Build backbones: timm's networks, filled with verified weights in one `timm.create_model` call."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .architectures import find_architecture
 from .errors import C2LError, WeightsCorrupted
@@ -11,36 +11,8 @@ from .releases.timm_config import config_with_tensors
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# timm would load a pickle, or weights that were never checked, through these.
+# Through these keywords timm would load a pickle or an unverified file.
 REFUSED = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")
-
-
-def resnet18(
-    pretrained: bool | None = None,
-    *,
-    weights: Source | None = None,
-    sha256: str | None = None,
-    num_classes: int = 0,
-    in_chans: int = 3,
-    **timm_kwargs: Any,
-) -> "nn.Module":
-    """ResNet-18: features [B, 512] from radiographs [B, in_chans, H, W]. See `create_model`."""
-    timm_kwargs |= {"num_classes": num_classes, "in_chans": in_chans}
-    return create_model("resnet18", pretrained, weights=weights, sha256=sha256, **timm_kwargs)
-
-
-def densenet121(
-    pretrained: bool | None = None,
-    *,
-    weights: Source | None = None,
-    sha256: str | None = None,
-    num_classes: int = 0,
-    in_chans: int = 3,
-    **timm_kwargs: Any,
-) -> "nn.Module":
-    """DenseNet-121: features [B, 1024] from radiographs [B, in_chans, H, W]. See `create_model`."""
-    timm_kwargs |= {"num_classes": num_classes, "in_chans": in_chans}
-    return create_model("densenet121", pretrained, weights=weights, sha256=sha256, **timm_kwargs)
 
 
 def create_model(
@@ -53,47 +25,110 @@ def create_model(
     in_chans: int = 3,
     **timm_kwargs: Any,
 ) -> "nn.Module":
-    """A timm model of one of `list_models()`, in training mode as timm gives it.
+    """Build the timm model of an architecture, in training mode, as timm returns it.
 
-    - `pretrained`: True for the architecture's default release, False (the default) for random
-      initialisation.
-    - `weights`: a release's name, a `Weights`, a `.safetensors` file, a folder that holds
-      `model.safetensors`, or `hf-hub:owner/name[@revision]`, a repository that does. Implies
-      `pretrained=True`.
-    - `sha256`: what the file's bytes have to hash to; a release's are checked in any case.
-    - `num_classes`: outputs of a new, randomly initialised head; 0 for pooled features.
-    - `in_chans`: 1 for grayscale input as it is, 3 for the same repeated; both give the same features.
-    - `timm_kwargs`: timm's own (`features_only`, `global_pool`, `drop_rate`, ...), but for those that
-      name other weights: `checkpoint_path`, `pretrained_cfg`, `pretrained_cfg_overlay`.
+    The model's `pretrained_cfg` describes its input; `Weights.transform(in_chans)` prepares an image for it.
 
-    The model's `pretrained_cfg` says how its input looks; `Weights.transform(in_chans)` makes it.
-    Raises `WeightsNotFound`, `WeightsCorrupted` (hash, format, keys or shapes), `HubRefused`,
-    `HubUnavailable` or `HubCacheError` for what is on the hub, or `C2LError` where the arguments
-    contradict each other or name weights in timm's way; for unknown keywords what timm raises.
+    Args:
+        name: one of `list_models()`.
+        pretrained: True loads the architecture's default release. False or None, without `weights`: random
+            initialization.
+        weights: a release's name, a `Weights`, a `.safetensors` file, a folder with `model.safetensors`, or a hub
+            repository with it, `hf-hub:owner/name[@revision]`. Implies `pretrained=True`.
+        sha256: expected hash of the weight file. A release is verified by its own hash in any case.
+        num_classes: outputs of a new, randomly initialized head; 0: pooled features [B, D].
+        in_chans: 1 for grayscale images, 3 for the same images repeated to RGB. Both give the same features.
+        timm_kwargs: timm's own options, such as `features_only`, `global_pool` or `drop_rate`. Not allowed:
+            `checkpoint_path`, `pretrained_cfg` and `pretrained_cfg_overlay`, which name other weights.
+
+    Raises:
+        WeightsNotFound: unknown architecture, release, file, repository or revision.
+        WeightsCorrupted: the weights have a wrong hash, format, keys or shapes.
+        HubRefused, HubUnavailable, HubCacheError: the hub repository could not be read.
+        C2LError: arguments that contradict each other, or a keyword that is not allowed.
+        TypeError: a keyword that timm does not know.
 
     >>> model = create_model("resnet18", pretrained=True, in_chans=1).eval()
     """
     find_architecture(name)
     _check_arguments(pretrained, weights, timm_kwargs)
-    # A feature pyramid has no head; timm would look for its weights in the file.
+    # A feature pyramid has no head; timm would look for the head's weights in the file.
     num_classes = 0 if timm_kwargs.get("features_only") else num_classes
     timm_kwargs |= {"num_classes": num_classes, "in_chans": in_chans}
     if weights is None and not pretrained:
         if sha256 is not None:
-            raise C2LError("sha256= without weights: wanted pretrained=True or weights= with it")
+            raise C2LError("expected pretrained=True or weights= beside sha256=, found neither")
         import timm
 
         return timm.create_model(name, pretrained=False, **timm_kwargs)
     record, file = open_weights(default_weights(name) if weights is None else weights, sha256)
     if record.architecture != name:
-        raise C2LError(f"{name} was asked for, and {record.location} holds a {record.architecture}")
-    return filled(record, file, **timm_kwargs)
+        raise C2LError(
+            f"expected weights of {name}, found {record.architecture} in {record.location}; "
+            f"build it with create_model({record.architecture!r}, ...)"
+        )
+    return model_from_file(record, file, **timm_kwargs)
 
 
-def filled(
+class Builder(Protocol):
+    """`create_model` for one architecture, for example `c2l_models.resnet18`."""
+
+    def __call__(
+        self,
+        pretrained: bool | None = None,
+        *,
+        weights: Source | None = None,
+        sha256: str | None = None,
+        num_classes: int = 0,
+        in_chans: int = 3,
+        **timm_kwargs: Any,
+    ) -> "nn.Module":
+        """Arguments and errors as `create_model`."""
+
+
+def make_builder(name: str) -> Builder:
+    """The function `c2l_models.<name>`, which is also the torch.hub entry point of that name."""
+    architecture = find_architecture(name)
+    title, features = architecture.title, architecture.num_features
+
+    def build(
+        pretrained: bool | None = None,
+        *,
+        weights: Source | None = None,
+        sha256: str | None = None,
+        num_classes: int = 0,
+        in_chans: int = 3,
+        **timm_kwargs: Any,
+    ) -> "nn.Module":
+        timm_kwargs |= {"num_classes": num_classes, "in_chans": in_chans}
+        return create_model(name, pretrained, weights=weights, sha256=sha256, **timm_kwargs)
+
+    build.__doc__ = f"""{title}: radiographs [B, in_chans, H, W] to features [B, {features}].
+
+    Args:
+        pretrained: True loads the default release; otherwise, without `weights`, the initialization is random.
+        weights: a release's name, a `Weights`, a `.safetensors` file or its folder, or `hf-hub:owner/name[@revision]`.
+        sha256: expected hash of the weight file.
+        num_classes: outputs of a new head; 0: features.
+        in_chans: 1 for grayscale images, 3 for the same images repeated to RGB.
+        timm_kwargs: timm's own options, such as `features_only`.
+
+    Details and errors: see `c2l_models.create_model`.
+
+    >>> model = c2l_models.{name}(pretrained=True, in_chans=1).eval()
+    """
+    build.__name__ = build.__qualname__ = name
+    build.__module__ = __package__
+    return build
+
+
+def model_from_file(
     record: Weights, file: VerifiedFile, *, num_classes: int = 0, in_chans: int = 3, **timm_kwargs: Any
 ) -> "nn.Module":
-    """Build the network that `record` describes and fill it from `file`, or raise `WeightsCorrupted`."""
+    """Build the network that `record` describes and load the tensors of `file`.
+
+    Raises `WeightsCorrupted` if the tensors do not fit the network.
+    """
     import timm
 
     tensors = stored_tensors(file)
@@ -107,7 +142,7 @@ def filled(
             raise
         report = " ".join(str(error).split())
         raise WeightsCorrupted(f"{record.location} does not fit {record.architecture}: {report}") from None
-    if num_classes:  # then timm loads non-strictly: a key that is missing or too many would pass
+    if num_classes:  # With a new head timm loads non-strictly, so a missing or unexpected key would pass.
         _check_keys(record, set(tensors), model)
     _describe_input(model, in_chans)
     return model
@@ -116,29 +151,33 @@ def filled(
 def _check_arguments(pretrained: object, weights: Source | None, timm_kwargs: dict[str, Any]) -> None:
     if pretrained is not None and not isinstance(pretrained, bool):
         raise C2LError(
-            f"pretrained is {pretrained!r}, wanted True, False or None. A release's name or a file goes to weights="
+            f"expected True, False or None for pretrained, found {pretrained!r}; "
+            "pass a release's name or a weight file as weights="
         )
     if weights is not None and pretrained is False:
-        raise C2LError("pretrained=False with weights=: leave out one of them (weights= implies pretrained=True)")
+        raise C2LError("pretrained=False contradicts weights=, which implies pretrained=True; leave out one of them")
     if refused := [key for key in REFUSED if key in timm_kwargs]:
         raise C2LError(
-            f"{', '.join(refused)}: wanted weights=, with a release's name or a .safetensors file. "
-            "No pickle is ever loaded, nor a file that was not checked"
+            f"{', '.join(refused)} cannot be used, because timm would load a pickle or an unverified file; "
+            "pass a release's name or a .safetensors file as weights="
         )
 
 
 def _check_first_conv(record: Weights, tensors: "dict[str, Tensor]") -> None:
-    # timm leaves a first convolution that it cannot adapt at random, with a warning.
+    # timm only warns about a first convolution that it cannot adapt, and leaves it at its random initialization.
     key = f"{find_architecture(record.architecture).first_conv}.weight"
     shape = list(tensors[key].shape) if key in tensors else None
     if shape is None or len(shape) != 4 or shape[1] != 3:
-        raise WeightsCorrupted(f"{record.location}: {key} has the shape {shape}, wanted three input channels")
+        raise WeightsCorrupted(
+            f"{record.location}: expected {key} with the shape [outputs, 3, height, width], "
+            f"found {shape or 'no such key'}"
+        )
 
 
-def _check_keys(record: Weights, found: set[str], model: "nn.Module") -> None:
+def _check_keys(record: Weights, stored: set[str], model: "nn.Module") -> None:
     head = f"{find_architecture(record.architecture).classifier}."
-    wanted = {key for key in model.state_dict() if not key.startswith(head)}
-    missing, unexpected = sorted(wanted - found), sorted(found - wanted)
+    expected = {key for key in model.state_dict() if not key.startswith(head)}
+    missing, unexpected = sorted(expected - stored), sorted(stored - expected)
     if missing or unexpected:
         raise WeightsCorrupted(
             f"{record.location} does not fit {record.architecture}: missing keys {missing}, "
@@ -147,8 +186,8 @@ def _check_keys(record: Weights, found: set[str], model: "nn.Module") -> None:
 
 
 def _describe_input(model: "nn.Module", in_chans: int) -> None:
-    """Let `pretrained_cfg` speak of the network's own channels, and hold no second copy of its tensors."""
-    for module in model.modules():  # some feature extractors keep the plain model inside
+    """Set the model's own input channels in `pretrained_cfg`, and drop the second reference to its tensors."""
+    for module in model.modules():  # Some feature extractors keep the plain model inside.
         config = getattr(module, "pretrained_cfg", None)
         if config is not None and config.pop("state_dict", None) is not None:
             config["input_size"] = (in_chans, *config["input_size"][1:])

@@ -62,14 +62,14 @@ def verify(name: str) -> Verification:
     for an unknown release, or one without its file or its golden embedding, and `WeightsCorrupted`
     for a file that is no safetensors file or does not fit, or a damaged provenance.
     """
-    from .models import filled
+    from .models import model_from_file
 
     weights = get_weights(name)
     golden = np.array(_golden(weights))
     file = hub.read_verified(weights.location)
     if file.sha256 != weights.sha256:
         return Verification(name, sha256_ok=False, max_difference=math.inf, cosine=0.0, ok=False)
-    model = filled(weights, file)
+    model = model_from_file(weights, file)
     found = np.array(golden_embedding(model, weights))
     difference = float(np.abs(found - golden).max() / np.abs(golden).max())
     cosine = float(found @ golden / (np.linalg.norm(found) * np.linalg.norm(golden)))

@@ -54,7 +54,7 @@ def export_weights(source: Source, out: str | os.PathLike[str], format: str) -> 
     library is missing (extra `[export]`), and for weights as `create_model`.
     """
     from ..embedding import evaluating
-    from ..models import filled
+    from ..models import model_from_file
 
     path = Path(out)
     if format not in FORMATS:
@@ -68,7 +68,7 @@ def export_weights(source: Source, out: str | os.PathLike[str], format: str) -> 
     if format == "safetensors":
         write_atomically(path, file.data)
         return Exported(path, 0.0)
-    network = filled(weights, file, in_chans=1)
+    network = model_from_file(weights, file, in_chans=1)
     with evaluating(network):
         data, run = (_onnx if format == "onnx" else _pt2)(network, metadata(weights), weights.input_size[-1])
         differences = [_difference(network, run, weights, batch) for batch in (1, 3)]

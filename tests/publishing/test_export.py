@@ -81,7 +81,7 @@ class Tiny(nn.Module):
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that is translated at once, in place of the release's."""
-    monkeypatch.setattr("c2l_models.models.filled", lambda *_, **__: Tiny().eval())
+    monkeypatch.setattr("c2l_models.models.model_from_file", lambda *_, **__: Tiny().eval())
 
 
 @pytest.mark.parametrize("fault", ["values", "shape", "nan"])
