@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .embedding import Embeddings, embed
     from .models import Builder, create_model
     from .radiographs.reading import read_radiograph
-    from .releases.registry import Weights, get_weights, list_weights
+    from .releases.record import Weights
+    from .releases.registry import get_weights, list_weights
 
     __version__: str
 
@@ -37,7 +38,7 @@ _MODULES = {
     "embed": "embedding",
     "create_model": "models",
     "read_radiograph": "radiographs.reading",
-    "Weights": "releases.registry",
+    "Weights": "releases.record",
     "get_weights": "releases.registry",
     "list_weights": "releases.registry",
 }

@@ -235,7 +235,7 @@ def convert(
         license: license of the weights, recorded in the file.
     """
     from .publishing.convert import convert
-    from .releases.registry import Weights
+    from .releases.record import Weights
 
     _check_folder_of(out)
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .architectures import find_architecture
 from .errors import C2LError, WeightsCorrupted
 from .hub.weight_file import VerifiedFile
-from .releases.registry import Source, Weights, default_weights, open_weights, stored_tensors
+from .releases.record import Weights, stored_tensors
+from .releases.registry import Source, default_weights, open_weights
 from .releases.timm_config import config_with_tensors
 
 if TYPE_CHECKING:

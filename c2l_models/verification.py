@@ -9,9 +9,10 @@ from PIL import Image
 
 from .architectures import find_architecture
 from .embedding import evaluating
-from .hub import weight_file as hub
+from .hub import weight_file
 from .releases.provenance import damaged, read_provenance
-from .releases.registry import Weights, get_weights
+from .releases.record import Weights
+from .releases.registry import get_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +67,7 @@ def verify(name: str) -> Verification:
 
     weights = get_weights(name)
     golden = np.array(_golden(weights))
-    file = hub.read_verified(weights.location)
+    file = weight_file.read_verified(weights.location)
     if file.sha256 != weights.sha256:
         return Verification(name, sha256_ok=False, max_difference=math.inf, cosine=0.0, ok=False)
     model = model_from_file(weights, file)

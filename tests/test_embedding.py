@@ -167,15 +167,15 @@ def test_a_preprocessing_that_is_not_ours_is_not_replaced_by_ours(films: list[Pa
 
 def test_a_file_is_read_once(films: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     from c2l_models import get_weights, list_weights
-    from c2l_models.hub import weight_file as hub
+    from c2l_models.hub import weight_file
 
-    path, reads, read = get_weights(list_weights("resnet18")[0]).path(), [], hub.read_verified
+    path, reads, read = get_weights(list_weights("resnet18")[0]).path(), [], weight_file.read_verified
 
-    def count(source: Path, sha256: str | None = None) -> hub.VerifiedFile:
+    def count(source: Path, sha256: str | None = None) -> weight_file.VerifiedFile:
         reads.append(source)
         return read(source, sha256)
 
-    monkeypatch.setattr(hub, "read_verified", count)
+    monkeypatch.setattr(weight_file, "read_verified", count)
     embed(films[:1], path)
     assert reads == [path]
 

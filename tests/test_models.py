@@ -17,7 +17,7 @@ from c2l_models.errors import C2LError, WeightsCorrupted, WeightsNotFound
 from c2l_models.models import create_model
 from c2l_models.publishing.timm_folder import write_timm_folder
 from c2l_models.releases import registry as weights_module
-from c2l_models.releases.registry import Weights, save_weights
+from c2l_models.releases.record import Weights, save_weights
 
 HEADS = {"resnet18": "fc", "densenet121": "classifier"}
 FEATURES = {"resnet18": 512, "densenet121": 1024}

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from c2l_models import list_weights
 from c2l_models.errors import WeightsCorrupted, WeightsNotFound
 from c2l_models.releases import registry as weights_module
-from c2l_models.releases.registry import Weights, get_weights, save_weights
+from c2l_models.releases.record import Weights, save_weights
+from c2l_models.releases.registry import get_weights
 from c2l_models.verification import TOLERANCE, golden_embedding, golden_image, verify
 
 torch.set_num_threads(1)

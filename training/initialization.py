@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from c2l_models.architectures import find_architecture
 from c2l_models.errors import C2LError, DatasetError, WeightsNotFound
-from c2l_models.hub import weight_file as hub
+from c2l_models.hub.weight_file import FILE_NAME, read_verified
 from c2l_models.models import create_model
 from c2l_models.publishing.normalisation import fold_normalisation
 from c2l_models.releases.provenance import damaged, read_provenance
-from c2l_models.releases.registry import Weights, resolve, stored_tensors
+from c2l_models.releases.record import Weights, stored_tensors
+from c2l_models.releases.registry import resolve
 
 from .batches import training_rows
 from .features import MEAN, STD, recalibrate
@@ -171,7 +172,7 @@ def _imagenet(architecture: str, size: int, device: str | torch.device) -> Initi
     """timm's weights, with the normalisation of three channels folded into one: exact except at the image's border."""
     classifier = find_architecture(architecture).classifier
     config: Any = timm.get_pretrained_cfg(f"{architecture}.{IMAGENET_TAG}")
-    file = hub.read_verified(_download(config.hf_hub_id))
+    file = read_verified(_download(config.hf_hub_id))
     state = _with_timm_keys(architecture, stored_tensors(file))
     folded = fold_normalisation(state, architecture, config.mean, config.std, MEAN, STD)
     network = timm.create_model(architecture, in_chans=1, num_classes=0)
@@ -202,13 +203,13 @@ def _download(repository: str) -> Path:
     """The weight file of a hub repository, from the cache if it is there. Fails within seconds without a network."""
     import huggingface_hub
 
-    cached = huggingface_hub.try_to_load_from_cache(repository, hub.FILE_NAME)
+    cached = huggingface_hub.try_to_load_from_cache(repository, FILE_NAME)
     if isinstance(cached, str):
         return Path(cached)
-    url = huggingface_hub.hf_hub_url(repository, hub.FILE_NAME)
+    url = huggingface_hub.hf_hub_url(repository, FILE_NAME)
     try:
         huggingface_hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT)  # tries once; a download tries many times
-        return Path(huggingface_hub.hf_hub_download(repository, hub.FILE_NAME))
+        return Path(huggingface_hub.hf_hub_download(repository, FILE_NAME))
     except Exception as error:  # the type depends on the HTTP library of the hub's client
         reason = str(error).partition("\n")[0]
         raise InitializationNotAvailable(

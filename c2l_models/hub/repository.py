@@ -58,7 +58,7 @@ def download(repository: HubRepository, file: str) -> Path:
         raise _explained(error, repository, file) from error
 
 
-def again(repository: HubRepository, file: str) -> str:
+def how_to_replace(repository: HubRepository, file: str) -> str:
     """The end of a message about a file that is not what it should be: where it came from, and how to replace it."""
     revision = f" --revision {repository.revision}" if repository.revision else ""
     return (

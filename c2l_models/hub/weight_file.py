@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import WeightsCorrupted, WeightsNotFound
-from . import repository as hub_download
-from .repository import HubRepository
+from .repository import PREFIX, HubRepository, download, how_to_replace
 
 FILE_NAME = "model.safetensors"
 """The weight file of a folder, as timm and the Hugging Face hub name it."""
@@ -19,11 +18,11 @@ FILE_NAME = "model.safetensors"
 PROVENANCE_NAME = "provenance.json"
 """Where the weights of a folder or a repository came from; of another file, the same name ending in .json."""
 
-Place = Path | HubRepository
+Location = Path | HubRepository
 
 _NO_PICKLE = (
     "No pickle is ever loaded, because loading one runs code. Load it yourself with "
-    "torch.load(..., weights_only=True) and save the state dict with c2l_models.releases.registry.save_weights"
+    "torch.load(..., weights_only=True) and save the state dict with c2l_models.releases.record.save_weights"
 )
 _NOT_SAFETENSORS = (
     (b"PK\x03\x04", f"a zip archive, most likely a pickle (torch.save). {_NO_PICKLE}"),
@@ -36,10 +35,10 @@ _NOT_SAFETENSORS = (
 class VerifiedFile(NamedTuple):
     """A whole safetensors file, read once: what was hashed is what is loaded.
 
-    `place` finds the same bytes again: an absolute path, or a repository at the commit that was read.
+    `location` finds the same bytes again: an absolute path, or a repository at the commit that was read.
     """
 
-    place: Place
+    location: Location
     data: bytes
     sha256: str
     header: dict[str, Any]
@@ -50,10 +49,10 @@ def locate(source: str | os.PathLike[str] | HubRepository) -> Path:
 
     Raises `WeightsNotFound`; for what is on the hub also `HubRefused`, `HubUnavailable` or `HubCacheError`.
     """
-    place = _place(source)
-    if isinstance(place, HubRepository):
-        return hub_download.download(place, FILE_NAME)
-    path = place / FILE_NAME if place.is_dir() else place
+    location = _location(source)
+    if isinstance(location, HubRepository):
+        return download(location, FILE_NAME)
+    path = location / FILE_NAME if location.is_dir() else location
     if not path.is_file():
         raise WeightsNotFound(f"{path}: no such file. Wanted: a .safetensors file, or a folder with {FILE_NAME}")
     return path
@@ -61,10 +60,10 @@ def locate(source: str | os.PathLike[str] | HubRepository) -> Path:
 
 def locate_provenance(source: str | os.PathLike[str] | HubRepository) -> Path:
     """The provenance of the weights at `source`. Raises as `locate`."""
-    place = _place(source)
-    if isinstance(place, HubRepository):
-        return hub_download.download(place, PROVENANCE_NAME)
-    file = locate(place)
+    location = _location(source)
+    if isinstance(location, HubRepository):
+        return download(location, PROVENANCE_NAME)
+    file = locate(location)
     path = file.with_name(PROVENANCE_NAME) if file.name == FILE_NAME else file.with_suffix(".json")
     if not path.is_file():
         raise WeightsNotFound(f"{path}: no such file. Wanted: the provenance, which is written with a release")
@@ -77,23 +76,23 @@ def read_verified(source: str | os.PathLike[str] | HubRepository, sha256: str | 
     `sha256`: 64 hex digits, or None where none is known. Raises as `locate`, and `WeightsCorrupted`
     for anything that is not a safetensors file, is cut short, or hashes otherwise.
     """
-    place, path = _place(source), locate(source)
+    location, path = _location(source), locate(source)
     try:
         data, found, header = _checked(path, sha256)
     except WeightsCorrupted as error:
-        if isinstance(place, Path):
+        if isinstance(location, Path):
             raise
-        raise WeightsCorrupted(f"{error}. {hub_download.again(place, FILE_NAME)}") from None
+        raise WeightsCorrupted(f"{error}. {how_to_replace(location, FILE_NAME)}") from None
     # The cache's folders of files are named after their commits: what a branch names now, it may not name later.
-    place = path.absolute() if isinstance(place, Path) else place._replace(revision=path.parent.name)
-    return VerifiedFile(place, data, found, header)
+    location = path.absolute() if isinstance(location, Path) else location._replace(revision=path.parent.name)
+    return VerifiedFile(location, data, found, header)
 
 
-def _place(source: str | os.PathLike[str] | HubRepository) -> Place:
+def _location(source: str | os.PathLike[str] | HubRepository) -> Location:
     if isinstance(source, HubRepository):
         return source
     text = os.fspath(source)
-    return HubRepository.parse(text) if text.startswith(hub_download.PREFIX) else Path(text)
+    return HubRepository.parse(text) if text.startswith(PREFIX) else Path(text)
 
 
 def _checked(path: Path, sha256: str | None) -> tuple[bytes, str, dict[str, Any]]:
@@ -130,19 +129,6 @@ def _read_header(path: Path, data: bytes) -> dict[str, Any]:
             f"{path}: {len(data):,} bytes, where its header promises {promised:,}. Copy or download it again"
         )
     return header
-
-
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write beside `path`, flush to the disk, rename: a reader sees the old file or the whole new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _refuse_other_formats(path: Path, data: bytes) -> None:

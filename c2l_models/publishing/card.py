@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..architectures import find_architecture
 from ..errors import WeightsCorrupted, WeightsNotFound
 from ..releases.provenance import read_provenance
-from ..releases.registry import Weights, get_weights, list_weights
+from ..releases.record import Weights
+from ..releases.registry import get_weights, list_weights
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard, ModelCardData

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..architectures import ARCHITECTURES, find_architecture
 from ..errors import C2LError
-from ..releases.registry import save_weights
+from ..releases.record import save_weights
 from ..verification import golden_image
 from .normalisation import IMAGENET_MEAN, IMAGENET_STD, fold_normalisation
 from .safe_pickle import read_tensors

@@ -12,7 +12,8 @@ from ..architectures import find_architecture
 from ..errors import C2LError, WeightsNotFound
 from ..files import write_atomically
 from ..hub.weight_file import FILE_NAME
-from ..releases.registry import Source, Weights, open_weights
+from ..releases.record import Weights
+from ..releases.registry import Source, open_weights
 
 if TYPE_CHECKING:
     import numpy as np

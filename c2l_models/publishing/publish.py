@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import C2LError, HubRefused, HubUnavailable
-from ..hub import weight_file as hub
-from ..releases.registry import Weights
+from ..hub.weight_file import FILE_NAME
+from ..releases.record import Weights
 from .card import model_card
 from .release_folder import write_release_folder
 
@@ -61,12 +61,12 @@ def publish(weights: Weights, repository: str, files: list[Path]) -> Publication
         api.create_repo(repository, exist_ok=True)
         head = str(api.model_info(repository).sha)
         held = _hashes(api, repository, head)
-        if held.get(hub.FILE_NAME) not in (None, weights.sha256):
+        if held.get(FILE_NAME) not in (None, weights.sha256):
             raise C2LError(
-                f"{repository} holds other weights (sha256 {held[hub.FILE_NAME]}, wanted {weights.sha256}), and a "
+                f"{repository} holds other weights (sha256 {held[FILE_NAME]}, wanted {weights.sha256}), and a "
                 "release does not change. Publish better weights under another tag, or delete the repository"
             )
-        if hub.FILE_NAME not in held and (others := sorted(set(held) - {".gitattributes"})):
+        if FILE_NAME not in held and (others := sorted(set(held) - {".gitattributes"})):
             raise C2LError(
                 f"{repository} is there and holds no release, but {', '.join(others[:5])}. Publish under another "
                 "--namespace or tag, or delete the repository"

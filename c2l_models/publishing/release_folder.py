@@ -8,12 +8,12 @@ from pathlib import Path
 from ..architectures import find_architecture
 from ..errors import C2LError, WeightsNotFound
 from ..files import write_atomically
-from ..hub import weight_file as hub
+from ..hub.weight_file import FILE_NAME, PROVENANCE_NAME
 from ..releases.record import Weights
 from .timm_folder import write_timm_folder
 
 CARD_NAME, LICENSE_NAME, SUMS_NAME = "README.md", "LICENSE", "SHA256SUMS"
-NAMES = {hub.FILE_NAME, hub.PROVENANCE_NAME, "config.json", CARD_NAME, LICENSE_NAME, SUMS_NAME}
+NAMES = {FILE_NAME, PROVENANCE_NAME, "config.json", CARD_NAME, LICENSE_NAME, SUMS_NAME}
 
 CC_BY = """licensed under the Creative Commons Attribution 4.0
 International License (CC BY 4.0).
@@ -52,7 +52,7 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
         except WeightsNotFound:
             pass
         else:
-            write_atomically(new / hub.PROVENANCE_NAME, provenance)
+            write_atomically(new / PROVENANCE_NAME, provenance)
         names = sorted(path.name for path in new.iterdir())
         sums = [f"{hashlib.sha256((new / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
         write_atomically(new / SUMS_NAME, "".join(sums).encode())
@@ -73,7 +73,7 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
 def _is_ours(folder: Path) -> bool:
     """Whether a folder is empty, or an earlier release's: complete, and nothing else in it."""
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
-    return not held or {SUMS_NAME, hub.FILE_NAME} <= held <= NAMES
+    return not held or {SUMS_NAME, FILE_NAME} <= held <= NAMES
 
 
 def license_text(weights: Weights) -> str:

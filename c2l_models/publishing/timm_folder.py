@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..architectures import find_architecture
 from ..files import write_atomically
-from ..hub import weight_file as hub
-from ..releases.registry import Weights
+from ..hub.weight_file import FILE_NAME
+from ..releases.record import Weights
 from ..releases.timm_config import pretrained_config
 
 
@@ -25,6 +25,6 @@ def write_timm_folder(weights: Weights, folder: str | os.PathLike[str]) -> Path:
         "num_features": find_architecture(weights.architecture).num_features,
         "pretrained_cfg": pretrained_config(weights),
     }
-    write_atomically(folder / hub.FILE_NAME, weights.read().data)
+    write_atomically(folder / FILE_NAME, weights.read().data)
     write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     return folder

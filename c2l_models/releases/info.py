@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .provenance import read_provenance
-from .registry import Weights
+from .record import Weights
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Weights": ("release", "architecture", "tag", "num_params", "license", "file", "sha256", "golden_embedding"),

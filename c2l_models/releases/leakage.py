@@ -11,7 +11,7 @@ from ..errors import C2LError
 from ..files import write_atomically
 from .evaluation_list import CHEST, RSNA, Entry, EvaluationList, read_list, read_rsna_mapping, recognise
 from .provenance import damaged, read_provenance
-from .registry import Weights
+from .record import Weights
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ..errors import WeightsCorrupted, WeightsNotFound
-from .registry import Weights
+from .record import Weights
 
 
 def read_provenance(weights: Weights, key: str | None = None) -> Any:

@@ -1,5 +1,6 @@
 """What a weight file says about itself: its configuration as a record, checked, and its tensors."""
 
+import hashlib
 import json
 import os
 import sys
@@ -8,9 +9,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..architectures import find_architecture
+from ..architectures import Architecture, find_architecture
 from ..errors import WeightsCorrupted, WeightsNotFound
-from ..hub import weight_file as hub
+from ..files import write_atomically
+from ..hub import weight_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +44,7 @@ class Weights:
     recipe: str
     license: str
     sha256: str
-    location: hub.Place
+    location: weight_file.Location
     interpolation: str = "bilinear"
     crop_pct: float = 1.0
     metrics: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -77,16 +79,16 @@ class Weights:
         return {key: _plain(getattr(self, key)) for key in CONFIG_KEYS}
 
     def path(self) -> Path:
-        """The `.safetensors` file, downloaded where it is on the hub and not in its cache. Raises as `hub.locate`."""
-        return hub.locate(self.location)
+        """The `.safetensors` file, downloaded where it is on the hub and not cached. Raises as `weight_file.locate`."""
+        return weight_file.locate(self.location)
 
     def provenance_path(self) -> Path:
-        """The JSON file that says where a release came from, found as `path` is. Raises as `hub.locate`."""
-        return hub.locate_provenance(self.location)
+        """The JSON file that says where a release came from, found as `path` is. Raises as `weight_file.locate`."""
+        return weight_file.locate_provenance(self.location)
 
-    def read(self) -> hub.VerifiedFile:
-        """The file, checked against `sha256`. Raises `WeightsCorrupted`, and as `hub.locate`."""
-        return hub.read_verified(self.location, self.sha256)
+    def read(self) -> weight_file.VerifiedFile:
+        """The file, checked against `sha256`. Raises `WeightsCorrupted`, and as `weight_file.locate`."""
+        return weight_file.read_verified(self.location, self.sha256)
 
     def state_dict(self) -> "dict[str, Tensor]":
         """The backbone's tensors in float32 (counters int64), under the keys of timm and torchvision."""
@@ -106,15 +108,15 @@ class Weights:
         """The record that a file carries in itself; a folder or `hf-hub:owner/name[@revision]` stands for its file.
 
         Later loads through the record are held to the bytes that were read now. Raises
-        `WeightsCorrupted` for another hash, format or configuration, and as `hub.locate`.
+        `WeightsCorrupted` for another hash, format or configuration, and as `weight_file.locate`.
         """
-        return carried_record(hub.read_verified(path, sha256))
+        return read_record(weight_file.read_verified(path, sha256))
 
 
 CONFIG_KEYS = tuple(f.name for f in fields(Weights) if f.name not in ("sha256", "location", "metrics"))
 
 
-def stored_tensors(file: hub.VerifiedFile) -> "dict[str, Tensor]":
+def stored_tensors(file: weight_file.VerifiedFile) -> "dict[str, Tensor]":
     """The tensors as the file holds them: float16, the first convolution float32, counters int64."""
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -122,7 +124,7 @@ def stored_tensors(file: hub.VerifiedFile) -> "dict[str, Tensor]":
     try:
         return load(file.data)
     except SafetensorError as error:
-        raise WeightsCorrupted(f"{file.place}: not a valid safetensors file ({error})") from error
+        raise WeightsCorrupted(f"{file.location}: not a valid safetensors file ({error})") from error
 
 
 def make_record(table: Mapping[str, Any], source: str, **more: Any) -> Weights:
@@ -138,21 +140,73 @@ def make_record(table: Mapping[str, Any], source: str, **more: Any) -> Weights:
         raise WeightsCorrupted(f"{source}: its configuration is wrong ({error}). It has {known}") from None
 
 
-def carried_record(file: hub.VerifiedFile) -> Weights:
+def read_record(file: weight_file.VerifiedFile) -> Weights:
     """The record that a file carries in itself."""
     metadata = file.header.get("__metadata__", {})
     if METADATA_KEY not in metadata:
         raise WeightsCorrupted(
-            f"{file.place}: carries no {METADATA_KEY!r} configuration, so its normalisation and size are unknown. "
-            "Write it with c2l_models.releases.registry.save_weights. "
+            f"{file.location}: carries no {METADATA_KEY!r} configuration, so its normalisation and size are unknown. "
+            "Write it with c2l_models.releases.record.save_weights. "
             "A repository that timm's users made is timm's to load: "
             "timm.create_model('hf-hub:…', pretrained=True)"
         )
     try:
         config = dict(json.loads(metadata[METADATA_KEY]))
     except (TypeError, ValueError):
-        raise WeightsCorrupted(f"{file.place}: its configuration is not a JSON object") from None
-    return make_record(config, str(file.place), location=file.place, sha256=file.sha256)
+        raise WeightsCorrupted(f"{file.location}: its configuration is not a JSON object") from None
+    return make_record(config, str(file.location), location=file.location, sha256=file.sha256)
+
+
+def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]", config: Mapping[str, Any]) -> str:
+    """Write a backbone and its configuration as safetensors; the same input gives the same bytes.
+
+    `state_dict`: a plain model's, without a head. Floats become float16, but for the first
+    convolution, which stays float32 and, where it has one input channel, is stored as three: the
+    kernel divided by three. Integers stay as they are. `config`: the fields of `Weights` without
+    `sha256`, `location`, `metrics`; `num_params` is counted here, `mean` and `std` may be one number,
+    and `license` is "unknown" where none is named. Returns the file's sha256. Raises
+    `WeightsCorrupted` for a head, a missing first convolution, numbers that are not finite or above
+    float16's range, or an incomplete `config`.
+    """
+    from safetensors.torch import save
+
+    location = Path(path)
+    tensors = _packed(state_dict, find_architecture(config.get("architecture", "")), location)
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    num_params = sum(value.numel() for key, value in tensors.items() if not key.endswith(statistics))
+    table = {"license": "unknown", **config, "num_params": num_params}
+    for key in ("mean", "std"):
+        if isinstance(table.get(key), float | int):
+            table[key] = [table[key]] * 3
+    record = make_record(table, str(location), location=location, sha256="")
+    metadata = {METADATA_KEY: json.dumps(record.config, sort_keys=True, separators=(",", ":"))}
+    data = save(tensors, metadata=metadata)
+    write_atomically(location, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _packed(state_dict: "Mapping[str, Tensor]", architecture: Architecture, location: Path) -> "dict[str, Tensor]":
+    """The tensors to store: contiguous, on the CPU, in their stored types."""
+    import torch
+
+    first_conv = f"{architecture.first_conv}.weight"
+    if first_conv not in state_dict:
+        raise WeightsCorrupted(f"{location}: the state dict has no {first_conv}: wanted a plain model's keys")
+    packed = {}
+    for key, tensor in state_dict.items():
+        if key.startswith(f"{architecture.classifier}."):
+            raise WeightsCorrupted(f"{location}: the state dict holds a head ({key}); save the backbone alone")
+        stored = tensor.detach().cpu()
+        if key == first_conv:
+            stored = stored.float()
+            if stored.shape[1] == 1:
+                stored = (stored / 3).repeat(1, 3, 1, 1)
+        elif stored.is_floating_point():
+            stored = stored.half()
+        if stored.is_floating_point() and not torch.isfinite(stored).all():
+            raise WeightsCorrupted(f"{location}: {key} holds numbers that are not finite in {stored.dtype}")
+        packed[key] = stored.contiguous().clone()
+    return packed
 
 
 def _is_number(value: object, kind: Any = (int, float)) -> bool:

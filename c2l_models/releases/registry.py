@@ -1,23 +1,16 @@
 """The registry of releases, what else `weights=` takes, and the writing of weight files."""
 
-import hashlib
-import json
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..architectures import Architecture, find_architecture, suggest
+from ..architectures import find_architecture, suggest
 from ..errors import C2LError, WeightsCorrupted, WeightsNotFound
-from ..files import write_atomically
-from ..hub import weight_file as hub
+from ..hub import weight_file
 from ..hub.repository import COMMIT, PREFIX, HubRepository
-from .record import METADATA_KEY, Weights, carried_record, make_record
-from .record import stored_tensors as stored_tensors  # the other half of save_weights
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .record import Weights, make_record, read_record
 
 REGISTRY = Path(__file__).with_name("releases.toml")
 """The releases, one table each; their files lie in the folder `weights` beside it, or on the hub."""
@@ -61,74 +54,22 @@ def default_weights(architecture: str) -> Weights:
 
 
 def resolve(weights: Source) -> Weights:
-    """The record that a `Source` stands for. Raises `WeightsNotFound`, `WeightsCorrupted`, and as `hub.locate`."""
+    """The record for a `Source`. Raises `WeightsNotFound`, `WeightsCorrupted`, and as `weight_file.locate`."""
     return _known(weights) or Weights.from_file(weights)  # type: ignore[arg-type]
 
 
-def open_weights(weights: Source, sha256: str | None = None) -> tuple[Weights, hub.VerifiedFile]:
+def open_weights(weights: Source, sha256: str | None = None) -> tuple[Weights, weight_file.VerifiedFile]:
     """As `resolve`, with the verified file, which is read once.
 
     `sha256`: what the file has to hash to. A release has to besides to what the registry says.
     """
     record = _known(weights)
     if record is None:
-        file = hub.read_verified(weights, sha256)  # type: ignore[arg-type]
-        return carried_record(file), file
+        file = weight_file.read_verified(weights, sha256)  # type: ignore[arg-type]
+        return read_record(file), file
     if sha256 is not None and sha256.lower() != record.sha256:
         raise WeightsCorrupted(f"{record.name} has the sha256 {record.sha256}, wanted sha256={sha256}")
     return record, record.read()
-
-
-def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]", config: Mapping[str, Any]) -> str:
-    """Write a backbone and its configuration as safetensors; the same input gives the same bytes.
-
-    `state_dict`: a plain model's, without a head. Floats become float16, but for the first
-    convolution, which stays float32 and, where it has one input channel, is stored as three: the
-    kernel divided by three. Integers stay as they are. `config`: the fields of `Weights` without
-    `sha256`, `location`, `metrics`; `num_params` is counted here, `mean` and `std` may be one number,
-    and `license` is "unknown" where none is named. Returns the file's sha256. Raises
-    `WeightsCorrupted` for a head, a missing first convolution, numbers that are not finite or above
-    float16's range, or an incomplete `config`.
-    """
-    from safetensors.torch import save
-
-    location = Path(path)
-    tensors = _packed(state_dict, find_architecture(config.get("architecture", "")), location)
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    num_params = sum(value.numel() for key, value in tensors.items() if not key.endswith(statistics))
-    table = {"license": "unknown", **config, "num_params": num_params}
-    for key in ("mean", "std"):
-        if isinstance(table.get(key), float | int):
-            table[key] = [table[key]] * 3
-    record = make_record(table, str(location), location=location, sha256="")
-    metadata = {METADATA_KEY: json.dumps(record.config, sort_keys=True, separators=(",", ":"))}
-    data = save(tensors, metadata=metadata)
-    write_atomically(location, data)
-    return hashlib.sha256(data).hexdigest()
-
-
-def _packed(state_dict: "Mapping[str, Tensor]", architecture: Architecture, location: Path) -> "dict[str, Tensor]":
-    """The tensors to store: contiguous, on the CPU, in their stored types."""
-    import torch
-
-    first_conv = f"{architecture.first_conv}.weight"
-    if first_conv not in state_dict:
-        raise WeightsCorrupted(f"{location}: the state dict has no {first_conv}: wanted a plain model's keys")
-    packed = {}
-    for key, tensor in state_dict.items():
-        if key.startswith(f"{architecture.classifier}."):
-            raise WeightsCorrupted(f"{location}: the state dict holds a head ({key}); save the backbone alone")
-        stored = tensor.detach().cpu()
-        if key == first_conv:
-            stored = stored.float()
-            if stored.shape[1] == 1:
-                stored = (stored / 3).repeat(1, 3, 1, 1)
-        elif stored.is_floating_point():
-            stored = stored.half()
-        if stored.is_floating_point() and not torch.isfinite(stored).all():
-            raise WeightsCorrupted(f"{location}: {key} holds numbers that are not finite in {stored.dtype}")
-        packed[key] = stored.contiguous().clone()
-    return packed
 
 
 def _releases() -> dict[str, dict[str, Any]]:
@@ -143,12 +84,12 @@ def _release(name: str, releases: Mapping[str, Mapping[str, Any]]) -> Weights:
         raise WeightsNotFound(f"no release {name!r}{suggest(name, releases)}")
     table = {key: value for key, value in releases[name].items() if key != "default"}
     source = f"{REGISTRY}, table {name}"
-    location = _place(table.pop("file", None), table.pop("repo_id", None), table.pop("revision", None), source)
+    location = _location(table.pop("file", None), table.pop("repo_id", None), table.pop("revision", None), source)
     architecture, _, tag = name.partition(".")
     return make_record({"architecture": architecture, "tag": tag, **table}, source, location=location)
 
 
-def _place(file: object, repo_id: object, revision: object, source: str) -> hub.Place:
+def _location(file: object, repo_id: object, revision: object, source: str) -> weight_file.Location:
     """The file in the package where it is there, so that no network is needed; else the repository's commit."""
     packaged = REGISTRY.parent / "weights" / file if isinstance(file, str) else None
     if packaged and (repo_id is None or packaged.is_file()):

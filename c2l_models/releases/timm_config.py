@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ..architectures import find_architecture
-from .registry import Weights
+from .record import Weights
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg

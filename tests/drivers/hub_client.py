@@ -18,7 +18,7 @@ for line in sys.stdin:
     weights.REGISTRY = Path(wish.get("registry", weights.REGISTRY))
     try:
         record, file = weights.open_weights(wish["weights"], wish.get("sha256"))
-        answer = {"name": record.name, "sha256": file.sha256, "place": str(file.place)}
+        answer = {"name": record.name, "sha256": file.sha256, "location": str(file.location)}
         if "to" in wish:
             answer["files"] = [path.name for path in write_release_folder(record, wish["to"])]
     except C2LError as error:

@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 def test_bytes_hash_and_header_are_the_files(file: Path) -> None:
     digest = hashlib.sha256(DATA).hexdigest()
     found = read_verified(file, digest.upper())
-    assert (found.place, found.data, found.sha256) == (file, DATA, digest)
+    assert (found.location, found.data, found.sha256) == (file, DATA, digest)
     assert found.header["a"]["shape"] == [6]
 
 

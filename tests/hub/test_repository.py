@@ -81,7 +81,7 @@ def test_a_branch_a_tag_and_a_commit_are_loaded(hub: HubStandIn, client: Client)
     ):
         answer = client(weights=f"hf-hub:owner/three{revision}")
         wanted = {"name": "resnet18.test", "sha256": hashlib.sha256(data).hexdigest()}
-        assert answer == wanted | {"place": f"hf-hub:owner/three@{commit}"}, revision
+        assert answer == wanted | {"location": f"hf-hub:owner/three@{commit}"}, revision
 
 
 def test_a_commit_in_the_cache_takes_no_request_in_a_new_process(hub: HubStandIn, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_release_on_the_hub_is_pinned_and_hashed(hub: HubStandIn, client: Clie
     hub.lay("owner/release", {FILE: small_weights(seed=2)})  # what its main holds by now
     on_hub = f'repo_id = "owner/release"\nrevision = "{commit}"'
     answer = client(weights="resnet18.test", registry=register(tmp_path, on_hub))
-    assert answer == {"name": "resnet18.test", "sha256": SHA256, "place": f"hf-hub:owner/release@{commit}"}
+    assert answer == {"name": "resnet18.test", "sha256": SHA256, "location": f"hf-hub:owner/release@{commit}"}
     other = client(weights="resnet18.test", registry=register(tmp_path, on_hub, sha256="0" * 64))
     assert other["error"] == "WeightsCorrupted"
     assert f"its sha256 is {SHA256}, wanted {'0' * 64}" in other["message"]
@@ -127,7 +127,7 @@ def test_the_file_in_the_package_comes_first(hub: HubStandIn, client: Client, tm
     both = f'file = "a.safetensors"\nrepo_id = "owner/nowhere"\nrevision = "{"0" * 40}"'
     wishes(hub)
     answer = client(weights="resnet18.test", registry=register(tmp_path, both))
-    assert answer["place"] == str(tmp_path / "weights" / "a.safetensors")
+    assert answer["location"] == str(tmp_path / "weights" / "a.safetensors")
     assert client(weights="resnet18.c2l_open15k", registry=str(releases()))["name"] == "resnet18.c2l_open15k"
     assert wishes(hub) == []
     (tmp_path / "weights" / "a.safetensors").unlink()
@@ -294,7 +294,7 @@ def test_offline_with_and_without_the_file(hub: HubStandIn, client: Client) -> N
     with Client(Path(client.environment["HF_HOME"]), hub.endpoint, HF_HUB_OFFLINE="1") as offline:
         for revision in ("", "@main", f"@{commit}"):
             answer = offline(weights=f"hf-hub:owner/offline{revision}")
-            assert answer["place"] == f"hf-hub:owner/offline@{commit}"
+            assert answer["location"] == f"hf-hub:owner/offline@{commit}"
         answer = offline(weights="hf-hub:owner/absent@v1")
     assert answer["error"] == "HubUnavailable"
     assert "owner/absent, revision v1" in answer["message"]
@@ -372,12 +372,12 @@ def test_a_folder_for_machines_without_a_network(hub: HubStandIn, client: Client
     commit = hub.lay("owner/folder", {FILE: DATA, "provenance.json": provenance, "README.md": b"the hub's"})
     answer = client(weights="hf-hub:owner/folder", to=str(tmp_path / "a" / "folder"))
     folder = tmp_path / "a" / "folder"
-    assert answer["place"] == f"hf-hub:owner/folder@{commit}"
+    assert answer["location"] == f"hf-hub:owner/folder@{commit}"
     assert sorted(answer["files"]) == sorted(path.name for path in folder.iterdir())
     assert (folder / FILE).read_bytes() == DATA
     assert (folder / "provenance.json").read_bytes() == provenance
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]
-    assert client(weights=str(folder), sha256=SHA256)["place"] == str(folder / FILE)
+    assert client(weights=str(folder), sha256=SHA256)["location"] == str(folder / FILE)
 
 
 def test_a_hub_that_cannot_be_reached(patient: dict[str, Client]) -> None:

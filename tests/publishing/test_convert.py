@@ -15,7 +15,7 @@ import c2l_models
 from c2l_models.errors import C2LError
 from c2l_models.publishing.convert import convert
 from c2l_models.publishing.safe_pickle import SAFE_TORCH
-from c2l_models.releases.registry import Weights
+from c2l_models.releases.record import Weights
 
 torch.set_num_threads(1)
 

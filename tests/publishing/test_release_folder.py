@@ -19,7 +19,7 @@ from c2l_models.errors import C2LError, WeightsCorrupted
 from c2l_models.models import create_model
 from c2l_models.publishing import release_folder as module
 from c2l_models.publishing.release_folder import license_text, plain_card, write_release_folder
-from c2l_models.releases.registry import Weights
+from c2l_models.releases.record import Weights
 
 torch.set_num_threads(1)
 NAMES = ["LICENSE", "README.md", "SHA256SUMS", "config.json", "model.safetensors", "provenance.json"]

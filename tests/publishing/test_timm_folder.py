@@ -11,7 +11,7 @@ import torch
 from c2l_models.errors import WeightsCorrupted
 from c2l_models.models import create_model
 from c2l_models.publishing.timm_folder import write_timm_folder
-from c2l_models.releases.registry import Weights, save_weights
+from c2l_models.releases.record import Weights, save_weights
 
 torch.set_num_threads(1)
 

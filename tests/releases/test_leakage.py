@@ -10,7 +10,7 @@ import pytest
 from c2l_models import get_weights
 from c2l_models.errors import C2LError, WeightsCorrupted, WeightsNotFound
 from c2l_models.releases.leakage import NOT_SEEN, SEEN, UNKNOWN, UNTOLD, Leakage, check_leakage
-from c2l_models.releases.registry import Weights
+from c2l_models.releases.record import Weights
 
 UUID = "0004cfab-14fd-4e49-80ba-63a80b6bddd6"
 OTHER_UUID = "0100515c-5204-4f31-98e0-f35e4b00004a"

@@ -16,15 +16,8 @@ from torch import Tensor
 from c2l_models.architectures import list_models
 from c2l_models.errors import C2LError, WeightsCorrupted, WeightsNotFound
 from c2l_models.releases import registry as module
-from c2l_models.releases.registry import (
-    Weights,
-    default_weights,
-    get_weights,
-    list_weights,
-    open_weights,
-    resolve,
-    save_weights,
-)
+from c2l_models.releases.record import Weights, save_weights
+from c2l_models.releases.registry import default_weights, get_weights, list_weights, open_weights, resolve
 
 CONFIG: dict[str, Any] = {
     "architecture": "resnet18",

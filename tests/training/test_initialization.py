@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from c2l_models.errors import C2LError, WeightsNotFound
-from c2l_models.releases.registry import save_weights
+from c2l_models.releases.record import save_weights
 from c2l_models.training import initialization
 from c2l_models.training.initialization import InitializationNotAvailable, load_initialization
 from c2l_models.training.recipe import Recipe

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from c2l_models.embedding import embed, evaluating
 from c2l_models.errors import DatasetError
 from c2l_models.models import create_model
-from c2l_models.releases.registry import Weights, default_weights
+from c2l_models.releases.record import Weights
+from c2l_models.releases.registry import default_weights
 
 from ..distributed import pick_device
 from .decode_only import decode_all

@@ -15,7 +15,7 @@ from c2l_models.errors import RunError, WeightsNotFound
 from c2l_models.files import write_atomically
 from c2l_models.models import create_model
 from c2l_models.releases import registry
-from c2l_models.releases.registry import Weights
+from c2l_models.releases.record import Weights
 from c2l_models.verification import golden_embedding
 
 from ..batches import training_rows

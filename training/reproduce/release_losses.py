@@ -7,7 +7,8 @@ from typing import Any
 
 from c2l_models.errors import C2LError
 from c2l_models.releases.provenance import damaged
-from c2l_models.releases.registry import Weights, get_weights
+from c2l_models.releases.record import Weights
+from c2l_models.releases.registry import get_weights
 
 from ..evaluation.markdown import markdown_table
 from ..recipe import from_dict

@@ -10,7 +10,8 @@ from rich.console import Console
 from c2l_models.errors import C2LError
 from c2l_models.files import write_atomically
 from c2l_models.releases.provenance import damaged, read_provenance
-from c2l_models.releases.registry import Weights, get_weights
+from c2l_models.releases.record import Weights
+from c2l_models.releases.registry import get_weights
 
 from ..evaluation.intervals import Estimate
 from ..evaluation.markdown import markdown_table

@@ -7,7 +7,7 @@ import timm
 from torch import nn
 
 from c2l_models.errors import RunError
-from c2l_models.releases.registry import save_weights
+from c2l_models.releases.record import save_weights
 
 from ..batches import training_rows
 from ..features import recalibrate

@@ -8,7 +8,7 @@ import pytest
 import timm
 
 from c2l_models.errors import DatasetError, WeightsNotFound
-from c2l_models.releases.registry import save_weights
+from c2l_models.releases.record import save_weights
 from c2l_models.training.evaluation.classification_metrics import auroc
 from c2l_models.training.evaluation.predictions import Predictions, measure
 from c2l_models.training.evaluation.result import Result

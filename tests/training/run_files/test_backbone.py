@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import c2l_models
 from c2l_models.errors import DatasetError, RunError
-from c2l_models.releases.registry import Weights
+from c2l_models.releases.record import Weights
 from c2l_models.training.run_files import checkpoint
 from c2l_models.training.run_files.backbone import describe_rows, export_run, load_run_backbone
 
