@@ -163,10 +163,11 @@ def look(
         seed: of the choice of films, the bootstrap and a random network.
     """
     from ..distributed import pick_device
-    from ..inspection.inspect_features import look
+    from ..inspection.inspect_features import inspect_features
     from ..store.image_store import ImageStore
 
-    facts = look(target, ImageStore.open(store), out, finetuned, boxes, size, seed, device=pick_device(device).type)
+    images, device_type = ImageStore.open(store), pick_device(device).type
+    facts = inspect_features(target, images, out, finetuned, boxes, size, seed, device=device_type)
     print(f"neighbours.png, map.png{', cams.png' if 'cams' in facts else ''} and their description look.md: {out}")
 
 

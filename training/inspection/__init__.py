@@ -1,1 +1,1 @@
-"""Pictures of what a network's features hold: neighbours, a map, and where a fine-tuned network looks."""
+"""`c2l look`: nearest neighbours, PCA map and class-activation maps of a network's features."""

@@ -1,4 +1,4 @@
-"""A picture of films beside their class-activation maps and the findings' boxes."""
+"""Contact sheet of images with class-activation maps and radiologists' boxes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +11,21 @@ from c2l_models.sheets import ACCENT, BACKGROUND, DIM, FRAME, LIGHT, font
 
 from ..evaluation.intervals import Floats
 from ..store.image_store import ImageStore
-from .cams import Boxed, Cam
-from .pointing import hits, peak
+from .cams import BoxedFinding, Cam
+from .pointing_game import is_inside, peak
 
 TILE, BETWEEN, GAP, MARGIN = 208, 4, 22, 28  # pixels
 TITLE, TEXT, LINE = 22, 15, 20
 COLUMNS, MOST = 3, 12
 SHADES = "inferno"
 OPACITY = 0.5
-"""Of the map where it is largest; where it is least, nothing of it is seen."""
+"""Opacity of the map's maximum. Its minimum is transparent."""
 ARM = 7
-"""Of the cross that marks the peak, pixels."""
+"""Length of the arms of the cross that marks the maximum, pixels."""
 
 
-def choose_films(boxed: Sequence[Boxed], seed: int, most: int = MOST) -> list[int]:
-    """Up to `most` by chance, as even as can be over the findings: one of each in turn; by finding."""
+def choose_findings(boxed: Sequence[BoxedFinding], seed: int, most: int = MOST) -> list[int]:
+    """Indices of at most `most` findings, drawn at random and evenly over their names, sorted by name."""
     random = np.random.default_rng(seed)
     queues: dict[str, list[int]] = {}
     for i in random.permutation(len(boxed)):
@@ -34,8 +34,8 @@ def choose_films(boxed: Sequence[Boxed], seed: int, most: int = MOST) -> list[in
     return [i for _, i in sorted((boxed[i].finding, i) for _, _, i in in_turn[:most])]
 
 
-def draw_cams(path: Path, store: ImageStore, boxed: Sequence[Boxed], cams: Sequence[Cam], title: str) -> None:
-    """Draw films as a PNG, each beside itself with the map and the box; none is named."""
+def draw_cams(path: Path, store: ImageStore, boxed: Sequence[BoxedFinding], cams: Sequence[Cam], title: str) -> None:
+    """Draw images as a PNG: each image, and the image with map and box. It names no patient and no file."""
     columns = min(COLUMNS, len(boxed))
     rows = -(-len(boxed) // columns)
     pair = 2 * TILE + BETWEEN
@@ -45,17 +45,17 @@ def draw_cams(path: Path, store: ImageStore, boxed: Sequence[Boxed], cams: Seque
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN - 8), title, LIGHT, font(TITLE))
     _draw_legend(sheet, pen, MARGIN + TITLE + 4)
-    for place, (one, cam) in enumerate(zip(boxed, cams, strict=True)):
-        row, column = divmod(place, columns)
+    for i, (one, cam) in enumerate(zip(boxed, cams, strict=True)):
+        row, column = divmod(i, columns)
         left, upper = MARGIN + column * (pair + GAP), top + row * (TILE + 2 * LINE + GAP)
         film = Image.fromarray(store[[one.row]][0, 0].cpu().numpy()).resize((TILE, TILE), Image.Resampling.BICUBIC)
         sheet.paste(film.convert("RGB"), (left, upper))
         sheet.paste(_with_map(film, one.boxes, cam.map), (left + TILE + BETWEEN, upper))
         pen.rectangle((left - 1, upper - 1, left + pair, upper + TILE), outline=FRAME)
         pen.text((left, upper + TILE + 4), one.finding.replace("_", " "), LIGHT, font(TEXT))
-        told = f"probability {_percent(cam.probability)}"
-        pen.text((left + pair, upper + TILE + 4), told, LIGHT, font(TEXT), anchor="ra")
-        where = "largest inside the box" if hits(peak(cam.map), one.boxes) else "largest outside the box"
+        probability = f"probability {_percent(cam.probability)}"
+        pen.text((left + pair, upper + TILE + 4), probability, LIGHT, font(TEXT), anchor="ra")
+        where = "maximum inside the box" if is_inside(peak(cam.map), one.boxes) else "maximum outside the box"
         pen.text((left, upper + TILE + 4 + LINE), where, DIM, font(TEXT))
     sheet.save(path)
 
@@ -64,7 +64,9 @@ def _with_map(film: Image.Image, boxes: Floats, activation: Floats) -> Image.Ima
     tile = _blend(np.asarray(film, np.float64) / 255, _enlarged(activation))
     pen = ImageDraw.Draw(tile)
     for left, top, right, bottom in (boxes * (TILE - 1)).tolist():
-        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black")  # a pale line on a pale map is lost
+        pen.rectangle(
+            (left - 1, top - 1, right + 1, bottom + 1), outline="black"
+        )  # keeps the line visible on a pale map
         pen.rectangle((left, top, right, bottom), outline=ACCENT, width=2)
     x, y = (share * TILE for share in peak(activation))
     _draw_cross(pen, x, y)
@@ -72,7 +74,7 @@ def _with_map(film: Image.Image, boxes: Floats, activation: Floats) -> Image.Ima
 
 
 def _enlarged(activation: Floats) -> Floats:
-    """A map [h, w] -> [TILE, TILE], from 0, its least, to 1, its most; all 0 where it is flat."""
+    """Map [h, w] -> [TILE, TILE], scaled to [0, 1]; all 0 if the map is constant."""
     span = activation.max() - activation.min()
     scaled = (activation - activation.min()) / (span or 1)
     image = Image.fromarray(scaled.astype(np.float32)).resize((TILE, TILE), Image.Resampling.BICUBIC)
@@ -80,7 +82,7 @@ def _enlarged(activation: Floats) -> Floats:
 
 
 def _blend(film: Floats, heat: Floats) -> Image.Image:
-    """A film and a map over it, both [H, W] in [0, 1]."""
+    """An image with a map over it, both [H, W] in [0, 1]."""
     from matplotlib import colormaps
 
     alpha = OPACITY * heat[:, :, None]
@@ -94,14 +96,14 @@ def _draw_legend(sheet: Image.Image, pen: ImageDraw.ImageDraw, top: int) -> None
     ramp = np.tile(np.linspace(0, 1, bar), (12, 1))
     sheet.paste(_blend(np.full_like(ramp, 0.35), ramp), (left, middle - 6))
     left += bar + 8
-    text = "least to most of each map's own"
+    text = "each map: minimum to maximum"
     pen.text((left, top), text, DIM, font(TEXT))
     left += round(font(TEXT).getlength(text)) + 28
     _draw_cross(pen, left, middle)
-    pen.text((left + 14, top), "its largest cell", DIM, font(TEXT))
-    left += round(font(TEXT).getlength("its largest cell")) + 42
+    pen.text((left + 14, top), "maximum of the map", DIM, font(TEXT))
+    left += round(font(TEXT).getlength("maximum of the map")) + 42
     pen.rectangle((left, middle - 7, left + 18, middle + 7), outline=ACCENT, width=2)
-    pen.text((left + 26, top), "the finding's box, drawn by a radiologist", DIM, font(TEXT))
+    pen.text((left + 26, top), "box drawn by a radiologist", DIM, font(TEXT))
 
 
 def _draw_cross(pen: ImageDraw.ImageDraw, x: float, y: float) -> None:

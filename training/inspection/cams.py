@@ -1,8 +1,8 @@
-"""Class-activation maps of a fine-tuned network, and the boxes that they are held against.
+"""Class-activation maps of a fine-tuned network, and the radiologists' boxes to compare them with.
 
 Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016. ResNet-18 and DenseNet-121 end in an
-average over positions and a linear head, so a label's logit is the mean over positions of w · features, plus the
-bias: the map is exact, and no gradient is needed.
+average over positions and a linear head, so the logit of a label is the mean of w · features over positions, plus the
+bias. The map w · features is therefore exact and needs no gradient.
 """
 
 from collections.abc import Sequence
@@ -29,26 +29,26 @@ from .samples import Rows
 
 
 @dataclass(frozen=True)
-class Finetuned:
-    """What a run of `c2l finetune chestxray14` made, and says of itself.
+class FinetunedRun:
+    """Network and result of a run of `c2l finetune chestxray14`.
 
     Attributes:
-        network: in evaluation mode, float [B, 1, size, size] -> logits [B, L].
+        network: float [B, 1, size, size] -> logits [B, L], in evaluation mode.
         labels: names of the L labels.
-        learnt: those that had both answers to be learnt from.
-        about: its input, architecture and sha256.
-        result: its metrics and what they were computed on.
+        learned: labels that had both classes in the training part.
+        about: input size, mean, std, architecture and sha256 of the network.
+        result: metrics of the run, with the data and settings behind them.
     """
 
     network: nn.Module
     labels: tuple[str, ...]
-    learnt: frozenset[str]
+    learned: frozenset[str]
     about: dict[str, Any]
     result: Result
 
 
-class Boxed(NamedTuple):
-    """A film, a finding on it, and where: boxes [n, 4], left, top, right, bottom, in shares of the film's side."""
+class BoxedFinding(NamedTuple):
+    """A finding on an image. Boxes [n, 4]: left, top, right, bottom, as shares of the image's side."""
 
     row: int
     finding: str
@@ -56,54 +56,58 @@ class Boxed(NamedTuple):
 
 
 class Cam(NamedTuple):
-    """A finding's map on a film, [h, w], in logits, and the network's probability of it."""
+    """Activation map of a finding, [h, w] in logits, and the network's probability of the finding."""
 
     map: Floats
     probability: float
 
 
-def load_finetuned(folder: Path, store: ImageStore, architecture: str) -> Finetuned:
-    """The run in a folder.
+def load_finetuned(folder: Path, store: ImageStore, architecture: str) -> FinetunedRun:
+    """Load a finished fine-tuning run.
 
     Args:
-        store: has to be the one that it was fine-tuned on, at any size: its lists say what was not trained on.
-        architecture: that it has to have.
+        folder: folder of the run.
+        store: store of the run, because its splits say which images the run was not trained on.
+        architecture: expected architecture.
 
     Raises:
-        C2LError: no finished run, or one on another task, another store or another architecture.
+        C2LError: no finished run, or a run with another task, store or architecture.
     """
     result = Result.read(folder)
     if (result.kind, result.task) != ("finetune", chestxray14.NAME):
-        raise C2LError(f"{folder} is of {result.kind} on {result.task}; wanted a run of `c2l finetune chestxray14`")
+        raise C2LError(
+            f"expected a run of `c2l finetune chestxray14`, found {result.kind} on {result.task} in {folder}"
+        )
     if result.architecture != architecture:
         raise C2LError(
-            f"the run in {folder} is a {result.architecture}, what is looked at a {architecture}: wanted one "
-            "fine-tuned from it"
+            f"expected a run fine-tuned from the inspected network, a {architecture}; the run in {folder} is a "
+            f"{result.architecture}"
         )
     if result.facts.get("store_sha256") != store.sha256:
         raise C2LError(
-            f"the run in {folder} was fine-tuned on the store {str(result.facts.get('store_sha256'))[:12]}…, this one "
-            f"is {store.sha256[:12]}…: which of its films were trained on is not known. Give that store"
+            f"the run in {folder} was fine-tuned on the store {str(result.facts.get('store_sha256'))[:12]}…, but this "
+            f"store is {store.sha256[:12]}…, and some of its images may have been trained on; use the store of the run"
         )
     network, about = load_network(folder)
     scores = Predictions.load(folder).scores
     labels = tuple(about["labels"])
-    learnt = frozenset(name for name, known in zip(labels, ~np.isnan(scores).all(axis=0), strict=True) if known)
-    return Finetuned(network, labels, learnt, about, result)
+    learned = frozenset(name for name, known in zip(labels, ~np.isnan(scores).all(axis=0), strict=True) if known)
+    return FinetunedRun(network, labels, learned, about, result)
 
 
-def boxed_films(store: ImageStore, table: Path, findings: frozenset[str]) -> list[Boxed]:
-    """The findings with boxes on the films of the test list, which no fine-tuning is trained on, by row and finding.
+def find_boxed_findings(store: ImageStore, table: Path, findings: frozenset[str]) -> list[BoxedFinding]:
+    """Findings with boxes on test images, which are never trained on, sorted by row and finding.
 
-    Films as distributed are squares of 1,024 pixels, and a store holds the whole of a square, so a box keeps its place
-    whatever the store's size; what of it reaches over the edge is cut off.
+    The original images are squares of 1,024 pixels, and a store keeps the whole square, so boxes as shares of the side
+    do not depend on the store's size. Boxes are clipped to the image.
 
     Args:
+        store: image store.
         table: BBox_List_2017.csv.
-        findings: those that are asked for.
+        findings: findings to return.
 
     Raises:
-        DatasetError: as `chestxray14.boxes`; a store without test films; none of them has a box of these findings.
+        DatasetError: as `chestxray14.boxes`; a store without test images; no box of these findings on a test image.
     """
     test = load_task(chestxray14.NAME).test_rows(store)
     paths = store.index["path"].to_numpy()[test]
@@ -115,36 +119,36 @@ def boxed_films(store: ImageStore, table: Path, findings: frozenset[str]) -> lis
             found.setdefault((row_of[image], finding), []).append(box)
     if not found:
         raise DatasetError(
-            f"none of the {len(listed)} boxes in {table.name} is of a finding that the run learnt, on one of the "
-            f"store's {len(test)} test films; wanted the store's own list"
+            f"expected boxes of findings that the run learned, on the store's {len(test)} test images; none of the "
+            f"{len(listed)} boxes in {table.name} is one"
         )
     square = Square(chestxray14.SIDE, chestxray14.SIDE, size=1)
-    return [Boxed(*key, square.inward(np.array(boxes)).clip(0, 1)) for key, boxes in sorted(found.items())]
+    return [BoxedFinding(*key, square.inward(np.array(boxes)).clip(0, 1)) for key, boxes in sorted(found.items())]
 
 
 def compute_cams(
-    finetuned: Finetuned, store: ImageStore, boxed: Sequence[Boxed], device: str | torch.device = "cpu"
+    finetuned: FinetunedRun, store: ImageStore, boxed: Sequence[BoxedFinding], device: str | torch.device = "cpu"
 ) -> list[Cam]:
-    """The map of each film's finding, on the film's clean view at the run's own size."""
+    """Compute the activation map of each finding on the clean view of its image, at the input size of the run."""
     about, network = finetuned.about, finetuned.network.to(device)
     rows: Rows = np.array([one.row for one in boxed], dtype=np.int64)
     columns = [finetuned.labels.index(one.finding) for one in boxed]
     maps, logits = [], []
     with torch.inference_mode():
-        for films in clean_batches(store, rows, about["size"], about["mean"], about["std"], device):
-            activation, logit = class_activation(network, films)
+        for images in clean_batches(store, rows, about["size"], about["mean"], about["std"], device):
+            activation, logit = class_activation(network, images)
             maps.append(activation.cpu())
             logits.append(logit.cpu())
     activations, probabilities = torch.cat(maps).double().numpy(), torch.cat(logits).double().sigmoid().numpy()
     return [Cam(activations[i, column], float(probabilities[i, column])) for i, column in enumerate(columns)]
 
 
-def class_activation(network: nn.Module, films: Tensor) -> tuple[Tensor, Tensor]:
-    """Each label's map, [B, L, h, w], and logit, [B, L], of films [B, 1, S, S].
+def class_activation(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Activation maps [B, L, h, w] and logits [B, L] of images [B, 1, S, S].
 
-    The mean of a map over positions, plus the head's bias, is the logit.
+    The logit is the mean of the map over positions plus the head's bias.
     """
     timm_network: Any = network
-    features = timm_network.forward_features(films)  # [B, C, h, w], what is averaged over positions
+    features = timm_network.forward_features(images)  # [B, C, h, w], before the average over positions
     maps = torch.einsum("lc,bchw->blhw", timm_network.get_classifier().weight, features)
     return maps, timm_network.forward_head(features)

@@ -1,4 +1,4 @@
-"""`c2l look`: pictures of what a network's features hold, and what is said of them."""
+"""`c2l look`: draw pictures that show how a network's features represent radiographs."""
 
 import json
 import time
@@ -17,19 +17,19 @@ from ..evaluation.tasks import count_seen_patients
 from ..initialization import Initialization, load_initialization
 from ..store.image_store import ImageStore
 from ..store.store_format import file_sha256
-from .cam_sheet import choose_films, draw_cams
-from .cams import Finetuned, boxed_films, compute_cams, load_finetuned
+from .cam_sheet import choose_findings, draw_cams
+from .cams import FinetunedRun, compute_cams, find_boxed_findings, load_finetuned
 from .inspection_report import markdown
-from .maps import draw_map, panels
 from .neighbours import choose_queries, draw_neighbours, find_neighbours
-from .pointing import RULES, Pointing, play
-from .samples import DataSet, data_sets, extract
+from .pca_map import draw_map, make_panels
+from .pointing_game import RULES, HitRates, play_pointing_game
+from .samples import DataSetSample, extract, sample_data_sets
 
 NEIGHBOURS, MAP, CAMS = "neighbours.png", "map.png", "cams.png"
 REPORT, FACTS = "look.md", "look.json"
 
 
-def look(
+def inspect_features(
     target: str,
     store: ImageStore,
     out: Path,
@@ -40,63 +40,65 @@ def look(
     bootstrap: int = 1000,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Draw neighbours.png, map.png and cams.png into a folder, and say in look.md and, last, look.json what they show.
+    """Draw neighbours.png, map.png and cams.png, then write look.md, which explains them, and look.json.
 
-    neighbours.png and cams.png show films of the store; map.png shows none. Nothing names a patient or a file.
+    neighbours.png and cams.png show images of the store; map.png shows none. No output names a patient or a file.
 
     Args:
-        target: as `load_initialization` takes it.
-        store: films and labels.
-        out: the folder; made where there is none.
+        target: network, as `load_initialization` takes it.
+        store: images and labels.
+        out: output folder; created if needed.
         finetuned: folder of a finished run of `c2l finetune chestxray14`, for cams.png.
-        boxes: BBox_List_2017.csv, with `finetuned`.
-        size: input side in pixels, of neighbours and map; by default the weights' own.
-        seed: of the films that are drawn, of the bootstrap, and of a random target.
+        boxes: BBox_List_2017.csv; required with `finetuned`.
+        size: input side in pixels for neighbours and map; default: the size of the weights.
+        seed: seed of the drawn images, of the bootstrap, and of a random target.
         bootstrap: number of resamples of whole patients.
+        device: torch device.
 
     Returns:
-        What look.json holds.
+        The content of look.json.
 
     Raises:
-        DatasetError: a store without labels or without test films; no box on one of them.
-        C2LError: one of `finetuned` and `boxes` alone; a run of another kind, store or architecture; no such target.
+        DatasetError: a store without labels or without test images, or no box on a test image.
+        C2LError: only one of `finetuned` and `boxes`; a run of another kind, store or architecture; unknown target.
     """
     began = time.perf_counter()
     if (finetuned is None) != (boxes is None):
         raise C2LError(
-            "activation maps want both: --finetuned, a run of `c2l finetune chestxray14`, and --boxes, a file"
+            "activation maps need both --finetuned (a run of `c2l finetune chestxray14`) and --boxes "
+            "(BBox_List_2017.csv); expected both or neither"
         )
-    sets = data_sets(store, seed)
-    train, test = (np.concatenate([getattr(films, part) for films in sets]) for part in ("train", "test"))
-    chosen = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
-    if finetuned and boxes:  # before the features, which take long
-        run = load_finetuned(finetuned, store, chosen.architecture)
-        boxed = boxed_films(store, boxes, run.learnt)
-    known, asked = (extract(chosen, store, rows, device) for rows in (train, test))
+    samples = sample_data_sets(store, seed)
+    train, test = (np.concatenate([getattr(sample, part) for sample in samples]) for part in ("train", "test"))
+    init = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
+    if finetuned and boxes:  # before the slow extraction of features, so that errors come early
+        run = load_finetuned(finetuned, store, init.architecture)
+        boxed = find_boxed_findings(store, boxes, run.learned)
+    train_features, test_features = (extract(init, store, rows, device) for rows in (train, test))
     out.mkdir(parents=True, exist_ok=True)
-    found = find_neighbours(store, known, asked, choose_queries(sets, seed))
-    facts = _facts(chosen, store, sets, seed)
-    facts["neighbours"] = draw_neighbours(out / NEIGHBOURS, sets, store, found)
-    drawn = panels(sets, known, asked)
-    draw_map(out / MAP, drawn, f"{chosen.name}: features of test films, on components of the training films' features")
-    facts["map"] = {panel.plane.films: [round(float(share), 4) for share in panel.plane.shares] for panel in drawn}
+    neighbours = find_neighbours(store, train_features, test_features, choose_queries(samples, seed))
+    facts = _facts(init, store, samples, seed)
+    facts["neighbours"] = draw_neighbours(out / NEIGHBOURS, samples, store, neighbours)
+    panels = make_panels(samples, train_features, test_features)
+    draw_map(out / MAP, panels, f"{init.name}: test films on the principal components of the training films' features")
+    facts["map"] = {panel.plane.name: [round(float(share), 4) for share in panel.plane.shares] for panel in panels}
     if finetuned and boxes:
         cams = compute_cams(run, store, boxed, device)
-        shown = choose_films(boxed, seed)
+        shown = choose_findings(boxed, seed)
         height, width = cams[0].map.shape
         finetuned_name = f"{run.result.initialization}, fine-tuned on {run.result.task}"
         title = f"{finetuned_name}: class-activation maps of {height} by {width} cells"
         draw_cams(out / CAMS, store, [boxed[i] for i in shown], [cams[i] for i in shown], title)
-        pointing = play(boxed, cams, store.patients[[one.row for one in boxed]], bootstrap, seed)
+        rates = play_pointing_game(boxed, cams, store.patients[[one.row for one in boxed]], bootstrap, seed)
         listed = {"file": boxes.name, "sha256": file_sha256(boxes), "boxes": len(chestxray14.boxes(boxes))}
         facts["cams"] = {
             **_about(run),
             "map": [height, width],
             "boxes": listed,
             "drawn": len(shown),
-            "maps_without_a_cell_for_the_finding": sum(bool(cam.map.max() <= 0) for cam in cams),
+            "maps_without_positive_cell": sum(bool(cam.map.max() <= 0) for cam in cams),
             "bootstrap": bootstrap,
-            "pointing_game": _figures(pointing),
+            "pointing_game": _hit_rates(rates),
         }
     facts["seconds"] = round(time.perf_counter() - began, 1)
     write_atomically(out / REPORT, markdown(facts).encode())
@@ -104,30 +106,30 @@ def look(
     return facts
 
 
-def _facts(chosen: Initialization, store: ImageStore, sets: list[DataSet], seed: int) -> dict[str, Any]:
+def _facts(init: Initialization, store: ImageStore, samples: list[DataSetSample], seed: int) -> dict[str, Any]:
     return {
-        "target": chosen.name,
-        **chosen.about,
-        "size": chosen.size,
-        "mean": chosen.mean,
-        "std": chosen.std,
+        "target": init.name,
+        **init.about,
+        "size": init.size,
+        "mean": init.mean,
+        "std": init.std,
         "seed": seed,
         "store_sha256": store.sha256,
         "store_size": store.size,
         "data_sets": {
-            films.name: {
-                "training_films": len(films.train),
-                "test_films": len(films.test),
-                "test_patients": len(set(store.patients[films.test])),
-                "test_patients_seen_in_pretraining": count_seen_patients(chosen.seen, store.patients[films.test]),
+            sample.name: {
+                "training_films": len(sample.train),
+                "test_films": len(sample.test),
+                "test_patients": len(set(store.patients[sample.test])),
+                "test_patients_seen_in_pretraining": count_seen_patients(init.seen, store.patients[sample.test]),
             }
-            for films in sets
+            for sample in samples
         },
         "versions": {name: version(name) for name in ("c2l-models", "torch", "timm", "scikit-learn")},
     }
 
 
-def _about(run: Finetuned) -> dict[str, Any]:
+def _about(run: FinetunedRun) -> dict[str, Any]:
     facts = run.result.facts
     return {
         "start": run.result.initialization,
@@ -140,14 +142,14 @@ def _about(run: Finetuned) -> dict[str, Any]:
     }
 
 
-def _figures(pointing: Pointing) -> dict[str, Any]:
-    """Each finding's films, patients and metrics, as JSON knows them."""
+def _hit_rates(rates: HitRates) -> dict[str, Any]:
+    """Films, patients and hit rates of each finding, as JSON values."""
     return {
         name: {
             "films": films,
             "patients": patients,
-            **{rule: estimate_as_json(pointing.figure(name, rule)) for rule in RULES},
-            **{f"map minus {rule}": estimate_as_json(pointing.gain(name, rule)) for rule in RULES[1:]},
+            **{rule: estimate_as_json(rates.rate(name, rule)) for rule in RULES},
+            **{f"map_minus_{rule}": estimate_as_json(rates.map_minus(name, rule)) for rule in RULES[1:]},
         }
-        for name, films, patients in zip(pointing.names, pointing.films, pointing.patients, strict=True)
+        for name, films, patients in zip(rates.names, rates.films, rates.patients, strict=True)
     }

@@ -1,4 +1,4 @@
-"""A few test films and the training films that a network holds to be most like them."""
+"""Nearest training images of a few test images, by cosine similarity of their features."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,76 +12,79 @@ from c2l_models.search import nearest
 from c2l_models.sheets import contact_sheet
 
 from ..store.image_store import ImageStore
-from .samples import DataSet, Features, Rows
+from .samples import DataSetSample, Features, Rows
 
 QUERIES, NEIGHBOURS = 6, 6
 
 
-class Found(NamedTuple):
-    """A query, its nearest training films, nearest first, and their cosines: rows of the store."""
+class QueryResult(NamedTuple):
+    """Rows of a query and of its nearest training images, nearest first, with their cosine similarities."""
 
     query: int
     rows: list[int]
     cosines: list[float]
 
 
-def choose_queries(sets: Sequence[DataSet], seed: int, count: int = QUERIES) -> list[int]:
-    """About `count` test films by chance, as many of each data set: its first group's, then of groups that are drawn.
+def choose_queries(samples: Sequence[DataSetSample], seed: int, count: int = QUERIES) -> list[int]:
+    """Draw about `count` test images, evenly over the data sets.
 
-    A data set with fewer groups has fewer films.
+    Each image of a data set is from another group: one from the first group, the others from groups drawn at random. A
+    data set with few groups has fewer queries.
     """
     random = np.random.default_rng(seed)
     chosen: list[int] = []
-    for films in sets:
-        first, *others = films.groups(films.test).values()
+    for sample in samples:
+        first, *others = sample.groups(sample.test).values()
         drawn = [first, *(others[i] for i in random.permutation(len(others)))]
-        for group in drawn[: max(1, count // len(sets))]:
-            left = np.setdiff1d(films.test[group], chosen)
+        for group in drawn[: max(1, count // len(samples))]:
+            left = np.setdiff1d(sample.test[group], chosen)
             if len(left):
                 chosen.append(int(random.choice(left)))
     return chosen
 
 
 def find_neighbours(
-    store: ImageStore, known: Features, asked: Features, queries: Sequence[int], k: int = NEIGHBOURS
-) -> list[Found]:
-    """The k training films nearest to each query by cosine, the query's own patient's left out.
+    store: ImageStore, train: Features, test: Features, queries: Sequence[int], k: int = NEIGHBOURS
+) -> list[QueryResult]:
+    """Find the k training images nearest to each query, without images of the query's own patient.
 
     Raises:
-        DatasetError: fewer than k films of other patients.
+        DatasetError: fewer than k training images of other patients.
     """
-    found = []
+    results = []
     for query in queries:
-        others: Rows = known.rows[store.patients[known.rows] != store.patients[query]]
+        others: Rows = train.rows[store.patients[train.rows] != store.patients[query]]
         if len(others) < k:
-            raise DatasetError(f"{len(others)} training films of other patients than a query's; wanted {k} or more")
-        indices, cosines = nearest(known.of(others), asked.of(np.array([query])), k)
-        found.append(Found(query, others[indices[0]].tolist(), cosines[0].tolist()))
-    return found
+            raise DatasetError(
+                f"expected at least {k} training images of patients other than the query's, found {len(others)}"
+            )
+        indices, cosines = nearest(train.at(others), test.at(np.array([query])), k)
+        results.append(QueryResult(query, others[indices[0]].tolist(), cosines[0].tolist()))
+    return results
 
 
 def draw_neighbours(
-    path: Path, sets: Sequence[DataSet], store: ImageStore, found: Sequence[Found]
+    path: Path, samples: Sequence[DataSetSample], store: ImageStore, results: Sequence[QueryResult]
 ) -> list[dict[str, Any]]:
-    """Draw the queries and their neighbours as a PNG; gives what stands in it, as JSON knows it: no film is named."""
-    rows = [[one.query, *one.rows] for one in found]
-    captions = [[_caption(sets, row) for row in row_of] for row_of in rows]
-    films = [[Image.fromarray(store[[row]][0, 0].cpu().numpy()) for row in row_of] for row_of in rows]
-    contact_sheet(films, captions, path, [one.cosines for one in found])
+    """Draw the queries and their neighbours as a PNG. Returns its captions, rows and cosines as JSON values."""
+    rows = [[result.query, *result.rows] for result in results]
+    captions = [[_caption(samples, row) for row in sheet_row] for sheet_row in rows]
+    images = [[Image.fromarray(store[[row]][0, 0].cpu().numpy()) for row in sheet_row] for sheet_row in rows]
+    contact_sheet(images, captions, path, [result.cosines for result in results])
     return [
         {
             "film": captions[i][0],
-            "row": one.query,
+            "row": result.query,
             "nearest": [
                 {"film": caption, "row": row, "cosine": round(cosine, 4)}
-                for caption, row, cosine in zip(captions[i][1:], one.rows, one.cosines, strict=True)
+                for caption, row, cosine in zip(captions[i][1:], result.rows, result.cosines, strict=True)
             ],
         }
-        for i, one in enumerate(found)
+        for i, result in enumerate(results)
     ]
 
 
-def _caption(sets: Sequence[DataSet], row: int) -> str:
-    """By the data set that has the row."""
-    dataset = sets[0].store.index["dataset"][row].as_py()
-    return next(films.caption(row) for films in sets if films.name == dataset)
+def _caption(samples: Sequence[DataSetSample], row: int) -> str:
+    """Caption by the sample whose data set contains the row."""
+    dataset = samples[0].store.index["dataset"][row].as_py()
+    return next(sample.caption(row) for sample in samples if sample.name == dataset)

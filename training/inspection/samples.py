@@ -1,4 +1,4 @@
-"""Which of a store's films are looked at, what is known of them, and their features."""
+"""Images of a store that are inspected: their labels, captions and features."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,17 +18,17 @@ from ..store.image_store import ImageStore
 Rows = NDArray[np.int64]
 
 MOST_TRAINING, MOST_TEST = 20_000, 2_000
-"""Films of a data set that are looked at; of more, a seeded draw."""
+"""Maximum number of training and test images per data set. If there are more, a seeded sample is drawn."""
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """The films of one data set that are looked at.
+class DataSetSample:
+    """Inspected images of one data set.
 
     Attributes:
-        task: says which of its films are training films, and what is asked of them.
-        store: holds them.
-        train, test: row numbers, ascending.
+        task: task that defines training part, test part and labels.
+        store: image store.
+        train, test: rows of the store, ascending.
     """
 
     task: Task
@@ -38,77 +38,79 @@ class DataSet:
 
     @property
     def name(self) -> str:
+        """Name of the data set."""
         return self.task.dataset
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """What is known of a film: the findings, or the one grade."""
+        """Names of the labels: the findings, or the one grade."""
         return (self.task.grade,) if self.task.is_graded else self.task.label_names(self.store)
 
     @cached_property
     def labels(self) -> NDArray[np.float32]:
-        """Of every row of the store, [N, len(names)]: 0 or 1, or the grade; NaN: unknown, or not this data set's."""
+        """Labels of all rows of the store, [N, len(names)]: 0, 1 or the grade; NaN: unknown or another data set."""
         return self.store.labels(self.names) if self.task.is_graded else self.task.labels(self.store)
 
     def groups(self, rows: Rows) -> dict[str, Mask]:
-        """Which of these rows show what, bool [len(rows)]: each grade, or no finding and each finding; none empty.
+        """Groups of these rows by grade, or by finding and "no finding": name -> bool mask [len(rows)], none empty.
 
-        A film may show several findings; where no label is 1 and one is unknown, it is in no group.
+        An image with several findings is in several groups. An image without a known finding is in "no finding" only
+        if all its labels are known.
         """
-        known = self.labels[rows]
+        labels = self.labels[rows]
         if self.task.is_graded:
-            values = known[:, 0]
-            groups = {f"{self.task.grade} {value:g}": values == value for value in np.unique(values[~np.isnan(values)])}
+            grades = labels[:, 0]
+            groups = {f"{self.task.grade} {grade:g}": grades == grade for grade in np.unique(grades[~np.isnan(grades)])}
         else:
-            groups = {"no finding": (known == 0).all(axis=1)}
-            groups |= {name: known[:, i] == 1 for i, name in enumerate(self.names)}
+            groups = {"no finding": (labels == 0).all(axis=1)}
+            groups |= {name: labels[:, i] == 1 for i, name in enumerate(self.names)}
         return {name: mask for name, mask in groups.items() if mask.any()}
 
     def caption(self, row: int) -> str:
-        """The data set and what the film shows; neither a patient nor a file."""
+        """Name of the data set and findings or grade of an image. It names no patient and no file."""
         shown = [name for name, mask in self.groups(np.array([row])).items() if mask[0]]
         return f"{self.name}: {', '.join(shown) or 'not known'}"
 
 
-def data_sets(store: ImageStore, seed: int) -> list[DataSet]:
-    """The store's data sets that a task asks about, in the tasks' order.
+def sample_data_sets(store: ImageStore, seed: int) -> list[DataSetSample]:
+    """Sample every data set of the store that a task covers, in the order of the tasks.
 
-    Raises DatasetError where there is none: no labels, or no test films.
+    Raises DatasetError if no data set has labels, training images and test images.
     """
-    found = []
+    samples = []
     for task in load_tasks(store):
         parts = (store.select(dataset=task.dataset, split=splits) for splits in (task.train, task.test))
         train, test = (_draw(rows, most, seed) for rows, most in zip(parts, (MOST_TRAINING, MOST_TEST), strict=True))
         if len(train) and len(test):
-            found.append(DataSet(task, store, train, test))
-    if not found:
+            samples.append(DataSetSample(task, store, train, test))
+    if not samples:
         raise DatasetError(
-            f"{store.path} holds no data set with labels, training films and test films; wanted one that a task of "
-            "tasks.toml asks about, such as chestxray14, or a folder whose labels.csv has labels and splits"
+            f"{store.path} has no data set with labels, training images and test images; expected a data set of "
+            "tasks.toml, such as chestxray14, or a folder with a labels.csv that has labels and splits"
         )
-    return found
+    return samples
 
 
 def _draw(rows: Rows, most: int, seed: int) -> Rows:
-    """All of the rows, or so many of them, ascending."""
+    """At most `most` of the rows, drawn at random, ascending."""
     return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
 
 
 @dataclass(frozen=True)
 class Features:
-    """A network's output, float32 [n, D], on the clean views of n rows of a store, which ascend."""
+    """Features of clean views, float32 [n, D], of n ascending rows of a store."""
 
     rows: Rows
     values: NDArray[np.float32]
 
-    def of(self, rows: Rows) -> NDArray[np.float32]:
-        """The features of some of the rows, in their order."""
+    def at(self, rows: Rows) -> NDArray[np.float32]:
+        """Features of these rows, in their order."""
         return self.values[np.searchsorted(self.rows, rows)]
 
 
-def extract(start: Initialization, store: ImageStore, rows: Rows, device: str | torch.device) -> Features:
-    """The features of these rows. Raises C2LError where one is not finite."""
+def extract(init: Initialization, store: ImageStore, rows: Rows, device: str | torch.device) -> Features:
+    """Extract the features of these rows. Raises C2LError if one is not finite."""
     ascending = np.sort(rows)
-    values = extract_features(start.network, store, ascending, start.size, start.mean, start.std, device)
+    values = extract_features(init.network, store, ascending, init.size, init.mean, init.std, device)
     check_finite(values)
     return Features(ascending, values)

@@ -1,4 +1,4 @@
-"""A store of synthetic chests and of noise for knees, boxes for its test films, and a network fine-tuned on it."""
+"""A store of synthetic chests and of noise as knees, boxes on its test images, and a network fine-tuned on it."""
 
 import csv
 from pathlib import Path
@@ -26,7 +26,7 @@ BOXES = [
 
 
 def image(number: int) -> str:
-    """The file of a chest; each patient has two."""
+    """File name of a chest; each patient has two images."""
     return f"{7000 + number // 2:08d}_{number % 2:03d}.png"
 
 
@@ -65,7 +65,7 @@ def build_store(path: Path) -> ImageStore:
 
 
 def write_boxes(path: Path, rows: list[list]) -> Path:
-    """A box file whose line of names is as in NIH's."""
+    """A box file with the header of NIH's file."""
     with path.open("w", newline="") as file:
         file.write("Image Index,Finding Label,Bbox [x,y,w,h],,,\n")
         csv.writer(file).writerows(rows)
@@ -74,13 +74,13 @@ def write_boxes(path: Path, rows: list[list]) -> Path:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
-    """52 chests of 26 patients, 16 of them test films, and 26 knees, 10 of them."""
+    """52 chests of 26 patients (16 images are test images) and 26 knees (10 are test images)."""
     return build_store(tmp_path_factory.mktemp("look") / "store")
 
 
 @pytest.fixture(scope="session")
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three boxes on the first test films, one on a training film, one on a film that the store lacks."""
+    """Three boxes on the first test images, one on a training image, one on an image not in the store."""
     rows = [[image(CHESTS + i), *box] for i, box in enumerate(BOXES)]
     rows += [[image(0), *BOXES[0]], ["99999999_000.png", *BOXES[0]]]
     return write_boxes(tmp_path_factory.mktemp("boxes") / "boxes.csv", rows)
@@ -88,7 +88,7 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finetuned(store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A step of ResNet-18 on the chests, at 64 pixels: maps of 2 x 2. Not to be written to."""
+    """A run of one ResNet-18 step on the chests at 64 pixels, with maps of 2 x 2 cells. Tests must not change it."""
     settings = Settings(size=64, epochs=1, batch_size=32, hold_out=0.4, bootstrap=10)
     out = tmp_path_factory.mktemp("tuned") / "run"
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The picture of maps and boxes: films as they are, boxes where they are, one film of each finding before another."""
+"""The contact sheet of activation maps: unchanged images, boxes in place, findings evenly chosen."""
 
 import numpy as np
 from PIL import Image, ImageColor
@@ -12,23 +12,23 @@ from c2l_models.training.inspection.cam_sheet import (
     OPACITY,
     TILE,
     TITLE,
-    choose_films,
+    choose_findings,
     draw_cams,
 )
-from c2l_models.training.inspection.cams import Boxed, Cam
+from c2l_models.training.inspection.cams import BoxedFinding, Cam
 
 
 def boxed(finding, box=(0.25, 0.5, 0.75, 1.0), row=0):
-    return Boxed(row, finding, np.array([box]))
+    return BoxedFinding(row, finding, np.array([box]))
 
 
 def test_findings_take_turns_and_no_film_is_there_twice():
     many = [boxed(name) for name in ["Mass"] * 20 + ["Nodule"] * 2 + ["Edema"]]
-    chosen = choose_films(many, 0, most=8)
+    chosen = choose_findings(many, 0, most=8)
     assert [many[i].finding for i in chosen] == ["Edema"] + ["Mass"] * 5 + ["Nodule"] * 2
     assert len(set(chosen)) == 8
-    assert chosen == choose_films(many, 0, most=8) != choose_films(many, 1, most=8)
-    assert len(choose_films(many, 0, most=99)) == 23
+    assert chosen == choose_findings(many, 0, most=8) != choose_findings(many, 1, most=8)
+    assert len(choose_findings(many, 0, most=99)) == 23
 
 
 def test_a_film_beside_its_map_and_box(store, tmp_path):
@@ -41,10 +41,15 @@ def test_a_film_beside_its_map_and_box(store, tmp_path):
 
     tile = sheet[top : top + TILE, left + TILE + BETWEEN : left + 2 * TILE + BETWEEN]
     accent = np.array(ImageColor.getrgb(ACCENT))
-    for y, x in [(104, 120), (104, 80), (150, 52), (150, 155)]:  # the box is from 51.75 to 155.25, and from 103.5 down
+    for y, x in [
+        (104, 120),
+        (104, 80),
+        (150, 52),
+        (150, 155),
+    ]:  # box: x from 51.75 to 155.25, y from 103.5
         assert np.array_equal(tile[y, x], accent), (y, x)
     assert np.array_equal(tile[52, 48], [255, 255, 255])  # the cross, at a quarter of the side
-    assert np.array_equal(tile[10, -10], [film[10, -10]] * 3)  # where the map is least, the film alone
+    assert np.array_equal(tile[10, -10], [film[10, -10]] * 3)  # the minimum of the map is transparent
     most = np.array([252, 255, 164])  # the last shade of inferno
     np.testing.assert_allclose(tile[20, 20], (1 - OPACITY) * film[20, 20] + OPACITY * most, atol=1.5)
 

@@ -1,4 +1,4 @@
-"""Class-activation maps: each position by itself, the logit out of them, and boxes in their place."""
+"""Class-activation maps against an explicit loop, and boxes as shares of the image's side."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from oracles.activation import class_activation as by_position
 from c2l_models.errors import C2LError, DatasetError
 from c2l_models.training.augment import clean_view
 from c2l_models.training.datasets.constants import label_names
-from c2l_models.training.inspection.cams import boxed_films, class_activation, compute_cams, load_finetuned
+from c2l_models.training.inspection.cams import class_activation, compute_cams, find_boxed_findings, load_finetuned
 
 from .conftest import CHESTS, image, write_boxes
 
@@ -38,45 +38,48 @@ def test_a_map_is_each_position_by_itself_and_its_mean_with_the_bias_the_logit(a
 
 
 def test_boxes_are_in_shares_of_the_side_on_the_test_films_alone(store, boxes):
-    found = boxed_films(store, boxes, ALL)
+    found = find_boxed_findings(store, boxes, ALL)
     assert [(one.row, one.finding) for one in found] == [(36, "Effusion"), (37, "Cardiomegaly"), (38, "Infiltration")]
     np.testing.assert_allclose(found[2].boxes, [[600 / 1024, 600 / 1024, 728 / 1024, 856 / 1024]])
-    assert [one.finding for one in boxed_films(store, boxes, frozenset({"Effusion"}))] == ["Effusion"]
+    assert [one.finding for one in find_boxed_findings(store, boxes, frozenset({"Effusion"}))] == ["Effusion"]
 
 
 def test_a_films_boxes_of_one_finding_are_together_and_end_at_its_edge(store, tmp_path):
     name = image(CHESTS)
     rows = [[name, "Mass", -64, 0, 128, 512], [name, "Nodule", 0, 0, 64, 64], [name, "Mass", 896, 512, 256, 256]]
-    mass, nodule = boxed_films(store, write_boxes(tmp_path / "b.csv", rows), ALL)
+    mass, nodule = find_boxed_findings(store, write_boxes(tmp_path / "b.csv", rows), ALL)
     assert (mass.finding, nodule.finding) == ("Mass", "Nodule")
     assert mass.boxes.tolist() == [[0, 0, 0.0625, 0.5], [0.875, 0.5, 1, 0.75]]
 
 
 def test_no_box_on_a_test_film(store, tmp_path):
     rows = [[image(0), "Mass", 1, 1, 9, 9]]
-    with pytest.raises(DatasetError, match="none of the 1 boxes in b"):
-        boxed_films(store, write_boxes(tmp_path / "b.csv", rows), ALL)
+    with pytest.raises(DatasetError, match=r"none of the 1 boxes in b\.csv is one"):
+        find_boxed_findings(store, write_boxes(tmp_path / "b.csv", rows), ALL)
 
 
 def test_the_runs_own_maps_and_probabilities(store, finetuned, boxes):
     run = load_finetuned(finetuned, store, "resnet18")
-    boxed = boxed_films(store, boxes, run.learnt | ALL)
+    boxed = find_boxed_findings(store, boxes, run.learned | ALL)
     cams = compute_cams(run, store, boxed)
-    # As the run itself measured them, through another batch: its test films are rows 36 and on.
+    # The stored scores of the run; its test images start at row 36.
     scores = np.load(finetuned / "predictions.npz")["scores"]
     for one, cam in zip(boxed, cams, strict=True):
         column = run.labels.index(one.finding)
         assert cam.map.shape == (2, 2)
-        if one.finding in run.learnt:
+        if one.finding in run.learned:
             assert cam.probability == pytest.approx(1 / (1 + np.exp(-scores[one.row - 36, column])), rel=1e-4)
         film = clean_view(store[[one.row]], 64, run.about["mean"], run.about["std"])[0]
         np.testing.assert_allclose(cam.map, by_position(run.network, film, column), rtol=1e-3, atol=1e-5)
-    assert "Hernia" not in run.learnt  # no film of the store has it
-    assert "Infiltration" in run.learnt
+    assert "Hernia" not in run.learned  # no image of the store has it
+    assert "Infiltration" in run.learned
 
 
 def test_what_is_not_such_a_run_is_refused(store, finetuned, tmp_path):
-    with pytest.raises(C2LError, match="is a resnet18, what is looked at a densenet121"):
+    with pytest.raises(
+        C2LError,
+        match=r"the inspected network, a densenet121; the run in .* is a resnet18",
+    ):
         load_finetuned(finetuned, store, "densenet121")
     with pytest.raises(C2LError, match="was fine-tuned on the store 55555"):
         load_finetuned(finetuned, replace(store, sha256="6" * 64), "resnet18")
@@ -85,5 +88,5 @@ def test_what_is_not_such_a_run_is_refused(store, finetuned, tmp_path):
     other = shutil.copytree(finetuned, tmp_path / "knees")
     result = json.loads((other / "result.json").read_text())
     (other / "result.json").write_text(json.dumps(result | {"task": "knee_kl"}))
-    with pytest.raises(C2LError, match="finetune on knee_kl; wanted"):
+    with pytest.raises(C2LError, match="expected a run of `c2l finetune chestxray14`, found finetune on knee_kl"):
         load_finetuned(other, store, "resnet18")

@@ -1,4 +1,4 @@
-"""`c2l look` from a store to its folder: what is there, what is said, and whom nothing names."""
+"""`c2l look`, from a store to the written files, which name no patient."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pytest
 from c2l_models.cli import main
 from c2l_models.errors import C2LError
 from c2l_models.releases.registry import get_weights
-from c2l_models.training.inspection.inspect_features import look
+from c2l_models.training.inspection.inspect_features import inspect_features
 
 from .conftest import BOXES
 
@@ -16,7 +16,7 @@ from .conftest import BOXES
 @pytest.fixture(scope="module")
 def whole(store, finetuned, boxes, tmp_path_factory):
     out = tmp_path_factory.mktemp("looked") / "out"
-    return look("resnet18.c2l_open15k", store, out, finetuned, boxes, size=32, bootstrap=20), out
+    return inspect_features("resnet18.c2l_open15k", store, out, finetuned, boxes, size=32, bootstrap=20), out
 
 
 def test_what_it_leaves(whole, store):
@@ -26,16 +26,16 @@ def test_what_it_leaves(whole, store):
     assert facts["weights_sha256"] == get_weights("resnet18.c2l_open15k").sha256
     assert (facts["store_sha256"], facts["size"], facts["seed"]) == (store.sha256, 32, 0)
     assert facts["data_sets"]["chestxray14"]["test_patients"] == 8
-    assert list(facts["map"]) == ["all films", "chestxray14", "knee_kl"]
+    assert list(facts["map"]) == ["all_films", "chestxray14", "knee_kl"]
     cams = facts["cams"]
     assert (cams["map"], cams["size"], cams["start"]) == ([2, 2], 64, "random:resnet18")
-    assert 0 <= cams["maps_without_a_cell_for_the_finding"] <= 3
+    assert 0 <= cams["maps_without_positive_cell"] <= 3
     assert (cams["boxes"]["boxes"], cams["boxes"]["file"]) == (5, "boxes.csv")
-    overall = cams["pointing_game"]["all findings"]
+    overall = cams["pointing_game"]["all_findings"]
     areas = {box[0]: box[3] * box[4] / 1024**2 for box in BOXES}
-    learnt = [name for name in cams["pointing_game"] if name != "all findings"]
-    assert overall["films"] == len(learnt) >= 2
-    wanted = sum(areas["Infiltrate" if name == "Infiltration" else name] for name in learnt) / len(learnt)
+    learned = [name for name in cams["pointing_game"] if name != "all_findings"]
+    assert overall["films"] == len(learned) >= 2
+    wanted = sum(areas["Infiltrate" if name == "Infiltration" else name] for name in learned) / len(learned)
     assert overall["chance"]["value"] == pytest.approx(wanted, abs=1e-4)
 
 
@@ -43,7 +43,7 @@ def test_the_report_says_how_to_read_it(whole):
     facts, out = whole
     text = (out / "look.md").read_text()
     assert "2 × 2 cells" in text
-    assert f"all {facts['cams']['pointing_game']['all findings']['films']} findings with a box" in text
+    assert f"all {facts['cams']['pointing_game']['all_findings']['films']} findings with a box" in text
     assert "| all findings |" in text
     assert facts["neighbours"][0]["film"] in text
     assert facts["cams"]["weights_sha256"] in text
@@ -75,8 +75,8 @@ def test_without_a_finetuned_run_there_are_no_activation_maps(store, tmp_path, m
 
 def test_a_run_and_its_boxes_go_together(store, finetuned, boxes, tmp_path):
     for given in ({"finetuned": finetuned}, {"boxes": boxes}):
-        with pytest.raises(C2LError, match="want both"):
-            look("random", store, tmp_path / "out", **given)
+        with pytest.raises(C2LError, match="activation maps need both --finetuned"):
+            inspect_features("random", store, tmp_path / "out", **given)
     with pytest.raises(C2LError, match="a densenet121"):
-        look("random:densenet121", store, tmp_path / "out", finetuned, boxes, size=32)
+        inspect_features("random:densenet121", store, tmp_path / "out", finetuned, boxes, size=32)
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Nearest training films: as brute force finds them, nobody's own, and no name in the picture's text."""
+"""Nearest training images against brute force, without the query's own patient."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.inspection.neighbours import choose_queries, draw_neighbours, find_neighbours
-from c2l_models.training.inspection.samples import Features, data_sets
+from c2l_models.training.inspection.samples import Features, sample_data_sets
 
 
 def features_of(rows, seed):
@@ -15,14 +15,14 @@ def features_of(rows, seed):
 
 
 def test_the_nearest_are_those_of_brute_force_and_not_of_the_querys_patient(store):
-    """Every film is a training film here, so that each query's own patient is among them, and the query itself."""
+    """Every image is a training image here, so that the query and its patient are among them."""
     rows = np.arange(len(store))
-    known = features_of(rows, 0)
-    known.values[1] = 2 * known.values[0]  # the same patient's other film, as near as can be
+    train = features_of(rows, 0)
+    train.values[1] = 2 * train.values[0]  # the other image of the same patient has cosine similarity 1
     queries = [0, 17, 60]
-    for one, query in zip(find_neighbours(store, known, known, queries, 4), queries, strict=True):
+    for one, query in zip(find_neighbours(store, train, train, queries, 4), queries, strict=True):
         wanted = neighbours(
-            known.values.tolist(), store.patients, known.values[query].tolist(), store.patients[query], 4
+            train.values.tolist(), store.patients, train.values[query].tolist(), store.patients[query], 4
         )
         assert one.rows == [row for row, _ in wanted]
         np.testing.assert_allclose(one.cosines, [cosine for _, cosine in wanted], rtol=1e-5)
@@ -30,13 +30,13 @@ def test_the_nearest_are_those_of_brute_force_and_not_of_the_querys_patient(stor
 
 
 def test_too_few_films_of_others(store):
-    known = features_of(np.array([0, 1, 2]), 0)
-    with pytest.raises(DatasetError, match="1 training films of other patients"):
-        find_neighbours(store, known, known, [0], 2)
+    train = features_of(np.array([0, 1, 2]), 0)
+    with pytest.raises(DatasetError, match="expected at least 2 training images of patients other.*, found 1"):
+        find_neighbours(store, train, train, [0], 2)
 
 
 def test_queries_are_test_films_of_each_data_set_and_of_several_groups(store):
-    sets = data_sets(store, 0)
+    sets = sample_data_sets(store, 0)
     queries = choose_queries(sets, 0)
     assert queries == choose_queries(sets, 0) != choose_queries(sets, 1)
     assert len(set(queries)) == 6
@@ -48,14 +48,14 @@ def test_queries_are_test_films_of_each_data_set_and_of_several_groups(store):
 
 
 def test_the_picture_shows_the_films(store, tmp_path):
-    sets = data_sets(store, 0)
-    known = features_of(np.concatenate([films.train for films in sets]), 0)
-    asked = features_of(np.concatenate([films.test for films in sets]), 1)
-    told = draw_neighbours(tmp_path / "a.png", sets, store, find_neighbours(store, known, asked, [40, 70], 2))
-    assert [query["row"] for query in told] == [40, 70]
-    assert told[1]["film"] == "knee_kl: kl_grade 3"  # row 70 is knee 18
-    assert [len(query["nearest"]) for query in told] == [2, 2]
+    sets = sample_data_sets(store, 0)
+    train = features_of(np.concatenate([films.train for films in sets]), 0)
+    test = features_of(np.concatenate([films.test for films in sets]), 1)
+    captions = draw_neighbours(tmp_path / "a.png", sets, store, find_neighbours(store, train, test, [40, 70], 2))
+    assert [query["row"] for query in captions] == [40, 70]
+    assert captions[1]["film"] == "knee_kl: kl_grade 3"  # row 70 is knee 18
+    assert [len(query["nearest"]) for query in captions] == [2, 2]
     sheet = np.asarray(Image.open(tmp_path / "a.png").convert("L"))
-    film = Image.fromarray(store.images[told[0]["nearest"][1]["row"]]).resize((200, 200), Image.Resampling.BICUBIC)
+    film = Image.fromarray(store.images[captions[0]["nearest"][1]["row"]]).resize((200, 200), Image.Resampling.BICUBIC)
     left, top = 28 + 2 * (200 + 14) + 28, 28 + 20
     assert np.array_equal(sheet[top : top + 200, left : left + 200], np.asarray(film))

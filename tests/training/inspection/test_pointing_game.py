@@ -1,10 +1,10 @@
-"""The pointing game, by hand."""
+"""Hit rates of the pointing game, computed by hand."""
 
 import numpy as np
 import pytest
 
-from c2l_models.training.inspection.cams import Boxed, Cam
-from c2l_models.training.inspection.pointing import OVERALL, covered, hits, peak, play
+from c2l_models.training.inspection.cams import BoxedFinding, Cam
+from c2l_models.training.inspection.pointing_game import OVERALL, covered_share, is_inside, peak, play_pointing_game
 
 CENTRE = np.array([[0.4, 0.4, 0.6, 0.6]])  # 4 % of the film
 LEFT = np.array([[0.0, 0.0, 0.25, 1.0]])  # 25 %
@@ -17,24 +17,29 @@ def test_the_peak_is_the_centre_of_the_largest_cell():
 
 def test_a_point_is_in_any_of_the_boxes_edges_included():
     boxes = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 1, 1]])
-    assert [hits(point, boxes) for point in [(0.1, 0.4), (0.2, 0.5), (0.75, 0.6), (0.4, 0.3), (0.6, 0.3)]] == [
+    assert [is_inside(point, boxes) for point in [(0.1, 0.4), (0.2, 0.5), (0.75, 0.6), (0.4, 0.3), (0.6, 0.3)]] == [
         *(True, False, True, False, False)
     ]
 
 
 def test_what_boxes_share_is_counted_once():
-    assert covered(LEFT) == pytest.approx(0.25)
-    assert covered(np.array([[0, 0, 0.5, 0.5], [0.25, 0.25, 0.75, 0.75]])) == pytest.approx(0.25 + 0.25 - 0.0625)
-    assert covered(np.array([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]])) == pytest.approx(0.5)
+    assert covered_share(LEFT) == pytest.approx(0.25)
+    assert covered_share(np.array([[0, 0, 0.5, 0.5], [0.25, 0.25, 0.75, 0.75]])) == pytest.approx(0.25 + 0.25 - 0.0625)
+    assert covered_share(np.array([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]])) == pytest.approx(0.5)
 
 
 @pytest.fixture
 def game():
-    """Three masses of two patients, of which two are hit; one nodule, missed."""
+    """Three masses of two patients, two of them hits; one nodule, no hit."""
     left, right, middle = (np.array([row], np.float64) for row in ([9, 0, 1, 0], [0, 0, 1, 2], [0, 3, 0]))
-    boxed = [Boxed(0, "Mass", LEFT), Boxed(1, "Mass", LEFT), Boxed(2, "Mass", CENTRE), Boxed(0, "Nodule", CENTRE)]
+    boxed = [
+        BoxedFinding(0, "Mass", LEFT),
+        BoxedFinding(1, "Mass", LEFT),
+        BoxedFinding(2, "Mass", CENTRE),
+        BoxedFinding(0, "Nodule", CENTRE),
+    ]
     cams = [Cam(found, 0.5) for found in (left, right, middle, left)]
-    return play(boxed, cams, np.array(["a", "a", "b", "a"]), bootstrap=400, seed=0)
+    return play_pointing_game(boxed, cams, np.array(["a", "a", "b", "a"]), bootstrap=400, seed=0)
 
 
 def test_shares_of_hits(game):
@@ -47,17 +52,17 @@ def test_shares_of_hits(game):
     }
     for name, rules in wanted.items():
         for rule, value in rules.items():
-            assert game.figure(name, rule).value == pytest.approx(value), (name, rule)
-    assert game.gain("Mass", "centre").value == pytest.approx(1 / 3)
-    assert game.gain(OVERALL, "chance").value == pytest.approx(0.5 - 0.145)
+            assert game.rate(name, rule).value == pytest.approx(value), (name, rule)
+    assert game.map_minus("Mass", "centre").value == pytest.approx(1 / 3)
+    assert game.map_minus(OVERALL, "chance").value == pytest.approx(0.5 - 0.145)
 
 
 def test_resamples_are_of_whole_patients(game):
-    """a twice, b twice, or each once: 1/2, 1, 2/3 of the masses; no nodule without a."""
+    """Patient a twice, b twice, or each once: hit rates of masses 1/2, 1, 2/3; no nodule without patient a."""
     masses, nodules = game.resamples[:, 0, 0], game.resamples[:, 1, 0]
     assert {round(float(share), 6) for share in masses} == {0.5, 0.666667, 1}
     assert np.isnan(nodules[masses == 1]).all()
     assert (nodules[masses < 1] == 0).all()
-    assert (game.figure("Mass", "map").low, game.figure("Mass", "map").high) == (0.5, 1)
-    # Paired: where only b was drawn the centre hits too.
-    assert game.gain("Mass", "centre").low == 0
+    assert (game.rate("Mass", "map").low, game.rate("Mass", "map").high) == (0.5, 1)
+    # Paired: if only b is drawn, the centre is a hit too.
+    assert game.map_minus("Mass", "centre").low == 0

@@ -1,6 +1,6 @@
-"""The pointing game: how often a map is largest inside the finding's box.
+"""Pointing game: how often the maximum of an activation map lies inside the finding's box.
 
-Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016, without their margin around the box.
+Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016, but without their margin around the box.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..evaluation.intervals import Difference, Estimate, Floats, bootstrap_patients, estimate_from_resamples
-from .cams import Boxed, Cam
+from .cams import BoxedFinding, Cam
 
-OVERALL = "all findings"
+OVERALL = "all_findings"
 RULES = ("map", "chance", "centre")
-"""What points: the map's largest cell, a place drawn from the whole film, and the film's centre."""
+"""Rules that choose a point: the map's largest cell, a random point of the image, the centre of the image."""
 
 
 @dataclass(frozen=True)
-class Pointing:
-    """How often each rule points into the box.
+class HitRates:
+    """Share of points inside the box, by finding and rule.
 
     Attributes:
-        names: the findings, and last what is of all of them, [F].
-        films, patients: how many, [F]; a film counts once for each finding that has a box.
-        values: float64 [F, 3], a column a rule.
-        resamples: float64 [R, F, 3], the same on resamples of whole patients.
+        names: findings and, last, all findings together, [F].
+        films, patients: number of images and patients, [F]. An image counts once for each finding that has a box.
+        values: float64 [F, 3], one column per rule.
+        resamples: float64 [R, F, 3], values on resamples of whole patients.
     """
 
     names: tuple[str, ...]
@@ -35,14 +35,14 @@ class Pointing:
     values: Floats
     resamples: Floats
 
-    def figure(self, name: str, rule: str) -> Estimate:
-        """A rule's share of hits for a finding, and its interval."""
+    def rate(self, name: str, rule: str) -> Estimate:
+        """Share of hits of a rule for a finding, with its interval."""
         row, column = self.names.index(name), RULES.index(rule)
         return estimate_from_resamples(float(self.values[row, column]), self.resamples[:, row, column])
 
-    def gain(self, name: str, over: str) -> Difference:
-        """The map's share minus another rule's, paired."""
-        row, column = self.names.index(name), RULES.index(over)
+    def map_minus(self, name: str, rule: str) -> Difference:
+        """Share of hits of the map minus the share of another rule, paired."""
+        row, column = self.names.index(name), RULES.index(rule)
         found = estimate_from_resamples(
             float(self.values[row, 0] - self.values[row, column]),
             self.resamples[:, row, 0] - self.resamples[:, row, column],
@@ -50,21 +50,25 @@ class Pointing:
         return Difference(found.value, found.low, found.high)
 
 
-def play(
-    boxed: Sequence[Boxed], cams: Sequence[Cam], patients: NDArray[np.str_], bootstrap: int = 1000, seed: int = 0
-) -> Pointing:
-    """The pointing game on films with boxes.
+def play_pointing_game(
+    boxed: Sequence[BoxedFinding],
+    cams: Sequence[Cam],
+    patients: NDArray[np.str_],
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> HitRates:
+    """Compute the hit rates of all rules on findings with boxes.
 
     Args:
-        boxed: N findings on films.
-        cams: their maps.
-        patients: whose films they are, [N].
+        boxed: N findings with boxes.
+        cams: their activation maps.
+        patients: patient of each image, [N].
         bootstrap: number of resamples of whole patients.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     scores = np.array(
         [
-            [hits(peak(cam.map), one.boxes), covered(one.boxes), hits((0.5, 0.5), one.boxes)]
+            [is_inside(peak(cam.map), one.boxes), covered_share(one.boxes), is_inside((0.5, 0.5), one.boxes)]
             for one, cam in zip(boxed, cams, strict=True)
         ]
     )
@@ -80,7 +84,7 @@ def play(
 
     values, resamples = bootstrap_patients(statistic, patients, bootstrap, seed)
     shape = (len(masks), len(RULES))
-    return Pointing(
+    return HitRates(
         (*names, OVERALL),
         [int(mask.sum()) for mask in masks],
         [len(set(patients[mask > 0].tolist())) for mask in masks],
@@ -90,21 +94,23 @@ def play(
 
 
 def peak(activation: Floats) -> tuple[float, float]:
-    """The centre of the largest cell of a map [h, w]: x and y in shares of the film's side."""
+    """Centre of the largest cell of a map [h, w]: x and y as shares of the image's side."""
     height, width = activation.shape
     row, column = divmod(int(activation.argmax()), width)
     return (column + 0.5) / width, (row + 0.5) / height
 
 
-def hits(point: tuple[float, float], boxes: Floats) -> bool:
-    """Whether a point lies in one of the boxes [n, 4], edges included."""
+def is_inside(point: tuple[float, float], boxes: Floats) -> bool:
+    """Whether a point lies inside one of the boxes [n, 4], edges included."""
     x, y = point
     left, top, right, bottom = boxes.T
     return bool(np.any((left <= x) & (x <= right) & (top <= y) & (y <= bottom)))
 
 
-def covered(boxes: Floats) -> float:
-    """The share of the film that boxes [n, 4] cover, what they share counted once."""
+def covered_share(boxes: Floats) -> float:
+    """Share of the image that the boxes [n, 4] cover; overlaps count once."""
     xs, ys = (pairwise(np.unique(boxes[:, [edge, edge + 2]]).tolist()) for edge in (0, 1))
-    cells = product(xs, ys)  # no edge of a box lies inside one
-    return sum((x1 - x0) * (y1 - y0) for (x0, x1), (y0, y1) in cells if hits(((x0 + x1) / 2, (y0 + y1) / 2), boxes))
+    cells = product(xs, ys)  # no edge of a box lies inside a cell, so a cell is covered if its centre is
+    return sum(
+        (x1 - x0) * (y1 - y0) for (x0, x1), (y0, y1) in cells if is_inside(((x0 + x1) / 2, (y0 + y1) / 2), boxes)
+    )

@@ -1,4 +1,4 @@
-"""The map: principal components by another road, and every panel's groups."""
+"""The PCA map against a singular value decomposition, and the groups of every panel."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ from PIL import Image
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.evaluation.plotting import PALETTE
-from c2l_models.training.inspection.maps import REST, SHOWN, draw_map, fit_plane, panels
-from c2l_models.training.inspection.samples import Features, data_sets
+from c2l_models.training.inspection.pca_map import REST, SHOWN, draw_map, fit_plane, make_panels
+from c2l_models.training.inspection.samples import Features, sample_data_sets
 
 
 def test_points_and_shares_are_those_of_a_singular_value_decomposition():
@@ -24,25 +24,25 @@ def test_points_and_shares_are_those_of_a_singular_value_decomposition():
 
 
 def test_one_film_has_no_plane():
-    with pytest.raises(DatasetError, match="two or more"):
+    with pytest.raises(DatasetError, match="expected at least two training images of films for a map, found 1"):
         fit_plane("films", np.zeros((1, 6), np.float32), np.zeros((3, 6), np.float32))
 
 
 @pytest.fixture
 def drawn(store):
-    sets = data_sets(store, 0)
+    sets = sample_data_sets(store, 0)
     rng = np.random.default_rng(0)
-    known, asked = (
+    train, test = (
         Features(rows, rng.normal(size=(len(rows), 4)).astype(np.float32))
         for rows in (np.concatenate([films.train for films in sets]), np.concatenate([films.test for films in sets]))
     )
-    return panels(sets, known, asked), known, asked
+    return make_panels(sets, train, test), train, test
 
 
 def test_panels_colour_each_test_film_by_what_is_known_of_it(store, drawn):
-    found, known, asked = drawn
-    titles = [(panel.plane.films, panel.title) for panel in found]
-    assert titles[:2] == [("all films", "data set"), ("chestxray14", "view")]
+    found, train, test = drawn
+    titles = [(panel.plane.name, panel.title) for panel in found]
+    assert titles[:2] == [("all_films", "data set"), ("chestxray14", "view")]
     assert titles[-1] == ("knee_kl", "kl_grade")
     assert 1 < len(titles[2:-1]) <= 5
     for panel in found[2:-1]:
@@ -56,8 +56,8 @@ def test_panels_colour_each_test_film_by_what_is_known_of_it(store, drawn):
     of = {name: mask for name, _, mask in found[0].groups}
     assert of["chestxray14"].tolist() == [True] * 16 + [False] * 10
     assert [name for name, _, _ in found[-1].groups] == ["0", "1", "2", "3", "4"]
-    # Each data set's plane is of its own training films.
-    wanted = fit_plane("", known.values[:36], asked.values[:16])
+    # The plane of a data set is fitted on its own training images.
+    wanted = fit_plane("", train.values[:36], test.values[:16])
     np.testing.assert_array_equal(found[1].plane.points, wanted.points)
 
 
