@@ -1,13 +1,16 @@
-"""Two augmented views of a batch, drawn image by image, computed on the batch's own device (Algorithm 1, line 1).
+"""Two augmented views of a batch (Algorithm 1, line 1), drawn per image and computed on the batch's own device.
 
-The list is the released code's: random resized crop, rotation, colour jitter, horizontal flip, normalisation,
-cutout. On one grey channel its random grayscale and its hue and saturation jitter change nothing (the tests show
-it), so they are not here. Crop, rotation and flip are one affine map and one bilinear resampling; film from outside
-the crop therefore shows in the corners that crop-then-rotate would leave black. Bilinear resampling does not smooth
-before it shrinks: keep a store's side within twice the view's, or fine detail aliases.
+The transforms are the released code's: random resized crop, rotation, colour jitter, horizontal flip, normalisation,
+cutout. Its random grayscale and its hue and saturation jitter are left out, because they change nothing on one grey
+channel (a test shows it).
 
-What is random is drawn first, as a `Draw`, and then applied: so every process of a job draws for the whole batch and
-applies its own part, and views can be drawn once and applied at each step. Nothing here waits for the device.
+Crop, rotation and flip are one affine map and one bilinear resampling. The corners that crop-then-rotate would leave
+black therefore show the image outside the crop. Bilinear resampling does not smooth before it shrinks: keep a store's
+images at most twice as large as the view, or fine detail aliases.
+
+All random numbers are drawn first, as a `Draw`, and then applied. So every process of a job draws for the whole batch
+and applies its own part, and a run can draw its views once and apply them at each step. Nothing here waits for the
+device.
 """
 
 import math
@@ -22,11 +25,11 @@ from .distributed import ALONE, World
 from .recipe import Augment, Recipe
 
 TILES = 3
-"""Jigsaw cuts a view into so many rows and columns of tiles."""
+"""Rows and columns of tiles that jigsaw cuts a view into."""
 
 
-class View(Protocol):
-    """What a view is drawn and made by: a recipe, or the settings of another run."""
+class ViewSettings(Protocol):
+    """The settings of a view: a recipe, or the settings of a fine-tuning run."""
 
     @property
     def size(self) -> int: ...
@@ -39,8 +42,8 @@ class View(Protocol):
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """A dataclass of tensors with one row an image, or of such dataclasses, that is indexed as a tensor is."""
+class RowIndexed:
+    """Base of dataclasses of tensors (or of such dataclasses) with one row per image: `draws[rows]` selects images."""
 
     def __getitem__(self, rows: Tensor | slice) -> Self:
         own: dict[str, object] = {field.name: getattr(self, field.name)[rows] for field in fields(self)}
@@ -48,14 +51,14 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class Geometry(_Rows):
-    """How each of B images is cropped, turned and mirrored.
+class Geometry(RowIndexed):
+    """Crop, rotation and flip of each of B images.
 
     Attributes:
         centre: [B, 2] crop centre (x, y) in the image's [-1, 1] coordinates.
         half_side: [B, 2] half the crop's width and height in the same coordinates.
         angle: [B] rotation of the crop about its centre, radians, counter-clockwise as seen.
-        flip: [B] bool, mirrored left to right after the rotation.
+        flip: [B] bool, mirror left to right after the rotation.
     """
 
     centre: Tensor
@@ -65,16 +68,16 @@ class Geometry(_Rows):
 
 
 @dataclass(frozen=True)
-class Draw(_Rows):
-    """All that is random in one view of each of B images.
+class Draw(RowIndexed):
+    """All random numbers of one view of each of B images.
 
     Attributes:
         geometry: crop, rotation and flip.
         brightness: [B] brightness factor.
         contrast: [B] contrast factor.
-        brightness_first: [B] bool, brightness before contrast or after it.
-        tiles: int64 [B, 9], which tile comes to each place, row by row; 0 to 8 where nothing moves.
-        holes: int64 [B, holes, 2], each hole's centre (row, column), pixels of the view.
+        brightness_first: [B] bool, change brightness before contrast.
+        tiles: int64 [B, 9], the tile that moves to each place, row by row; 0 to 8 if none moves.
+        holes: int64 [B, holes, 2], each hole's centre (row, column) in pixels of the view.
     """
 
     geometry: Geometry
@@ -86,7 +89,7 @@ class Draw(_Rows):
 
 
 @dataclass(frozen=True)
-class Draws(_Rows):
+class Draws(RowIndexed):
     """The draws of both views of each of B images."""
 
     first: Draw
@@ -96,17 +99,17 @@ class Draws(_Rows):
 def two_views(
     batch: Tensor, recipe: Recipe, generator: torch.Generator, world: World = ALONE, fixed: Draws | None = None
 ) -> tuple[Tensor, Tensor]:
-    """X_1^A and X_2^A (Algorithm 1, line 1).
+    """Make X_1^A and X_2^A (Algorithm 1, line 1).
 
     Args:
         batch: uint8 [B, 1, S, S], this process's images.
-        recipe: gives the output size, the normalisation and the augmentation's ranges.
+        recipe: the views' size, the normalisation and the augmentation's ranges.
         generator: on the batch's device, in the same state on every process; the only source of randomness.
-        world: the processes; draws are made for all W B images, so that their number changes no image's views.
-        fixed: draws made earlier for these B images; nothing is drawn then.
+        world: the processes. Numbers are drawn for all W B images, so views do not depend on the number of processes.
+        fixed: numbers drawn earlier for these B images; nothing is drawn then.
 
     Returns:
-        Two float32 tensors [B, 1, size, size], normalised; cutout's holes are 0, the mean.
+        Two float32 tensors [B, 1, size, size], normalised. Cutout's holes are 0, the mean.
     """
     if fixed is None:
         own = slice(world.rank * len(batch), (world.rank + 1) * len(batch))
@@ -116,9 +119,10 @@ def two_views(
 
 
 def clean_view(batch: Tensor, size: int, mean: float, std: float) -> Tensor:
-    """The unaugmented view that probes, batch-norm recalibration and users see.
+    """Make the view without augmentation, for probes, batch-norm recalibration and users.
 
-    uint8 [B, 1, S, S] -> float32 [B, 1, size, size]: the whole image, resized with antialiasing, normalised.
+    uint8 [B, 1, S, S] -> float32 [B, 1, size, size]: the whole image, resized with antialiasing and normalised. `mean`
+    and `std` are of intensities in [0, 1].
     """
     image = batch.float() / 255
     if image.shape[-1] != size:
@@ -131,9 +135,9 @@ def draw_two(count: int, recipe: Recipe, generator: torch.Generator) -> Draws:
     return Draws(draw_view(count, recipe, generator), draw_view(count, recipe, generator))
 
 
-def draw_view(count: int, view: View, generator: torch.Generator) -> Draw:
+def draw_view(count: int, view: ViewSettings, generator: torch.Generator) -> Draw:
     """Draw one view of `count` images, on the generator's device."""
-    augment, uniform = view.augment, _Uniform(count, generator)
+    augment, uniform = view.augment, UniformSampler(count, generator)
     holes = (count, augment.cutout_holes, 2)
     return Draw(
         geometry=draw_geometry(count, augment, generator),
@@ -145,10 +149,10 @@ def draw_view(count: int, view: View, generator: torch.Generator) -> Draw:
     )
 
 
-def apply(image: Tensor, draw: Draw, view: View) -> Tensor:
-    """Make the views that were drawn: float [B, 1, S, S] in [0, 1] -> normalised [B, 1, size, size].
+def apply(image: Tensor, draw: Draw, view: ViewSettings) -> Tensor:
+    """Make the drawn views: float [B, 1, S, S] in [0, 1] -> normalised [B, 1, size, size].
 
-    Jigsaw comes before cutout, so that the holes are squares of the view that the network sees.
+    Jigsaw comes before cutout, so that holes stay square in the view that the network sees.
     """
     seen = resample(image, draw.geometry, view.size)
     seen = jitter(seen, draw.brightness, draw.contrast, draw.brightness_first)
@@ -159,50 +163,56 @@ def apply(image: Tensor, draw: Draw, view: View) -> Tensor:
 
 
 def draw_geometry(count: int, augment: Augment, generator: torch.Generator) -> Geometry:
-    """Draw crop, rotation and flip for each image of a square-image batch.
+    """Draw crop, rotation and flip for each of `count` square images.
 
-    Crop: area U(crop_scale) of the image, aspect ratio log-uniform in crop_ratio. A side longer than the image is
-    shortened to it (torchvision redraws up to ten times, then falls back to a centre crop).
+    The crop's area is U(crop_scale) of the image, its aspect ratio log-uniform in crop_ratio. A side longer than the
+    image is shortened to the image's (torchvision redraws up to ten times, then takes a centre crop).
     """
-    uniform = _Uniform(count, generator)
+    uniform = UniformSampler(count, generator)
     area = uniform(*augment.crop_scale)
     ratio = uniform(math.log(augment.crop_ratio[0]), math.log(augment.crop_ratio[1])).exp()
     half_side = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).clamp(max=1.0)
-    where = torch.stack([uniform(-1, 1), uniform(-1, 1)], dim=1)
+    position = torch.stack([uniform(-1, 1), uniform(-1, 1)], dim=1)  # -1 and 1: the crop touches the image's border
     angle = uniform(-augment.rotation, augment.rotation) * (math.pi / 180)
-    return Geometry((1 - half_side) * where, half_side, angle, uniform(0, 1) < augment.flip)
+    return Geometry((1 - half_side) * position, half_side, angle, uniform(0, 1) < augment.flip)
 
 
 def draw_tiles(count: int, probability: float, generator: torch.Generator) -> Tensor:
-    """An order of the nine tiles for each image, int64 [B, 9]: a random one with `probability`, else their own."""
-    own = torch.arange(TILES**2, device=generator.device).expand(count, -1)
+    """Draw an order of the nine tiles for each image, int64 [B, 9]: random with `probability`, otherwise unchanged."""
+    unchanged = torch.arange(TILES**2, device=generator.device).expand(count, -1)
     if not probability:
-        return own
+        return unchanged
     drawn = torch.rand(count, TILES**2 + 1, generator=generator, device=generator.device)
-    return torch.where(drawn[:, :1] < probability, drawn[:, 1:].argsort(dim=1), own)
+    return torch.where(drawn[:, :1] < probability, drawn[:, 1:].argsort(dim=1), unchanged)
 
 
 def resample(image: Tensor, geometry: Geometry, size: int) -> Tensor:
     """Crop, rotate and flip in one bilinear resampling: float [B, 1, S, S] -> [B, 1, size, size].
 
-    An output point p is looked up at centre + half_side * R(angle) F p, with F the flip: the inverse of crop, then
-    rotate, then flip. What lies outside the film is 0 (black).
+    The pixel at p of the view is read at centre + half_side * R(angle) F p of the image, with the flip F. This is the
+    inverse of crop, then rotate, then flip. Points outside the image are 0 (black).
     """
-    # Spelled out, for `affine_grid` multiplies matrices: with TF32 it would be a tenth of a pixel off.
+    # Not `affine_grid`: it multiplies matrices, and with TF32 the grid would be off by a tenth of a pixel.
     pixel = (2 * torch.arange(size, device=image.device) + 1) / size - 1
     cos, sin = geometry.angle.cos(), geometry.angle.sin()
     mirror = torch.where(geometry.flip, -1.0, 1.0)
-    right = geometry.half_side * torch.stack([cos * mirror, sin * mirror], dim=1)  # one step to the right, in the film
+    right = geometry.half_side * torch.stack([cos * mirror, sin * mirror], dim=1)  # [B, 2], a view's step to the right
     down = geometry.half_side * torch.stack([-sin, cos], dim=1)
     centre, right, down = (point[:, None, None] for point in (geometry.centre, right, down))
     grid = (centre + right * pixel[:, None]) + down * pixel[:, None, None]  # [B, size, size, 2]
     inside = (grid.abs() <= 1).all(dim=-1).unsqueeze(1)
     view = functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return view * inside  # zero padding would also darken the film's own last row of pixels
+    return view * inside  # padding_mode="zeros" would also darken the image's own border pixels
 
 
 def jitter(image: Tensor, by_brightness: Tensor, by_contrast: Tensor, brightness_first: Tensor) -> Tensor:
-    """Brightness and contrast, each by its own factor [B], in each image's order; [0, 1] float [B, 1, H, W]."""
+    """Change brightness and contrast, in each image's own order: float [B, 1, H, W] in [0, 1] -> the same.
+
+    Args:
+        image: float [B, 1, H, W] in [0, 1].
+        by_brightness, by_contrast: factors [B].
+        brightness_first: bool [B].
+    """
     by_brightness, by_contrast, first = (
         values.view(-1, 1, 1, 1) for values in (by_brightness, by_contrast, brightness_first)
     )
@@ -215,10 +225,10 @@ def jitter(image: Tensor, by_brightness: Tensor, by_contrast: Tensor, brightness
 
 
 def jigsaw(image: Tensor, tiles: Tensor) -> Tensor:
-    """Put tile `tiles[i]` in place i of each view, [B, 1, S, S]; tiles [B, 9] count row by row.
+    """Move tile `tiles[i]` to place i of each view [B, 1, S, S]; tiles [B, 9] are counted row by row.
 
-    Tiles are S // 3 pixels square. Where 3 does not divide S, they lie in the middle, and the one pixel about them
-    (on one side, right and below, or on each) stays.
+    Tiles are S // 3 pixels square. If S is not a multiple of 3, they lie in the middle, and the border of one pixel
+    (right and below only, or on every side) does not move.
     """
     count, _, size, _ = image.shape
     side = size // TILES
@@ -232,9 +242,10 @@ def jigsaw(image: Tensor, tiles: Tensor) -> Tensor:
 
 
 def cutout(image: Tensor, holes: Tensor, side: int) -> Tensor:
-    """Zero square holes [B, 1, S, S] about centres [B, holes, 2] (row, column), cut off at the border.
+    """Set square holes to 0 in views [B, 1, S, S]; their centres [B, holes, 2] are (row, column).
 
-    A hole covers the pixels from centre - side // 2 (inclusive) to centre - side // 2 + side (exclusive).
+    A hole covers the pixels from centre - side // 2 (inclusive) to centre - side // 2 + side (exclusive), as far as
+    they are within the view.
     """
     pixel = torch.arange(image.shape[-1], device=image.device)
     first = holes.transpose(0, 1)[..., None] - side // 2
@@ -245,8 +256,8 @@ def cutout(image: Tensor, holes: Tensor, side: int) -> Tensor:
     return image * keep
 
 
-class _Uniform:
-    """Draws [B] numbers uniformly in [low, high) on the generator's device."""
+class UniformSampler:
+    """Draws `count` numbers uniformly in [low, high): `uniform(low, high)` -> [count], on the generator's device."""
 
     def __init__(self, count: int, generator: torch.Generator) -> None:
         self.count, self.generator = count, generator
@@ -257,8 +268,10 @@ class _Uniform:
 
 
 def _mean(image: Tensor) -> Tensor:
+    """Each image's mean intensity, [B, 1, 1, 1]."""
     return image.mean(dim=(1, 2, 3), keepdim=True)
 
 
 def _stretch(image: Tensor, factor: Tensor, about: Tensor) -> Tensor:
+    """Multiply the distance from `about` by a factor: with 0 this is brightness, with the mean contrast."""
     return ((image - about) * factor + about).clamp(0, 1)

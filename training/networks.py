@@ -1,4 +1,4 @@
-"""Student and teacher: a timm backbone, a projection, a momentum update, and batch norm that cannot cheat."""
+"""Encoder of student and teacher, momentum update, ghost batch norm, ShuffleBN and batch-norm recalibration."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ class Encoder(nn.Module):
     def __init__(
         self, architecture: str, feature_dim: int, projection: str = "linear", projection_dropout: float = 0.0
     ) -> None:
-        """`projection`: "linear", or "mlp", two layers with a ReLU; `projection_dropout`: of its input."""
+        """`projection`: "linear", or "mlp" for two layers with a ReLU; `projection_dropout`: on its input."""
         super().__init__()
         backbone: Any = timm.create_model(architecture, pretrained=False, in_chans=1, num_classes=0)
         self.backbone = backbone
@@ -55,34 +55,34 @@ def random_network(architecture: str, seed: int, zero_init_last: bool | None = N
     return network.to(memory_format=torch.channels_last)
 
 
-def in_groups(network: nn.Module, x: Tensor, group: int, checkpointed: bool = False) -> Tensor:
-    """Run a batch [B, …] through the network, with batch statistics of their own for each `group` rows.
+def with_ghost_batch_norm(network: nn.Module, x: Tensor, group: int, checkpointed: bool = False) -> Tensor:
+    """Run a batch [B, …] through the network; batch norm takes the statistics of each `group` rows separately.
 
     Args:
         network: [B, …] -> [B, D].
         x: the batch.
         group: rows that share batch statistics.
-        checkpointed: run one group after the other, keep nothing of it but its rows, and run it again in the backward
-            pass, with the same dropout and precision. The gradients are the same to the rounding of sums; see
-            `buffers_kept` for what is not.
+        checkpointed: run one group after the other, keep only its output, and compute it again in the backward pass
+            with the same dropout and precision. Gradients are the same to the rounding of sums; running statistics
+            are not (see `buffers_kept`).
     """
     if checkpointed:
         return torch.cat([checkpoint(network, rows, use_reentrant=False) for rows in x.split(group)])
-    with _GroupStatistics(group):
+    with _GhostBatchNorm(group):
         return network(x)
 
 
-class _GroupStatistics(TorchFunctionMode):
-    """Inside, batch norm in training mode takes the statistics of each `group` rows by themselves.
+class _GhostBatchNorm(TorchFunctionMode):
+    """Within, batch norm in training mode normalises each `group` rows by their own statistics.
 
-    The other layers see the whole batch: one large convolution is faster than many small ones.
+    The other layers see the whole batch, because one large convolution is faster than many small ones.
     """
 
     def __init__(self, group: int) -> None:
         super().__init__()
         self.group = group
 
-    @torch.compiler.disable  # batch norm runs between compiled parts
+    @torch.compiler.disable  # batch norm runs between the compiled parts
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is functional.batch_norm and kwargs["training"]:
@@ -91,27 +91,28 @@ class _GroupStatistics(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def in_shuffled_groups(
+def with_shuffle_bn(
     network: nn.Module, x: Tensor, group: int, generator: torch.Generator, world: World = ALONE
 ) -> Tensor:
-    """ShuffleBN: `in_groups` after a shuffle over all processes, undone in the output.
+    """ShuffleBN: shuffle the images of all processes, run ghost batch norm, and undo the shuffle in the output.
 
-    A key is normalised with other images than its query is, so that batch statistics do not tell which key belongs
-    to which query.
+    A key is then normalised with other images than its query, so batch statistics do not reveal which key belongs to
+    which query.
 
     Args:
         network: [B, …] -> [B, D], run without gradient.
-        x: this process's images [B, …]; all W processes' are shuffled together, and each takes an equal part.
+        x: this process's images [B, …]. The images of all W processes are shuffled together, and each process
+            computes an equal part.
         group: images that share batch statistics.
         generator: in the same state on every process.
         world: the processes.
 
     Returns:
-        Every process's outputs [W B, D], on each of them, in the order of `World.gather`.
+        Every process's outputs [W B, D], on each process, in the order of `World.gather`.
     """
-    everyone = world.gather(x)
+    everyone = world.gather(x)  # [W B, …]
     shuffle = torch.randperm(len(everyone), generator=generator, device=generator.device).to(x.device)
-    shuffled = world.gather(in_groups(network, everyone[world.block(shuffle)], group))
+    shuffled = world.gather(with_ghost_batch_norm(network, everyone[world.block(shuffle)], group))  # [W B, D]
     return shuffled[shuffle.argsort()]
 
 
@@ -119,7 +120,7 @@ def in_shuffled_groups(
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """net_t = θ net_t + (1 - θ) net_s (equation 2), on parameters only.
 
-    Buffers are the teacher's own: batch norm's running statistics come from its own forward passes.
+    Buffers are not averaged: the teacher's running statistics come from its own forward passes.
     """
     move = get_ema_multi_avg_fn(momentum)
     move(list(teacher.parameters()), list(student.parameters()), None)
@@ -127,12 +128,11 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
 
 @contextmanager
 def buffers_kept(network: nn.Module) -> Iterator[None]:
-    """What runs inside leaves the network's buffers, batch norm's running statistics, as they were.
+    """Restore the network's buffers, batch norm's running statistics, on exit.
 
-    For a backward pass under gradient checkpointing, where each group is run again and would be counted again. No loss
-    or gradient depends on that (batches are normalised with their own statistics), the teacher is not run again, and
-    probe and export set the statistics anew. But where they do not (`recalibrate = false`) they take what training
-    left: with this, that is the same with and without checkpointing.
+    Needed for a backward pass with gradient checkpointing, because it runs each group again and would count its
+    statistics twice. Losses and gradients do not depend on running statistics, but a probe or export does if the
+    recipe has `recalibrate = false`; its result is then the same with and without checkpointing.
     """
     kept = [buffer.clone() for buffer in network.buffers()]
     yield
@@ -142,11 +142,15 @@ def buffers_kept(network: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set batch norm's running statistics to the average over normalised float batches [B, 1, S, S], by their sizes.
+    """Set batch norm's running statistics to the average over clean batches, weighted by their sizes.
 
-    Training leaves a blend of augmented and mixed batches in them; a probe, an export and a user see clean films.
-    Each batch should be a random draw: a variance within batches misses what lies between them. The network's mode,
-    momentum and parameters are as before.
+    Training leaves the statistics of augmented and mixed batches, but probes, exports and users see clean images. The
+    network's mode, momentum and parameters do not change.
+
+    Args:
+        network: on the batches' device.
+        batches: normalised float [B, 1, S, S]. Each batch should be a random sample, because the variance within
+            batches misses the variance between them.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -154,7 +158,7 @@ def recalibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> Non
     network.train()
     for norm in norms:
         norm.reset_running_stats()
-    seen = 0
+    seen = 0  # images so far
     try:
         for batch in batches:
             seen += len(batch)

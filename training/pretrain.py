@@ -1,4 +1,4 @@
-"""Pretraining, read from top to bottom: the paper's Algorithm 1 around an image store, on one process or many."""
+"""Pretraining: the paper's Algorithm 1 on an image store, on one process or many. Read from top to bottom."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from c2l_models.errors import RunError
 
 from .augment import Draws, draw_two
 from .batches import batches, training_rows
-from .callbacks import Watch, Watcher
+from .callbacks import Callbacks, RunCallbacks
 from .distributed import World, join, unwrap
 from .networks import buffers_kept
 from .objectives.method import Method, MethodStep
@@ -33,52 +33,54 @@ def pretrain(
     max_seconds: float | None = None,
     progress: bool = True,
 ) -> Path:
-    """Run a recipe, or go on with a stopped run.
+    """Run a recipe, or resume a stopped run.
 
     Args:
-        recipe: what is computed.
-        store: the images; `recipe.sources` says which of them are trained on.
+        recipe: all settings.
+        store: the images; `recipe.sources` selects those to train on.
         run_folder: is made; gets recipe.json, run.json, log.jsonl, tensorboard/, pictures and checkpoints/.
-        device: "cpu", "cuda", or "auto": CUDA where there is one. Under `torchrun` each process takes a GPU.
-        resume: go on from the folder's newest sound checkpoint, or begin where there is none; on the CPU, with one
-            process or two, to the same bits as if it had never stopped, with more to the rounding of sums.
-        max_seconds: stop after about so long, with a checkpoint to go on from.
+        device: "cpu", "cuda", or "auto": CUDA if the machine has it. Under `torchrun` each process takes a GPU.
+        resume: resume from the folder's newest sound checkpoint, or start if it has none. On the CPU, with one or two
+            processes, the result is the same to the bit as without the stop; otherwise, to the rounding of sums.
+        max_seconds: stop after about this time, with a checkpoint.
         progress: show a progress line.
 
     Returns:
         The run folder.
 
     Raises:
-        RunError: the folder exists and `resume` is not set; the checkpoint is another run's; the loss is not finite.
+        RunError: the folder exists and `resume` is not set; the checkpoint is from another run; the loss is not
+            plausible.
         RunInterrupted: SIGTERM or Ctrl-C; a checkpoint is written.
-        DatasetError: fewer images than one batch.
+        DatasetError: the images do not fill one batch.
     """
     deadline = time.monotonic() + (float("inf") if max_seconds is None else max_seconds)
-    with join(device) as (world, place), stop_requests() as request:
+    with join(device) as (world, own_device), stop_requests() as request:
         recipe = share_batch(recipe, world)
         rows = training_rows(recipe, store)
-        run = Run(recipe, store, rows, run_folder, world, place)
-        damaged = run.begin(resume)
-        with RunLog(run_folder, run.total_steps, run.step, world.is_main, progress) as log:
-            for reason in damaged:
-                log.write_note(run.step, reason)
-            watch = Watch(run, log, request, deadline)
-            train(run, watch)
-        watch.close()
+        run = Run(recipe, store, rows, run_folder, world, own_device)
+        damaged = run.start_or_resume(resume)
+        shown = run.method.PROGRESS
+        with RunLog(run_folder, run.total_steps, run.step, world.is_main, progress, shown=shown) as log:
+            for note in damaged:
+                log.write_note(run.step, note)
+            callbacks = RunCallbacks(run, log, request, deadline)
+            train(run, callbacks)
+        callbacks.close()
     return run_folder
 
 
-def train(run: Run, watch: Watcher) -> None:
-    """Step after step, from where the run is to the end of its recipe, or to where its watch stops it."""
+def train(run: Run, callbacks: Callbacks) -> None:
+    """Train from the run's present step to the end of its recipe, or until a callback stops it (lines 6 to 19)."""
     recipe = run.recipe
     fixed = draw_two(len(run.store), recipe, run.seeded("views")) if recipe.views == "once" else None
     for batch in batches(run.store, run.rows, recipe, run.device, run.world, first=run.step):
         lr = run.set_lr()
         draws = fixed[batch.rows] if fixed else None
-        watch.begins(batch, draws)
+        callbacks.before_step(batch, draws)
         step = train_step(run.model, run.optimizer, batch.images, run.seeded(run.step), draws)
         run.step += 1
-        if watch.ends(step, batch, lr):
+        if callbacks.after_step(step, batch, lr):
             break
 
 
@@ -92,11 +94,11 @@ def train_step(
     """One iteration of Algorithm 1.
 
     Args:
-        model: student, teacher and queue (a `Method`, wrapped where there are several processes); all are changed.
+        model: the `Method` (networks and queue), wrapped if there are several processes; it is updated.
         optimizer: of the student's parameters.
         batch: X, uint8 [B, 1, S, S], this process's part.
-        generator: on the batch's device, in the same state on every process; all chance comes from it.
-        draws: the views' augmentation, where it is not drawn anew.
+        generator: on the batch's device, in the same state on every process; everything but dropout draws from it.
+        draws: the augmentation of the two views, if it was drawn before the loop.
     """
     method: Method = unwrap(model)
     views = method.views(batch, generator, draws)  # line 1
@@ -110,17 +112,17 @@ def train_step(
 
 
 def share_batch(recipe: Recipe, world: World) -> Recipe:
-    """The recipe with at least one mixup block a process.
+    """The recipe with at least one mixup block per process.
 
     Raises:
-        RunError: a batch cannot be shared equally by the processes, each with whole batch-norm groups and blocks.
+        RunError: the processes cannot share a batch equally, each with whole batch-norm groups and mixup blocks.
     """
     blocks = max(recipe.mixup_blocks, world.size)
     if recipe.batch_size % (world.size * recipe.batch_norm_group) or recipe.batch_size % blocks or blocks % world.size:
         raise RunError(
-            f"{world.size} processes cannot share a batch of {recipe.batch_size} in groups of "
-            f"{recipe.batch_norm_group} (batch_norm_group) and {blocks} mixup blocks; wanted whole groups and blocks "
-            "on each process: take another number of processes, or other values"
+            f"{world.size} processes cannot share a batch of {recipe.batch_size}: expected whole groups of "
+            f"{recipe.batch_norm_group} images (batch_norm_group) and whole mixup blocks (here {blocks}) on each "
+            "process; change the number of processes, or these settings"
         )
     return replace(recipe, mixup_blocks=blocks)
 

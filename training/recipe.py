@@ -16,6 +16,7 @@ from rich.table import Table
 from c2l_models.errors import RecipeError
 
 from .constraints import build, check, check_values
+from .objectives import check_method
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -125,8 +126,8 @@ class Recipe:
     description: str = ""
     table: str = ""
     """The table and row of the paper that it is for, as in "Table 1, Bat. Mix."."""
-    method: Literal["c2l", "moco", "model_genesis"] = "c2l"
-    """What is learnt: one file of `objectives/` each. `objective` is C2L's, `restoration` Model Genesis'."""
+    method: str = "c2l"
+    """A name in `objectives.METHODS`: c2l, moco, model_genesis. [objective] is C2L's, [restoration] Model Genesis'."""
     architecture: Literal["resnet18", "densenet121"] = "resnet18"
     sources: tuple[str, ...] = ()
     """What is trained on: "dataset:split"; "dataset", all of it but a split named "test"; "dataset:*", all of it.
@@ -199,17 +200,10 @@ class Recipe:
         for part in (self, self.objective, self.augment, self.restoration, self.optimizer):
             check_values(part)
         terms = self.objective.terms
-        own = self.method == "c2l" or self.objective == Objective()
-        check(own, self, "method", "c2l, where a key of [objective] is set")
-        own = self.method == "model_genesis" or self.restoration == Restoration()
-        check(own, self, "method", "model_genesis, where a key of [restoration] is set")
-        alone = self.method == "model_genesis"  # one network, one view
-        check(not alone or self.views == "each_step", self, "views", "each_step, for Model Genesis")
-        check(not alone or self.exported == "student", self, "exported", "student, for Model Genesis has no teacher")
+        check_method(self)
         check(0 < len(terms) == len(set(terms)), self.objective, "terms", "one or more, each once")
         check(self.batch_size % self.batch_norm_group == 0, self, "batch_size", "a multiple of batch_norm_group")
         check(self.batch_size % self.mixup_blocks == 0, self, "mixup_blocks", "a divisor of batch_size")
-        check(self.queue_length >= 3 * self.batch_size, self, "queue_length", "at least 3 * batch_size")
 
     def lr_at(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""

@@ -1,4 +1,4 @@
-"""A run's state: all that the next step depends on is in a checkpoint, or follows from recipe and step."""
+"""The state of a pretraining run. A checkpoint and the recipe together determine the next step."""
 
 import math
 from pathlib import Path
@@ -21,28 +21,33 @@ from .store.image_store import ImageStore
 
 
 class Run:
-    """Networks, queue, optimizer and progress of a run, the same on every process.
+    """Networks, optimizer and progress of a run, the same on every process.
 
     Attributes:
-        method: its networks and state; `model` is the same, its gradients averaged over processes.
+        method: networks and state of the recipe's method.
+        model: the method, wrapped so that gradients are averaged over processes.
         optimizer: SGD on the student's parameters.
         group: the metrics of the steps since the last line of the log.
         step: steps done.
-        steps_per_epoch, total_steps: of the recipe and so many images.
-        best: the highest mean AUROC of a probe so far, and `best_step`, after which it was measured.
+        steps_per_epoch, total_steps: follow from the recipe and the number of images.
+        best: the highest mean AUROC of a probe so far.
+        best_step: the step after which `best` was measured.
     """
 
     def __init__(
         self, recipe: Recipe, store: ImageStore, rows: np.ndarray, folder: Path, world: World, device: torch.device
     ) -> None:
-        """`rows`: the store's rows that are trained on. Raises DatasetError for fewer than one batch."""
+        """`rows`: the store's rows to train on. Raises DatasetError if they do not fill one batch."""
         self.recipe, self.store, self.folder, self.world, self.device = recipe, store, folder, world, device
         self.rows = rows
         self.steps_per_epoch = len(rows) // recipe.batch_size
         self.total_steps = recipe.epochs * self.steps_per_epoch
         if not self.steps_per_epoch:
-            raise DatasetError(f"{len(rows)} images to train on, fewer than one batch of {recipe.batch_size}")
-        torch.backends.cudnn.benchmark = device.type == "cuda"  # shapes never change
+            raise DatasetError(
+                f"{len(rows)} images to train on, fewer than one batch of {recipe.batch_size}; add images, or lower "
+                "--recipe.batch-size"
+            )
+        torch.backends.cudnn.benchmark = device.type == "cuda"  # the shapes never change
         torch.manual_seed(_seed(recipe, "networks"))
         queue = torch.Generator().manual_seed(_seed(recipe, "queue"))
         self.method = build(recipe, world, queue).to(device).to(memory_format=torch.channels_last).train()
@@ -61,11 +66,11 @@ class Run:
         self.best, self.best_step = self._best_before = -math.inf, -1
         self._generator = torch.Generator(device)
 
-    def begin(self, resume: bool) -> tuple[str, ...]:
-        """Make the run folder, or go on from its newest sound checkpoint; gives what is to be told of damaged ones.
+    def start_or_resume(self, resume: bool) -> tuple[str, ...]:
+        """Make the run folder, or load its newest sound checkpoint. Returns a note for each damaged checkpoint.
 
         Raises:
-            RunError: the folder exists and `resume` is not set; the checkpoint is another run's.
+            RunError: the folder exists and `resume` is not set, or its checkpoint is from another run.
         """
         identity = pretraining_identity(self.recipe, self.store, self.device)
 
@@ -81,41 +86,46 @@ class Run:
         self._identity = identity
         loaded = self.world.share(on_main)
         if loaded is None:
-            self.save(must=True)
+            self.save(required=True)
             return ()
         self.method.load_state_dict(loaded.state["method"])
         self.optimizer.load_state_dict(loaded.state["optimizer"])
         self.group.load_state_dict(loaded.state["group"])
         self.step, self.best, self.best_step = (loaded.state[key] for key in ("step", "best", "best_step"))
         if self.world.is_main and self.best_step == self.step:
-            checkpoint.mark_best(self.folder, loaded.path)  # a kill may have come between writing and marking
+            checkpoint.mark_best(self.folder, loaded.path)  # the run may have been killed between saving and marking
         return loaded.passed_over
 
     def seeded(self, step: int | str) -> torch.Generator:
-        """The generator that a step draws from, on the run's device: a function of recipe and step alone.
+        """The random generator of a step, on the run's device. It depends on recipe and step alone.
 
-        The same on every process; what layers draw by themselves, as dropout, differs between processes.
+        It is the same on every process. Layers that draw by themselves, such as dropout, use torch's global generator,
+        which is seeded differently on each process.
         """
         torch.manual_seed(_seed(self.recipe, step, 1 + self.world.rank))
         return self._generator.manual_seed(_seed(self.recipe, step))
 
     def set_lr(self) -> float:
-        """Set and give the learning rate of the present epoch."""
+        """Set the learning rate of the current epoch, and return it."""
         lr = self.recipe.lr_at(self.step // self.steps_per_epoch)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = lr
         return lr
 
-    def probed(self, auroc: dict[str, float]) -> None:
-        """Note a probe: the next checkpoint is the best one if its mean is higher than any before."""
-        known = [value for value in auroc.values() if not math.isnan(value)]
-        score = float(np.mean(known)) if known else -math.inf
+    def record_probe(self, auroc: dict[str, float]) -> None:
+        """Record a probe by task: the next checkpoint is the best one if the mean is higher than any before."""
+        values = [value for value in auroc.values() if not math.isnan(value)]
+        score = float(np.mean(values)) if values else -math.inf
         if score > self.best:
             self._best_before = self.best, self.best_step
             self.best, self.best_step = score, self.step
 
-    def save(self, must: bool = False) -> str:
-        """Rank 0 writes a checkpoint; gives what is to be told where it could not, or raises that if it `must`."""
+    def save(self, required: bool = False) -> str:
+        """Write a checkpoint on rank 0. Returns "", or why it could not be written.
+
+        Raises:
+            CheckpointNotWritten: it could not be written, and is `required`.
+        """
         if not self.world.is_main:
             return ""
         parts: dict[str, Any] = {"method": self.method, "optimizer": self.optimizer, "group": self.group}
@@ -126,15 +136,15 @@ class Run:
             if self.best_step == self.step:
                 checkpoint.mark_best(self.folder, path)
         except checkpoint.CheckpointNotWritten as error:
-            if must:
+            if required:
                 raise
             if self.best_step == self.step:
-                self.best, self.best_step = self._best_before  # whose file is still there
+                self.best, self.best_step = self._best_before  # its file is still on the disk
             return str(error)
         return ""
 
 
 def _seed(recipe: Recipe, use: int | str, stream: int = 0) -> int:
-    """A seed for a step, or for another use, and one of its streams."""
+    """The seed of a step or of another use; a use can have several streams."""
     number = use if isinstance(use, int) else {"networks": 0, "queue": 1, "views": 2}[use]
     return seed_of(recipe.seed, int(isinstance(use, str)), number, stream)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from c2l_models.training import callbacks as watch
 from c2l_models.training import pretrain as loop
-from c2l_models.training.objectives import contrastive
+from c2l_models.training.objectives import momentum_teacher
 from c2l_models.training.recipe import Optimizer, Recipe
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.store.prepare import prepare
@@ -104,8 +104,8 @@ class SmallEncoder(nn.Module):
 
 def use_small_networks(patch: pytest.MonkeyPatch) -> None:
     """Student and teacher of one convolution, and no picture of the curves."""
-    patch.setattr(contrastive, "Encoder", SmallEncoder)
-    patch.setattr(watch, "draw_curves", lambda run_folder: run_folder)
+    patch.setattr(momentum_teacher, "Encoder", SmallEncoder)
+    patch.setattr(watch, "draw_curves", lambda run_folder, panels: run_folder)
     patch.setattr(watch, "draw_first_batch", lambda *_: None)
 
 

@@ -283,7 +283,7 @@ def test_a_signal_to_any_process_stops_them_all(jobs, recipe, tiny_store, tmp_pa
     done, dumps = start(tmp_path / "job", recipe, tiny_store, 2, TERM_AT="1:4")
     assert done.returncode
     assert [len(dump["losses"]) for dump in dumps] == [5, 5]
-    assert "stopped by SIGTERM at step 5; a checkpoint is written" in done.stderr
+    assert "stopped by SIGTERM at step 5. A checkpoint was written" in done.stderr
     assert not (tmp_path / "job" / "run" / "backbone.safetensors").exists()
     resumed, _ = start(tmp_path / "job", recipe, tiny_store, 2)
     assert resumed.returncode == 0, resumed.stderr

@@ -11,10 +11,10 @@ from torch.nn import functional
 from c2l_models.training.networks import (
     Encoder,
     buffers_kept,
-    in_groups,
-    in_shuffled_groups,
     recalibrate_batch_norm,
     update_teacher,
+    with_ghost_batch_norm,
+    with_shuffle_bn,
 )
 
 
@@ -84,7 +84,7 @@ def test_groups_have_statistics_of_their_own(group):
     network, x = conv_norm(), films()
     mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     expected = torch.cat([by_hand(network, rows, mean, var) for rows in torch.split(x, group)])
-    torch.testing.assert_close(in_groups(network, x, group), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(with_ghost_batch_norm(network, x, group), expected, rtol=1e-12, atol=1e-12)
     norm = network[1]
     torch.testing.assert_close(norm.running_mean, mean, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(norm.running_var, var, rtol=1e-12, atol=1e-12)
@@ -92,14 +92,14 @@ def test_groups_have_statistics_of_their_own(group):
 
 def test_groups_differ_from_the_whole_batch():
     network, x = conv_norm(), films()
-    assert (in_groups(network, x, 4) - network(x)).abs().max() > 0.1
+    assert (with_ghost_batch_norm(network, x, 4) - network(x)).abs().max() > 0.1
 
 
 def test_group_statistics_in_plain_numbers():
     """One channel, an identity convolution: each group leaves with mean 0 and variance 1 of its own."""
     network = nn.Sequential(nn.BatchNorm2d(1, momentum=1.0, eps=1e-12)).double()
     x = films(8)
-    out = in_groups(network, x, 4)
+    out = with_ghost_batch_norm(network, x, 4)
     for first in (0, 4):
         mean, var, _ = oracle.mean_and_variance(x[first : first + 4].flatten().tolist())
         wanted = [(value - mean) / var**0.5 for value in x[first : first + 4].flatten().tolist()]
@@ -110,13 +110,13 @@ def test_group_statistics_in_plain_numbers():
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
-def test_timms_networks_take_statistics_in_groups(architecture):
+def test_timms_networks_take_statistics_with_ghost_batch_norm(architecture):
     """Against each group by itself, in float64: features, gradients and running statistics."""
     torch.manual_seed(0)
     one, two = Encoder(architecture, 16).double(), Encoder(architecture, 16).double()
     two.load_state_dict(one.state_dict())
     x = torch.randn(12, 1, 32, 32, dtype=torch.float64) * torch.arange(1.0, 13).view(-1, 1, 1, 1)
-    ours, theirs = in_groups(one, x, 4), torch.cat([two(rows) for rows in x.split(4)])
+    ours, theirs = with_ghost_batch_norm(one, x, 4), torch.cat([two(rows) for rows in x.split(4)])
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
     for features in (ours, theirs):
         features.square().sum().backward()
@@ -129,9 +129,9 @@ def test_timms_networks_take_statistics_in_groups(architecture):
 
 def test_groups_are_of_training_alone():
     network, x = conv_norm(), films()
-    in_groups(network, x, 4)
+    with_ghost_batch_norm(network, x, 4)
     network.eval()
-    torch.testing.assert_close(in_groups(network, x, 4), network(x), rtol=0, atol=0)
+    torch.testing.assert_close(with_ghost_batch_norm(network, x, 4), network(x), rtol=0, atol=0)
 
 
 def learnt(encoder, x, checkpointed, precision=torch.float32):
@@ -139,7 +139,11 @@ def learnt(encoder, x, checkpointed, precision=torch.float32):
     encoder.zero_grad()
     torch.manual_seed(5)
     with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
-        features = in_groups(encoder, x, 4, True) if checkpointed else torch.cat([encoder(rows) for rows in x.split(4)])
+        features = (
+            with_ghost_batch_norm(encoder, x, 4, True)
+            if checkpointed
+            else torch.cat([encoder(rows) for rows in x.split(4)])
+        )
     torch.rand(7)  # what comes between the passes does not move dropout
     features.float().square().sum().backward()
     return features.detach(), {name: p.grad.clone() for name, p in encoder.named_parameters()}
@@ -172,7 +176,7 @@ def test_checkpointed_groups_keep_their_rows_alone(checkpointed):
 
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = in_groups(network, x, 4, checkpointed)
+        out = with_ghost_batch_norm(network, x, 4, checkpointed)
     out.sum().backward()
     activations = {storage: size for storage, size in kept if storage not in own}
     first = [x[n, 0, 0, 0].item() for n in (0, 4, 8)]
@@ -186,10 +190,10 @@ def test_checkpointed_groups_keep_their_rows_alone(checkpointed):
 
 def test_a_second_pass_leaves_the_statistics_alone():
     network, x = conv_norm(), films()
-    in_groups(network, x, 4)
+    with_ghost_batch_norm(network, x, 4)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with buffers_kept(network):
-        in_groups(network, x * 3, 4)
+        with_ghost_batch_norm(network, x * 3, 4)
         assert network[1].num_batches_tracked == 2
     after = network.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -203,7 +207,7 @@ def test_shuffled_groups_come_back_in_order():
 
     seen: list[list[float]] = []
     x = torch.arange(20.0).unsqueeze(1)
-    out = in_shuffled_groups(Passing(), x, 5, torch.Generator().manual_seed(0))
+    out = with_shuffle_bn(Passing(), x, 5, torch.Generator().manual_seed(0))
     assert torch.equal(out, x)
     (order,) = seen
     assert order != x.flatten().tolist()
@@ -214,7 +218,7 @@ def test_shuffled_groups_use_the_shuffled_statistics():
     network, x = conv_norm(), films()
     batches: list[torch.Tensor] = []
     hook = network.register_forward_pre_hook(lambda module, inputs: batches.append(inputs[0].detach()))
-    out = in_shuffled_groups(network, x, 4, torch.Generator().manual_seed(3))
+    out = with_shuffle_bn(network, x, 4, torch.Generator().manual_seed(3))
     hook.remove()
     groups = batches[0].split(4)
     mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
@@ -230,15 +234,15 @@ def test_shuffled_groups_use_the_shuffled_statistics():
 def test_shuffles_differ_and_the_generator_decides():
     network, x = conv_norm(), films()
     generator = torch.Generator().manual_seed(0)
-    first, second = (in_shuffled_groups(network, x, 4, generator) for _ in range(2))
-    again = in_shuffled_groups(network, x, 4, torch.Generator().manual_seed(0))
+    first, second = (with_shuffle_bn(network, x, 4, generator) for _ in range(2))
+    again = with_shuffle_bn(network, x, 4, torch.Generator().manual_seed(0))
     assert torch.equal(first, again)
     assert not torch.allclose(first, second)
 
 
 def test_gradients_flow_through_the_shuffle():
     network, x = conv_norm(), films().requires_grad_()
-    in_shuffled_groups(network, x, 4, torch.Generator().manual_seed(0))[5].sum().backward()
+    with_shuffle_bn(network, x, 4, torch.Generator().manual_seed(0))[5].sum().backward()
     assert x.grad is not None
     assert (x.grad.flatten(1).abs().sum(dim=1) > 0).sum() == 4  # its own group's images and no other's
     assert x.grad[5].abs().sum() > 0
@@ -246,7 +250,7 @@ def test_gradients_flow_through_the_shuffle():
 
 def test_recalibration_against_all_activations():
     network = conv_norm()
-    in_groups(network, films(seed=7) * 3, 4)  # statistics of something else
+    with_ghost_batch_norm(network, films(seed=7) * 3, 4)  # statistics of something else
     batches = list(films(40, seed=2).flip(0).roll(7, 0)[torch.randperm(40)].split(10))
     recalibrate_batch_norm(network, batches)
     norm = network[1]

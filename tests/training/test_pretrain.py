@@ -241,12 +241,12 @@ from pathlib import Path
 import torch
 from c2l_models.training import pretrain
 from c2l_models.training.store.image_store import ImageStore
-from c2l_models.training.objectives import contrastive
+from c2l_models.training.objectives import momentum_teacher
 from c2l_models.training.recipe import from_dict
 
 torch.set_num_threads(1)
 store, run, recipe, steps = sys.argv[1:]
-draw, drawn = contrastive.two_views, -1  # once for the picture of the first batch
+draw, drawn = momentum_teacher.two_views, -1  # once for the picture of the first batch
 
 def two_views(*arguments):
     global drawn
@@ -255,7 +255,7 @@ def two_views(*arguments):
     drawn += 1
     return draw(*arguments)
 
-contrastive.two_views = two_views
+momentum_teacher.two_views = two_views
 pretrain.pretrain(from_dict(json.loads(recipe)), ImageStore.open(store), Path(run), "cpu", progress=False)
 """
 
@@ -376,7 +376,7 @@ def test_a_run_killed_before_its_first_step_can_go_on(tiny_recipe, tiny_store, t
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("c2l_models.training.objectives.contrastive.two_views", killed)
+        patch.setattr("c2l_models.training.objectives.momentum_teacher.two_views", killed)
         with pytest.raises(KeyboardInterrupt):
             pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
     resumed = pretrain(tiny_recipe, tiny_store, tmp_path / "run", "cpu", resume=True, progress=False)

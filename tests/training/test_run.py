@@ -9,7 +9,7 @@ import torch
 
 from c2l_models.errors import RunError
 from c2l_models.training.batches import batch_rows, training_rows
-from c2l_models.training.callbacks import Watch
+from c2l_models.training.callbacks import RunCallbacks
 from c2l_models.training.distributed import ALONE
 from c2l_models.training.run import Run
 from c2l_models.training.run_files import checkpoint
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 @pytest.fixture
 def run(tiny_recipe, tiny_store, tmp_path):
     made = a_run(tiny_recipe, tiny_store, tmp_path / "run")
-    made.begin(resume=False)
+    made.start_or_resume(resume=False)
     return made
 
 
@@ -31,10 +31,10 @@ def a_run(recipe, store, folder, device="cpu"):
     return Run(recipe, store, training_rows(recipe, store), folder, ALONE, torch.device(device))
 
 
-def check_sound(run):
+def check_metrics(run):
     """What a watch does between two steps; gives the metrics it read."""
     with RunLog(run.folder, 10, progress=False) as log:
-        Watch(run, log, StopRequest(), math.inf).check_sound()
+        RunCallbacks(run, log, StopRequest(), math.inf).check_metrics()
     return run.group.read()
 
 
@@ -62,7 +62,7 @@ def test_a_broken_step_is_named_with_its_images(run, tiny_recipe, tiny_store, br
     for step in range(7):
         add(run, **(broken if step == 4 else {}))
     with pytest.raises(RunError, match=f"step 5: {told}"):
-        check_sound(run)
+        check_metrics(run)
     failure = json.loads((run.folder / "failure.json").read_text())
     expected = batch_rows(rows, tiny_recipe, 4)
     assert (failure["step"], failure["rows"]) == (5, expected.tolist())
@@ -72,7 +72,7 @@ def test_a_broken_step_is_named_with_its_images(run, tiny_recipe, tiny_store, br
 def test_the_worst_that_a_sane_run_can_have_is_let_pass(run, tiny_recipe, tiny_store):
     add(run, loss_a=HIGHEST - 1e-3, loss_m=2 * HIGHEST - 1e-3)
     add(run)
-    metrics = check_sound(run)
+    metrics = check_metrics(run)
     assert metrics.shape == (2, 5)
 
 
@@ -81,20 +81,20 @@ def test_weights_that_are_not_finite_are_noticed_where_the_loss_is(run, tiny_rec
     with torch.no_grad():
         next(run.method.student.parameters())[0] = math.inf
     with pytest.raises(RunError, match="step 1: weights are not finite"):
-        check_sound(run)
+        check_metrics(run)
 
 
 def test_a_run_goes_on_where_its_checkpoint_is(run, tiny_recipe, tiny_store):
     add(run)
-    run.probed({"folder": 0.75})
+    run.record_probe({"folder": 0.75})
     run.group.read()
     assert run.save() == ""
     again = a_run(tiny_recipe, tiny_store, run.folder)
-    assert again.begin(resume=True) == ()
+    assert again.start_or_resume(resume=True) == ()
     assert (again.step, again.best, again.best_step) == (1, 0.75, 1)
     assert torch.equal(again.group.read(), run.group.read())
     with pytest.raises(RunError, match="exists"):
-        a_run(tiny_recipe, tiny_store, run.folder).begin(resume=False)
+        a_run(tiny_recipe, tiny_store, run.folder).start_or_resume(resume=False)
     other = Run(
         replace(tiny_recipe, seed=1),
         tiny_store,
@@ -104,22 +104,22 @@ def test_a_run_goes_on_where_its_checkpoint_is(run, tiny_recipe, tiny_store):
         torch.device("cpu"),
     )
     with pytest.raises(RunError, match="seed: began with 0, now 1"):
-        other.begin(resume=True)
+        other.start_or_resume(resume=True)
 
 
 def test_a_run_from_before_a_key_or_a_section_was_there_goes_on(run, tiny_recipe, tiny_store):
     state = checkpoint.load(run.folder).state
     del state["recipe"]["restoration"], state["recipe"]["method"], state["recipe"]["objective"]["shuffle_bn"]
     checkpoint.save(run.folder, state, 0, keep=1)
-    assert a_run(tiny_recipe, tiny_store, run.folder).begin(resume=True) == ()
+    assert a_run(tiny_recipe, tiny_store, run.folder).start_or_resume(resume=True) == ()
     with pytest.raises(RunError, match="method: began with 'c2l', now 'moco'"):
-        a_run(replace(tiny_recipe, method="moco"), tiny_store, run.folder).begin(resume=True)
+        a_run(replace(tiny_recipe, method="moco"), tiny_store, run.folder).start_or_resume(resume=True)
 
 
 def test_only_a_higher_probe_is_the_best(run):
     for step, score, best in ((1, 0.6, 0.6), (2, 0.5, 0.6), (3, 0.7, 0.7)):
         run.step = step
-        run.probed({"one": score, "two": score})
+        run.record_probe({"one": score, "two": score})
         run.save()
         assert run.best == pytest.approx(best)
         names = [path.name for path in (run.folder / "checkpoints").glob("best-*")]

@@ -15,7 +15,7 @@ from c2l_models.errors import RecipeError
 from .. import mixup
 from ..augment import two_views
 from ..distributed import pick_device
-from ..networks import in_groups, in_shuffled_groups, update_teacher
+from ..networks import update_teacher, with_ghost_batch_norm, with_shuffle_bn
 from ..objectives.c2l import C2L, c2l_loss
 from ..objectives.contrastive import contrast_top1
 from ..pretrain import train_step
@@ -200,8 +200,8 @@ def build_workloads(recipe: Recipe, device: torch.device) -> dict[str, Workload]
     def grouped() -> None:
         group = recipe.batch_norm_group
         networks(
-            lambda x: in_groups(c2l.student, x, group),
-            lambda x: in_shuffled_groups(c2l.teacher, x, group, generator),
+            lambda x: with_ghost_batch_norm(c2l.student, x, group),
+            lambda x: with_shuffle_bn(c2l.teacher, x, group, generator),
         )
 
     def mix() -> None:

@@ -1,7 +1,8 @@
-"""What the loop, the log, a probe and an export ask of a pretraining method."""
+"""The interface of a pretraining method: its networks, loss, logged metrics, and pictures."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,54 +13,108 @@ from ..recipe import Recipe
 
 
 class Loss(Protocol):
-    """A loss and what it is made of, as a named tuple."""
+    """A loss and its terms, as a named tuple."""
 
     @property
     def total(self) -> Tensor:
-        """What is differentiated: a scalar."""
+        """The scalar that is differentiated."""
 
 
 class MethodStep(Protocol):
-    """What one forward pass gives."""
+    """The result of one forward pass."""
 
     @property
     def loss(self) -> Loss: ...
 
     def metrics(self) -> dict[str, Tensor]:
-        """What is logged, scalars left on their device; "loss" is one of them."""
+        """The logged metrics: scalars, left on their device. One of them is "loss"."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of curves.png.
+
+    Attributes:
+        title: above the plot.
+        curves: each curve's legend, by the metric's name in the log.
+        limits: of the y axis; None: as the values need.
+    """
+
+    title: str
+    curves: Mapping[str, str]
+    limits: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of first_batch.png.
+
+    Attributes:
+        title, subtitle: what the images are, and where they are or which network sees them.
+        images: [B, 1, S, S], intensities in [0, 1].
+        captions: a line below each image.
+    """
+
+    title: str
+    subtitle: str
+    images: Tensor
+    captions: Sequence[str]
+
+    def first(self, count: int) -> "Column":
+        """The column's first images, on the CPU."""
+        return Column(self.title, self.subtitle, self.images[:count].cpu(), self.captions[:count])
 
 
 class Method(nn.Module):
     """Networks and state of a method, the same on every process.
 
     Attributes:
-        student: the network that learns; its `backbone` [B, 1, S, S] -> [B, F] is what is probed and exported.
-        networks: what `torch.compile` may compile.
+        student: the network that learns. Probes and exports take its `backbone`, [B, 1, S, S] -> [B, F].
+        networks: the networks that `torch.compile` may compile.
+        PANELS: the plots of the logged metrics.
+        PROGRESS: the metrics on the progress line, each with its format.
     """
 
     student: Any
     networks: tuple[nn.Module, ...]
+    PANELS: ClassVar[tuple[Panel, ...]]
+    PROGRESS: ClassVar[Mapping[str, str]] = {"loss": "loss {:.3f}"}
 
     def __init__(self, recipe: Recipe, world: World) -> None:
         super().__init__()
         self.recipe, self.world = recipe, world
 
     def views(self, batch: Tensor, generator: torch.Generator, draws: Draws | None) -> tuple[Tensor, ...]:
-        """What `forward` takes, before the generator.
+        """Make the views that `forward` takes; its last argument is the generator.
 
         Args:
             batch: uint8 [B, 1, S, S], this process's images.
             generator: on the batch's device, in the same state on every process.
-            draws: the two views' augmentation, where it is not drawn anew.
+            draws: the augmentation of the two views, if it was drawn before the loop.
         """
         raise NotImplementedError
 
     def after_step(self, step: Any) -> None:
-        """What moves once the optimizer has moved the student; nothing by default."""
+        """Called after the optimizer step, for example to update a teacher. Does nothing by default."""
 
-    def sound(self, metrics: Mapping[str, Tensor]) -> Tensor:
-        """Whether each of some steps was one that a sane run can have, bool [steps], from what was logged of them."""
+    def plausible(self, metrics: Mapping[str, Tensor]) -> Tensor:
+        """Whether each step's logged values are plausible: bool [steps], from metrics [steps] by name."""
         return metrics["loss"].isfinite()
+
+    def columns(self, images: Tensor, views: Sequence[Tensor], generator: torch.Generator) -> list[Column]:
+        """The columns of first_batch.png that show this method's views.
+
+        Args:
+            images: uint8 [B, 1, S, S], as in the store.
+            views: the result of `views`.
+            generator: in the state in which `forward` receives it.
+        """
+        raise NotImplementedError
+
+    def column(self, title: str, subtitle: str, view: Tensor, captions: Sequence[str] = ()) -> Column:
+        """A column of normalised views [B, 1, S, S]."""
+        intensities = (view * self.recipe.std + self.recipe.mean).clamp(0, 1)
+        return Column(title, subtitle, intensities, captions or [""] * len(view))
 
     def _autocast(self, x: Tensor) -> torch.autocast:
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")

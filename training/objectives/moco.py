@@ -1,7 +1,7 @@
 """MoCo v1 (the paper's reference 4: He et al., arXiv 1911.05722, Algorithm 1): C2L's first contrast alone.
 
-Everything around it is this pipeline's, and so is every value that the recipe does not set otherwise: augmentation,
-projection, temperature, queue. An epoch passes half as many batches through each network as C2L's.
+Augmentation, projection, temperature, queue and optimizer are C2L's unless the recipe sets them. Per epoch, half as
+many batches as in C2L go through each network.
 """
 
 from typing import ClassVar, NamedTuple
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .contrastive import Contrastive, Step, contrast, contrast_top1
+from .contrastive import CONTRAST_PANEL, Contrastive, Step, contrast, contrast_top1
+from .method import Panel
 
 
 class MoCoLoss(NamedTuple):
@@ -20,20 +21,21 @@ class MoCoLoss(NamedTuple):
 
 
 class MoCo(Contrastive):
-    """One contrast: a query of the student, its key of the teacher, and the past keys in the queue."""
+    """One contrast: the student's query, the teacher's key, and the past keys in the queue."""
 
     CONTRASTS: ClassVar = {"loss": 1}
+    PANELS: ClassVar = (Panel("loss, mean over the batch", {"loss": "loss"}), CONTRAST_PANEL)
 
     def forward(self, x_q: Tensor, x_k: Tensor, generator: torch.Generator) -> Step:
         """One step's loss.
 
         Args:
             x_q: float [B, 1, S, S], the student's view of this process's images.
-            x_k: float [B, 1, S, S], the teacher's view of them.
+            x_k: float [B, 1, S, S], the teacher's view of the same images.
             generator: for ShuffleBN; in the same state on every process.
         """
-        q = functional.normalize(self.queries(x_q), dim=1)  # [B, D]
-        k = functional.normalize(self.keys(x_k, generator), dim=1)  # [W B, D], without gradient
-        own, queue = self.world.block(k), self.queue.keys
+        q = functional.normalize(self.student_features(x_q), dim=1)  # [B, D]
+        k = functional.normalize(self.teacher_features(x_k, generator), dim=1)  # [W B, D], without gradient
+        own, queue = self.world.block(k), self.queue.keys  # [B, D] and [N, D]
         loss = contrast(q, own, q @ queue.T, self.recipe.temperature)
         return Step(MoCoLoss(loss), (k,), contrast_top1(q, own, queue))

@@ -1,12 +1,13 @@
 """Model Genesis (the paper's reference 13: Zhou et al., Models Genesis, MICCAI 2019; arXiv 1908.06912), on radiographs.
 
-A network restores a view from its spoilt copy (restoration.py says what is spoilt), and learns what films look like.
-The method's own two-dimensional models have an encoder of this kind, a ResNet-18, in a U-Net; the loss is the squared
-error, the output a sigmoid, as in the published code. The encoder's last map, pooled, is what is probed; the decoder
-ends with the run.
+A network restores the original view from a corrupted copy; corruption.py defines the corruptions. The network is a
+U-Net on our backbone; the authors' two-dimensional models have such an encoder, a ResNet-18. As in their published
+code, the output is a sigmoid and the loss the squared error. Probes and exports take the backbone's pooled last map.
+The decoder is only needed for training.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import timm
 import torch
@@ -15,13 +16,13 @@ from torch.nn import functional
 
 from ..augment import Draws
 from ..distributed import ALONE, World
-from ..networks import in_groups
+from ..networks import with_ghost_batch_norm
 from ..recipe import Recipe
-from .method import Method
-from .restoration import spoilt_and_whole
+from .corruption import corrupted_and_original
+from .method import Column, Method, Panel
 
 WIDTHS = (128, 64, 32, 16, 16)
-"""Channels of the decoder's maps, from 1/16 of the view's side up to all of it."""
+"""Channels of the decoder's maps, from 1/16 of the view's side up to the full side."""
 
 
 class RestorationLoss(NamedTuple):
@@ -31,53 +32,71 @@ class RestorationLoss(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one forward pass gives: the loss, and what it would be if the spoilt views were given back as they are."""
+    """The result of one forward pass.
+
+    Attributes:
+        loss: of the restored views.
+        unrestored: the loss of the corrupted views themselves, for comparison.
+    """
 
     loss: RestorationLoss
-    given: Tensor
+    unrestored: Tensor
 
     def metrics(self) -> dict[str, Tensor]:
-        """What is logged, left on its device."""
-        return {"loss": self.loss.total, "given": self.given}
+        """The logged metrics, left on their device. The log calls `unrestored` "given"."""
+        return {"loss": self.loss.total, "given": self.unrestored}
 
 
 class ModelGenesis(Method):
-    """An encoder and a decoder; nothing is random but the views, and nothing is carried from step to step."""
+    """An encoder and a decoder. Only the views are random, and no state is kept between steps."""
 
-    def __init__(self, recipe: Recipe, world: World = ALONE) -> None:
-        """`world`: the processes."""
+    PANELS: ClassVar = (
+        Panel("loss, mean over the batch", {"loss": "restored views", "given": "corrupted views, unrestored"}),
+    )
+
+    def __init__(self, recipe: Recipe, generator: torch.Generator | None = None, world: World = ALONE) -> None:
+        """`generator`: not used; `world`: the processes."""
         super().__init__(recipe, world)
         self.student = Restorer(recipe.architecture)
         self.networks = (self.student,)
 
     def views(self, batch: Tensor, generator: torch.Generator, draws: Draws | None = None) -> tuple[Tensor, ...]:
-        """Spoilt views, normalised, and whole ones, in [0, 1]; no recipe of this method draws views beforehand."""
-        return spoilt_and_whole(batch, self.recipe, generator, self.world)
+        """Corrupted views, normalised, and original views, in [0, 1]. `draws` is not used."""
+        return corrupted_and_original(batch, self.recipe, generator, self.world)
 
-    def forward(self, spoilt: Tensor, whole: Tensor, generator: torch.Generator) -> Step:
+    def forward(self, corrupted: Tensor, original: Tensor, generator: torch.Generator) -> Step:
         """One step's loss.
 
-        Batch statistics are taken in the recipe's groups, so that they do not depend on the number of processes.
+        Ghost batch norm makes the loss independent of the number of processes.
 
         Args:
-            spoilt: float [B, 1, S, S], normalised, of this process's images.
-            whole: float [B, 1, S, S], the same views before they were spoilt, intensities in [0, 1].
+            corrupted: float [B, 1, S, S], normalised, of this process's images.
+            original: float [B, 1, S, S], the same views before the corruption, intensities in [0, 1].
             generator: not used.
         """
-        with self._autocast(spoilt):
-            group, checkpointed = self.recipe.batch_norm_group, self.recipe.gradient_checkpointing
-            logits = in_groups(self.student, spoilt, group, checkpointed)
+        group, checkpointed = self.recipe.batch_norm_group, self.recipe.gradient_checkpointing
+        with self._autocast(corrupted):
+            logits = with_ghost_batch_norm(self.student, corrupted, group, checkpointed)  # [B, 1, S, S]
         restored = logits.float().sigmoid()
-        given = spoilt * self.recipe.std + self.recipe.mean
-        return Step(RestorationLoss(functional.mse_loss(restored, whole)), functional.mse_loss(given, whole))
+        loss = RestorationLoss(functional.mse_loss(restored, original))
+        unrestored = corrupted * self.recipe.std + self.recipe.mean  # intensities in [0, 1]
+        return Step(loss, functional.mse_loss(unrestored, original))
+
+    def columns(self, images: Tensor, views: Sequence[Tensor], generator: torch.Generator) -> list[Column]:
+        """The original and the corrupted views."""
+        corrupted, original = views
+        return [
+            Column("original view", "to be restored", original, [""] * len(original)),
+            self.column("corrupted view", "for the network", corrupted),
+        ]
 
 
 class Restorer(nn.Module):
-    """A one-channel backbone and a light U-Net decoder on its maps: [B, 1, S, S] -> logits [B, 1, S, S].
+    """A one-channel backbone and a light U-Net decoder: [B, 1, S, S] -> logits [B, 1, S, S].
 
     Attributes:
         backbone: timm network, [B, 1, S, S] -> [B, F]; the decoder takes its maps at 1/2, 1/4, … 1/32 of the side.
-        decoder: one `Up` a scale, from the coarsest.
+        decoder: one `Up` per scale, from the coarsest.
         head: from the last map to the image.
     """
 
@@ -86,9 +105,9 @@ class Restorer(nn.Module):
         backbone: Any = timm.create_model(architecture, pretrained=False, in_chans=1, num_classes=0)
         self.backbone = backbone
         *skips, deepest = (level["num_chs"] for level in backbone.feature_info)
-        widths = (deepest, *WIDTHS)
-        sides = (*reversed(skips), 0)  # nothing of the backbone has the view's own side
-        self.decoder = nn.ModuleList(map(Up, widths, sides, WIDTHS))
+        coarse = (deepest, *WIDTHS)
+        fine = (*reversed(skips), 0)  # the backbone has no map of the view's own side
+        self.decoder = nn.ModuleList(map(Up, coarse, fine, WIDTHS))
         self.head = nn.Conv2d(WIDTHS[-1], 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,21 +118,21 @@ class Restorer(nn.Module):
 
 
 def maps(backbone: Any, x: Tensor) -> list[Tensor]:
-    """A timm network's maps of x at 1/2, 1/4, … 1/32 of its side, where `feature_info` says that they end.
+    """A timm network's feature maps of x at 1/2, 1/4, … 1/32 of the side, after the layers named in `feature_info`.
 
-    As timm's `forward_intermediates`, which its DenseNet has from 1.0.31 on.
+    The same as timm's `forward_intermediates`, which timm's DenseNet lacks before version 1.0.31.
     """
     ends = [level["module"].rpartition(".")[2] for level in backbone.feature_info]
     found: list[Tensor] = []
     for name, layer in getattr(backbone, "features", backbone).named_children():
-        if len(found) < len(ends):  # behind the last map: pooling and head
+        if len(found) < len(ends):  # after the last map only pooling and head follow
             x = layer(x)
             found += [x] if name in ends else []
     return found
 
 
 class Up(nn.Module):
-    """Enlarge a map to a finer one's side, join the two, and mix them by a convolution."""
+    """Enlarge a coarse map to a finer map's side, concatenate both, and mix them by a convolution."""
 
     def __init__(self, coarse: int, fine: int, width: int) -> None:
         """Channels of the two maps, and of the result."""

@@ -113,10 +113,10 @@ class _Recorder:
         self.losses: list[float] = []
         self.images = hashlib.sha256()
 
-    def begins(self, batch: Batch, draws: Draws | None) -> None:
+    def before_step(self, batch: Batch, draws: Draws | None) -> None:
         self.images.update(batch.images.numpy().tobytes())
 
-    def ends(self, step: MethodStep, batch: Batch, lr: float) -> bool:
+    def after_step(self, step: MethodStep, batch: Batch, lr: float) -> bool:
         self.losses.append(step.metrics()["loss"].item())
         self.line.update(self.task, advance=1, metrics=f"loss {self.losses[-1]:.3f}")
         return self.run.step >= self.steps

@@ -1,9 +1,9 @@
-"""What a run says of itself: a progress line, JSON lines and TensorBoard files."""
+"""A run's log: JSON lines, TensorBoard files and a progress line."""
 
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,64 +24,63 @@ NAME = "log.jsonl"
 class StepGroup:
     """The metrics of the steps since the last line of the log.
 
-    New ones are left on the device, so that no step waits for it; what was read is kept as means over processes.
+    New metrics stay on the device, so that no step waits for it. `read` averages them over processes and keeps them.
     """
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self._known = torch.empty(0, 0)
+        self._read = torch.empty(0, 0)
         self._new: list[torch.Tensor] = []
         self.clear()
 
     def add(self, images: int, data_wait: float, metrics: dict[str, torch.Tensor]) -> None:
-        """Take a step's metrics, scalar tensors; `images` of all processes, `data_wait` in seconds."""
+        """Add a step's metrics, scalar tensors; `images` of all processes, `data_wait` in seconds."""
         self.names = list(metrics)
         self._new.append(torch.stack([value.detach().float() for value in metrics.values()]))
         self.images += images
         self.data_wait += data_wait
 
     def read(self, world: World = ALONE) -> torch.Tensor:
-        """Each step's metrics, float32 [steps, metrics], means over processes; here the device is waited for."""
+        """Each step's metrics, float32 [steps, metrics], means over processes; this waits for the device."""
         if self._new:
             new = world.mean(torch.stack(self._new)).cpu()
-            self._known = torch.cat([self._known, new]) if len(self._known) else new
+            self._read = torch.cat([self._read, new]) if len(self._read) else new
             self._new = []
-        return self._known
+        return self._read
 
     def clear(self) -> None:
-        """Begin the next group."""
-        self._known = self._known[:0]
+        """Start the next group."""
+        self._read = self._read[:0]
         self._new = []
         self.images, self.data_wait, self.began = 0, 0.0, time.perf_counter()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done within is not counted as the steps' time."""
+        """Within, time does not count as the steps' time."""
         began = time.perf_counter()
         yield
         self.began += time.perf_counter() - began
 
     def speed(self) -> dict[str, float]:
-        """Images a second, and the share of the time that steps waited for images."""
+        """Images per second, and the share of time in which steps waited for images."""
         seconds = time.perf_counter() - self.began
         return {"images_per_second": self.images / seconds, "data_wait": self.data_wait / seconds}
 
     def state_dict(self) -> dict[str, Any]:
-        """Names and metrics as last read, without timings: the same on every process."""
-        return {"names": self.names, "figures": self._known}
+        """Names, and metrics as last read. Timings are left out, so the state is the same on every process."""
+        return {"names": self.names, "figures": self._read}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on within a group that a stopped run left open."""
-        self.names, self._known = state["names"], state["figures"]
+        """Continue the unfinished group of a stopped run."""
+        self.names, self._read = state["names"], state["figures"]
 
 
 class RunLog:
-    """What rank 0 writes and shows.
+    """The log that rank 0 writes, and its progress line. Use it as a context manager.
 
-    Use as a context manager. `log.jsonl` has one object a step group (`"kind": "train"`), one a probe (`"probe"`) and
-    one a thing that a person should know (`"note"`). Lines of steps after `step` are dropped, so a resumed run tells
-    each step once. A disk that fills up stops nothing: a line that could not be written is written with the next one
-    (TensorBoard's file ends there).
+    `log.jsonl` has one object per step group (`"kind": "train"`), one per probe (`"probe"`) and one per message to the
+    user (`"note"`). A full disk does not stop the run: a line that could not be written is written with the next one,
+    but TensorBoard's file ends there.
     """
 
     def __init__(
@@ -92,8 +91,20 @@ class RunLog:
         writes: bool = True,
         progress: bool = True,
         what: str = "pretraining",
+        shown: Mapping[str, str] | None = None,
     ) -> None:
-        """`step`: steps done; `writes`: whether this process is the one that writes and shows anything."""
+        """Open the log in the run's folder.
+
+        Args:
+            folder: the run's.
+            total_steps: of the whole run.
+            step: steps done. Lines of later steps are dropped, so a resumed run logs each step once.
+            writes: whether this process writes and shows anything.
+            progress: show a progress line.
+            what: the progress line's name.
+            shown: the metrics on the progress line, each with its format; by default the loss.
+        """
+        self._shown = shown or {"loss": "loss {:.3f}"}
         self.path = folder / NAME
         self._file = self._board = None
         if writes:
@@ -111,7 +122,7 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._progress.disable:  # where it is, older versions of rich end with an empty line
+        if not self._progress.disable:  # older versions of rich would print an empty line
             self._progress.stop()
         for file in (self._file, self._board):
             with suppress(OSError):
@@ -119,38 +130,35 @@ class RunLog:
                     file.close()
 
     def advance(self) -> None:
-        """One step is done."""
+        """Count one step as done."""
         self._progress.advance(self._task)
 
     def write_group(self, step: int, epoch: float, lr: float, group: StepGroup) -> None:
-        """Write a group's means, as far as it has been read, and its speed."""
+        """Write the means of the group's steps that were read, and its speed."""
         means = dict(zip(group.names, group.read().mean(dim=0).tolist(), strict=True))
         speed = group.speed()
         self._write("train", step, {"epoch": epoch, "lr": lr, **means, **speed})
-        contrast = f"top-1 {means['top1']:.2f}  " if "top1" in means else ""
-        shown = (
-            f"loss {means['loss']:.3f}  {contrast}{speed['images_per_second']:.0f} images/s  "
-            f"{speed['data_wait']:.0%} waiting"
-        )
-        self._progress.update(self._task, metrics=shown)
+        shown = [form.format(means[name]) for name, form in self._shown.items()]
+        shown += [f"{speed['images_per_second']:.0f} images/s", f"{speed['data_wait']:.0%} waiting"]
+        self._progress.update(self._task, metrics="  ".join(shown))
 
     def write_probe(self, step: int, epoch: int, auroc: dict[str, float]) -> None:
-        """Write a probe's mean AUROC, one a task."""
+        """Write a probe's mean AUROC of each task."""
         self._write("probe", step, {"epoch": epoch, **auroc})
-        self._say(f"epoch {epoch}: k-NN AUROC " + ", ".join(f"{task} {value:.3f}" for task, value in auroc.items()))
+        self._print(f"epoch {epoch}: k-NN AUROC " + ", ".join(f"{task} {value:.3f}" for task, value in auroc.items()))
 
     def write_note(self, step: int, text: str) -> None:
-        """Say something on stderr and in the log."""
-        self._say(text)
+        """Write a message on stderr and in the log."""
+        self._print(text)
         self._write_line({"kind": "note", "step": step, "text": text})
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if self._file is not None:
             self._progress.console.print(text, markup=False, soft_wrap=True)
 
     def _write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
-        known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._write_line({"kind": kind, "step": step, **known})
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # JSON has no NaN
+        self._write_line({"kind": kind, "step": step, **finite})
         if self._board is None:
             return
         with suppress(OSError):
@@ -160,20 +168,20 @@ class RunLog:
     def _write_line(self, line: dict[str, Any]) -> None:
         if self._file is None:
             return
-        with suppress(OSError):  # what a full disk refuses stays in the file's buffer
+        with suppress(OSError):  # if the disk is full, the line stays in the file's buffer
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
 
     def _drop_after(self, step: int) -> None:
-        for left_by_a_kill in self.path.parent.glob(f".{NAME}.*.part"):
-            left_by_a_kill.unlink()
+        for leftover in self.path.parent.glob(f".{NAME}.*.part"):  # of a killed process
+            leftover.unlink()
         if self.path.is_file():
             kept = [json.dumps(line) + "\n" for line in read(self.path.parent) if line["step"] <= step]
-            write_atomically(self.path, "".join(kept).encode())  # a kill leaves the old log or the new one
+            write_atomically(self.path, "".join(kept).encode())
 
 
 def progress_line(shown: bool) -> Progress:
-    """A line on stderr of steps done, time, and a task's field `metrics`."""
+    """A progress line on stderr: steps done, time, and the task's field `metrics`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -188,7 +196,7 @@ def progress_line(shown: bool) -> Progress:
 
 
 def read(run_folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; a last line torn by a kill is left out."""
+    """The lines of a run's log. A last line that a killed process left incomplete is skipped."""
     lines = []
     for text in (run_folder / NAME).read_text().splitlines():
         try:

@@ -17,11 +17,11 @@ from conftest import SmallEncoder
 from c2l_models.cli import main
 from c2l_models.training import callbacks as watch
 from c2l_models.training import pretrain, run
-from c2l_models.training.objectives import contrastive
+from c2l_models.training.objectives import momentum_teacher
 from c2l_models.training.run_files import backbone as export
 
 torch.set_num_threads(1)
-contrastive.Encoder = SmallEncoder
+momentum_teacher.Encoder = SmallEncoder
 export.export_run = lambda run_folder, path, store: path.write_text("exported")
 watch.draw_curves = watch.draw_first_batch = lambda *_: None
 step = pretrain.train_step

@@ -25,7 +25,7 @@ from conftest import SmallEncoder
 from c2l_models import cli
 from c2l_models.training import callbacks as between
 from c2l_models.training import pretrain
-from c2l_models.training.objectives import contrastive
+from c2l_models.training.objectives import momentum_teacher
 from c2l_models.training.probing.knn_monitor import KnnMonitor
 from c2l_models.training.run import Run
 from c2l_models.training.run_files import backbone as export
@@ -64,19 +64,19 @@ def before(owner: Any, name: str, act: Any) -> None:
 def watch(events: Events) -> None:
     """Tell where each start began, what checkpoints are safely written, and how long each phase takes."""
     began = time.monotonic()
-    begin, save = Run.begin, checkpoint.save
+    start_or_resume, save = Run.start_or_resume, checkpoint.save
 
-    def watched_begin(run: Run, resume: bool) -> Any:
-        told = begin(run, resume)
-        events.add(began=run.step, passed_over=told)
-        return told
+    def watched_start(run: Run, resume: bool) -> Any:
+        damaged = start_or_resume(run, resume)
+        events.add(began=run.step, passed_over=damaged)
+        return damaged
 
     def watched_save(run_folder: Path, state: Any, step: int, keep: int) -> Path:
         path = save(run_folder, state, step, keep)
         events.add(written=step)
         return path
 
-    Run.begin, checkpoint.save = watched_begin, watched_save  # type: ignore[method-assign, assignment]
+    Run.start_or_resume, checkpoint.save = watched_start, watched_save  # type: ignore[method-assign, assignment]
     before(pretrain, "batches", lambda *_: events.add(phase="start", seconds=time.monotonic() - began))
 
 
@@ -189,7 +189,7 @@ def poison_weights(step: int) -> None:
 
 def poison_image(row: int) -> None:
     """A radiograph of the store that turns into NaN."""
-    make, views = pretrain.batches, contrastive.two_views
+    make, views = pretrain.batches, momentum_teacher.two_views
     rows: Any = None
 
     def batches(*arguments: Any, **keywords: Any) -> Any:
@@ -203,7 +203,7 @@ def poison_image(row: int) -> None:
         x1[rows == row] = torch.nan
         return x1, x2
 
-    pretrain.batches, contrastive.two_views = batches, two_views
+    pretrain.batches, momentum_teacher.two_views = batches, two_views
 
 
 FAULTS = {fault.__name__: fault for fault in (send_signal, slow_disk, little_room, poison_weights, poison_image)}
@@ -212,7 +212,7 @@ FAULTS = {fault.__name__: fault for fault in (send_signal, slow_disk, little_roo
 def run(arguments: list[str], faults: dict[str, Any], events: str, times: bool, pictures: bool) -> None:
     """The child: one run of `c2l pretrain`, timed or not, with its pictures or without."""
     torch.set_num_threads(1)
-    contrastive.Encoder = SmallEncoder  # type: ignore[assignment, misc]
+    momentum_teacher.Encoder = SmallEncoder  # type: ignore[assignment, misc]
     KnnMonitor.__call__ = varied(KnnMonitor.__call__)  # type: ignore[method-assign]
     if not pictures:
         between.draw_first_batch = between.draw_curves = lambda *_: None

@@ -8,7 +8,7 @@ from oracles import c2l as oracle
 from runs import Small
 
 from c2l_models.training import mixup
-from c2l_models.training.objectives import contrastive
+from c2l_models.training.objectives import momentum_teacher
 from c2l_models.training.objectives.c2l import C2L, c2l_loss
 from c2l_models.training.objectives.contrastive import contrast_top1
 from c2l_models.training.recipe import Recipe
@@ -104,7 +104,7 @@ def test_top1_counts_queries_nearest_to_their_key():
 @pytest.fixture
 def small_c2l(monkeypatch):
     """A C2L of small networks, its teacher moved away from its student."""
-    monkeypatch.setattr(contrastive, "Encoder", Small)
+    monkeypatch.setattr(momentum_teacher, "Encoder", Small)
     torch.manual_seed(0)
     recipe = Recipe("small", size=4, batch_size=6, batch_norm_group=3, queue_length=19, feature_dim=5)
     method = C2L(recipe, torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ from runs import Small
 from torch.nn import functional
 
 from c2l_models.errors import RecipeError
-from c2l_models.training.objectives import build, contrastive
+from c2l_models.training.objectives import build, momentum_teacher
 from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.objectives.moco import MoCo
 from c2l_models.training.pretrain import pretrain, train_step
@@ -22,7 +22,7 @@ RECIPE = Recipe("small", size=4, method="moco", batch_size=6, batch_norm_group=3
 
 @pytest.fixture
 def moco(monkeypatch):
-    monkeypatch.setattr(contrastive, "Encoder", Small)
+    monkeypatch.setattr(momentum_teacher, "Encoder", Small)
     torch.manual_seed(0)
     method = build(RECIPE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_a_step_moves_the_teacher_and_fills_the_queue_with_one_batch(moco):
 
 def test_what_a_sane_step_can_cost(moco):
     highest = math.log(1 + 19) + 1 / 0.07
-    sound = moco.sound({"loss": torch.tensor([1.0, highest - 0.01, highest + 0.01, math.nan])})
+    sound = moco.plausible({"loss": torch.tensor([1.0, highest - 0.01, highest + 0.01, math.nan])})
     assert sound.tolist() == [True, True, False, False]
 
 

@@ -15,13 +15,13 @@ from c2l_models.errors import RecipeError, RunError
 from c2l_models.radiographs import phantom
 from c2l_models.training.distributed import World
 from c2l_models.training.objectives import build, model_genesis
+from c2l_models.training.objectives.corruption import corrupted_and_original
 from c2l_models.training.objectives.model_genesis import ModelGenesis, Restorer
-from c2l_models.training.objectives.restoration import spoilt_and_whole
 from c2l_models.training.pretrain import pretrain, train_step
 from c2l_models.training.recipe import Objective, Recipe, Restoration, from_dict
 from c2l_models.training.run_files import checkpoint, log
 from c2l_models.training.run_files.backbone import export_run
-from c2l_models.training.run_files.first_batch import draw_first_batch, look
+from c2l_models.training.run_files.first_batch import draw_first_batch, first_batch_columns
 
 RECIPE = Recipe("g", method="model_genesis", size=32, batch_size=8, batch_norm_group=4, mean=0.4, std=0.3)
 
@@ -43,11 +43,11 @@ def method():
 def test_the_loss_image_by_image(method):
     """In eval mode no image sees another: the mean of what numpy says of each alone."""
     assert type(method) is ModelGenesis
-    spoilt, whole = method.views(films(), seeded())
+    corrupted, whole = method.views(films(), seeded())
     method.eval()
-    step = method(spoilt, whole, seeded())
+    step = method(corrupted, whole, seeded())
     errors, given = [], []
-    for view, target in zip(spoilt, whole, strict=True):
+    for view, target in zip(corrupted, whole, strict=True):
         logits = method.student(view[None])[0].detach().double().numpy()
         errors.append(np.mean((1 / (1 + np.exp(-logits)) - target.numpy()) ** 2))
         given.append(np.mean((0.3 * view.numpy() + 0.4 - target.numpy()) ** 2))
@@ -60,14 +60,14 @@ def test_the_loss_image_by_image(method):
 
 
 def test_groups_are_normalised_apart_and_processes_see_the_same(method):
-    spoilt, whole = method.views(films(), seeded())
-    halves = [method(spoilt[rows], whole[rows], seeded()).loss.total for rows in (slice(4), slice(4, 8))]
-    together = method(spoilt, whole, seeded()).loss.total
+    corrupted, whole = method.views(films(), seeded())
+    halves = [method(corrupted[rows], whole[rows], seeded()).loss.total for rows in (slice(4), slice(4, 8))]
+    together = method(corrupted, whole, seeded()).loss.total
     torch.testing.assert_close(together, sum(halves) / 2)
     for rank in range(2):
         own = slice(4 * rank, 4 * rank + 4)
-        views = ModelGenesis(RECIPE, World(rank, 2)).views(films()[own], seeded())
-        assert torch.equal(views[0], spoilt[own])
+        views = ModelGenesis(RECIPE, world=World(rank, 2)).views(films()[own], seeded())
+        assert torch.equal(views[0], corrupted[own])
         assert torch.equal(views[1], whole[own])
 
 
@@ -140,7 +140,7 @@ def test_a_few_steps_on_phantoms(method):
 
 
 def test_sound(method):
-    assert method.sound({"loss": torch.tensor([0.1, math.nan, math.inf])}).tolist() == [True, False, False]
+    assert method.plausible({"loss": torch.tensor([0.1, math.nan, math.inf])}).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,12 @@ def test_a_recipe_in_a_file_keeps_its_restoration():
 
 
 def test_the_first_batch_is_shown_as_the_step_sees_it(method, tmp_path):
-    columns = look(films(), method, seeded(3), count=3)
-    spoilt, whole = spoilt_and_whole(films(), RECIPE, seeded(3))
-    shown = [films()[:3] / 255, whole[:3], spoilt[:3] * 0.3 + 0.4]
-    assert [column.title for column in columns] == ["film", "view", "spoilt view"]
+    columns = first_batch_columns(films(), method, seeded(3), count=3)
+    corrupted, whole = corrupted_and_original(films(), RECIPE, seeded(3))
+    shown = [films()[:3] / 255, whole[:3], corrupted[:3] * 0.3 + 0.4]
+    assert [column.title for column in columns] == ["film", "original view", "corrupted view"]
     for column, wanted in zip(columns, shown, strict=True):
-        torch.testing.assert_close(column.films, wanted)
+        torch.testing.assert_close(column.images, wanted)
     before = {name: value.clone() for name, value in method.state_dict().items()}
     assert draw_first_batch(tmp_path / "first.png", films(), method, seeded(3)).stat().st_size > 1000
     same(dict(method.state_dict()), before)

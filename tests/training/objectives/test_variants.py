@@ -10,7 +10,7 @@ from runs import Small
 from torch import nn
 
 from c2l_models.training import mixup
-from c2l_models.training.objectives import build, contrastive
+from c2l_models.training.objectives import build, momentum_teacher
 from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.objectives.variants import Variant
 from c2l_models.training.recipe import Objective, Recipe, load_recipe
@@ -31,7 +31,7 @@ def variant(monkeypatch):
     """Makes the method of an objective, its teacher moved away from its student, its queue half way round."""
 
     def make(objective, encoder=Small, kind=Variant):
-        monkeypatch.setattr(contrastive, "Encoder", encoder)
+        monkeypatch.setattr(momentum_teacher, "Encoder", encoder)
         torch.manual_seed(0)
         method = kind(replace(RECIPE, objective=objective), torch.Generator().manual_seed(0))
         with torch.no_grad():
@@ -184,7 +184,7 @@ def test_a_term_that_is_not_asked_for_is_not_computed(variant):
     ("name", "kind"), [("table1-c2l", C2L), ("table1-mix", Variant), ("released-code-resnet18", Variant)]
 )
 def test_a_recipe_gets_the_method_or_its_variant(monkeypatch, name, kind):
-    monkeypatch.setattr(contrastive, "Encoder", Small)
+    monkeypatch.setattr(momentum_teacher, "Encoder", Small)
     method = build(replace(load_recipe(name), queue_length=1024))
     assert type(method) is kind
     assert method.recipe.objective == load_recipe(name).objective

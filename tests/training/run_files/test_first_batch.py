@@ -11,9 +11,9 @@ from torch import nn
 from c2l_models.training import mixup
 from c2l_models.training.augment import draw_two, two_views
 from c2l_models.training.distributed import ALONE, World
-from c2l_models.training.objectives import build, contrastive
+from c2l_models.training.objectives import build, momentum_teacher
 from c2l_models.training.recipe import Objective, Recipe
-from c2l_models.training.run_files.first_batch import GAP, LINE, MARGIN, TILE, draw_first_batch, look
+from c2l_models.training.run_files.first_batch import GAP, LINE, MARGIN, TILE, draw_first_batch, first_batch_columns
 
 RECIPE = Recipe("seen", size=16, batch_size=6, batch_norm_group=3, queue_length=19, feature_dim=5, mean=0.4, std=0.3)
 
@@ -31,7 +31,7 @@ class Small(nn.Module):
 
 @pytest.fixture
 def method(monkeypatch):
-    monkeypatch.setattr(contrastive, "Encoder", Small)
+    monkeypatch.setattr(momentum_teacher, "Encoder", Small)
     return lambda world=ALONE, **objective: build(replace(RECIPE, objective=Objective(**objective)), world)
 
 
@@ -69,27 +69,27 @@ CASES = [
 def test_it_shows_what_the_step_gives_to_its_networks(method, objective, titles, once):
     model = method(**objective)
     draws = draw_two(6, RECIPE, torch.Generator().manual_seed(8)) if once else None
-    columns = look(films(), model, seeded(), draws, count=4)
+    columns = first_batch_columns(films(), model, seeded(), draws, count=4)
     assert [column.title for column in columns] == titles
-    torch.testing.assert_close(columns[0].films, films()[:4] / 255)
+    torch.testing.assert_close(columns[0].images, films()[:4] / 255)
     for column in columns:
         if "view" in column.title:
             inputs = given(column.subtitle.rpartition(" ")[2], model, draws)
-            for film in column.films:
+            for film in column.images:
                 assert (inputs - film).abs().amax(dim=(1, 2, 3)).min() < 1e-6
     student = given("student", model, draws)
-    torch.testing.assert_close(columns[1].films, student[:4])
+    torch.testing.assert_close(columns[1].images, student[:4])
 
 
 def test_captions_say_which_films_are_mixed_and_how_much(method):
     generator = seeded()
     two_views(films(), RECIPE, generator)
     m = mixup.draw(6, 1.0, generator)
-    _, _, _, partners, mixed, other = look(films(), method(), seeded(), count=3)
+    _, _, _, partners, mixed, other = first_batch_columns(films(), method(), seeded(), count=3)
     for row in range(3):
         partner = int(m.permutation[row])
         assert partners.captions[row] == f"film {partner + 1}"
-        torch.testing.assert_close(partners.films[row], films()[partner] / 255)
+        torch.testing.assert_close(partners.images[row], films()[partner] / 255)
         share = float(m.lam)
         assert mixed.captions[row] == f"{share:.2f} of {row + 1} + {1 - share:.2f} of {partner + 1}"
     assert other.captions == mixed.captions
@@ -98,7 +98,7 @@ def test_captions_say_which_films_are_mixed_and_how_much(method):
 def test_a_processs_own_part(method):
     """Films and partners are numbered within the process's own images."""
     model = method(World(1, 2))
-    columns = look(films(), model, seeded(), count=6)
+    columns = first_batch_columns(films(), model, seeded(), count=6)
     m = model.draw_mix(6, _after_views(World(1, 2)))
     wanted = [f"film {partner - 6 + 1}" for partner in m.permutation[6:].tolist()]
     assert columns[3].captions == wanted
@@ -114,11 +114,11 @@ def test_the_picture(method, tmp_path):
     path = draw_first_batch(tmp_path / "first.png", films(), method(), seeded(), count=4)
     sheet = Image.open(path)
     assert sheet.info == {}
-    columns = look(films(), method(), seeded(), count=4)
+    columns = first_batch_columns(films(), method(), seeded(), count=4)
     assert sheet.width == 2 * MARGIN + 6 * TILE + 5 * GAP
     first = sheet.height - MARGIN - 4 * (TILE + LINE + GAP) + GAP
     for i, column in enumerate(columns):
-        for row, film in enumerate(column.films):
+        for row, film in enumerate(column.images):
             left, top = MARGIN + i * (TILE + GAP), first + row * (TILE + LINE + GAP)
             shown = sheet.convert("L").crop((left, top, left + TILE, top + TILE)).resize((16, 16), Image.Resampling.BOX)
             wanted = Image.fromarray((film[0] * 255).round().to(torch.uint8).numpy()).resize(shown.size)

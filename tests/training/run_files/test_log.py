@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from c2l_models.training.distributed import ALONE
+from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.run_files import log
 from c2l_models.training.run_files.curves import draw_curves
 from c2l_models.training.run_files.log import RunLog, StepGroup
@@ -162,7 +163,7 @@ def test_lines_are_json_without_nan(tmp_path):
     for text in (tmp_path / log.NAME).read_text().splitlines():
         assert json.loads(text, parse_constant=refuse)["folder"] is None
     run(tmp_path, 2, 4, resumed_at=1)
-    draw_curves(tmp_path)  # a gap in a curve
+    draw_curves(tmp_path, C2L.PANELS)  # a gap in a curve
 
 
 def test_tensorboard_holds_the_same_figures(tmp_path):
@@ -178,7 +179,7 @@ def test_curves_are_a_picture(tmp_path, probes):
     with RunLog(tmp_path, 100, 6, progress=False) as lines:
         for n in range(probes):
             lines.write_probe(7 + n, n, {"folder": 0.5 + 0.1 * n, "knee_kl": 0.6})
-    with Image.open(draw_curves(tmp_path)) as picture:
+    with Image.open(draw_curves(tmp_path, C2L.PANELS)) as picture:
         assert picture.format == "PNG"
         assert min(picture.size) > 300
         assert np.asarray(picture.convert("L")).std() > 5  # something is drawn

@@ -8,17 +8,17 @@ from oracles import restoration as oracle
 
 from c2l_models.training.augment import Geometry, resample
 from c2l_models.training.distributed import World
-from c2l_models.training.objectives.restoration import (
-    Spoiling,
+from c2l_models.training.objectives.corruption import (
+    Corruption,
     bend,
+    corrupt,
+    corrupted_and_original,
     draw_blocks,
-    draw_spoiling,
+    draw_corruption,
     draw_windows,
     last_window,
     paint,
     shuffle,
-    spoil,
-    spoilt_and_whole,
 )
 from c2l_models.training.recipe import Recipe, Restoration
 
@@ -169,7 +169,7 @@ def test_blocks():
 
 def test_probabilities():
     count, small = 4000, replace(restored(shuffle_windows=3), size=12)
-    drawn = draw_spoiling(count, replace(small, restoration=replace(small.restoration, shuffle_side=0.5)), seeded())
+    drawn = draw_corruption(count, replace(small, restoration=replace(small.restoration, shuffle_side=0.5)), seeded())
     painted = drawn.outside | (drawn.blocks[:, 0, 2] > 0)
     shuffles = (drawn.windows[..., 2:] > 1).any(dim=2).any(dim=1)
     for found, wanted in (
@@ -183,50 +183,50 @@ def test_probabilities():
 
 
 def test_the_order_is_shuffle_bend_paint():
-    drawn = draw_spoiling(8, RECIPE, seeded())
+    drawn = draw_corruption(8, RECIPE, seeded())
     image = resample(films(8) / 255, drawn.geometry, 40)
     shuffled = shuffle(image, drawn.windows, drawn.keys, 4)
     bent = torch.where(drawn.bends.view(8, 1, 1, 1), bend(shuffled, drawn.points, drawn.falls), shuffled)
     wanted = paint(bent, drawn.blocks, drawn.outside, drawn.noise)
-    assert torch.equal(spoil(image, drawn, RECIPE.restoration), wanted)
-    spoilt, whole = spoilt_and_whole(films(8), RECIPE, seeded())
-    assert torch.equal(whole, image)
-    assert torch.equal(spoilt, (wanted - RECIPE.mean) / RECIPE.std)
-    assert 0 <= whole.min() < whole.max() <= 1
+    assert torch.equal(corrupt(image, drawn, RECIPE.restoration), wanted)
+    corrupted, original = corrupted_and_original(films(8), RECIPE, seeded())
+    assert torch.equal(original, image)
+    assert torch.equal(corrupted, (wanted - RECIPE.mean) / RECIPE.std)
+    assert 0 <= original.min() < original.max() <= 1
 
 
 def test_nothing_drawn_leaves_the_view():
     recipe = restored(shuffle=0.0, bend=0.0, paint=0.0)
-    spoilt, whole = spoilt_and_whole(films(4), recipe, seeded())
-    assert torch.equal(spoilt, (whole - recipe.mean) / recipe.std)
+    corrupted, original = corrupted_and_original(films(4), recipe, seeded())
+    assert torch.equal(corrupted, (original - recipe.mean) / recipe.std)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_views_do_not_depend_on_the_number_of_processes(size):
     batch = films(8)
-    whole = spoilt_and_whole(batch, RECIPE, seeded())
+    original = corrupted_and_original(batch, RECIPE, seeded())
     share, states = 8 // size, []
     for rank in range(size):
         own, generator = slice(rank * share, (rank + 1) * share), seeded()
-        views = spoilt_and_whole(batch[own], RECIPE, generator, World(rank, size))
+        views = corrupted_and_original(batch[own], RECIPE, generator, World(rank, size))
         states.append(generator.get_state())
-        for view, wanted in zip(views, whole, strict=True):
+        for view, wanted in zip(views, original, strict=True):
             assert torch.equal(view, wanted[own])
     assert all(torch.equal(state, states[0]) for state in states)
 
 
 def test_fixed_draws_are_applied_and_nothing_is_drawn():
     store, rows, generator = films(12), torch.tensor([7, 2, 11, 2]), seeded(1)
-    fixed = draw_spoiling(12, RECIPE, seeded())
-    whole = spoilt_and_whole(store, RECIPE, seeded())
-    views = spoilt_and_whole(store[rows], RECIPE, generator, World(1, 2), fixed[rows])
+    fixed = draw_corruption(12, RECIPE, seeded())
+    original = corrupted_and_original(store, RECIPE, seeded())
+    views = corrupted_and_original(store[rows], RECIPE, generator, World(1, 2), fixed[rows])
     assert torch.equal(generator.get_state(), seeded(1).get_state())
-    for view, wanted in zip(views, whole, strict=True):
+    for view, wanted in zip(views, original, strict=True):
         assert torch.equal(view, wanted[rows])
 
 
 def test_draws_have_a_row_an_image_and_follow_from_the_generator():
-    one, same, other = (list(tensors(draw_spoiling(6, RECIPE, seeded(seed)))) for seed in (0, 0, 1))
+    one, same, other = (list(tensors(draw_corruption(6, RECIPE, seeded(seed)))) for seed in (0, 0, 1))
     assert all(len(values) == 6 for values in one)
     assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
     assert not torch.equal(one[-1], other[-1])
@@ -234,22 +234,22 @@ def test_draws_have_a_row_an_image_and_follow_from_the_generator():
 
 def test_no_value_is_read_back_from_the_device():
     """A tensor without values can be neither read nor used as a mask: what works on it does not wait for a GPU."""
-    drawn = draw_spoiling(4, RECIPE, seeded())
-    geometry, *own = (getattr(drawn, field.name) for field in fields(Spoiling))
+    drawn = draw_corruption(4, RECIPE, seeded())
+    geometry, *own = (getattr(drawn, field.name) for field in fields(Corruption))
     shell = Geometry(*(values.to("meta") for values in tensors(geometry)))
-    on_meta = Spoiling(shell, *(values.to("meta") for values in own))
-    spoilt, whole = spoilt_and_whole(
+    on_meta = Corruption(shell, *(values.to("meta") for values in own))
+    corrupted, original = corrupted_and_original(
         torch.empty(4, 1, 48, 48, dtype=torch.uint8, device="meta"), RECIPE, seeded(), fixed=on_meta
     )
-    assert spoilt.shape == whole.shape == (4, 1, 40, 40)
+    assert corrupted.shape == original.shape == (4, 1, 40, 40)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_is_not_waited_for():
     batch, generator = films(8).cuda(), torch.Generator("cuda").manual_seed(0)
-    spoilt_and_whole(batch, RECIPE, generator)
+    corrupted_and_original(batch, RECIPE, generator)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        spoilt_and_whole(batch, RECIPE, generator)
+        corrupted_and_original(batch, RECIPE, generator)
     finally:
         torch.cuda.set_sync_debug_mode("default")
