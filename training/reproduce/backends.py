@@ -10,7 +10,7 @@ from ..initialization import IMAGENET, RANDOM
 from ..recipe import Recipe
 from ..store.image_store import ImageStore
 from .data import Stores
-from .patients import held_out_task, patient_share_task, write_pretraining_patients
+from .patient_tasks import held_out_task, patient_share_task, write_pretraining_patients
 from .plan import InitializationPlan, Measurement, Scale
 from .pretraining import Pretraining
 

@@ -66,7 +66,7 @@ class Measurement:
 
     @property
     def folder(self) -> str:
-        """Folder of its runs, relative to the scale's folder."""
+        """Folder of its runs, relative to the scale's folder; existing results depend on it."""
         fraction = f"-{self.fraction:g}" if self.kind == "finetune" else ""
         uncertain = f"-{self.uncertain}" * (self.uncertain != "ignore")
         held_out = {"training": "-held-out", "testing": "-judged"}[self.held_out_for] * bool(self.held_out)

@@ -29,6 +29,22 @@ def store(tmp_path: Path) -> ImageStore:
 
 
 @pytest.fixture
+def chests(tmp_path):
+    """2,000 films of 1,000 patients, a fifth of them for testing. Each film has a random finding."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            **{"path": f"{n}.png", "dataset": "chestxray14", "patient": f"chestxray14:{n // 2:08}", "view": "PA"},
+            **{"split": "test" if n // 2 % 5 == 0 else "train_val", "sha256": ""},
+            **{"labels": [("Atelectasis", float(rng.random() < 0.5))]},
+        }
+        for n in range(2000)
+    ]
+    images = np.zeros((2000, 4, 4), np.uint8)
+    return ImageStore(tmp_path, images, pa.Table.from_pylist(rows, INDEX_SCHEMA), "c" * 64)
+
+
+@pytest.fixture
 def scale() -> Scale:
     return load_scale("open")
 
