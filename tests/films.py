@@ -1,4 +1,4 @@
-"""Folders of small made-up films, and the stores that `prepare` makes of them."""
+"""Folders of small synthetic images, and the stores that `prepare` makes from them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ SIZE = 8
 
 
 def film(path: Path, seed: int) -> np.ndarray:
-    """Noise of SIZE x SIZE pixels, saved; its pixels."""
+    """Save noise of SIZE x SIZE pixels; returns the pixels."""
     pixels = np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
@@ -24,7 +24,7 @@ def film(path: Path, seed: int) -> np.ndarray:
 
 
 def write_dicom(path: Path, pixels: np.ndarray, view: str = "") -> None:
-    """Pixels uint8 [H, W] as a DICOM film, with a view where one is given; skips without the reader."""
+    """Write pixels uint8 [H, W] as a DICOM file, optionally with a view; skips the test without pydicom."""
     pydicom = pytest.importorskip("pydicom")
     film = pydicom.Dataset()
     film.SOPClassUID, film.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
@@ -41,31 +41,31 @@ def write_dicom(path: Path, pixels: np.ndarray, view: str = "") -> None:
 
 
 def films(root: Path, count: int) -> Path:
-    """0000.png, 0001.png …, under `root`."""
+    """Write `count` images 0000.png, 0001.png … to `root`."""
     for number in range(count):
         film(root / f"{number:04}.png", number)
     return root
 
 
 def make(root: Path, out: Path, **options) -> PrepareReport:
-    """`prepare` of a folder in this process."""
+    """Prepare a folder in this process."""
     return prepare([("folder", root)], out, **{"size": SIZE, "workers": 1, "progress": False} | options)
 
 
 def content(store: Path) -> dict[str, bytes]:
-    """The bytes of each file of a store."""
+    """The bytes of each file of a store, by name."""
     return {path.name: path.read_bytes() for path in store.iterdir()}
 
 
 def refused(store: Path) -> dict[str, str]:
-    """What was refused, and why."""
+    """The reason by refused path."""
     table = pq.read_table(store / "refused.parquet")
     return dict(zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
 
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
-    """A full disk, for files of this process: writing beyond `size` bytes fails as it does there."""
+    """Simulate a full disk: this process cannot write more than `size` bytes to a file."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -77,7 +77,7 @@ def files_no_larger_than(size: int) -> Iterator[None]:
 
 @contextmanager
 def stopped_at(module: object, name: str) -> Iterator[None]:
-    """Ctrl-C at the moment at which this function would be called."""
+    """Simulate Ctrl-C when this function is called."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

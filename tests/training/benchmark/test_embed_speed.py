@@ -57,8 +57,8 @@ def test_prepared_batches_are_the_networks_input(tiny_folder: Path) -> None:
     paths = sorted(tiny_folder.rglob("*.png"))[:3]
     batches = prepared_batches(paths, weights, 8, 4)
     assert [tuple(batch.shape) for batch in batches] == [(4, 1, 64, 64), (4, 1, 64, 64)]
-    wanted = torch.stack([weights.transform(in_chans=1)(paths[n % 3]) for n in range(8)])
-    assert torch.equal(torch.cat(batches), wanted)
+    expected = torch.stack([weights.transform(in_chans=1)(paths[n % 3]) for n in range(8)])
+    assert torch.equal(torch.cat(batches), expected)
     assert [len(batch) for batch in prepared_batches(paths, weights, 5, 4)] == [4, 1]
 
 

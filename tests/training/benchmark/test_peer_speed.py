@@ -53,9 +53,9 @@ def test_an_interpreter_without_lightly_is_told(tiny_recipe: Recipe, tiny_folder
 
 
 def test_the_peer_gets_the_same_settings(tiny_recipe: Recipe, tmp_path: Path) -> None:
-    python = interpreter(tmp_path, f"echo \"$@\" > {tmp_path}/asked\necho a warning\necho '{json.dumps(REPORT)}'")
+    python = interpreter(tmp_path, f"echo \"$@\" > {tmp_path}/options\necho a warning\necho '{json.dumps(REPORT)}'")
     assert run_peer(python, tiny_recipe, tmp_path, steps=5, workers=3, device=CPU) == REPORT
-    isolated, script, *options = (tmp_path / "asked").read_text().split()
+    isolated, script, *options = (tmp_path / "options").read_text().split()
     assert isolated == "-I"  # neither this project nor its environment
     assert Path(script) == module.SCRIPT
     assert set(options) == {
@@ -68,7 +68,7 @@ def test_the_peer_gets_the_same_settings(tiny_recipe: Recipe, tmp_path: Path) ->
         "--queue-length=37",
         "--workers=3",
         "--steps=5",
-        "--warm-up=9",  # ours, and two batches that each worker fetches ahead
+        "--warm-up=9",  # this pipeline's 3, and two batches that each worker prefetches
     }
 
 
@@ -94,11 +94,11 @@ def test_both_read_the_same_files_by_turns(tiny_recipe: Recipe, tiny_folder: Pat
 def test_what_is_timed_here_is_moco_and_c2l(
     tiny_recipe: Recipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(module, "seconds_per_step", lambda recipe, *_: asked.append(recipe.method) or 1.0)
+    methods: list[str] = []
+    monkeypatch.setattr(module, "seconds_per_step", lambda recipe, *_: methods.append(recipe.method) or 1.0)
     python = interpreter(tmp_path, f"echo '{json.dumps(REPORT)}'")
     time_peer(tiny_recipe, tiny_folder, python, 8, 32, files=8, repeats=1, device="cpu", progress=False)
-    assert asked == ["moco", "c2l"]
+    assert methods == ["moco", "c2l"]
 
 
 @pytest.mark.usefixtures("small_networks")

@@ -75,7 +75,9 @@ def test_what_a_step_computes_is_counted(measured: StepBenchmark) -> None:
     """A step's FLOPs: the networks', and the products with the queue: forward, backward, and for the top-1 metric."""
     assert set(measured.costs) == (PARTS | {"step", "bare"}) - {"grouping"}
     queue = 2 * 4 * TINY.queue_length * TINY.feature_dim
-    assert measured.costs["loss_and_queue"].flops == 5 * queue  # of v1_a and v1_m, each also backward, and top-1's
+    assert (
+        measured.costs["loss_and_queue"].flops == 5 * queue
+    )  # v1_a and v1_m forward and backward, and the top-1 metric
     assert measured.costs["step"].flops == measured.costs["bare"].flops + 5 * queue
     assert measured.costs["step"].bytes > measured.costs["bare"].bytes > 0
     assert measured.costs["gather"].bytes == 2 * 4 * 32 * 32
@@ -97,7 +99,7 @@ def test_the_networks_flops_are_those_of_the_known_network(measured: StepBenchma
 
 
 def test_the_ratio_is_the_median_of_pairs_not_the_ratio_of_medians() -> None:
-    assert metrics(step=(2.0, 30.0, 6.0), bare=(1.0, 10.0, 5.0)).ratio == 2.0  # of medians: 6 / 5
+    assert metrics(step=(2.0, 30.0, 6.0), bare=(1.0, 10.0, 5.0)).ratio == 2.0  # the ratio of medians is 6 / 5
 
 
 def test_the_table_tells_each_part_and_what_is_left_over() -> None:
@@ -189,14 +191,14 @@ def test_a_variant_is_refused() -> None:
 
 
 def test_compiled_networks_are_timed_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
+    compiled: list[bool] = []
 
     def fake_workloads(recipe: Recipe, device: torch.device) -> dict[str, timing.Workload]:
-        asked.append(recipe.compile)
+        compiled.append(recipe.compile)
         return dict.fromkeys(("step", "bare", "grouped"), float)
 
     monkeypatch.setattr(module, "build_workloads", fake_workloads)
     monkeypatch.setattr(module, "time_alternately", lambda workloads, *_: dict.fromkeys(workloads, (1.5,)))
     assert time_step(TINY, 4, 32, 1, "cpu", compile=True, progress=False).compiled == (1.5,)
-    assert asked == [False, True]
+    assert compiled == [False, True]
     assert time_step(TINY, 4, 32, 1, "cpu", progress=False).compiled == ()

@@ -46,7 +46,7 @@ def test_turns_go_forth_and_back_after_the_warm_up(clock: Clock) -> None:
     workloads = {"a": clock.workload("a", 2.0), "b": clock.workload("b", 0.05)}
     seconds = timing.time_alternately(workloads, 2, CPU, progress=False)
     assert seconds == {"a": pytest.approx((2.0, 2.0)), "b": pytest.approx((0.05, 0.05))}
-    assert "".join(clock.calls) == "a" + "bb" + "a" + "bb" + "bb" + "a"  # b: two calls a timing
+    assert "".join(clock.calls) == "a" + "bb" + "a" + "bb" + "bb" + "a"  # b: two calls per timing
 
 
 def test_the_ratio_is_of_pairs() -> None:

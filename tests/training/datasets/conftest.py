@@ -1,4 +1,4 @@
-"""What the miniature layouts are made of: CSV files, a few made-up images, and a key that is the same each time."""
+"""Fixtures for miniature data sets: CSV files, small images and a fixed patient key."""
 
 import csv
 import gzip
@@ -16,7 +16,7 @@ KEY = bytes(range(32))
 
 @pytest.fixture(autouse=True)
 def key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The local key: a fixed one, so that no hash holds by chance the number that it hides."""
+    """A fixed patient key, so that no hash contains by chance the number that it replaces."""
     path = tmp_path_factory.mktemp("key") / "patient.key"
     path.write_bytes(KEY)
     monkeypatch.setenv("C2L_PATIENT_KEY", str(path))
@@ -25,13 +25,13 @@ def key(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="session")
 def hashed() -> Callable[[str], str]:
-    """The pseudonym of an identity, by the standard library."""
+    """The pseudonym of an identity, computed with the standard library."""
     return lambda identity: hmac.new(KEY, identity.encode(), "sha256").hexdigest()[:16]
 
 
 @pytest.fixture(scope="session")
 def write_csv() -> Callable[..., None]:
-    """Writes rows to a CSV file, gzipped where it is called .gz, with a byte-order mark where asked."""
+    """Writes rows to a CSV file: gzipped if its suffix is .gz, with a byte-order mark if `bom`."""
 
     def write(path: Path, *rows: list[str], bom: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def write_csv() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def draw() -> Callable[..., None]:
-    """Writes a small gray ramp as PNG, JPEG or DICOM, by the suffix; DICOM with a view where one is given."""
+    """Writes a small grey ramp as PNG, JPEG or DICOM, depending on the suffix; `view` is written to DICOM files."""
 
     def write(*paths: Path, view: str = "") -> None:
         ramp = np.add.outer(np.arange(24), np.arange(16)).astype(np.uint8) * 6

@@ -1,4 +1,4 @@
-"""ChestX-ray14: a made-up layout, and the real folder against its published counts."""
+"""ChestX-ray14: a miniature, and the real folder compared with its published counts."""
 
 from collections import Counter
 from pathlib import Path
@@ -33,7 +33,7 @@ def nih(
 def test_chestxray14_reads_the_distribution(tmp_path, write_csv):
     first, second, third = ADAPTERS["chestxray14"](nih(tmp_path, write_csv))
     assert first.path == tmp_path / "images_001/images/00000001_000.png"
-    assert second.path == tmp_path / "images/00000001_001.png"  # not on disk: a record all the same
+    assert second.path == tmp_path / "images/00000001_001.png"  # missing on disk, but keeps its record
     assert third.path == tmp_path / "images_012/images/00000023_000.png"
     assert [(r.patient, r.view, r.split) for r in (first, second, third)] == [
         ("chestxray14:00000001", "PA", "train_val"),
@@ -93,15 +93,15 @@ def test_chestxray14_names_an_absent_file(tmp_path, write_csv, name):
 
 def test_chestxray14_reads_kaggles_table_where_nihs_is_not(tmp_path, write_csv):
     nih(tmp_path, write_csv)
-    wanted = ADAPTERS["chestxray14"](tmp_path)
+    expected = ADAPTERS["chestxray14"](tmp_path)
     header = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     header += "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],"  # the last field has no name
     rows = [[*row[:4], "058Y", "M", row[4], "2682", "2749", "0.143", "0.143", ""] for row in NIH_ROWS]
     write_csv(tmp_path / "Data_Entry_2017.csv", header.split(","), *rows[:1])
-    assert ADAPTERS["chestxray14"](tmp_path) == wanted
+    assert ADAPTERS["chestxray14"](tmp_path) == expected
     write_csv(tmp_path / "Data_Entry_2017.csv", header.split(","), *rows)
     (tmp_path / "Data_Entry_2017_v2020.csv").unlink()
-    assert ADAPTERS["chestxray14"](tmp_path) == wanted
+    assert ADAPTERS["chestxray14"](tmp_path) == expected
 
 
 def test_real_chestxray14(real_data):
@@ -112,14 +112,14 @@ def test_real_chestxray14(real_data):
     positives = [sum(r.labels[n] for r in found if r.split == "test") for n in label_names("chestxray14")]
     assert positives == [171, 66, 259, 400, 69, 99, 38, 104, 115, 38, 24, 54, 56, 6]
     assert all(r.path.is_file() for r in found)
-    assert len({r.study for r in found}) == 10_000  # a follow-up number is that of one image
+    assert len({r.study for r in found}) == 10_000  # each image has its own follow-up number
 
 
 BOX_HEAD = ["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]", "", "", ""]
 
 
 def test_boxes_are_read_as_they_are_distributed(tmp_path, write_csv):
-    """With and without the three commas at a line's end, and under the label file's names."""
+    """With and without the three commas at the end of a line; findings have the label file's names."""
     table = tmp_path / "BBox_List_2017.csv"
     rows = [["a.png", "Infiltrate", "1.5", "2", "3", "4"], ["b.png", "Mass", "-1", "0", "5", "6", "", "", ""]]
     write_csv(table, BOX_HEAD, *rows)
@@ -127,7 +127,7 @@ def test_boxes_are_read_as_they_are_distributed(tmp_path, write_csv):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         (["a.png", "Mass", "1", "2", "3"], "line 2: expected an image, a finding and four numbers"),
         (["a.png", "Mass", "1", "2", "3", "x"], "four numbers"),
@@ -137,9 +137,9 @@ def test_boxes_are_read_as_they_are_distributed(tmp_path, write_csv):
         (["a.png", "Mass", "nan", "2", "3", "4"], "outside its image"),
     ],
 )
-def test_boxes_that_cannot_be(tmp_path, write_csv, row, said):
+def test_boxes_that_cannot_be(tmp_path, write_csv, row, message):
     write_csv(tmp_path / "boxes.csv", BOX_HEAD, row)
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         boxes(tmp_path / "boxes.csv")
 
 

@@ -1,4 +1,4 @@
-"""CheXpert: miniatures of the layouts in which it is distributed."""
+"""CheXpert: miniatures of all distributed layouts."""
 
 import re
 from pathlib import Path
@@ -44,7 +44,7 @@ EXPECTED = [  # path under root, patient, study, view, split, labels
 
 
 def chexpert(folder: Path, prefix: str = "CheXpert-v1.0/", train=TRAIN, valid=VALID, mark: str = "") -> Path:
-    """The label files, and the images but for the last of the training set, which is missing."""
+    """Write the label files, without images."""
     folder.mkdir(parents=True)
     for name, rows in (("train.csv", train), ("valid.csv", valid)):
         (folder / name).write_text("\n".join([mark + HEADER, *(prefix + row for row in rows)]) + "\n", encoding="utf-8")

@@ -58,8 +58,8 @@ def test_the_table_says_each_count():
     console = Console(file=io.StringIO(), width=120)
     console.print(table(compare_with_paper({**FULL, ("knee_kl", "val"): 7})))
     text = console.file.getvalue()
-    for said in ("chestxray14", "377,110", "36k + 3k", "727,060", "727,053", "approximate 700k"):
-        assert said in text
+    for expected in ("chestxray14", "377,110", "36k + 3k", "727,060", "727,053", "approximate 700k"):
+        assert expected in text
     assert len([line for line in text.splitlines() if "knee_kl" in line and "–" in line]) == 1
 
 
@@ -83,12 +83,12 @@ def test_patients_of_two_kinds_of_splits_are_counted_by_pairs_of_parts():
         ("nih:1", "rsna", "train"),
         ("nih:2", "nih", "test"),
         ("nih:2", "rsna", "train"),
-        ("nih:3", "nih", "train_val"),  # training both: no leakage
+        ("nih:3", "nih", "train_val"),  # both are training splits: no leakage
         ("nih:3", "rsna", "train"),
         ("nih:4", "rsna", "train"),
-        ("nih:4", "rsna", "test"),  # one set, split by images
+        ("nih:4", "rsna", "test"),  # one data set, split by image
         ("knee:4", "knee", "val"),
-        ("nih:5", "nih", "test"),  # test both
+        ("nih:5", "nih", "test"),  # both are test splits
         ("nih:5", "rsna", "test"),
         ("nih:6", "knee", "val"),
         ("nih:6", "nih", "test"),
@@ -106,7 +106,7 @@ def test_the_training_films_of_rsna_that_are_of_test_patients_of_chestxray14(rea
     nih = ADAPTERS["chestxray14"](real_data / "chestxray14")
     rsna = ADAPTERS["rsna"](real_data / "rsna-pneumonia")
     tested = {record.patient for record in nih if record.split == "test"}
-    wanted = [record.patient for record in rsna if record.patient in tested]
+    shared = [record.patient for record in rsna if record.patient in tested]
     table = index(*((record.patient, record.dataset, record.split) for record in [*nih, *rsna]))
-    assert shared_patients(table) == [Overlap("rsna/train", "chestxray14/test", len(wanted), len(set(wanted)))]
-    assert len(wanted) == 16
+    assert shared_patients(table) == [Overlap("rsna/train", "chestxray14/test", len(shared), len(set(shared)))]
+    assert len(shared) == 16

@@ -1,4 +1,4 @@
-"""Any folder: images found, `labels.csv` read, and nothing of a patient shown."""
+"""Any folder: its images are found, `labels.csv` is read, and messages contain no patient data."""
 
 import math
 import os
@@ -56,7 +56,7 @@ def test_folder_finds_what_links_lead_to_once_and_names_that_lead_nowhere(tmp_pa
 
 
 def test_folder_passes_over_a_pipe_without_a_suffix(tmp_path):
-    os.mkfifo(tmp_path / "pipe")  # to open it would wait for ever
+    os.mkfifo(tmp_path / "pipe")  # opening it would block for ever
     (tmp_path / "a.png").touch()
     assert [r.path.name for r in ADAPTERS["folder"](tmp_path)] == ["a.png"]
 

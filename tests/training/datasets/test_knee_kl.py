@@ -1,4 +1,4 @@
-"""Knees with Kellgren-Lawrence grades: made-up tables, and the real folder against its published counts."""
+"""Knees with Kellgren-Lawrence grades: a miniature, and the real folder compared with its published counts."""
 
 from collections import Counter
 

@@ -49,7 +49,7 @@ EXPECTED = [  # subject, study, dicom, view, split, labels
 
 @pytest.fixture
 def mimic(tmp_path, write_csv):
-    """Writes the three tables, and gives their folder."""
+    """Writes the three tables and returns their folder."""
 
     def write(metadata=METADATA, split=SPLIT, labels=LABELS, name="mimic-cxr-2.0.0-{}.csv.gz", bom=False) -> Path:
         root = tmp_path / "with a space"
@@ -77,7 +77,7 @@ def test_mimic_reads_the_distribution(mimic, hashed, name):
         assert not any(number in shown for row in EXPECTED for number in row[:2])
 
 
-ORDER = ["No Finding", "Edema", "Pneumothorax", "Pleural Effusion"]  # CheXpert's, not this table's
+ORDER = ["No Finding", "Edema", "Pneumothorax", "Pleural Effusion"]  # CheXpert's order, not this table's
 
 
 def changed(rows: list[list[str]], row: int, column: int, value: str) -> list[list[str]]:

@@ -33,7 +33,7 @@ EXPECTED = [  # split, part, patient, study, its folder, image, label
 
 @pytest.fixture
 def mura(tmp_path, write_csv):
-    """Writes the four lists, which have no header, and gives the folder above MURA-v1.1."""
+    """Writes the four lists, which have no header, and returns the folder that contains MURA-v1.1."""
 
     def write(train=TRAIN, valid=VALID, train_studies=TRAIN_STUDIES, valid_studies=VALID_STUDIES, bom=False) -> Path:
         folder = tmp_path / "with a space" / "MURA-v1.1"

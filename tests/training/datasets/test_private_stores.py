@@ -1,4 +1,4 @@
-"""From miniatures of the sets that are not public to a store: nothing in it tells a patient's or study's number."""
+"""Stores of miniature private data sets contain no number of a patient or study."""
 
 import json
 import re
@@ -56,13 +56,13 @@ NUMBERS = {"chexpert": r"6100\d|6101\d", "mimic_cxr": r"1610073\d|5610014\d", "m
 SETS = pytest.mark.parametrize("build", [chexpert, mimic_cxr, mura], ids=lambda build: build.__name__)
 
 
-def numbers_in(name: str, told: str) -> list[str]:
-    """Numbers of patients and studies of the miniature in a text."""
-    return re.findall(NUMBERS[name], re.sub("[0-9a-f]{64}", "", told))  # a sha256 may hold any digits
+def numbers_in(name: str, text: str) -> list[str]:
+    """Numbers of the miniature's patients and studies that a text contains."""
+    return re.findall(NUMBERS[name], re.sub("[0-9a-f]{64}", "", text))  # a sha256 may contain any digits
 
 
 def names_and_texts(folder: Path) -> str:
-    """The names of all files under a folder, and what is in them but for the pixels."""
+    """The names of all files under a folder and their content, except pixels."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     tables = [pq.read_table(path).to_pylist() for path in files if path.suffix == ".parquet"]
     texts = [path.read_text() for path in files if path.suffix not in (".parquet", ".npy")]
@@ -84,9 +84,9 @@ def test_neither_a_store_nor_the_folder_it_is_built_in_tells_a_number(tmp_path, 
     assert "no such file" in begun
     report = prepare([(name, root)], store, size=16, workers=1)
     assert (report.images, report.refused) == (1, 3)
-    told = names_and_texts(store)
-    assert (root / missing).name in told
-    assert not numbers_in(name, begun + told + "".join(capfd.readouterr()))
+    text = names_and_texts(store)
+    assert (root / missing).name in text
+    assert not numbers_in(name, begun + text + "".join(capfd.readouterr()))
 
 
 @SETS
@@ -94,7 +94,7 @@ def test_neither_a_store_nor_the_folder_it_is_built_in_tells_a_number(tmp_path, 
 def test_what_may_not_be_read_is_refused_without_a_number(tmp_path, monkeypatch, write_csv, draw, capfd, build, mode):
     name = build.__name__
     draw(tmp_path / "a" / "a.png", tmp_path / "a" / "b.jpg")
-    prepare([("folder", tmp_path / "a")], tmp_path / "b", 8, 1)  # loads what only root may read
+    prepare([("folder", tmp_path / "a")], tmp_path / "b", 8, 1)  # imports modules that only root may read
     with folder_of_nobody() as folder:
         monkeypatch.setenv("C2L_PATIENT_KEY", str(folder / "key"))
         root = folder / "set"
@@ -102,14 +102,14 @@ def test_what_may_not_be_read_is_refused_without_a_number(tmp_path, monkeypatch,
         draw(root / good, root / locked)
         (root / locked).parent.chmod(mode)
         one_of_study = (root / good).parent == (root / locked).parent
-        if one_of_study:  # both in one folder: nothing is left to store
+        if one_of_study:  # both images are in the locked folder: none can be stored
             with pytest.raises(DatasetError, match="no image could be decoded") as caught:
                 prepare([(name, root)], folder / "store", 16, 1)
-            told = str(caught.value).replace(str(folder), "") + names_and_texts(folder / "store.partial")
+            text = str(caught.value).replace(str(folder), "") + names_and_texts(folder / "store.partial")
         else:
             assert prepare([(name, root)], folder / "store", 16, 1).images == 1
-            told = names_and_texts(folder / "store")
+            text = names_and_texts(folder / "store")
         (root / locked).parent.chmod(0o755)
-    assert "cannot be opened: Permission denied" in told
-    assert ("folder cannot be read: Permission denied (1)" in told) == (mode == 0 and not one_of_study)
-    assert not numbers_in(name, told + "".join(capfd.readouterr()))
+    assert "cannot be opened: Permission denied" in text
+    assert ("folder cannot be read: Permission denied (1)" in text) == (mode == 0 and not one_of_study)
+    assert not numbers_in(name, text + "".join(capfd.readouterr()))

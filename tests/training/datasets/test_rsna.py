@@ -1,4 +1,4 @@
-"""RSNA Pneumonia: miniatures of both stages, and the real folder against its published counts."""
+"""RSNA Pneumonia: miniatures of both stages, and the real folder compared with its published counts."""
 
 import json
 from collections import Counter
@@ -23,7 +23,7 @@ HEADER = ["patientId", "x", "y", "width", "height", "Target"]
 
 @pytest.fixture
 def challenge(tmp_path, write_csv, draw):
-    """Writes a stage's tables, the training images but for the last, which is missing, and a test image."""
+    """Writes a stage's tables, all training images except the last, and a test image."""
 
     def write(stage="stage_2", rows=ROWS, classes=CLASSES) -> Path:
         root = tmp_path / "with a space"
@@ -98,18 +98,18 @@ def test_rsna_tells_how_many_images_stay_without_a_class(challenge):
 @pytest.mark.filterwarnings("ignore:.*does not list . of 3 images")
 def test_rsna_takes_the_patients_of_chestxray14_from_either_mapping(challenge, write_csv):
     root = challenge()
-    wanted = ["chestxray14:00001836", f"rsna:{B}", "chestxray14:00001836", f"rsna:{T}"]
+    expected = ["chestxray14:00001836", f"rsna:{B}", "chestxray14:00001836", f"rsna:{T}"]
     entries = [
         {"img_id": "00001836_010.png", "subset_img_id": A, "subset_group": "", "orig_labels": ["Mass"]},
         {"img_id": "00001836_011.png", "subset_img_id": C, "subset_group": "", "orig_labels": []},
     ]
     mapping = root / "pneumonia-challenge-dataset-mappings_2018.json"
     mapping.write_text(json.dumps(entries))
-    assert [r.patient for r in ADAPTERS["rsna"](root)] == wanted
+    assert [r.patient for r in ADAPTERS["rsna"](root)] == expected
     mapping.unlink()
     table = root / "nih_image_index.csv"
     write_csv(table, ["patientId", "Image Index"], [A, "00001836_010.png"], [C, "00001836_011.png"])
-    assert [r.patient for r in ADAPTERS["rsna"](root)] == wanted
+    assert [r.patient for r in ADAPTERS["rsna"](root)] == expected
     write_csv(table, ["patientId", "Image Index"], [A, "1836.png"])
     with pytest.raises(
         DatasetError, match=r"nih_image_index\.csv: expected ChestX-ray14 file names .*, found '1836\.png'"
@@ -175,4 +175,4 @@ def test_real_rsna(real_data):
     assert sum(len(boxes) for boxes in everywhere.values()) == 205
     assert {path for path, boxes in everywhere.items() if boxes} == {r.path for r in found if r.labels["pneumonia"]}
     others = {r.patient for r in ADAPTERS["chestxray14"](real_data / "chestxray14")}
-    assert {r.patient for r in found} & others  # the overlap that the folder's notes tell of
+    assert {r.patient for r in found} & others  # the overlap that the folder's notes describe

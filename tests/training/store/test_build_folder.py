@@ -17,7 +17,7 @@ def key(tmp_path_factory, monkeypatch):
 
 
 def begun(tmp_path: Path) -> tuple[Path, Path]:
-    """A folder of films and a store of it that was begun and stopped."""
+    """A folder of images, and the path of its store, whose creation was interrupted."""
     films(tmp_path / "films", 3)
     with stopped_at(store_format.pq, "write_table"):
         make(tmp_path / "films", tmp_path / "store")
@@ -40,7 +40,7 @@ def test_a_finished_store_is_reported_to_the_same_call_and_not_overwritten_by_an
             make(root, out, **other)
     (tmp_path / "own").mkdir()
     with pytest.raises(DatasetError, match="own already exists, is not a store and is not overwritten; remove it"):
-        make(tmp_path / "absent", tmp_path / "own")  # said before any file is listed
+        make(tmp_path / "absent", tmp_path / "own")  # raised before any file is listed
     assert content(out) == before
     assert not (tmp_path / "store.partial").exists()
 
@@ -74,7 +74,7 @@ def test_a_folder_of_ones_own_is_not_taken_for_a_store_begun(tmp_path):
         make(root, tmp_path / "store")
     assert (own / "precious.txt").read_text() == "mine"
     (own / "precious.txt").unlink()
-    assert make(root, tmp_path / "store").images == 2  # an empty one does no harm
+    assert make(root, tmp_path / "store").images == 2  # an empty folder is used
 
 
 def test_a_journal_of_unknown_plan_is_begun_again_and_never_trusted(tmp_path):
@@ -84,7 +84,7 @@ def test_a_journal_of_unknown_plan_is_begun_again_and_never_trusted(tmp_path):
         (root / name).rename(root / new)
     journal = tmp_path / "store.partial" / "journal.jsonl"
     head, rest = journal.read_bytes().split(b"\n", 1)
-    journal.write_bytes(head[:-3] + b"\n" + rest)  # torn
+    journal.write_bytes(head[:-3] + b"\n" + rest)  # cut short
     with pytest.warns(UserWarning, match="journal.jsonl is damaged"):
         make(root, out)
     assert content(out) == content(make(root, tmp_path / "whole").store)
@@ -94,7 +94,7 @@ def test_a_journal_of_unknown_plan_is_begun_again_and_never_trusted(tmp_path):
 def test_a_store_is_of_one_version_of_what_decodes_and_writes(tmp_path, monkeypatch, name):
     root, out = begun(tmp_path)
     version = store_format.version
-    monkeypatch.setattr(store_format, "version", lambda asked: "0" if asked == name else version(asked))
+    monkeypatch.setattr(store_format, "version", lambda library: "0" if library == name else version(library))
     with pytest.raises(DatasetError, match=f"begun with other settings: version of {name};"):
         make(root, out)
 
@@ -106,7 +106,7 @@ def test_stopped_while_the_store_is_put_together_it_goes_on(tmp_path):
     assert {str(path.relative_to(partial)) for path in partial.rglob("*.*") if path.is_file()} == {
         "c2l.lock",
         "journal.jsonl",
-        "store/images.npy",  # the array is on the disk once
+        "store/images.npy",  # the only copy of the array
     }
     assert content(make(root, out).store) == content(make(root, tmp_path / "whole").store)
 
@@ -139,7 +139,7 @@ def test_a_folder_is_one_process_at_a_time_and_stays_after_an_error_alone(tmp_pa
     assert not folder.exists()
     with pytest.raises(ZeroDivisionError), build_folder.locked_build_folder(folder):
         raise ZeroDivisionError
-    with build_folder.locked_build_folder(folder):  # the lock went with its owner
+    with build_folder.locked_build_folder(folder):  # the error released the lock
         pass
     assert not folder.exists()
 

@@ -19,7 +19,7 @@ HEADER = {"size": SIZE, "sources": ["brökén"]}
 
 
 def chunk(number: int) -> tuple[bytes, list[Outcome]]:
-    """Three files of which the second is refused: two rows that are full of 2n and 2n + 1."""
+    """Outcomes of three files, the second refused, and two rows filled with 2n and 2n + 1."""
     rows = np.repeat(np.array([2 * number, 2 * number + 1], np.uint8), SIZE**2).tobytes()
     return rows, [Outcome("a" * 64), Outcome(refused="brökén"), Outcome(f"{number:064x}")]
 
@@ -96,21 +96,21 @@ def test_any_flipped_or_cut_journal_gives_a_true_beginning(tmp_path):
     def reread(data: bytes) -> list[Outcome]:
         (tmp_path / JOURNAL).write_bytes(data)
         (tmp_path / "images.npy").write_bytes(rows_of_whole)
-        with warnings.catch_warnings(record=True) as said, opened(tmp_path) as array:
+        with warnings.catch_warnings(record=True) as caught, opened(tmp_path) as array:
             warnings.simplefilter("always")
         kept = len(array.outcomes)
         good = [first, *ends][kept // 3] if data.startswith(whole[:first]) else 0
         assert (tmp_path / JOURNAL).read_bytes() == (data[:good] or whole[:first])
-        assert bool(said) == (b"\n" in data[good:])
+        assert bool(caught) == (b"\n" in data[good:])
         return array.outcomes
 
-    for place in sorted({*range(0, len(whole), 6), *(end - 1 for end in ends)}):
-        flipped = whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :]
-        line = sum(end <= place for end in ends)
+    for offset in sorted({*range(0, len(whole), 6), *(end - 1 for end in ends)}):
+        flipped = whole[:offset] + bytes([whole[offset] ^ 4]) + whole[offset + 1 :]
+        line = sum(end <= offset for end in ends)
         assert reread(flipped) == truth[: 3 * line]
-        assert reread(whole[:place]) == truth[: 3 * line]
-    assert reread(whole[: ends[0]] + whole[ends[1] :]) == truth[:3]  # a line that is gone
-    assert reread(whole[first:]) == []  # the head
+        assert reread(whole[:offset]) == truth[: 3 * line]
+    assert reread(whole[: ends[0]] + whole[ends[1] :]) == truth[:3]  # a missing line
+    assert reread(whole[first:]) == []  # a missing header
     assert reread(whole) == truth
 
 

@@ -78,7 +78,7 @@ def test_what_the_system_cannot_do_is_told_from_what_is_wrong_with_a_file(tmp_pa
 
 def test_a_library_that_is_missing_or_memory_that_is_short_is_the_machines(tmp_path, monkeypatch):
     (film,) = films(tmp_path, 1).iterdir()
-    no_decoder = OSError("decoder jpeg not available")  # as Pillow says it, built without
+    no_decoder = OSError("decoder jpeg not available")  # Pillow's message if it was built without this decoder
     for error, says in (
         (MemoryError(), "not enough memory"),
         (ImportError(name="pydicom"), "cannot be loaded: pydicom"),
@@ -106,9 +106,9 @@ def test_processes_that_cannot_start_say_so_and_refuse_no_file(tmp_path):
         "from functools import partial\n"
         "with decoding_pool(2) as mapped:\n    print(list(mapped(partial(decode_chunk, size=4), [['/nowhere']])))\n"
     )
-    said = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
-    assert said.stdout == ""
-    assert "DatasetError: a decoding process cannot start" in said.stderr
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.stdout == ""
+    assert "DatasetError: a decoding process cannot start" in done.stderr
 
 
 def test_processes_give_results_in_order_and_never_run_far_ahead():
@@ -159,5 +159,5 @@ def test_a_worker_loads_only_what_decodes(tmp_path):
         "import sys; from c2l_models.training.store.decode_workers import decode_chunk; decode_chunk([sys.argv[1]], 4);"
         "print({'torch', 'torchvision', 'timm', 'pandas', 'pyarrow', 'rich', 'tyro', 'pydicom'} & set(sys.modules))"
     )
-    said = subprocess.run([sys.executable, "-c", code, str(film)], check=True, capture_output=True, text=True)
-    assert said.stdout.strip() == "set()"
+    done = subprocess.run([sys.executable, "-c", code, str(film)], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"

@@ -20,7 +20,7 @@ FIRST = "path,patient,split,nodule,grade\n0.png,a,train,1,\n1.png,a,train,0,5\n2
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A store of three films from `folder` and two from `knee_kl`, and their pixels [5, 6, 6]."""
+    """A store of three images from `folder` and two from `knee_kl`, and their pixels [5, 6, 6]."""
     root = tmp_path_factory.mktemp("data")
     pixels = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE), dtype=np.uint8)
     (root / "knee" / "images").mkdir(parents=True)
@@ -48,7 +48,7 @@ def test_rows_are_gathered_as_a_batch(made, device, kind):
     assert (batch.dtype, batch.shape) == (torch.uint8, (3, 1, SIZE, SIZE))
     assert batch.device.type == (device or "cpu")
     np.testing.assert_array_equal(batch[:, 0].cpu(), pixels[[4, 0, 0]])
-    batch.zero_()  # a batch is a copy: the store stays as it is
+    batch.zero_()  # a batch is a copy: the store does not change
     np.testing.assert_array_equal(store[[4]][0, 0].cpu(), pixels[4])
     assert (len(store), store.size) == (5, SIZE)
 

@@ -46,7 +46,7 @@ def test_a_store_holds_images_index_and_what_was_refused(tmp_path):
     assert index[0]["patient"] == index[2]["patient"] != index[3]["patient"]
     reasons = refused(tmp_path / "store")
     assert list(reasons) == ["broken.png", "gone.png", "unlisted.png"]
-    assert reasons["broken.png"].startswith("not a PNG")  # the reader's, without this machine's path
+    assert reasons["broken.png"].startswith("not a PNG")  # the decoder's reason, without the path
     assert reasons["gone.png"] == "no such file"
     assert reasons["unlisted.png"] == "on disk, but not in the label file"
     description = json.loads((tmp_path / "store" / "store.json").read_text())
@@ -200,7 +200,7 @@ def write_dicom(path: Path, pixels: np.ndarray, keep: int | None = None) -> None
     dataset.PatientComments = dataset.ImageComments = "metastasis suspected"
     dataset.StudyDescription, dataset.InstitutionName = "chest of JANE", "Hospital"
     dataset.ViewPosition = "rotated"
-    dataset.PatientAge = "JANE"  # no age: a reader that warns quotes it
+    dataset.PatientAge = "JANE"  # not an age: a warning would quote it
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated = dataset.BitsStored = 8
@@ -218,7 +218,7 @@ def secrets_in(folder: Path) -> set[str]:
     return {secret for secret in SECRETS if secret.encode().lower() in everything.lower()}
 
 
-@pytest.mark.filterwarnings("ignore")  # pydicom warns about the made-up values as they are written
+@pytest.mark.filterwarnings("ignore")  # pydicom warns about the invalid values when it writes them
 def test_no_name_and_no_free_text_of_dicom_gets_in(tmp_path, capfd, caplog, key):
     root = tmp_path / "films"
     root.mkdir()
@@ -237,8 +237,8 @@ def test_no_name_and_no_free_text_of_dicom_gets_in(tmp_path, capfd, caplog, key)
     store = make(root, tmp_path / "store", progress=True).store
     assert secrets_in(store) == set()
     assert key.read_bytes() not in b"".join(content(store).values())
-    said = "".join(capfd.readouterr()) + caplog.text
-    assert [secret for secret in SECRETS if secret in said] == []
+    printed = "".join(capfd.readouterr()) + caplog.text
+    assert [secret for secret in SECRETS if secret in printed] == []
     index = pq.read_table(store / "index.parquet").to_pylist()
     assert [(row["path"], row["view"]) for row in index] == [("a.dcm", ""), ("b", "")]
     assert index[0]["patient"] == index[1]["patient"]

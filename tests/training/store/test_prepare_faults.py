@@ -28,8 +28,8 @@ def key(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path_factory.mktemp("key") / "patient.key"))
 
 
-# Each file takes a while and leaves its name in a log; the file "deadly" beside it, if any, names the signal
-# that ends the process that reads it. The workers import this script, so it is so in them too.
+# Reading a file is slow and writes its name to a log. If a file with the suffix .deadly exists beside it, reading sends
+# the process the signal named there. The workers import this script, so it changes their reading too.
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
@@ -55,14 +55,14 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def script(tmp_path: Path) -> tuple[list[str], Path]:
-    """The command that prepares `films` to `store` slowly (the number of workers is to be added), and its log."""
+    """The command that slowly prepares `films` to `store` (append the number of workers), and its log."""
     file, log = tmp_path / "slow.py", tmp_path / "log"
     file.write_text(SCRIPT.format(size=SIZE, log=str(log)))
     return [sys.executable, str(file), str(tmp_path / "films"), str(tmp_path / "store")], log
 
 
 def group(leader: int) -> list[int]:
-    """Processes of a group that are alive."""
+    """Live processes of a group."""
     alive = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -77,7 +77,7 @@ def group(leader: int) -> list[int]:
 def wait_for(what, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.005)
 
 
@@ -86,13 +86,13 @@ def size(file: Path) -> int:
 
 
 def finished(partial: Path) -> int:
-    """Files that the journal has, read without the code under test."""
+    """Number of files in the journal, read without the code under test."""
     _, *lines = (partial / "journal.jsonl").read_bytes().split(b"\n")[:-1]
     return sum(len(json.loads(line[9:])) - 1 for line in lines)
 
 
 def kill_when(command: list[str], ready, delay: float) -> bool:
-    """Run a command and SIGKILL it `delay` seconds after `ready()`; False if it ended by itself before."""
+    """Run a command and SIGKILL it `delay` seconds after `ready()`; False if it ended before."""
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
         wait_for(lambda: ready() or process.poll() is not None)
         time.sleep(delay)
@@ -122,7 +122,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes_and_does_nothing_f
         kills += 1
         decoded = log.read_bytes()[before:].decode().split()
         assert decoded
-        assert min(decoded) == f"{journaled:04}.png"  # it goes on at the first that is not in the journal
+        assert min(decoded) == f"{journaled:04}.png"  # resumes at the first file that is not in the journal
         assert len(set(decoded)) == len(decoded)
         journaled, earlier = finished(tmp_path / "store.partial"), journaled
         assert journaled >= earlier
@@ -221,7 +221,7 @@ def test_a_disk_that_is_really_full(tmp_path):
 
 @pytest.fixture
 def nobodys():
-    """A folder in which a root user is nobody: root may read everything."""
+    """A folder of the user nobody, because root may read everything."""
     with tempfile.TemporaryDirectory() as first:
         film(Path(first) / "films" / "a.png", 0)
         (Path(first) / "films" / "labels.csv").write_text("path\na.png\n")
@@ -252,7 +252,7 @@ def test_folders_and_files_that_may_not_be_read_are_listed_and_the_others_go_on(
 
 
 def before_reading(monkeypatch, name: str, act) -> None:
-    """Do something between the listing of a file and its reading."""
+    """Call `act` between the listing of a file and its reading."""
     read = decode_workers.read_file
     monkeypatch.setattr(decode_workers, "read_file", lambda path: (path.endswith(name) and act(), read(path))[1])
 

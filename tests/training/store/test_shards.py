@@ -49,7 +49,7 @@ def test_shards_in_any_order_give_the_store_of_one_machine(tmp_path, root, count
     assert (whole.images, whole.refused, whole.duplicates) == (5, 3, 1)
     assert not (tmp_path / "joined.joining").exists()
     ImageStore.open(joined.store).verify()
-    # Each file is in one shard: with ten of them some have no file, and some only a refused one.
+    # With ten shards, some have no file and some only a refused one.
     images = [json.loads((path / "store.json").read_text())["images"] for path in made]
     assert sum(images) == 5
     assert count < 10 or images.count(0) == 5
@@ -97,9 +97,9 @@ def test_what_is_missing_twice_or_of_another_plan_is_named(tmp_path, root, key):
     assert not out.exists()
 
 
-def flip(file: Path, place: int = -5) -> None:
+def flip(file: Path, offset: int = -5) -> None:
     data = bytearray(file.read_bytes())
-    data[place] ^= 1
+    data[offset] ^= 1
     file.write_bytes(data)
 
 
@@ -179,7 +179,7 @@ def test_joined_once_the_same_call_reports_it_and_another_does_not_overwrite_it(
     again = join_shards(made, out, progress=False)
     assert (again.images, again.refused, again.duplicates, again.shard) == (5, 3, 1, None)
     assert not (tmp_path / "joined.joining").exists()
-    assert make(root, out).images == 5  # one machine's call for the same store
+    assert make(root, out).images == 5  # an unsharded call for the same store
     with pytest.raises(DatasetError, match="exists and is not overwritten: it was built with other settings: size"):
         join_shards([make(root, tmp_path / "large", shard=(1, 1), size=SIZE + 1).store], out, progress=False)
     assert content(out) == before
@@ -189,7 +189,7 @@ def test_joined_once_the_same_call_reports_it_and_another_does_not_overwrite_it(
 def test_shards_of_other_decoders_are_not_joined(tmp_path, root, monkeypatch, name):
     first = make(root, tmp_path / "1", shard=(1, 2)).store
     version = store_format.version
-    monkeypatch.setattr(store_format, "version", lambda asked: "0" if asked == name else version(asked))
+    monkeypatch.setattr(store_format, "version", lambda library: "0" if library == name else version(library))
     second = make(root, tmp_path / "2", shard=(2, 2)).store
     with pytest.raises(
         DatasetError, match=f"2 is not a shard of the same store as .*1; these settings differ: version of {name};"

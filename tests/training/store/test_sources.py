@@ -27,7 +27,7 @@ def key(tmp_path_factory, monkeypatch) -> Path:
 
 
 def chexpert(root: Path, patients: int) -> Path:
-    """Label files of this many patients in the order of their numbers, and no image."""
+    """CheXpert's label files with `patients` patients in the order of their numbers, without images."""
     root.mkdir(parents=True)
     header = ",".join(["Path", "AP/PA", *label_names("chexpert")])
     rows = [f"train/patient{n:05}/study1/view1_frontal.jpg,AP" + "," * 14 for n in range(1, patients + 1)]
@@ -37,7 +37,7 @@ def chexpert(root: Path, patients: int) -> Path:
 
 
 def nih(root: Path, *images: str) -> Path:
-    """ChestX-ray14's label files, of these images of one patient."""
+    """ChestX-ray14's label files with these images of one patient."""
     (root / "images").mkdir(parents=True)
     rows = [f"{image},No Finding,1,PA" for image in images]
     table = ["Image Index,Finding Labels,Patient ID,View Position", *rows]
@@ -52,7 +52,7 @@ def test_the_order_of_the_records_does_not_undo_the_hashes(tmp_path):
     numbers = [int(re.search(r"patient(\d+)", record.path.parts[-3])[1]) for record in source.records]
     assert sorted(numbers) == list(range(1, 201))
     in_place = sum(number == place for place, number in enumerate(numbers, 1))
-    assert in_place < 10  # one is to be expected of 200 in an order that tells nothing
+    assert in_place < 10  # in a random order, 1 of 200 is expected
     names = [index_path(record, source.root) for record in source.records]
     assert names == sorted(names)
 
@@ -118,7 +118,7 @@ def test_an_error_of_the_system_names_the_root_alone(tmp_path, monkeypatch):
 
 @pytest.fixture
 def own() -> Iterator[Path]:
-    """A folder in which permissions count, also for root."""
+    """A folder whose permissions also apply to root."""
     with folder_of_nobody() as folder:
         yield folder
 
@@ -133,11 +133,11 @@ def test_folders_that_may_not_be_entered_or_listed_are_told_and_passed_over(own,
     (root / "locked").chmod(mode)
     (films,) = load_sources([("folder", root)])
     found = [index_path(record, root) for record in films.records]
-    told = [path for path, reason in films.unused if reason == "folder cannot be read: Permission denied"]
+    listed = [path for path, reason in films.unused if reason == "folder cannot be read: Permission denied"]
     if mode:
-        assert (found, told) == (["a.png", "locked/b.png", "locked/c.dcm"], ["locked/deep"])
+        assert (found, listed) == (["a.png", "locked/b.png", "locked/c.dcm"], ["locked/deep"])
     else:
-        assert (found, told) == (["a.png"], ["locked"])
+        assert (found, listed) == (["a.png"], ["locked"])
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o000])

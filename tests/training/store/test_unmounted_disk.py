@@ -25,7 +25,7 @@ def key(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """Two folders, that may be mounts, of five chunks each; a list of these files and of as many in a third, absent."""
+    """Two folders of five chunks each; a label file lists their files, and as many in a third folder that is absent."""
     for name in ("a", "b"):
         films(tmp_path / "films" / name, 5 * CHUNK)
     lines = [f"{name}/{number:04}.png\n" for name in "abc" for number in range(5 * CHUNK)]
@@ -57,7 +57,7 @@ def test_a_mount_that_vanishes_stops_the_call_and_every_later_one_until_it_is_ba
             make(root, tmp_path / "store")
     if mount == "b":
         with pytest.raises(DatasetError, match=GONE):
-            make(root, tmp_path / "store")  # as on another node, that never had the mount
+            make(root, tmp_path / "store")  # as on another node without the mount
     shutil.rmtree(root / mount, ignore_errors=True)
     (tmp_path / "away").rename(root / mount)
     assert content(make(root, tmp_path / "store").store) == whole
@@ -80,7 +80,7 @@ def test_a_file_alone_in_its_folder_may_be_taken_out(tmp_path, monkeypatch):
 
 def test_landmarks_are_found_by_path_and_not_by_the_order_of_the_index(tmp_path):
     names = [f"{name}/{number:04}" for name in "ab" for number in range(3 * STEP)]
-    shuffled = [names[(37 * place) % len(names)] for place in range(len(names))]
+    shuffled = [names[(37 * position) % len(names)] for position in range(len(names))]
     assert sorted(shuffled) == names
     records = [Record(tmp_path / name, "folder", "p", "", "", {}) for name in shuffled]
     for name in "ab":
