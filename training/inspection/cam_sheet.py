@@ -48,9 +48,9 @@ def draw_cams(path: Path, store: ImageStore, boxed: Sequence[BoxedFinding], cams
     for i, (one, cam) in enumerate(zip(boxed, cams, strict=True)):
         row, column = divmod(i, columns)
         left, upper = MARGIN + column * (pair + GAP), top + row * (TILE + 2 * LINE + GAP)
-        film = Image.fromarray(store[[one.row]][0, 0].cpu().numpy()).resize((TILE, TILE), Image.Resampling.BICUBIC)
-        sheet.paste(film.convert("RGB"), (left, upper))
-        sheet.paste(_with_map(film, one.boxes, cam.map), (left + TILE + BETWEEN, upper))
+        image = Image.fromarray(store[[one.row]][0, 0].cpu().numpy()).resize((TILE, TILE), Image.Resampling.BICUBIC)
+        sheet.paste(image.convert("RGB"), (left, upper))
+        sheet.paste(_with_map(image, one.boxes, cam.map), (left + TILE + BETWEEN, upper))
         pen.rectangle((left - 1, upper - 1, left + pair, upper + TILE), outline=FRAME)
         pen.text((left, upper + TILE + 4), one.finding.replace("_", " "), LIGHT, font(TEXT))
         probability = f"probability {_percent(cam.probability)}"
@@ -60,13 +60,12 @@ def draw_cams(path: Path, store: ImageStore, boxed: Sequence[BoxedFinding], cams
     sheet.save(path)
 
 
-def _with_map(film: Image.Image, boxes: Floats, activation: Floats) -> Image.Image:
-    tile = _blend(np.asarray(film, np.float64) / 255, _enlarged(activation))
+def _with_map(image: Image.Image, boxes: Floats, activation: Floats) -> Image.Image:
+    tile = _blend(np.asarray(image, np.float64) / 255, _enlarged(activation))
     pen = ImageDraw.Draw(tile)
     for left, top, right, bottom in (boxes * (TILE - 1)).tolist():
-        pen.rectangle(
-            (left - 1, top - 1, right + 1, bottom + 1), outline="black"
-        )  # keeps the line visible on a pale map
+        # A black outline keeps the line visible on a pale map.
+        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black")
         pen.rectangle((left, top, right, bottom), outline=ACCENT, width=2)
     x, y = (share * TILE for share in peak(activation))
     _draw_cross(pen, x, y)
@@ -77,16 +76,16 @@ def _enlarged(activation: Floats) -> Floats:
     """Map [h, w] -> [TILE, TILE], scaled to [0, 1]; all 0 if the map is constant."""
     span = activation.max() - activation.min()
     scaled = (activation - activation.min()) / (span or 1)
-    image = Image.fromarray(scaled.astype(np.float32)).resize((TILE, TILE), Image.Resampling.BICUBIC)
-    return np.asarray(image, np.float64).clip(0, 1)
+    resized = Image.fromarray(scaled.astype(np.float32)).resize((TILE, TILE), Image.Resampling.BICUBIC)
+    return np.asarray(resized, np.float64).clip(0, 1)
 
 
-def _blend(film: Floats, heat: Floats) -> Image.Image:
+def _blend(image: Floats, heat: Floats) -> Image.Image:
     """An image with a map over it, both [H, W] in [0, 1]."""
     from matplotlib import colormaps
 
     alpha = OPACITY * heat[:, :, None]
-    pixels = (1 - alpha) * film[:, :, None] + alpha * colormaps[SHADES](heat)[:, :, :3]
+    pixels = (1 - alpha) * image[:, :, None] + alpha * colormaps[SHADES](heat)[:, :, :3]
     rounded: NDArray[np.uint8] = (255 * pixels).round().astype(np.uint8)
     return Image.fromarray(rounded)
 

@@ -146,10 +146,10 @@ def _hit_rates(rates: HitRates) -> dict[str, Any]:
     """Films, patients and hit rates of each finding, as JSON values."""
     return {
         name: {
-            "films": films,
+            "films": images,
             "patients": patients,
             **{rule: estimate_as_json(rates.rate(name, rule)) for rule in RULES},
             **{f"map_minus_{rule}": estimate_as_json(rates.map_minus(name, rule)) for rule in RULES[1:]},
         }
-        for name, films, patients in zip(rates.names, rates.films, rates.patients, strict=True)
+        for name, images, patients in zip(rates.names, rates.images, rates.patients, strict=True)
     }

@@ -24,13 +24,13 @@ class HitRates:
 
     Attributes:
         names: findings and, last, all findings together, [F].
-        films, patients: number of images and patients, [F]. An image counts once for each finding that has a box.
+        images, patients: number of images and patients, [F]. An image counts once for each finding that has a box.
         values: float64 [F, 3], one column per rule.
         resamples: float64 [R, F, 3], values on resamples of whole patients.
     """
 
     names: tuple[str, ...]
-    films: list[int]
+    images: list[int]
     patients: list[int]
     values: Floats
     resamples: Floats

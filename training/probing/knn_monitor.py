@@ -14,7 +14,7 @@ from ..store.image_store import ImageStore
 from .knn import knn_scores
 
 BANK, QUERIES = 4000, 1000
-"""Maximum number of images that vote, and of images that are classified."""
+"""Maximum number of neighbours to choose from, and of images to classify."""
 HELD_OUT = 0.2
 """Share of the training patients whose images are classified."""
 

@@ -1,4 +1,4 @@
-"""The image store of the probing tests."""
+"""Image store of the probing tests, for the tests of evaluation."""
 
 from ..probing.conftest import store
 

@@ -1,4 +1,4 @@
-"""Arrays with a header on disk, and fingerprints that stay what they were."""
+"""npz files with a header, and fingerprints, which must not change between versions."""
 
 import numpy as np
 import pytest
@@ -40,6 +40,6 @@ def test_a_fingerprint_depends_on_all_of_the_sample():
 
 
 def test_a_fingerprint_is_the_string_of_earlier_runs():
-    """Stored runs can be paired with new ones only while this string stays."""
+    """A stored run can be paired with a new run only if the fingerprint does not change."""
     expected = "6b33627fd580d2db09bfd8d3503c3b64ab880f5e42b316245bdfd5ae38906adf"
     assert sample_fingerprint(((1, 2), 20, 0), np.array([[0.0, 1.0]]), np.array(["a"])) == expected

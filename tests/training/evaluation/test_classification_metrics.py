@@ -1,4 +1,4 @@
-"""AUROC against pair counting and scikit-learn; the bootstrap against rows written out."""
+"""AUROC against pair counting and scikit-learn; the bootstrap against explicitly repeated rows."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from c2l_models.training.evaluation.intervals import Estimate, draw_patients
 
 
 def tied_sample(images=60, labels=3, patients=12, seed=0):
-    """Scores with many ties, labels with unknowns, and unequal patients."""
+    """Scores with many ties, partly unknown labels, and patients with different numbers of images."""
     rng = np.random.default_rng(seed)
     truth = (rng.random((images, labels)) < 0.4).astype(float)
     truth[rng.random(truth.shape) < 0.1] = np.nan
@@ -43,7 +43,7 @@ def test_against_scikit_learn():
 
 
 def drawn_patients(patients, bootstrap, seed):
-    """The draws that numpy's documentation promises for this seed, as lists of patients."""
+    """The draws of numpy's generator with this seed, as lists of patients."""
     ids = sorted(set(patients))
     rng = np.random.default_rng(seed)
     for counts in rng.multinomial(len(ids), [1 / len(ids)] * len(ids), size=bootstrap):
@@ -73,7 +73,7 @@ def test_resamples_do_not_depend_on_how_they_are_chunked(monkeypatch):
 
 
 def test_whole_patients_are_drawn_and_widen_the_interval():
-    """Ten copies of each film under one patient say no more than one film does."""
+    """Ten copies of each image under one patient carry no more information than one image."""
     rng = np.random.default_rng(0)
     truth = rng.random(60) < 0.5
     scores = rng.normal(size=60) + truth
@@ -153,7 +153,7 @@ def test_weighted_kappa_is_scikit_learns(missing):
 
 
 def test_weighted_kappa_by_hand():
-    """Two gradings of three films: squared disagreement 1 + 0 + 1 = 2, by chance (1/3) Σ Σ (g - t)² = 10/3."""
+    """Two gradings of three images: squared disagreement 1 + 0 + 1 = 2, by chance (1/3) Σ Σ (g - t)² = 10/3."""
     value, _ = weighted_kappa([1, 1, 3], [0, 1, 2], np.arange(3), bootstrap=0)
     assert value == pytest.approx(1 - 2 / ((1 + 0 + 1 + 1 + 0 + 1 + 9 + 4 + 1) / 3))
     one_grade, _ = weighted_kappa([2, 2], [2, 2], np.arange(2), bootstrap=0)

@@ -1,4 +1,4 @@
-"""A figure against the share of labels: points, intervals and names are those that were given."""
+"""The label-efficiency plot shows the given points, intervals and names."""
 
 import numpy as np
 import pytest
@@ -19,15 +19,15 @@ STARTS = {
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The metrics that were turned into bytes."""
-    metrics = []
+    """The figures that were saved."""
+    figures = []
 
     def noted(figure, path):
-        metrics.append(figure)
+        figures.append(figure)
         return save_png(figure, path)
 
     monkeypatch.setattr(label_efficiency, "save_png", noted)
-    return metrics
+    return figures
 
 
 def test_every_start_has_its_points_and_intervals(tmp_path, drawn):

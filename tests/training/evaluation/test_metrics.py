@@ -1,4 +1,4 @@
-"""Metrics that are kept, compared resample by resample, and averaged over runs."""
+"""Metrics: saving, paired differences, and averages over runs."""
 
 from dataclasses import replace
 
@@ -62,7 +62,7 @@ def test_an_average_is_of_every_resample():
 
 
 def few_labels(scores, lacking):
-    """What a run reached that learnt nothing of one of the labels: a mean over the others."""
+    """Metrics of a run that skipped one label, and AUROCs of the other labels."""
     _, truth, patients = sample()
     scores = scores.copy()
     scores[:, NAMES.index(lacking)] = np.nan
@@ -80,7 +80,7 @@ def test_seeds_that_learnt_other_labels_are_averaged_over_their_own_and_paired_s
     assert mine["mean"].value == pytest.approx(by_hand)
     assert str(mine["Mass"]) == "n/a"
     worse = average([few_labels(-scores, lacking)[0] for lacking in ("Mass", "Edema")])
-    assert mine.minus(worse, "mean").value == pytest.approx(2 * (by_hand - 0.5))  # the mirrored scores have 1 - AUROC
+    assert mine.minus(worse, "mean").value == pytest.approx(2 * (by_hand - 0.5))  # the negated scores have 1 - AUROC
     for others in ([edema, mass], [mass, mass], [mass], [mass, replace(mass, skipped_labels="")]):
         with pytest.raises(C2LError, match=r"same labels.*one skipped Mass; Edema"):
             mine.minus(average(others), "mean")

@@ -1,4 +1,4 @@
-"""What a run answered, and the metrics that it comes to."""
+"""Predictions, their metrics, and results on disk."""
 
 import json
 
@@ -25,10 +25,10 @@ def chest(films=80, positives_of_edema=True):
 
 
 def test_figures_are_each_labels_and_the_means():
-    answers = chest()
-    metrics = measure(answers, load_task("chestxray14"), bootstrap=20)
+    predictions = chest()
+    metrics = measure(predictions, load_task("chestxray14"), bootstrap=20)
     assert metrics.names == (*CHEST, "mean", "mean without Hernia")
-    each = [pair_by_pair(answers.scores[:, i], answers.targets[:, i]) for i in range(3)]
+    each = [pair_by_pair(predictions.scores[:, i], predictions.targets[:, i]) for i in range(3)]
     np.testing.assert_allclose(metrics.values, [*each, np.mean(each), np.mean(each[:2])])
     assert metrics.resamples.shape == (20, 5)
 
@@ -47,8 +47,8 @@ def test_a_grade_is_the_number_of_steps_passed(yes):
     targets = (grades[:, None] >= [1, 2, 3, 4]).astype(float)
     scores = yes + targets - 0.5 + rng.normal(0, 0.4, targets.shape)
     labels = tuple(f"kl_grade ≥ {step}" for step in (1, 2, 3, 4))
-    answers = Predictions("knee_kl", labels, scores, targets, rng.integers(0, 40, 120).astype(str), yes)
-    metrics = measure(answers, load_task("knee_kl"), bootstrap=20)
+    predictions = Predictions("knee_kl", labels, scores, targets, rng.integers(0, 40, 120).astype(str), yes)
+    metrics = measure(predictions, load_task("knee_kl"), bootstrap=20)
     assert metrics.names == (*labels, KAPPA)
     given = [sum(score > yes for score in row) for row in scores]
     assert metrics[KAPPA].value == pytest.approx(cohen_kappa_score(grades, given, weights="quadratic"))
@@ -72,10 +72,10 @@ def test_there_is_no_grade_where_a_step_could_not_be_learnt():
 
 
 def test_labels_that_could_not_be_learnt_are_told():
-    answers = chest()
-    assert measure(answers, load_task("chestxray14"), bootstrap=5).skipped_labels == ""
-    answers.scores[:, [0, 2]] = np.nan
-    metrics = measure(answers, load_task("chestxray14"), bootstrap=5)
+    predictions = chest()
+    assert measure(predictions, load_task("chestxray14"), bootstrap=5).skipped_labels == ""
+    predictions.scores[:, [0, 2]] = np.nan
+    metrics = measure(predictions, load_task("chestxray14"), bootstrap=5)
     assert metrics.skipped_labels == "Mass, Hernia"
     assert metrics["mean"].value == metrics["Edema"].value
     grades = np.full((20, 4), [np.nan, 0, 0, 0])
@@ -90,14 +90,14 @@ def test_a_score_that_is_not_finite_is_refused(broken):
         measure(knees(scores), load_task("knee_kl"), bootstrap=5)
 
 
-def test_answers_and_results_come_back_as_they_were_written(tmp_path):
-    answers = chest()
-    answers.save(tmp_path)
+def test_predictions_and_results_come_back_as_they_were_written(tmp_path):
+    predictions = chest()
+    predictions.save(tmp_path)
     again = Predictions.load(tmp_path)
     for name in ("scores", "targets", "patients"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(answers, name))
+        np.testing.assert_array_equal(getattr(again, name), getattr(predictions, name))
     assert (again.task, again.labels, again.threshold) == ("chestxray14", CHEST, 0.0)
-    metrics = measure(answers, load_task("chestxray14"), bootstrap=20)
+    metrics = measure(predictions, load_task("chestxray14"), bootstrap=20)
     result = Result("finetune", "a release", "resnet18", "chestxray14", 0, metrics, {"seconds": 1.5})
     assert not Result.is_done(tmp_path)
     result.write(tmp_path)
@@ -110,7 +110,7 @@ def test_answers_and_results_come_back_as_they_were_written(tmp_path):
 def test_what_is_not_available_is_null_in_json(tmp_path):
     metrics = measure(chest(positives_of_edema=False), load_task("chestxray14"), bootstrap=20)
     path = Result("knn", "a release", "resnet18", "chestxray14", 0, metrics, {}).write(tmp_path)
-    written = json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+    written = json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN is not valid JSON
     assert written["figures"]["Edema"] == {"value": None, "low": None, "high": None}
     assert written["figures"]["Mass"]["value"] == pytest.approx(metrics["Mass"].value, abs=1e-4)
 

@@ -1,4 +1,4 @@
-"""Reports: every figure beside its interval, nothing that cannot be computed shown as a number."""
+"""Reports show every metric with its interval, and n/a for metrics that cannot be computed."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ FACTS = {
 
 @pytest.fixture(scope="module")
 def report():
-    """Three labels; the third has no positive film."""
+    """Three labels; the third has no positive image."""
     rng = np.random.default_rng(0)
     labels = (rng.random((300, 3)) < [0.3, 0.05, 0]).astype(float)
     patients = rng.integers(0, 60, 300)
@@ -55,7 +55,7 @@ def test_one_column_is_held_against_nothing():
 
 
 def table_of(markdown, title):
-    """The cells of the table under a heading, by row name."""
+    """Cells of the table below a heading, by row name."""
     lines = markdown.split(f"## {title}", 1)[1].strip().splitlines()
     table = [line.strip("| ").split(" | ") for line in lines[: lines.index("") if "" in lines else None]]
     return {row[0]: dict(zip(table[0][1:], row[1:], strict=True)) for row in table[2:]}

@@ -1,4 +1,4 @@
-"""ROC curves: what is drawn is what the scores say."""
+"""The plotted ROC curves agree with the scores."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from c2l_models.training.evaluation.predictions import Predictions
 from c2l_models.training.evaluation.roc import draw_roc, roc
 
 
-def answers(labels):
+def predictions(labels):
     rng = np.random.default_rng(0)
     targets = (rng.random((60, labels)) < 0.4).astype(float)
     targets[:, -1] = 0
@@ -24,14 +24,14 @@ def answers(labels):
 
 
 def test_the_area_under_the_curve_is_the_pairs_in_order():
-    run = answers(2)
+    run = predictions(2)
     false, true = roc(run.scores[:, 0], run.targets[:, 0])
     area = sum((false[i + 1] - false[i]) * (true[i + 1] + true[i]) / 2 for i in range(len(false) - 1))
     assert area == pytest.approx(pair_by_pair(run.scores[:, 0], run.targets[:, 0]))
 
 
 def test_one_class_or_nothing_learnt_has_no_curve():
-    run = answers(2)
+    run = predictions(2)
     assert len(roc(run.scores[:, 1], run.targets[:, 1])[0]) == 0
     assert len(roc(np.full(60, np.nan), run.targets[:, 0])[0]) == 0
 
@@ -45,7 +45,7 @@ def test_every_panel_says_each_run_s_auroc(tmp_path, monkeypatch, labels):
         return save_png(figure, path)
 
     monkeypatch.setattr(module, "save_png", noted)
-    run = answers(labels)
+    run = predictions(labels)
     other = replace(run, scores=-run.scores)
     for runs in (run, {"this start": run, "that start": other}):
         assert draw_roc(runs, tmp_path / "roc.png").read_bytes().startswith(b"\x89PNG")
@@ -62,7 +62,7 @@ def test_every_panel_says_each_run_s_auroc(tmp_path, monkeypatch, labels):
 
 
 def test_runs_that_do_not_belong_together_are_refused(tmp_path):
-    run = answers(2)
+    run = predictions(2)
     for other in (replace(run, labels=("finding 1", "finding 0")), replace(run, targets=1 - run.targets)):
         with pytest.raises(C2LError, match="expected runs on the same labels and images"):
             draw_roc({"one": run, "other": other}, tmp_path / "roc.png")

@@ -1,4 +1,4 @@
-"""The challenge's score: cases counted by hand, and an explicit loop on drawn ones."""
+"""The challenge's score: cases computed by hand, and random cases against an explicit loop."""
 
 import math
 
@@ -28,7 +28,7 @@ NEAR = (0, 0, 100, 62)  # IoU 0.62 with BOX: a hit at 0.40 … 0.60, five of eig
 
 
 @pytest.mark.parametrize(
-    ("found", "boxes", "wanted"),
+    ("found", "boxes", "expected"),
     [
         ([(0.9, BOX)], [BOX], 1),
         ([(0.9, NEAR)], [BOX], 5 / 8),
@@ -36,37 +36,38 @@ NEAR = (0, 0, 100, 62)  # IoU 0.62 with BOX: a hit at 0.40 … 0.60, five of eig
         ([(0.9, BOX), (0.8, FAR)], [BOX], 1 / 2),  # TP 1, FP 1
         ([(0.9, BOX)], [BOX, FAR], 1 / 2),  # TP 1, FN 1
         ([(0.9, BOX), (0.8, BOX)], [BOX], 1 / 2),  # the same box again: a false positive
-        ([(0.9, BOX), (0.8, BOX)], [BOX, BOX], 1),  # two true boxes in one place are two
-        ([(0.9, NEAR), (0.8, BOX)], [BOX], (5 * 1 / 2 + 3 * 1 / 2) / 8),  # the surer takes it where it can
-        ([(0.8, BOX), (0.9, NEAR)], [BOX], (5 * 1 / 2 + 3 * 1 / 2) / 8),  # in whichever order they are given
+        ([(0.9, BOX), (0.8, BOX)], [BOX, BOX], 1),  # two identical true boxes
+        ([(0.9, NEAR), (0.8, BOX)], [BOX], (5 * 1 / 2 + 3 * 1 / 2) / 8),  # the more confident one is matched first
+        ([(0.8, BOX), (0.9, NEAR)], [BOX], (5 * 1 / 2 + 3 * 1 / 2) / 8),  # in any order of the list
         ([], [BOX], 0),
-        ([(0.5, BOX)], [BOX], 0),  # no surer than 0.5
+        ([(0.5, BOX)], [BOX], 0),  # confidence not above 0.5
         ([(0.9, FAR)], [], 0),
         ([], [], math.nan),
         ([(0.4, FAR)], [], math.nan),
-        ([(0.9, (5, 5, 5, 50))], [BOX], 0),  # of no area
+        ([(0.9, (5, 5, 5, 50))], [BOX], 0),  # no area
         ([(0.9, (5, 5, 5, 5))], [(5, 5, 5, 5)], 0),  # 0 / 0
         ([(0.9, (-50, 0, 100, 100))], [BOX], 6 / 8),  # reaches out of the image: IoU 2/3
     ],
 )
-def test_one_image_counted_by_hand(found, boxes, wanted):
-    assert rsna_map([predicted(*found)], [true(*boxes)], 0.5) == pytest.approx(wanted, nan_ok=True)
+def test_one_image_counted_by_hand(found, boxes, expected):
+    assert rsna_map([predicted(*found)], [true(*boxes)], 0.5) == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_surer_prediction_takes_the_box_that_another_needs():
-    """The first overlaps both boxes and takes the nearer one; the second, which only fits that one, goes without."""
+    """The more confident prediction is matched to the box that only the other prediction fits well."""
     left, right = (0, 0, 100, 100), (0, 40, 100, 140)
     between, exact = (0, 10, 100, 110), (0, 0, 100, 100)  # `between`: IoU 90/110 with left, 70/130 with right
-    # Up to 0.50 both could have been hit; taken greedily, `exact` is left with right: IoU 60/140, a hit at 0.40 alone.
-    wanted = (1 * 2 / 2 + 7 * 1 / 3) / 8
-    assert rsna_map([predicted((0.9, between), (0.8, exact))], [true(left, right)], 0.5) == pytest.approx(wanted)
+    # A different matching would hit both boxes up to 0.50. In order of confidence, `exact` can only be matched to
+    # `right`, with IoU 60/140: a hit at 0.40 only.
+    expected = (1 * 2 / 2 + 7 * 1 / 3) / 8
+    assert rsna_map([predicted((0.9, between), (0.8, exact))], [true(left, right)], 0.5) == pytest.approx(expected)
 
 
 def test_images_are_averaged_but_those_left_out():
     found = [predicted((0.9, BOX)), predicted(), predicted(), predicted((0.9, BOX))]
     boxes = [true(BOX), true(BOX), true(), true()]
     assert rsna_map(found, boxes, 0.5) == pytest.approx(1 / 3)
-    assert rsna_map(found, boxes, 0.95) == 0  # the last is left out now, the first two have no prediction
+    assert rsna_map(found, boxes, 0.95) == 0  # the last image is ignored, the first two have no prediction
     assert math.isnan(rsna_map([], [], 0.5))
 
 
@@ -82,13 +83,13 @@ image = st.tuples(
 @settings(max_examples=50, deadline=None)
 @given(st.lists(image, min_size=1, max_size=4))
 def test_against_an_explicit_loop(images):
-    """Small whole numbers: equal confidences, equal overlaps, boxes of no area and overlaps at a threshold abound."""
+    """Small integers produce many equal confidences, equal overlaps, empty boxes and overlaps at a threshold."""
     found, boxes = [pairs for pairs, _ in images], [of_image for _, of_image in images]
     scores = image_scores([predicted(*pairs) for pairs in found], [true(*b) for b in boxes], CONFIDENCES)
     for k in (0, 3, 6):
         confidence = CONFIDENCES[k]
-        wanted = [oracle.image_score(*pair, confidence) for pair in zip(found, boxes, strict=True)]
-        np.testing.assert_allclose(scores[:, k], [math.nan if w is None else w for w in wanted], atol=1e-12)
+        expected = [oracle.image_score(*pair, confidence) for pair in zip(found, boxes, strict=True)]
+        np.testing.assert_allclose(scores[:, k], [math.nan if w is None else w for w in expected], atol=1e-12)
         mean = oracle.mean_score(found, boxes, confidence)
         got = rsna_map([predicted(*pairs) for pairs in found], [true(*b) for b in boxes], float(confidence))
         assert got == pytest.approx(math.nan if mean is None else mean, nan_ok=True)

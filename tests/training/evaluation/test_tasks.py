@@ -1,4 +1,4 @@
-"""Tasks: which rows, which labels, in which order."""
+"""Tasks: rows, labels and their order."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from c2l_models.training.store.store_format import INDEX_SCHEMA
 
 
 def store_of(tmp_path, *rows):
-    """Rows are (dataset, split, labels)."""
+    """A store with rows (dataset, split, labels)."""
     index = [
         {"dataset": dataset, "split": split, "patient": str(n), "labels": list(labels.items())}
         for n, (dataset, split, labels) in enumerate(rows)

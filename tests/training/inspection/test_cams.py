@@ -28,10 +28,10 @@ def test_a_map_is_each_position_by_itself_and_its_mean_with_the_bias_the_logit(a
     films = torch.randn(2, 1, 96, 64)
     with torch.inference_mode():
         maps, logits = class_activation(network, films)
-        wanted = network(films)
+        expected = network(films)
     assert maps.shape == (2, 3, 3, 2)
-    torch.testing.assert_close(logits, wanted)
-    torch.testing.assert_close(maps.mean(dim=(2, 3)) + network.get_classifier().bias, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(maps.mean(dim=(2, 3)) + network.get_classifier().bias, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
         maps[1, 2].double(), torch.tensor(by_position(network, films[1], 2)).double(), rtol=1e-4, atol=1e-5
     )

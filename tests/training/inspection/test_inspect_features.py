@@ -35,8 +35,8 @@ def test_what_it_leaves(whole, store):
     areas = {box[0]: box[3] * box[4] / 1024**2 for box in BOXES}
     learned = [name for name in cams["pointing_game"] if name != "all_findings"]
     assert overall["films"] == len(learned) >= 2
-    wanted = sum(areas["Infiltrate" if name == "Infiltration" else name] for name in learned) / len(learned)
-    assert overall["chance"]["value"] == pytest.approx(wanted, abs=1e-4)
+    expected = sum(areas["Infiltrate" if name == "Infiltration" else name] for name in learned) / len(learned)
+    assert overall["chance"]["value"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_report_says_how_to_read_it(whole):
@@ -51,13 +51,13 @@ def test_the_report_says_how_to_read_it(whole):
 
 def test_nothing_names_a_patient_or_a_file(whole, store):
     _, out = whole
-    told = (out / "look.md").read_text() + (out / "look.json").read_text()
+    written = (out / "look.md").read_text() + (out / "look.json").read_text()
     names = {path.rpartition("/")[2] for path in store.index["path"].to_pylist()}
     ids = {patient.partition(":")[2] for patient in store.patients}
-    digits = set(re.findall(r"\d+", re.sub(r"[0-9a-f]{64}", "", told)))
-    assert not any(name in told for name in names)
+    digits = set(re.findall(r"\d+", re.sub(r"[0-9a-f]{64}", "", written)))
+    assert not any(name in written for name in names)
     assert not ids & digits
-    assert str(out.parent) not in told
+    assert str(out.parent) not in written
     for picture in out.glob("*.png"):
         data = picture.read_bytes()
         assert not any(patient.encode() in data for patient in store.patients)

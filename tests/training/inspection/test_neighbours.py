@@ -21,17 +21,17 @@ def test_the_nearest_are_those_of_brute_force_and_not_of_the_querys_patient(stor
     train.values[1] = 2 * train.values[0]  # the other image of the same patient has cosine similarity 1
     queries = [0, 17, 60]
     for one, query in zip(find_neighbours(store, train, train, queries, 4), queries, strict=True):
-        wanted = neighbours(
+        expected = neighbours(
             train.values.tolist(), store.patients, train.values[query].tolist(), store.patients[query], 4
         )
-        assert one.rows == [row for row, _ in wanted]
-        np.testing.assert_allclose(one.cosines, [cosine for _, cosine in wanted], rtol=1e-5)
+        assert one.rows == [row for row, _ in expected]
+        np.testing.assert_allclose(one.cosines, [cosine for _, cosine in expected], rtol=1e-5)
         assert store.patients[query] not in store.patients[one.rows]
 
 
 def test_too_few_films_of_others(store):
     train = features_of(np.array([0, 1, 2]), 0)
-    with pytest.raises(DatasetError, match="expected at least 2 training images of patients other.*, found 1"):
+    with pytest.raises(DatasetError, match=r"expected at least 2 training images of patients other.*, found 1"):
         find_neighbours(store, train, train, [0], 2)
 
 

@@ -17,9 +17,9 @@ def test_points_and_shares_are_those_of_a_singular_value_decomposition():
     plane = fit_plane("films", train, test)
     centre = train.astype(np.float64).mean(axis=0)
     _, s, axes = np.linalg.svd(train - centre, full_matrices=False)
-    wanted = (test - centre) @ axes[:2].T
-    signs = np.sign((wanted * plane.points).sum(axis=0))
-    np.testing.assert_allclose(plane.points, wanted * signs, rtol=1e-6, atol=1e-8)
+    expected = (test - centre) @ axes[:2].T
+    signs = np.sign((expected * plane.points).sum(axis=0))
+    np.testing.assert_allclose(plane.points, expected * signs, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(plane.shares, (s**2 / (s**2).sum())[:2], rtol=1e-6)
 
 
@@ -57,16 +57,16 @@ def test_panels_colour_each_test_film_by_what_is_known_of_it(store, drawn):
     assert of["chestxray14"].tolist() == [True] * 16 + [False] * 10
     assert [name for name, _, _ in found[-1].groups] == ["0", "1", "2", "3", "4"]
     # The plane of a data set is fitted on its own training images.
-    wanted = fit_plane("", train.values[:36], test.values[:16])
-    np.testing.assert_array_equal(found[1].plane.points, wanted.points)
+    expected = fit_plane("", train.values[:36], test.values[:16])
+    np.testing.assert_array_equal(found[1].plane.points, expected.points)
 
 
 def test_the_picture_has_every_colour(drawn, tmp_path):
     draw_map(tmp_path / "map.png", drawn[0], "title")
     picture = np.asarray(Image.open(tmp_path / "map.png").convert("RGB")).reshape(-1, 3).astype(int)
     for colour in (PALETTE[0], PALETTE[1], PALETTE[5]):
-        wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-        faded = 0.75 * np.array(wanted) + 0.25 * 255
+        expected = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        faded = 0.75 * np.array(expected) + 0.25 * 255
         assert np.abs(picture - faded).max(axis=1).min() < 3, colour
     draw_map(tmp_path / "again.png", drawn[0], "title")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "map.png").read_bytes()

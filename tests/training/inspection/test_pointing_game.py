@@ -44,13 +44,13 @@ def game():
 
 def test_shares_of_hits(game):
     assert game.names == ("Mass", "Nodule", OVERALL)
-    assert (game.films, game.patients) == ([3, 1, 4], [2, 1, 2])
-    wanted = {
+    assert (game.images, game.patients) == ([3, 1, 4], [2, 1, 2])
+    expected = {
         "Mass": {"map": 2 / 3, "chance": (0.25 + 0.25 + 0.04) / 3, "centre": 1 / 3},
         "Nodule": {"map": 0, "chance": 0.04, "centre": 1},
         OVERALL: {"map": 2 / 4, "chance": 0.58 / 4, "centre": 2 / 4},
     }
-    for name, rules in wanted.items():
+    for name, rules in expected.items():
         for rule, value in rules.items():
             assert game.rate(name, rule).value == pytest.approx(value), (name, rule)
     assert game.map_minus("Mass", "centre").value == pytest.approx(1 / 3)
