@@ -54,7 +54,7 @@ def test_one_image_counted_by_hand(found, boxes, expected):
 
 
 def test_a_surer_prediction_takes_the_box_that_another_needs():
-    """The more confident prediction is matched to the box that only the other prediction fits well."""
+    """The more confident prediction is matched first, to the box that the other prediction would need."""
     left, right = (0, 0, 100, 100), (0, 40, 100, 140)
     between, exact = (0, 10, 100, 110), (0, 0, 100, 100)  # `between`: IoU 90/110 with left, 70/130 with right
     # A different matching would hit both boxes up to 0.50. In order of confidence, `exact` can only be matched to
