@@ -1,47 +1,51 @@
-"""What can go wrong, as a small family: catch `C2LError` for all of it.
+"""The errors that this package raises. `except C2LError` catches all of them.
 
-Every message says what was found, what was wanted, and what to do next.
+Each message says what was expected, what was found, and what to do.
 """
 
 
 class C2LError(Exception):
-    """Anything that this package refuses to do. `exit_status` is the command line's."""
+    """Base class. `exit_status` is the exit status of the command line."""
 
     exit_status = 2
 
 
 class RadiographError(C2LError):
-    """A file that cannot be read as a radiograph; the message names the file and what is wrong with it."""
+    """A file that cannot be read as a radiograph. The message names the file and the reason."""
+
+
+class MachineError(RadiographError):
+    """A file that cannot be read on this machine, whatever its content: disk failure, too little memory, no decoder."""
 
 
 class WeightsNotFound(C2LError):
-    """No such release, file, repository, revision or architecture; asking again does not help."""
+    """An unknown release, file, repository, revision or architecture. Retrying does not help."""
 
 
 class WeightsCorrupted(C2LError):
-    """Bytes that are not the weights they should be: wrong hash, format, keys or shapes."""
+    """A weight file with a wrong hash, format, keys or shapes."""
 
 
 class HubRefused(C2LError):
-    """The hub wants a token, or one that may read the repository."""
+    """The hub requires a token, or a token with access to the repository."""
 
 
 class HubUnavailable(C2LError):
-    """The hub could not be reached or did not send the file whole, and the cache does not have it: try again later."""
+    """The hub was not reached or sent an incomplete file, and the cache has no copy. Retry later."""
 
     exit_status = 75  # EX_TEMPFAIL
 
 
 class HubCacheError(C2LError):
-    """The hub's cache on this machine cannot be written: its disk is full, or read-only."""
+    """The hub's cache on this machine cannot be written: the disk is full or read-only."""
 
 
 class DatasetError(C2LError):
-    """A data set or an image store that is not laid out as its distribution, or `c2l prepare`, lays it out."""
+    """A data set or an image store whose files are not in the expected layout."""
 
 
 class RecipeError(C2LError):
-    """A pretraining recipe with an unknown key, or a value outside what it may be."""
+    """A pretraining recipe with an unknown key or an invalid value."""
 
 
 class RunError(C2LError):
@@ -49,6 +53,6 @@ class RunError(C2LError):
 
 
 class RunInterrupted(RunError):
-    """A run that was asked to stop, and has; its checkpoint is written. A scheduler starts it again on this status."""
+    """A run that stopped on request, after writing its checkpoint. The exit status tells a scheduler to restart it."""
 
-    exit_status = 75  # EX_TEMPFAIL: a failure that goes away by trying again
+    exit_status = 75  # EX_TEMPFAIL

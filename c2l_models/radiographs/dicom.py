@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image
 
-from ..errors import RadiographError
-from .codestream import frame_size
-from .failures import MachineError
+from ..errors import MachineError, RadiographError
+from .jpeg_header import frame_size
 from .pixels import check_pixels, container_maximum, scale
 
 if TYPE_CHECKING:

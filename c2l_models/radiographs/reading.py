@@ -1,8 +1,10 @@
-"""Any radiograph file -> one eight-bit channel: PNG, JPEG, TIFF, BMP and DICOM, told apart by content.
+"""Decode a radiograph file to one 8-bit grayscale image. PNG, JPEG, TIFF and BMP here, DICOM in `dicom`.
 
-No text of a file (names, comments, EXIF) leaves this module: not in the image, not in an error.
+The format is recognized by content. No text of a file (names, comments, EXIF) is kept in the image or quoted in an
+error.
 """
 
+import errno
 import os
 from io import BytesIO
 from pathlib import Path
@@ -12,52 +14,59 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
-from ..errors import RadiographError
+from ..errors import MachineError, RadiographError
 from .dicom import read_dicom
-from .failures import MachineError, system_error
 from .pixels import MAX_PIXELS, WIDE_MODES, check_pixels, square, to_grey
 
 MAX_BYTES = 2**29
-"""The largest file whose bytes `read_file` gives: eight for each of `MAX_PIXELS`."""
+"""Largest file that `read_file` reads: eight bytes for each of `MAX_PIXELS`."""
 
 REDUCTION = 2
-"""A JPEG that `decode_square` reduces keeps at least this many pixels to one of the square."""
+"""`decode_square` decodes a JPEG at no less than this multiple of the square's side."""
 
+FILE_ERRORS = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ),
+    *(errno.EACCES, errno.EPERM, errno.ENXIO),
+)
+"""Errors of the operating system that concern the file. All others concern the machine."""
 
-CUT_OFF = ("truncated", "less than expected")
-"""Words of Pillow's and of pydicom's errors for a file that ends too early."""
+TRUNCATED = ("truncated", "less than expected")
+"""Words in Pillow's and pydicom's errors for a file that ends too early."""
 
 NO_DECODER = "not available"
-"""Words of Pillow's error where it was built without the library that a file needs."""
+"""Words in Pillow's error if it was built without the library that a file needs."""
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 
 def read_radiograph(path: str | os.PathLike[str]) -> Image.Image:
-    """Read one film as a PIL image of mode "L", without metadata.
+    """Read a radiograph file as a PIL image of mode "L", without metadata.
 
-    8-bit values come as they are stored; 16-bit, float and signed ones through `to_eight_bits`.
-    Colour becomes luminance, transparency shows black, EXIF orientation is applied, white-is-zero
-    TIFF is inverted. DICOM is shown as `c2l_models.radiographs.dicom.read_dicom` says; the file's extension
-    does not matter. A file of several frames is refused, for a radiograph has one (the preview
-    inside a phone's JPEG is ignored).
+    - 8-bit values stay as stored; 16-bit, float and signed values are scaled as in `pixels.to_eight_bits`.
+    - Colour becomes luminance, and transparent pixels black.
+    - EXIF orientation is applied. A white-is-zero TIFF is inverted.
+    - DICOM is rendered as in `dicom.read_dicom`, whatever the file's extension.
+    - A file of several frames is refused, except for a JPEG from a phone: its preview is ignored.
 
-    Raises `RadiographError`, which names the file and what is wrong: missing, not a file, empty,
-    truncated, damaged, above `MAX_PIXELS`, or none of the formats; `MachineError` where the machine, not the
-    file, is to blame.
+    Raises:
+        RadiographError: the file is missing, not a regular file, empty, truncated, damaged, larger than `MAX_PIXELS`
+            or of another format. The message names the file.
+        MachineError: the file cannot be read on this machine: disk failure, too little memory, no decoder.
     """
     try:
         with _open(Path(path)) as file:
-            return _read(file)
+            return _decode(file)
     except RadiographError as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from None
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of one file, read once, for a caller who also hashes what `decode_square` shows.
+    """Read the bytes of a file once, to hash them and to decode them with `decode_square`.
 
-    Raises `RadiographError`, which does not name the file: missing, no regular file, not to be read, larger
-    than `MAX_BYTES`, or written to meanwhile; `MachineError` where the machine, not the file, is to blame.
+    Raises:
+        RadiographError: the file is missing, not a regular file, not readable, larger than `MAX_BYTES`, or was written
+            to during the read. The message does not name the file.
+        MachineError: the file cannot be read on this machine.
     """
     with _open(Path(path)) as file:
         try:
@@ -67,54 +76,61 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
             data = file.read()
             after = os.fstat(file.fileno())
         except OSError as error:
-            raise system_error("cannot be read", error) from None
+            raise _system_error("cannot be read", error) from None
     if (before.st_size, before.st_mtime_ns) != (len(data), after.st_mtime_ns):
         raise RadiographError("the file changed while it was read")
     return data
 
 
 def decode_square(data: bytes, size: int) -> Image.Image:
-    """`square(image, size)` of the radiograph in a file's bytes; a large JPEG is decoded at reduced scale.
+    """Decode the bytes of a radiograph file to `square(image, size)`; a large JPEG is decoded at reduced scale.
 
-    Of a JPEG the decoder makes 1/2, 1/4 or 1/8 of the pixels a side, as few as leave `REDUCTION` times `size`
-    on the shorter side (one that EXIF turns is decoded in full). Against `square` of the full decode, on 16
-    chest films of 1024 to 3000 pixels at qualities 75 and 95 and sizes 128 to 256: a film's mean difference is
-    0.36 grey levels at most, its largest 14 to 18, at the edges of burnt-in letters; half of what resizing
-    bicubically instead would change. With one pixel to one it would be 80. Every other file gives the same pixels.
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its side, the smallest that leaves `REDUCTION` times `size` on the shorter
+    side. A JPEG that EXIF rotates is decoded in full. All other files give the same pixels as a full decode.
 
-    Raises `RadiographError` as `read_radiograph` does, without the name of a file.
+    Difference to `square` of the full decode, on 16 chest films of 1024 to 3000 pixels, qualities 75 and 95, sizes 128
+    to 256: mean 0.36 grey levels or less per film; largest 14 to 18, at the edges of burnt-in letters. Bicubic instead
+    of bilinear resizing would change twice as much; `REDUCTION = 1` would give a largest difference of 80.
+
+    Raises as `read_radiograph`; the message does not name a file.
     """
-    return _read(BytesIO(data), size)
+    return _decode(BytesIO(data), size)
 
 
 def _open(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
-            raise RadiographError("a folder, where the file of one radiograph was wanted")
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise RadiographError("expected the file of one radiograph, found a folder")
+        if path.exists() and not path.is_file():  # Opening a pipe would wait forever.
             raise RadiographError("not a regular file")
         return path.open("rb")
     except FileNotFoundError:
         raise RadiographError("no such file") from None
     except OSError as error:
-        raise system_error("cannot be opened", error) from None
+        raise _system_error("cannot be opened", error) from None
     except ValueError:
         raise RadiographError("cannot be opened: not a valid path") from None
 
 
-def _read(file: BinaryIO, size: int | None = None) -> Image.Image:
-    """The film in a file; given a size, as the square of this side."""
-    # What Pillow and pydicom raise on damaged input is open-ended (struct.error, SyntaxError,
-    # KeyError, ...) and may quote the file's text: so all of it is caught, and only its kind told.
+def _system_error(problem: str, error: OSError) -> RadiographError:
+    """The error to raise for an error of the operating system, either of the file or of the machine."""
+    kind = RadiographError if error.errno in FILE_ERRORS else MachineError
+    return kind(f"{problem}: {error.strerror}")
+
+
+def _decode(file: BinaryIO, size: int | None = None) -> Image.Image:
+    """Decode an open file; with a size, to the square of this side."""
+    # On damaged input Pillow and pydicom raise errors of any type (struct.error, SyntaxError, KeyError, ...), which may
+    # quote the file's text. So every error is caught, and only its type is reported.
     try:
         head = file.read(132)
         file.seek(0)
         if not head:
             raise RadiographError("the file is empty")
         if _is_dicom(head):
-            film = Image.fromarray(read_dicom(file))
-            return film if size is None else square(film, size)
-        return _read_image(file, size)
+            image = Image.fromarray(read_dicom(file))
+            return image if size is None else square(image, size)
+        return _decode_image(file, size)
     except RadiographError:
         raise
     except UnidentifiedImageError:
@@ -127,26 +143,27 @@ def _read(file: BinaryIO, size: int | None = None) -> Image.Image:
         raise MachineError(f"the library that decodes it cannot be loaded: {error.name}") from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno:
-            raise system_error("cannot be read", error) from None
+            raise _system_error("cannot be read", error) from None
         if isinstance(error, OSError) and NO_DECODER in str(error):
             raise MachineError("this machine's Pillow was built without the library that decodes it") from None
-        cut_off = isinstance(error, EOFError) or any(sign in str(error).lower() for sign in CUT_OFF)
-        reason = "the file ends too early" if cut_off else "its data are damaged or of an unknown kind"
+        truncated = isinstance(error, EOFError) or any(words in str(error).lower() for words in TRUNCATED)
+        reason = "the file ends too early" if truncated else "its data are damaged or of an unknown kind"
         raise RadiographError(
             f"{reason} ({type(error).__name__}). Copy or download it again, or save it as PNG"
         ) from None
 
 
 def _is_dicom(head: bytes) -> bool:
-    """Whether a file's first 132 bytes are DICOM's, with or without the preamble.
+    """Whether the first 132 bytes of a file are DICOM, with or without a preamble.
 
-    Without it a file starts with its first element, of group 0002 or 0008, little endian; no
-    other format here starts so.
+    Without a preamble, the file starts with its first element, of group 0002 or 0008, little endian. None of the other
+    formats starts with these bytes.
     """
     return head[128:] == b"DICM" or head[:2] in (b"\x02\x00", b"\x08\x00")
 
 
-def _read_image(file: BinaryIO, size: int | None) -> Image.Image:
+def _decode_image(file: BinaryIO, size: int | None) -> Image.Image:
+    """Decode a file in one of `FORMATS`."""
     with _open_image(file) as image:
         extent = _reduce(image, size) if size else None
         layout = str(image.tile[0][3]) if image.tile else ""
@@ -163,21 +180,25 @@ def _read_image(file: BinaryIO, size: int | None) -> Image.Image:
 
 
 def _open_image(file: BinaryIO) -> ImageFile.ImageFile:
+    """Open an image without decoding it, after checks of its size, frames and, for a PNG, checksums."""
     image = Image.open(file, formats=FORMATS)
     check_pixels(*image.size)
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
-        raise RadiographError(f"holds {frames} frames; save the wanted one as a file of its own")
+        raise RadiographError(f"expected one frame, found {frames}; save the frame that you need as a separate file")
     if image.format == "JPEG":
         return image
     if image.format == "PNG":
-        image.verify()  # decoding alone does not look at the checksums
-    file.seek(0)  # verifying and counting frames leave an image elsewhere
+        image.verify()  # Decoding alone does not check the checksums.
+    file.seek(0)  # Verifying or counting frames moves the position and ends the use of the image.
     return Image.open(file, formats=FORMATS)
 
 
 def _reduce(image: ImageFile.ImageFile, size: int) -> tuple[float, float] | None:
-    """Have a JPEG decoded no finer than a square of `size` needs; the film's width and height in the result."""
+    """Set a JPEG to be decoded at the coarsest scale that a square of `size` allows.
+
+    Returns the width and height that the image content will have in the decoded image; None for a full decode.
+    """
     if image.format != "JPEG" or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         return None
     reduced = image.draft(None, (REDUCTION * size, REDUCTION * size))
@@ -185,13 +206,13 @@ def _reduce(image: ImageFile.ImageFile, size: int) -> tuple[float, float] | None
 
 
 def _is_still_negative(image: Image.Image) -> bool:
-    """Whether it is a white-is-zero TIFF that Pillow left so: it inverts 1 to 8 bits only."""
+    """Whether the image is a white-is-zero TIFF that Pillow did not invert; Pillow inverts only 1 to 8 bits."""
     white_is_zero = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
     return white_is_zero and image.mode in WIDE_MODES
 
 
 def _check_upper_bytes(image: Image.Image) -> None:
-    """Of 16-bit colour Pillow keeps the upper bytes: right at full scale, nearly black below 14 bits."""
+    """Refuse 16-bit colour of 14 bits or fewer: Pillow keeps the upper byte only, so it would be nearly black."""
     if np.asarray(image.convert("RGB")).max() < 2**6:
         raise RadiographError(
             "16-bit colour that uses 14 bits or fewer, of which only the upper 8 can be read. "

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from c2l_models.errors import RadiographError
-from c2l_models.radiographs import reading as radiograph
-from c2l_models.radiographs.pixels import square
+from c2l_models.radiographs import reading
+from c2l_models.radiographs.pixels import square, to_grey
 from c2l_models.radiographs.reading import decode_square, read_file, read_radiograph
 
 rng = np.random.default_rng(0)
@@ -125,18 +125,21 @@ def test_a_square_of_real_films(real_data: Path) -> None:
 def test_wholly_opaque_colour_is_its_luminance() -> None:
     colours = Image.fromarray(rng.integers(0, 256, (16, 16, 3)).astype(np.uint8))
     opaque = colours.convert("RGBA")
-    assert np.array_equal(radiograph.to_grey(opaque), colours.convert("L"))
+    assert np.array_equal(to_grey(opaque), colours.convert("L"))
     opaque.putpixel((3, 4), (255, 255, 255, 0))
-    assert radiograph.to_grey(opaque).getpixel((3, 4)) == 0
+    assert to_grey(opaque).getpixel((3, 4)) == 0
 
 
 def test_the_bytes_of_a_file_and_what_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "film.png").write_bytes(VALID["PNG"])
     assert read_file(tmp_path / "film.png") == VALID["PNG"]
-    for path, says in ((tmp_path, "^a folder"), (tmp_path / "missing", "^no such file$")):
+    for path, says in (
+        (tmp_path, "^expected the file of one radiograph, found a folder$"),
+        (tmp_path / "missing", "^no such file$"),
+    ):
         with pytest.raises(RadiographError, match=says):
             read_file(path)
-    monkeypatch.setattr(radiograph, "MAX_BYTES", 10)
+    monkeypatch.setattr(reading, "MAX_BYTES", 10)
     with pytest.raises(RadiographError, match=r"^a file of \d+ bytes is above the limit of 10$"):
         read_file(tmp_path / "film.png")
     with pytest.raises(RadiographError, match=r"^the file is empty$"):
@@ -155,7 +158,7 @@ def test_a_file_that_is_written_to_while_it_is_read(tmp_path: Path, monkeypatch:
             os.utime(path, ns=(1, 1))
             return start + super().read()
 
-    monkeypatch.setattr(radiograph, "_open", Torn)
+    monkeypatch.setattr(reading, "_open", Torn)
     for extra in (b"", b"more"):  # noqa: B007
         path.write_bytes(VALID["PNG"])
         with pytest.raises(RadiographError, match=r"^the file changed while it was read$"):

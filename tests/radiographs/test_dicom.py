@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from c2l_models.errors import RadiographError
-from c2l_models.radiographs.codestream import frame_size
+from c2l_models.radiographs.jpeg_header import frame_size
 from c2l_models.radiographs.pixels import MAX_PIXELS
 from c2l_models.radiographs.reading import read_radiograph
 

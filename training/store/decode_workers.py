@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection
 
-from c2l_models.errors import C2LError, DatasetError
-from c2l_models.radiographs.failures import MachineError
+from c2l_models.errors import C2LError, DatasetError, MachineError
 from c2l_models.radiographs.reading import decode_square, read_file
 
 CHUNK = 16  # files per task

@@ -89,7 +89,7 @@ def test_a_library_that_is_missing_or_memory_that_is_short_is_the_machines(tmp_p
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr(radiograph, "_read_image", fail)
+            patch.setattr(radiograph, "_decode_image", fail)
             (outcome,) = decode_chunk([str(film)], SIZE)[1]
         assert says in outcome.stopped
     (tmp_path / "film.dcm").write_bytes(bytes(128) + b"DICM")
