@@ -25,9 +25,10 @@ def _neighbours(facts: Mapping[str, Any]) -> list[str]:
         for query in facts["neighbours"]
     ]
     text = (
-        "Test films drawn at random, and the training films whose features are most similar (highest cosine). Each "
-        "test film of a data set is from another group: one from the first group, the others from groups drawn at "
-        "random. Films of the test film's own patient are left out. A caption in colour equals the test film's caption."
+        "Test films drawn at random, and the training films whose features are most similar (highest cosine). The "
+        "test films of a data set are from different groups: one without a finding (or with the lowest grade) if there "
+        "is any, the others with findings or grades drawn at random. Films of the test film's own patient are left "
+        "out. A caption in colour equals the test film's caption."
     )
     table = markdown_table(("test film", "nearest training films, cosine"), rows, align="ll")
     return ["## Nearest neighbours: neighbours.png", text, table]
