@@ -1,8 +1,8 @@
 """Lightly's MoCo with Lightly's own data set, loader, transforms, loss with memory bank, and momentum update.
 
 This file is not imported: `c2l benchmark peer` runs it with an interpreter that has lightly, torch and torchvision, and
-reads the line of JSON that it prints. Settings are Lightly's defaults, except for those that a radiograph needs (one
-channel, a scalar mean and std) and those that must be equal on both sides (architecture, sizes, precision, queue).
+reads the line of JSON that it prints. Settings are Lightly's defaults, except where radiographs differ (one channel,
+a scalar mean and std) and where both sides must be equal (architecture, sizes, precision, queue).
 """
 
 import argparse

@@ -83,7 +83,7 @@ def scaling(
     """Estimate the time of a run.
 
     Args:
-        recipe: its batch size is that of all processes together.
+        recipe: its batch size counts the images of all processes together.
         processes: W, one per GPU.
         images: number of images of the corpus.
         images_per_second: one GPU's rate in the recipe's steps; measure it with `c2l benchmark step`.

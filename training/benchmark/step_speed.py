@@ -34,10 +34,10 @@ class StepBenchmark:
 
     Attributes:
         step: seconds per pretraining step, one value per round.
-        bare: seconds per step of the bare networks' work, one value per round.
+        bare: seconds of the bare networks' work in a step (see `time_step`), one value per round.
         compiled: seconds per step with compiled networks, one value per round; empty if not measured.
-        parts: seconds of each part of a step beyond the bare work, timed separately; medians over rounds. "grouping"
-            is a difference of two timings, so noise may make it negative.
+        parts: seconds of each part of a step beyond the bare work, timed separately; medians over rounds. "grouping",
+            the cost of batch norm in groups, is a difference of two timings, so noise may make it negative.
         costs: FLOPs and bytes of each workload, counted by `roofline.count`; "compiled" has the costs of "step".
         ceilings: the machine's highest measured rates, in the same rounds.
     """
@@ -122,8 +122,8 @@ def time_step(
     """Time whole steps and the bare networks' work alternately, in one process, on one device.
 
     The bare networks' work is: the student forward and backward on two batches at once, the teacher forward twice,
-    both with their projections, and a trivial loss. Shapes, autocast and memory format are those of the step. Batch
-    norm uses the statistics of each whole forward pass.
+    both with their projections, and a trivial loss. Shapes, autocast and memory format are the same as in the
+    step. Batch norm uses the statistics of each whole forward pass.
 
     Args:
         recipe: defines the step.

@@ -17,7 +17,7 @@ def read_table(path: Path, columns: Iterable[str], header: bool = True) -> Itera
     Args:
         path: the file, in UTF-8.
         columns: columns that the file must have.
-        header: whether the first line holds the column names. If not, `columns` names all columns.
+        header: whether the first line contains the column names. If not, `columns` names all columns.
 
     Raises DatasetError, which quotes no field: the file is missing or unreadable, is not UTF-8 or is a damaged gzip
     file, lacks a column, or has a row with another number of fields.

@@ -16,7 +16,7 @@ except ImportError:  # Windows: two calls at once are not detected
 LOCK = "c2l.lock"
 STORE_FOLDER = "store"
 """Subfolder that is renamed to the store when it is complete."""
-ADVICE = "Free disk space, or choose another folder"
+ADVICE = "Check its permissions and the free disk space, or choose another folder"
 
 
 @contextmanager

@@ -69,9 +69,9 @@ def prepare(
     If the cause is not the file, the call stops and records nothing: a failing disk, too little memory, a missing
     decoder, or folders that have disappeared since the store was begun (see `unmounted_disk`).
 
-    After an interruption at any moment, the same call resumes. A kill costs the decoding of the files of about the
-    last second: those since the last flush (`crash_safe_array.SYNC_SECONDS`) and those in the workers. If `out` is
-    already the store that this call would make, for example after a kill at the very end, it is only reported.
+    After an interruption at any moment, the same call resumes. After a kill, it decodes again the files since the last
+    flush (`crash_safe_array.SYNC_SECONDS`, 1 s) and the files that the workers were decoding. If `out` is already the
+    store that this call would make, for example after a kill at the very end, the call only returns its report.
 
     Args:
         sources: (name of a data set, root folder) pairs.

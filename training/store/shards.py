@@ -52,7 +52,7 @@ def join_shards(shards: Sequence[Path], out: Path, progress: bool = True) -> Pre
     The store has the same bytes as if one machine had prepared it. All bytes of the shards are checked against the
     hashes in their store.json. The shards are not changed, so the disk must have room for both. The store is written
     in `<out>.joining` and renamed; after an interruption, the same call starts again. If `out` is already the store,
-    for example after a kill at the very end, it is only reported.
+    for example after a kill at the very end, the call only returns its report.
 
     Raises DatasetError if `out` is something else, if another process is joining it, if a folder is not a finished
     shard, if a shard is missing, given twice, damaged or from another plan, if no shard has an image, or if the disk is

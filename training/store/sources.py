@@ -63,7 +63,7 @@ def load_sources(sources: Sequence[tuple[str, Path]], list_unused: bool = True) 
 
 def _load(name: str, root: Path, list_unused: bool) -> Source:
     if not os.path.isdir(root):  # noqa: PTH112 - pathlib's method raises if the parent folder may not be entered
-        raise DatasetError(f"{root} is not a folder; give the folder that contains {name}")
+        raise DatasetError(f"{root} is not a folder; give the root folder of the data set {name}")
     try:
         records = ADAPTERS[name](root)
         return Source(name, root, tuple(sorted(records, key=lambda record: index_path(record, root))), list_unused)
