@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from films import write_dicom
 from PIL import Image
+from store_helpers import write_dicom
 
 KEY = bytes(range(32))
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from films import stopped_at
 from nobody import folder_of_nobody
+from store_helpers import stopped_at
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.datasets.constants import label_names

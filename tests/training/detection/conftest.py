@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from films import write_dicom
+from store_helpers import write_dicom
 
 from c2l_models.training.detection.images import Films, load_films
 

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from films import write_dicom
+from store_helpers import write_dicom
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.detection.geometry import Square

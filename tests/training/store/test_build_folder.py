@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from films import SIZE, content, film, films, make, stopped_at
+from store_helpers import SIZE, prepare_folder, stopped_at, store_bytes, write_image, write_images
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.store import build_folder, prepare, store_format
@@ -18,63 +18,63 @@ def key(tmp_path_factory, monkeypatch):
 
 def begun(tmp_path: Path) -> tuple[Path, Path]:
     """A folder of images, and the path of its store, whose creation was interrupted."""
-    films(tmp_path / "films", 3)
+    write_images(tmp_path / "films", 3)
     with stopped_at(store_format.pq, "write_table"):
-        make(tmp_path / "films", tmp_path / "store")
+        prepare_folder(tmp_path / "films", tmp_path / "store")
     return tmp_path / "films", tmp_path / "store"
 
 
 def test_a_finished_store_is_reported_to_the_same_call_and_not_overwritten_by_another(tmp_path):
-    root, out = films(tmp_path / "films", 2), tmp_path / "store"
+    root, out = write_images(tmp_path / "films", 2), tmp_path / "store"
     (root / "0002.png").write_bytes((root / "0000.png").read_bytes())
     (root / "0003.png").write_bytes(b"broken")
-    report = make(root, out)
-    before = content(out)
-    assert replace(make(root, out), seconds=0) == replace(report, seconds=0)
+    report = prepare_folder(root, out)
+    before = store_bytes(out)
+    assert replace(prepare_folder(root, out), seconds=0) == replace(report, seconds=0)
     assert (report.images, report.refused, report.duplicates, report.shard) == (3, 1, 1, None)
     for other, differ in (({"size": SIZE + 1}, "size"), ({"shard": (1, 1)}, "shard")):
         with pytest.raises(
             DatasetError,
             match=f"store already exists and is not overwritten: it was built with other settings: {differ};",
         ):
-            make(root, out, **other)
+            prepare_folder(root, out, **other)
     (tmp_path / "own").mkdir()
     with pytest.raises(DatasetError, match="own already exists, is not a store and is not overwritten; remove it"):
-        make(tmp_path / "absent", tmp_path / "own")  # raised before any file is listed
-    assert content(out) == before
+        prepare_folder(tmp_path / "absent", tmp_path / "own")  # raised before any file is listed
+    assert store_bytes(out) == before
     assert not (tmp_path / "store.partial").exists()
 
 
 def test_a_report_says_of_which_shard_it_is(tmp_path):
-    root = films(tmp_path / "films", 2)
-    assert [make(root, tmp_path / "shard", shard=(2, 3)).shard for _ in range(2)] == [(2, 3), (2, 3)]
+    root = write_images(tmp_path / "films", 2)
+    assert [prepare_folder(root, tmp_path / "shard", shard=(2, 3)).shard for _ in range(2)] == [(2, 3), (2, 3)]
 
 
 @pytest.mark.parametrize("leftover", ["all", "lock", "nothing"])
 def test_killed_once_the_store_has_its_name_the_same_call_clears_up(tmp_path, monkeypatch, leftover):
-    root, out = films(tmp_path / "films", 2), tmp_path / "store"
+    root, out = write_images(tmp_path / "films", 2), tmp_path / "store"
     with stopped_at(prepare, "sync_folder"):
-        make(root, out)
-    before, partial = content(out), tmp_path / "store.partial"
+        prepare_folder(root, out)
+    before, partial = store_bytes(out), tmp_path / "store.partial"
     assert {path.name for path in partial.iterdir()} == {"c2l.lock", "journal.jsonl"}
     if leftover != "all":
         (partial / "journal.jsonl").unlink()
     if leftover == "nothing":
         (partial / "c2l.lock").unlink()
-    assert make(root, out).images == 2
-    assert content(out) == before
+    assert prepare_folder(root, out).images == 2
+    assert store_bytes(out) == before
     assert not partial.exists()
 
 
 def test_a_folder_of_ones_own_is_not_taken_for_a_store_begun(tmp_path):
-    root, own = films(tmp_path / "films", 2), tmp_path / "store.partial"
+    root, own = write_images(tmp_path / "films", 2), tmp_path / "store.partial"
     own.mkdir()
     (own / "precious.txt").write_text("mine")
     with pytest.raises(DatasetError, match=r"store\.partial is needed to build the store, but contains other files"):
-        make(root, tmp_path / "store")
+        prepare_folder(root, tmp_path / "store")
     assert (own / "precious.txt").read_text() == "mine"
     (own / "precious.txt").unlink()
-    assert make(root, tmp_path / "store").images == 2  # an empty folder is used
+    assert prepare_folder(root, tmp_path / "store").images == 2  # an empty folder is used
 
 
 def test_a_journal_of_unknown_plan_is_begun_again_and_never_trusted(tmp_path):
@@ -86,8 +86,8 @@ def test_a_journal_of_unknown_plan_is_begun_again_and_never_trusted(tmp_path):
     head, rest = journal.read_bytes().split(b"\n", 1)
     journal.write_bytes(head[:-3] + b"\n" + rest)  # cut short
     with pytest.warns(UserWarning, match="journal.jsonl is damaged"):
-        make(root, out)
-    assert content(out) == content(make(root, tmp_path / "whole").store)
+        prepare_folder(root, out)
+    assert store_bytes(out) == store_bytes(prepare_folder(root, tmp_path / "whole").store)
 
 
 @pytest.mark.parametrize("name", ["pillow", "pyarrow"])
@@ -96,7 +96,7 @@ def test_a_store_is_of_one_version_of_what_decodes_and_writes(tmp_path, monkeypa
     version = store_format.version
     monkeypatch.setattr(store_format, "version", lambda library: "0" if library == name else version(library))
     with pytest.raises(DatasetError, match=f"begun with other settings: version of {name};"):
-        make(root, out)
+        prepare_folder(root, out)
 
 
 def test_stopped_while_the_store_is_put_together_it_goes_on(tmp_path):
@@ -108,22 +108,22 @@ def test_stopped_while_the_store_is_put_together_it_goes_on(tmp_path):
         "journal.jsonl",
         "store/images.npy",  # the only copy of the array
     }
-    assert content(make(root, out).store) == content(make(root, tmp_path / "whole").store)
+    assert store_bytes(prepare_folder(root, out).store) == store_bytes(prepare_folder(root, tmp_path / "whole").store)
 
 
 def test_a_store_begun_for_something_else_is_refused(tmp_path):
     root, out = begun(tmp_path)
     with pytest.raises(DatasetError, match=r"store\.partial was begun with other settings: size;"):
-        make(root, out, size=SIZE + 1)
+        prepare_folder(root, out, size=SIZE + 1)
     with pytest.raises(DatasetError, match="begun with other settings: shard;"):
-        make(root, out, shard=(1, 2))
-    film(root / "more.png", 9)
+        prepare_folder(root, out, shard=(1, 2))
+    write_image(root / "more.png", 9)
     with pytest.raises(DatasetError, match="other settings: records, sha256 of the records;"):
-        make(root, out)
+        prepare_folder(root, out)
     (root / "more.png").unlink()
     (tmp_path / "store.partial" / "store" / "images.npy").write_bytes(b"")
     with pytest.raises(DatasetError, match="shorter than journal"):
-        make(root, out)
+        prepare_folder(root, out)
 
 
 def test_a_folder_is_one_process_at_a_time_and_stays_after_an_error_alone(tmp_path):
@@ -154,4 +154,4 @@ def test_where_the_system_knows_no_locks_it_does_without(tmp_path, monkeypatch, 
             raise OSError(error, "no locks here")
 
     monkeypatch.setattr(build_folder, "fcntl", NoLocks if error else None)
-    assert make(films(tmp_path / "films", 2), tmp_path / "store").images == 2
+    assert prepare_folder(write_images(tmp_path / "films", 2), tmp_path / "store").images == 2

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from films import SIZE, films
 from PIL import Image
+from store_helpers import SIZE, write_images
 
 from c2l_models.radiographs import reading as radiograph
 from c2l_models.radiographs.pixels import square
@@ -22,7 +22,7 @@ from c2l_models.training.store.decode_workers import AHEAD, Outcome, decode_chun
 
 
 def test_a_chunk_is_each_file_alone(tmp_path):
-    root = films(tmp_path, 3)
+    root = write_images(tmp_path, 3)
     Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30)).save(root / "0001.png")
     (root / "0003.png").write_bytes(b"")
     paths = [str(root / f"{number:04}.png") for number in range(5)]
@@ -33,7 +33,7 @@ def test_a_chunk_is_each_file_alone(tmp_path):
 
 
 def test_no_reason_names_a_path_and_nothing_stops_the_others(tmp_path, monkeypatch):
-    root = films(tmp_path / "DOE", 2)
+    root = write_images(tmp_path / "DOE", 2)
     (root / "dir.png").mkdir()
     (root / "bad.png").write_bytes(b"bad")
     paths = [str(root / name) for name in ("dir.png", "bad.png", "gone.png", "0000.png", "0001.png")]
@@ -55,7 +55,7 @@ def test_no_reason_names_a_path_and_nothing_stops_the_others(tmp_path, monkeypat
 )
 @pytest.mark.parametrize("where", ["opened", "read"])
 def test_what_the_system_cannot_do_is_told_from_what_is_wrong_with_a_file(tmp_path, monkeypatch, code, stops, where):
-    paths = [str(path) for path in sorted(films(tmp_path, 3).iterdir())]
+    paths = [str(path) for path in sorted(write_images(tmp_path, 3).iterdir())]
     opened = Path.open
 
     class Failing(io.FileIO):
@@ -77,7 +77,7 @@ def test_what_the_system_cannot_do_is_told_from_what_is_wrong_with_a_file(tmp_pa
 
 
 def test_a_library_that_is_missing_or_memory_that_is_short_is_the_machines(tmp_path, monkeypatch):
-    (film,) = films(tmp_path, 1).iterdir()
+    (film,) = write_images(tmp_path, 1).iterdir()
     no_decoder = OSError("decoder jpeg not available")  # Pillow's message if it was built without this decoder
     for error, says in (
         (MemoryError(), "not enough memory"),
@@ -154,7 +154,7 @@ def test_by_default_as_many_processes_as_cores_this_one_may_use(monkeypatch):
 
 
 def test_a_worker_loads_only_what_decodes(tmp_path):
-    (film,) = films(tmp_path, 1).iterdir()
+    (film,) = write_images(tmp_path, 1).iterdir()
     code = (
         "import sys; from c2l_models.training.store.decode_workers import decode_chunk; decode_chunk([sys.argv[1]], 4);"
         "print({'torch', 'torchvision', 'timm', 'pandas', 'pyarrow', 'rich', 'tyro', 'pydicom'} & set(sys.modules))"

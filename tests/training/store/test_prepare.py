@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from films import SIZE, content, film, films, make, refused, stopped_at
 from PIL import Image
+from store_helpers import SIZE, prepare_folder, refusal_reasons, stopped_at, store_bytes, write_image, write_images
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.store import decode_workers, prepare, sources, store_format
@@ -25,15 +25,15 @@ def key(tmp_path_factory, monkeypatch):
 
 def test_a_store_holds_images_index_and_what_was_refused(tmp_path):
     root = tmp_path / "films"
-    pixels = {name: film(root / f"{name}.png", seed) for seed, name in enumerate("dab")}
+    pixels = {name: write_image(root / f"{name}.png", seed) for seed, name in enumerate("dab")}
     (root / "a2.png").write_bytes((root / "a.png").read_bytes())
     (root / "broken.png").write_bytes(b"not an image")
-    film(root / "unlisted.png", 9)
+    write_image(root / "unlisted.png", 9)
     (root / "labels.csv").write_text(
         "path,patient,view,split,x,y\nd.png,1,PA,test,1,\nb.png,2,,,0,2.5\na2.png,2,,,0,2.5\na.png,2,,,0,2.5\n"
         "broken.png,3,,,,\ngone.png,4,,,,\n"
     )
-    report = make(root, tmp_path / "store")
+    report = prepare_folder(root, tmp_path / "store")
     assert (report.images, report.refused, report.duplicates) == (4, 3, 1)
     assert report.store == tmp_path / "store"
     index = pq.read_table(tmp_path / "store" / "index.parquet").to_pylist()
@@ -44,7 +44,7 @@ def test_a_store_holds_images_index_and_what_was_refused(tmp_path):
     assert index[3]["sha256"] == hashlib.sha256((root / "d.png").read_bytes()).hexdigest()
     assert (index[3]["dataset"], index[3]["view"], index[3]["split"]) == ("folder", "PA", "test")
     assert index[0]["patient"] == index[2]["patient"] != index[3]["patient"]
-    reasons = refused(tmp_path / "store")
+    reasons = refusal_reasons(tmp_path / "store")
     assert list(reasons) == ["broken.png", "gone.png", "unlisted.png"]
     assert reasons["broken.png"].startswith("not a PNG")  # the decoder's reason, without the path
     assert reasons["gone.png"] == "no such file"
@@ -59,8 +59,8 @@ def test_a_store_holds_images_index_and_what_was_refused(tmp_path):
 
 
 def test_sources_come_in_the_order_given(tmp_path):
-    film(tmp_path / "folder" / "z.png", 0)
-    film(tmp_path / "knee" / "images" / "1L.jpg", 1)
+    write_image(tmp_path / "folder" / "z.png", 0)
+    write_image(tmp_path / "knee" / "images" / "1L.jpg", 1)
     (tmp_path / "knee" / "labels.csv").write_text("image,subject,side,kl_grade,split\n1L.jpg,1,L,2,val\n")
     sources = [("knee_kl", tmp_path / "knee"), ("folder", tmp_path / "folder")]
     for given in (sources, sources[::-1]):
@@ -82,33 +82,33 @@ def rename(monkeypatch, **changes) -> None:
 
 def test_studies_and_names_are_in_the_index_and_no_path_that_has_a_number_of_a_patient(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "NUMBERED_PATHS", {"folder"})
-    root = films(tmp_path / "p10000032", 4)
+    root = write_images(tmp_path / "p10000032", 4)
     (root / "0001.png").write_bytes(b"broken")
     (root / "labels.csv").write_text("path\n0000.png\n0001.png\n0002.png\n")
     (root / "p10000033").mkdir()
     (root / "0003.png").rename(root / "p10000033" / "0003.png")
     rename(monkeypatch, study="s", name="image-")
-    store = make(root, tmp_path / "store").store
+    store = prepare_folder(root, tmp_path / "store").store
     index = pq.read_table(store / "index.parquet").to_pylist()
     assert [(row["path"], row["study"]) for row in index] == [("image-0", "s0"), ("image-2", "s2")]
-    assert refused(store) == {
+    assert refusal_reasons(store) == {
         "image-1": "not a PNG, JPEG, TIFF, BMP or DICOM file, or one whose header is damaged",
         "": "on disk, but not in the label file (1)",
     }
-    everything = b"".join(content(store).values())
+    everything = b"".join(store_bytes(store).values())
     assert b"p1000003" not in everything
     assert b"000" + b"2.png" not in everything
 
 
 def test_another_study_or_name_is_another_plan(tmp_path, monkeypatch):
-    root, out = films(tmp_path / "films", 3), tmp_path / "store"
+    root, out = write_images(tmp_path / "films", 3), tmp_path / "store"
     with stopped_at(store_format.pq, "write_table"):
-        make(root, out)
+        prepare_folder(root, out)
     for change in ({"study": "s"}, {"name": "n"}):
         with monkeypatch.context() as patch:
             rename(patch, **change)
             with pytest.raises(DatasetError, match="begun with other settings: sha256 of the records"):
-                make(root, out)
+                prepare_folder(root, out)
 
 
 def test_a_film_of_another_shape_is_resized_and_cropped(tmp_path):
@@ -116,17 +116,17 @@ def test_a_film_of_another_shape_is_resized_and_cropped(tmp_path):
     wide[:, 20:60] = 50  # the central square
     (tmp_path / "films").mkdir()
     Image.fromarray(wide).save(tmp_path / "films" / "wide.png")
-    images = np.load(make(tmp_path / "films", tmp_path / "store").store / "images.npy")
+    images = np.load(prepare_folder(tmp_path / "films", tmp_path / "store").store / "images.npy")
     assert images.shape == (1, SIZE, SIZE)
     assert (images[0, :, 1:-1] == 50).all()
 
 
 def test_processes_and_a_second_time_give_the_same_bytes(tmp_path):
-    films(tmp_path / "films", 2 * decode_workers.CHUNK + 5)
+    write_images(tmp_path / "films", 2 * decode_workers.CHUNK + 5)
     (tmp_path / "films" / "0007.png").write_bytes(b"")
-    alone = content(make(tmp_path / "films", tmp_path / "alone").store)
-    assert content(make(tmp_path / "films", tmp_path / "again").store) == alone
-    assert content(make(tmp_path / "films", tmp_path / "together", workers=2).store) == alone
+    alone = store_bytes(prepare_folder(tmp_path / "films", tmp_path / "alone").store)
+    assert store_bytes(prepare_folder(tmp_path / "films", tmp_path / "again").store) == alone
+    assert store_bytes(prepare_folder(tmp_path / "films", tmp_path / "together", workers=2).store) == alone
 
 
 def test_what_cannot_be_prepared_says_why(tmp_path):
@@ -136,21 +136,21 @@ def test_what_cannot_be_prepared_says_why(tmp_path):
         with pytest.raises(DatasetError, match=r"expected each data set once, found (none|folder, folder);"):
             prepare.prepare(given, tmp_path / "store")
     with pytest.raises(DatasetError, match="is not a folder"):
-        make(tmp_path / "absent", tmp_path / "store")
+        prepare_folder(tmp_path / "absent", tmp_path / "store")
     with pytest.raises(DatasetError, match="expected a size of at least 1 pixel, such as 128, found 0"):
-        make(tmp_path, tmp_path / "store", size=0)
+        prepare_folder(tmp_path, tmp_path / "store", size=0)
     for shard in ((0, 2), (3, 2)):
         with pytest.raises(DatasetError, match=rf"expected shard K/N .*, found {shard[0]}/2"):
-            make(tmp_path, tmp_path / "store", shard=shard)
-    film(tmp_path / "films" / "a.png", 0)
+            prepare_folder(tmp_path, tmp_path / "store", shard=shard)
+    write_image(tmp_path / "films" / "a.png", 0)
     (tmp_path / "films" / "a.png").write_bytes(b"broken")
     with pytest.raises(DatasetError, match=r"no image could be decoded: a\.png: not a PNG.*remove .*store\.partial"):
-        make(tmp_path / "films", tmp_path / "store")
+        prepare_folder(tmp_path / "films", tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
 
 def test_a_decoder_that_breaks_in_its_own_way_stops_nothing_and_is_not_quoted(tmp_path, monkeypatch):
-    films(tmp_path / "films", 2)
+    write_images(tmp_path / "films", 2)
     read = decode_workers.read_file
 
     def breaking(path):
@@ -159,12 +159,14 @@ def test_a_decoder_that_breaks_in_its_own_way_stops_nothing_and_is_not_quoted(tm
         return read(path)
 
     monkeypatch.setattr(decode_workers, "read_file", breaking)
-    assert refused(make(tmp_path / "films", tmp_path / "store").store) == {"0000.png": "unexpected RuntimeError"}
+    assert refusal_reasons(prepare_folder(tmp_path / "films", tmp_path / "store").store) == {
+        "0000.png": "unexpected RuntimeError"
+    }
 
 
 @pytest.mark.parametrize("error", [MemoryError, OSError, ImportError])
 def test_what_this_machine_cannot_do_now_stops_the_call_and_is_not_recorded(tmp_path, monkeypatch, error):
-    root = films(tmp_path / "films", 3)
+    root = write_images(tmp_path / "films", 3)
     (root / "0000.png").write_bytes(b"broken")
     read = decode_workers.read_file
 
@@ -178,16 +180,16 @@ def test_what_this_machine_cannot_do_now_stops_the_call_and_is_not_recorded(tmp_
         with pytest.raises(
             DatasetError, match=rf"0001\.png: unexpected {error.__name__}\. Correct the cause, or move the file away"
         ):
-            make(root, tmp_path / "store")
-    assert list(refused(make(root, tmp_path / "store").store)) == ["0000.png"]
+            prepare_folder(root, tmp_path / "store")
+    assert list(refusal_reasons(prepare_folder(root, tmp_path / "store").store)) == ["0000.png"]
 
 
 def test_too_little_room_is_said_at_the_start(tmp_path, monkeypatch):
-    films(tmp_path / "films", 3)
+    write_images(tmp_path / "films", 3)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage._replace(free=3 * SIZE**2 - 1))
     with pytest.warns(UserWarning, match="may not fit"):
-        make(tmp_path / "films", tmp_path / "store")
+        prepare_folder(tmp_path / "films", tmp_path / "store")
 
 
 SECRETS = ("DOE", "JANE", "MRN0042", "metastasis", "Hospital", "19500101", "rotated")
@@ -232,14 +234,14 @@ def test_no_name_and_no_free_text_of_dicom_gets_in(tmp_path, capfd, caplog, key)
     capfd.readouterr()
     caplog.clear()
     with stopped_at(store_format.pq, "write_table"):
-        make(root, tmp_path / "store")
+        prepare_folder(root, tmp_path / "store")
     assert secrets_in(tmp_path / "store.partial") == set()
-    store = make(root, tmp_path / "store", progress=True).store
+    store = prepare_folder(root, tmp_path / "store", progress=True).store
     assert secrets_in(store) == set()
-    assert key.read_bytes() not in b"".join(content(store).values())
+    assert key.read_bytes() not in b"".join(store_bytes(store).values())
     printed = "".join(capfd.readouterr()) + caplog.text
     assert [secret for secret in SECRETS if secret in printed] == []
     index = pq.read_table(store / "index.parquet").to_pylist()
     assert [(row["path"], row["view"]) for row in index] == [("a.dcm", ""), ("b", "")]
     assert index[0]["patient"] == index[1]["patient"]
-    assert set(refused(store)) == {"truncated.dcm", "headless.dcm"}
+    assert set(refusal_reasons(store)) == {"truncated.dcm", "headless.dcm"}

@@ -15,8 +15,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from films import SIZE, content, files_no_larger_than, film, films, make, refused, stopped_at
 from nobody import folder_of_nobody
+from store_helpers import (
+    SIZE,
+    files_no_larger_than,
+    prepare_folder,
+    refusal_reasons,
+    stopped_at,
+    store_bytes,
+    write_image,
+    write_images,
+)
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.store import crash_safe_array, decode_workers, store_format
@@ -111,9 +120,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes_and_does_nothing_f
     tmp_path, script, workers
 ):
     command, log = script
-    root = films(tmp_path / "films", 20 * CHUNK)
+    root = write_images(tmp_path / "films", 20 * CHUNK)
     (root / "0003.png").write_bytes(b"broken")
-    whole = content(make(root, tmp_path / "whole").store)
+    whole = store_bytes(prepare_folder(root, tmp_path / "whole").store)
     rng, journaled, kills = random.Random(workers), 0, 0
     for _ in range(4):
         before = size(log)
@@ -128,15 +137,15 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes_and_does_nothing_f
         assert journaled >= earlier
     assert kills >= 3
     assert journaled > 0
-    make(root, tmp_path / "store")
-    assert content(tmp_path / "store") == whole
+    prepare_folder(root, tmp_path / "store")
+    assert store_bytes(tmp_path / "store") == whole
     assert not (tmp_path / "store.partial").exists()
 
 
 def test_a_worker_that_is_killed_is_told_and_what_was_finished_stays(tmp_path, script):
     command, log = script
-    root = films(tmp_path / "films", 12 * CHUNK)
-    whole = content(make(root, tmp_path / "whole").store)
+    root = write_images(tmp_path / "films", 12 * CHUNK)
+    whole = store_bytes(prepare_folder(root, tmp_path / "whole").store)
     deadly = root / f"{8 * CHUNK:04}.deadly"
     deadly.write_text("SIGKILL")
     ended = subprocess.run([*command, "2"], stderr=subprocess.PIPE, text=True)
@@ -150,18 +159,20 @@ def test_a_worker_that_is_killed_is_told_and_what_was_finished_stays(tmp_path, s
     log.unlink()
     subprocess.run([*command, "2"], check=True)
     assert min(log.read_text().split()) == f"{first:04}.png"
-    assert content(tmp_path / "store") == whole
+    assert store_bytes(tmp_path / "store") == whole
 
 
 def test_a_file_that_crashes_its_process_is_refused_and_the_others_go_on(tmp_path, script):
     command, _ = script
-    root = films(tmp_path / "films", 4 * CHUNK)
-    whole = make(root, tmp_path / "whole").store
+    root = write_images(tmp_path / "films", 4 * CHUNK)
+    whole = prepare_folder(root, tmp_path / "whole").store
     crashing = [f"{number:04}" for number in (2 * CHUNK, 2 * CHUNK + 1)]
     for name in crashing:
         (root / f"{name}.deadly").write_text("SIGSEGV")
     subprocess.run([*command, "2"], check=True)
-    assert refused(tmp_path / "store") == {f"{name}.png": "decoding this file crashed the process" for name in crashing}
+    assert refusal_reasons(tmp_path / "store") == {
+        f"{name}.png": "decoding this file crashed the process" for name in crashing
+    }
     others = [number for number in range(4 * CHUNK) if f"{number:04}" not in crashing]
     np.testing.assert_array_equal(np.load(tmp_path / "store" / "images.npy"), np.load(whole / "images.npy")[others])
 
@@ -169,30 +180,30 @@ def test_a_file_that_crashes_its_process_is_refused_and_the_others_go_on(tmp_pat
 @pytest.mark.parametrize("stage", ["begun", "nearly done"])
 def test_a_second_call_beside_the_first_is_refused(tmp_path, script, stage):
     command, log = script
-    root, out = films(tmp_path / "films", 6 * CHUNK), tmp_path / "store"
-    whole = content(make(root, tmp_path / "whole").store)
+    root, out = write_images(tmp_path / "films", 6 * CHUNK), tmp_path / "store"
+    whole = store_bytes(prepare_folder(root, tmp_path / "whole").store)
     with subprocess.Popen([*command, "1"]) as first:
         wait_for(lambda: size(log) >= 9 * (1 if stage == "begun" else 5 * CHUNK))
         with pytest.raises(DatasetError, match=r"store\.partial is in use by another process; wait until it ends"):
-            make(root, out)
+            prepare_folder(root, out)
         assert first.poll() is None
     assert first.returncode == 0
-    assert content(out) == whole
+    assert store_bytes(out) == whole
 
 
 @pytest.mark.parametrize(("side", "limit"), [(32, 128 + 20 * 32**2), (SIZE, 5200)], ids=["array", "tables"])
 def test_a_full_disk_is_told_and_the_same_call_goes_on(tmp_path, monkeypatch, side, limit):
     monkeypatch.setattr(crash_safe_array, "SYNC_SECONDS", 0)
-    root, out = films(tmp_path / "films", 3 * CHUNK), tmp_path / "store"
-    whole = content(make(root, tmp_path / "whole", size=side).store)
+    root, out = write_images(tmp_path / "films", 3 * CHUNK), tmp_path / "store"
+    whole = store_bytes(prepare_folder(root, tmp_path / "whole", size=side).store)
     sizes = {name: len(data) for name, data in whole.items()}
     assert sizes["images.npy"] > limit or sizes["images.npy"] < limit < sizes["index.parquet"]
     with files_no_larger_than(limit), pytest.raises(DatasetError, match="cannot be written to: ") as caught:
-        make(root, out, size=side)
+        prepare_folder(root, out, size=side)
     assert "store.partial" in str(caught.value)
     assert "free disk space, then repeat the command to resume" in str(caught.value)
     assert finished(tmp_path / "store.partial") >= CHUNK
-    assert content(make(root, out, size=side).store) == whole
+    assert store_bytes(prepare_folder(root, out, size=side).store) == whole
 
 
 @contextmanager
@@ -209,23 +220,23 @@ def tmpfs(folder: Path) -> Iterator[Path]:
 
 @pytest.mark.filterwarnings("ignore:.*may not fit")
 def test_a_disk_that_is_really_full(tmp_path):
-    root = films(tmp_path / "films", 5 * CHUNK)
-    whole = content(make(root, tmp_path / "whole", size=32).store)
+    root = write_images(tmp_path / "films", 5 * CHUNK)
+    whole = store_bytes(prepare_folder(root, tmp_path / "whole", size=32).store)
     with tmpfs(tmp_path / "disk") as disk:
         with pytest.raises(DatasetError, match="No space left on device"):
-            make(root, disk / "store", size=32)
+            prepare_folder(root, disk / "store", size=32)
         assert finished(disk / "store.partial") >= CHUNK
         shutil.copytree(disk / "store.partial", tmp_path / "store.partial")
-    assert content(make(root, tmp_path / "store", size=32).store) == whole
+    assert store_bytes(prepare_folder(root, tmp_path / "store", size=32).store) == whole
 
 
 @pytest.fixture
 def nobodys():
     """A folder of the user nobody, because root may read everything."""
     with tempfile.TemporaryDirectory() as first:
-        film(Path(first) / "films" / "a.png", 0)
+        write_image(Path(first) / "films" / "a.png", 0)
         (Path(first) / "films" / "labels.csv").write_text("path\na.png\n")
-        make(Path(first) / "films", Path(first) / "loads-what-nobody-may-not-read")
+        prepare_folder(Path(first) / "films", Path(first) / "loads-what-nobody-may-not-read")
     with folder_of_nobody() as folder:
         yield folder
 
@@ -233,17 +244,17 @@ def nobodys():
 def test_folders_and_files_that_may_not_be_read_are_listed_and_the_others_go_on(nobodys, monkeypatch):
     root = nobodys / "films"
     monkeypatch.setenv("C2L_PATIENT_KEY", str(nobodys / "key"))
-    film(root / "a.png", 1)
-    film(root / "locked" / "b.png", 2)
-    film(root / "unlisted" / "d.png", 3)
-    film(root / "c.png", 4)
+    write_image(root / "a.png", 1)
+    write_image(root / "locked" / "b.png", 2)
+    write_image(root / "unlisted" / "d.png", 3)
+    write_image(root / "c.png", 4)
     (root / "labels.csv").write_text("path\na.png\nlocked/b.png\nc.png\n")
     (root / "c.png").chmod(0)
     (root / "locked").chmod(0)
     (root / "unlisted").chmod(0)
-    store = make(root, nobodys / "store").store
+    store = prepare_folder(root, nobodys / "store").store
     assert pq.read_table(store / "index.parquet")["path"].to_pylist() == ["a.png"]
-    assert refused(store) == {
+    assert refusal_reasons(store) == {
         "c.png": "cannot be opened: Permission denied",
         "locked/b.png": "cannot be opened: Permission denied",
         "locked": "folder cannot be read: Permission denied",
@@ -258,24 +269,24 @@ def before_reading(monkeypatch, name: str, act) -> None:
 
 
 def test_a_file_that_changes_or_vanishes_is_stored_as_it_was_read_or_refused(tmp_path, monkeypatch):
-    root = films(tmp_path / "films", 3)
-    changed = film(tmp_path / "other.png", 99)
+    root = write_images(tmp_path / "films", 3)
+    changed = write_image(tmp_path / "other.png", 99)
     before_reading(monkeypatch, "0000.png", lambda: shutil.copy(tmp_path / "other.png", root / "0000.png"))
     before_reading(monkeypatch, "0001.png", (root / "0001.png").unlink)
-    store = make(root, tmp_path / "store").store
+    store = prepare_folder(root, tmp_path / "store").store
     images, index = np.load(store / "images.npy"), pq.read_table(store / "index.parquet").to_pylist()
     np.testing.assert_array_equal(images[0], changed)
     assert index[0]["sha256"] == hashlib.sha256((tmp_path / "other.png").read_bytes()).hexdigest()
     assert [row["path"] for row in index] == ["0000.png", "0002.png"]
-    assert refused(store) == {"0001.png": "no such file"}
+    assert refusal_reasons(store) == {"0001.png": "no such file"}
 
 
 def test_a_flipped_byte_in_the_journal_is_noticed_and_its_files_decoded_again(tmp_path, monkeypatch):
     monkeypatch.setattr(crash_safe_array, "SYNC_SECONDS", 0)
-    root, out = films(tmp_path / "films", 4 * CHUNK), tmp_path / "store"
-    whole = content(make(root, tmp_path / "whole").store)
+    root, out = write_images(tmp_path / "films", 4 * CHUNK), tmp_path / "store"
+    whole = store_bytes(prepare_folder(root, tmp_path / "whole").store)
     with stopped_at(store_format.pq, "write_table"):
-        make(root, out)
+        prepare_folder(root, out)
     file = tmp_path / "store.partial" / "journal.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
     assert len(lines) == 5
@@ -283,5 +294,5 @@ def test_a_flipped_byte_in_the_journal_is_noticed_and_its_files_decoded_again(tm
     damaged[len(lines[0]) + len(lines[1]) + len(lines[2]) // 2] ^= 1
     file.write_bytes(damaged)
     with pytest.warns(UserWarning, match=r"journal\.jsonl is damaged: the files of its last 3 lines are decoded again"):
-        make(root, out)
-    assert content(out) == whole
+        prepare_folder(root, out)
+    assert store_bytes(out) == whole

@@ -5,7 +5,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from films import SIZE, content, files_no_larger_than, film, films, make, refused, stopped_at
+from store_helpers import (
+    SIZE,
+    files_no_larger_than,
+    prepare_folder,
+    refusal_reasons,
+    stopped_at,
+    store_bytes,
+    write_image,
+    write_images,
+)
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.store import shards, store_format
@@ -26,25 +35,25 @@ def key(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def root(tmp_path) -> Path:
     """A label file of seven images, one broken and one absent, and an image that it does not list."""
-    root = films(tmp_path / "films", 7)
+    root = write_images(tmp_path / "films", 7)
     (root / "0002.png").write_bytes(b"broken")
     (root / "0006.png").write_bytes((root / "0000.png").read_bytes())
     (root / "0005.png").unlink()
-    film(root / "other.png", 9)
+    write_image(root / "other.png", 9)
     (root / "labels.csv").write_text("path,finding\n" + "".join(f"{n:04}.png,{n % 2}\n" for n in range(7)))
     return root
 
 
 def parts(root: Path, folder: Path, count: int) -> list[Path]:
-    return [make(root, folder / f"{k:02}", shard=(k, count)).store for k in range(1, count + 1)]
+    return [prepare_folder(root, folder / f"{k:02}", shard=(k, count)).store for k in range(1, count + 1)]
 
 
 @pytest.mark.parametrize("count", [1, 3, 10])
 def test_shards_in_any_order_give_the_store_of_one_machine(tmp_path, root, count):
-    whole = make(root, tmp_path / "whole")
+    whole = prepare_folder(root, tmp_path / "whole")
     made = parts(root, tmp_path / "shards", count)
     joined = join_shards(made[::-1], tmp_path / "joined", progress=False)
-    assert content(joined.store) == content(whole.store)
+    assert store_bytes(joined.store) == store_bytes(whole.store)
     assert (joined.images, joined.refused, joined.duplicates) == (5, 3, 1)
     assert (whole.images, whole.refused, whole.duplicates) == (5, 3, 1)
     assert not (tmp_path / "joined.joining").exists()
@@ -53,15 +62,15 @@ def test_shards_in_any_order_give_the_store_of_one_machine(tmp_path, root, count
     images = [json.loads((path / "store.json").read_text())["images"] for path in made]
     assert sum(images) == 5
     assert count < 10 or images.count(0) == 5
-    assert [name for path in made for name in refused(path)] == list(refused(whole.store))
+    assert [name for path in made for name in refusal_reasons(path)] == list(refusal_reasons(whole.store))
 
 
 def test_a_shard_is_decoded_in_processes_and_goes_on_like_a_store(tmp_path, root):
-    alone = content(make(root, tmp_path / "alone", shard=(2, 3)).store)
-    assert content(make(root, tmp_path / "together", shard=(2, 3), workers=2).store) == alone
+    alone = store_bytes(prepare_folder(root, tmp_path / "alone", shard=(2, 3)).store)
+    assert store_bytes(prepare_folder(root, tmp_path / "together", shard=(2, 3), workers=2).store) == alone
     with files_no_larger_than(1000), pytest.raises(DatasetError, match="free disk space"):
-        make(root, tmp_path / "stopped", shard=(2, 3))
-    assert content(make(root, tmp_path / "stopped", shard=(2, 3)).store) == alone
+        prepare_folder(root, tmp_path / "stopped", shard=(2, 3))
+    assert store_bytes(prepare_folder(root, tmp_path / "stopped", shard=(2, 3)).store) == alone
 
 
 def test_a_shard_is_not_taken_for_a_store(tmp_path, root):
@@ -78,16 +87,16 @@ def test_what_is_missing_twice_or_of_another_plan_is_named(tmp_path, root, key):
     twice = shutil.copytree(made[1], tmp_path / "twice")
     with pytest.raises(DatasetError, match=r"(shards/02|twice), .*(shards/02|twice) are the same shard"):
         join_shards([*made, twice], out, progress=False)
-    third = make(root, tmp_path / "thirds", shard=(2, 3)).store
+    third = prepare_folder(root, tmp_path / "thirds", shard=(2, 3)).store
     with pytest.raises(
         DatasetError, match=r"thirds is not a shard of the same store as .*01; these settings differ: shards;"
     ):
         join_shards([made[0], third, *made[2:]], out, progress=False)
-    larger = make(root, tmp_path / "larger", shard=(2, 4), size=SIZE + 1).store
+    larger = prepare_folder(root, tmp_path / "larger", shard=(2, 4), size=SIZE + 1).store
     with pytest.raises(DatasetError, match=r"larger is not a shard .*; these settings differ: size;"):
         join_shards([made[0], larger, *made[2:]], out, progress=False)
     key.write_bytes(bytes([1] * 32))
-    stranger = make(root, tmp_path / "stranger", shard=(2, 4)).store
+    stranger = prepare_folder(root, tmp_path / "stranger", shard=(2, 4)).store
     with pytest.raises(
         DatasetError, match=r"stranger is not a shard .*C2L_PATIENT_KEY must name the same key everywhere"
     ):
@@ -126,7 +135,7 @@ def test_a_damaged_shard_is_named_and_nothing_made(tmp_path, root, damage, messa
 
 
 def test_what_is_no_shard_is_told(tmp_path, root):
-    store = make(root, tmp_path / "store").store
+    store = prepare_folder(root, tmp_path / "store").store
     with pytest.raises(DatasetError, match="store is not a shard of format 2; make it with `c2l prepare --shard K/N`"):
         join_shards([store], tmp_path / "joined")
     (tmp_path / "own").mkdir()
@@ -135,10 +144,10 @@ def test_what_is_no_shard_is_told(tmp_path, root):
 
 
 def test_shards_without_any_image_are_legal_but_no_store(tmp_path):
-    root = films(tmp_path / "films", 2)
+    root = write_images(tmp_path / "films", 2)
     (root / "0001.png").write_bytes(b"broken")
     made = parts(root, tmp_path / "shards", 2)
-    assert refused(made[1]).keys() == {"0001.png"}
+    assert refusal_reasons(made[1]).keys() == {"0001.png"}
     assert join_shards(made, tmp_path / "joined", progress=False).images == 1
     (root / "0000.png").write_bytes(b"broken")
     with pytest.raises(DatasetError, match="no shard has an image"):
@@ -146,14 +155,14 @@ def test_shards_without_any_image_are_legal_but_no_store(tmp_path):
 
 
 def test_stopped_or_out_of_room_it_begins_again(tmp_path, root):
-    whole = content(make(root, tmp_path / "whole").store)
+    whole = store_bytes(prepare_folder(root, tmp_path / "whole").store)
     made = parts(root, tmp_path / "shards", 3)
     with files_no_larger_than(300), pytest.raises(DatasetError, match="The shards are safe: free disk space"):
         join_shards(made, tmp_path / "joined", progress=False)
     with stopped_at(shards, "write_description"):
         join_shards(made, tmp_path / "joined", progress=False)
     assert not (tmp_path / "joined").exists()
-    assert content(join_shards(made, tmp_path / "joined", progress=False).store) == whole
+    assert store_bytes(join_shards(made, tmp_path / "joined", progress=False).store) == whole
     assert not (tmp_path / "joined.joining").exists()
 
 
@@ -175,22 +184,22 @@ def test_joined_once_the_same_call_reports_it_and_another_does_not_overwrite_it(
     made, out = parts(root, tmp_path / "shards", 2), tmp_path / "joined"
     with stopped_at(shards, "sync_folder"):
         join_shards(made, out, progress=False)
-    before = content(out)
+    before = store_bytes(out)
     again = join_shards(made, out, progress=False)
     assert (again.images, again.refused, again.duplicates, again.shard) == (5, 3, 1, None)
     assert not (tmp_path / "joined.joining").exists()
-    assert make(root, out).images == 5  # an unsharded call for the same store
+    assert prepare_folder(root, out).images == 5  # an unsharded call for the same store
     with pytest.raises(DatasetError, match="exists and is not overwritten: it was built with other settings: size"):
-        join_shards([make(root, tmp_path / "large", shard=(1, 1), size=SIZE + 1).store], out, progress=False)
-    assert content(out) == before
+        join_shards([prepare_folder(root, tmp_path / "large", shard=(1, 1), size=SIZE + 1).store], out, progress=False)
+    assert store_bytes(out) == before
 
 
 @pytest.mark.parametrize("name", ["pillow", "pyarrow", "pydicom"])
 def test_shards_of_other_decoders_are_not_joined(tmp_path, root, monkeypatch, name):
-    first = make(root, tmp_path / "1", shard=(1, 2)).store
+    first = prepare_folder(root, tmp_path / "1", shard=(1, 2)).store
     version = store_format.version
     monkeypatch.setattr(store_format, "version", lambda library: "0" if library == name else version(library))
-    second = make(root, tmp_path / "2", shard=(2, 2)).store
+    second = prepare_folder(root, tmp_path / "2", shard=(2, 2)).store
     with pytest.raises(
         DatasetError, match=f"2 is not a shard of the same store as .*1; these settings differ: version of {name};"
     ):

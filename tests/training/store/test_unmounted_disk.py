@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from films import content, film, films, make, refused
+from store_helpers import prepare_folder, refusal_reasons, store_bytes, write_image, write_images
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.datasets.record import Record
@@ -27,7 +27,7 @@ def key(tmp_path_factory, monkeypatch):
 def root(tmp_path) -> Path:
     """Two folders of five chunks each; a label file lists their files, and as many in a third folder that is absent."""
     for name in ("a", "b"):
-        films(tmp_path / "films" / name, 5 * CHUNK)
+        write_images(tmp_path / "films" / name, 5 * CHUNK)
     lines = [f"{name}/{number:04}.png\n" for name in "abc" for number in range(5 * CHUNK)]
     (tmp_path / "films" / "labels.csv").write_text("path\n" + "".join(lines))
     return tmp_path / "films"
@@ -44,7 +44,7 @@ def at(monkeypatch, name: str, act) -> None:
 def test_a_mount_that_vanishes_stops_the_call_and_every_later_one_until_it_is_back(
     tmp_path, root, monkeypatch, left, when, mount
 ):
-    whole = content(make(root, tmp_path / "whole").store)
+    whole = store_bytes(prepare_folder(root, tmp_path / "whole").store)
 
     def unmount() -> None:
         (root / mount).rename(tmp_path / "away")
@@ -54,28 +54,28 @@ def test_a_mount_that_vanishes_stops_the_call_and_every_later_one_until_it_is_ba
     with monkeypatch.context() as patch:
         at(patch, "a/0003.png" if when == "before it is reached" else f"b/{CHUNK + 3:04}.png", unmount)
         with pytest.raises(DatasetError, match=GONE):
-            make(root, tmp_path / "store")
+            prepare_folder(root, tmp_path / "store")
     if mount == "b":
         with pytest.raises(DatasetError, match=GONE):
-            make(root, tmp_path / "store")  # as on another node without the mount
+            prepare_folder(root, tmp_path / "store")  # as on another node without the mount
     shutil.rmtree(root / mount, ignore_errors=True)
     (tmp_path / "away").rename(root / mount)
-    assert content(make(root, tmp_path / "store").store) == whole
+    assert store_bytes(prepare_folder(root, tmp_path / "store").store) == whole
 
 
 def test_what_was_never_there_is_recorded_and_so_is_a_file_that_is_taken_out(tmp_path, root, monkeypatch):
     at(monkeypatch, "a/0001.png", (root / "a" / "0000.png").unlink)
     at(monkeypatch, "a/0001.png", (root / "a" / "0064.png").unlink)
     missing = [*(f"c/{number:04}.png" for number in range(5 * CHUNK)), "a/0064.png"]
-    assert refused(make(root, tmp_path / "store").store) == dict.fromkeys(missing, "no such file")
+    assert refusal_reasons(prepare_folder(root, tmp_path / "store").store) == dict.fromkeys(missing, "no such file")
 
 
 def test_a_file_alone_in_its_folder_may_be_taken_out(tmp_path, monkeypatch):
     root = tmp_path / "films"
     for number in range(3):
-        film(root / f"study{number}" / "0.png", number)
+        write_image(root / f"study{number}" / "0.png", number)
     at(monkeypatch, "study0/0.png", (root / "study0" / "0.png").unlink)
-    assert refused(make(root, tmp_path / "store").store) == {"study0/0.png": "no such file"}
+    assert refusal_reasons(prepare_folder(root, tmp_path / "store").store) == {"study0/0.png": "no such file"}
 
 
 def test_landmarks_are_found_by_path_and_not_by_the_order_of_the_index(tmp_path):

@@ -15,7 +15,7 @@ from c2l_models.training.store.prepare import prepare
 SIZE = 8
 
 
-def film(path: Path, seed: int) -> np.ndarray:
+def write_image(path: Path, seed: int) -> np.ndarray:
     """Save noise of SIZE x SIZE pixels; returns the pixels."""
     pixels = np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,24 +40,24 @@ def write_dicom(path: Path, pixels: np.ndarray, view: str = "") -> None:
     pydicom.dcmwrite(path, film, enforce_file_format=True)
 
 
-def films(root: Path, count: int) -> Path:
+def write_images(root: Path, count: int) -> Path:
     """Write `count` images 0000.png, 0001.png … to `root`."""
     for number in range(count):
-        film(root / f"{number:04}.png", number)
+        write_image(root / f"{number:04}.png", number)
     return root
 
 
-def make(root: Path, out: Path, **options) -> PrepareReport:
+def prepare_folder(root: Path, out: Path, **options) -> PrepareReport:
     """Prepare a folder in this process."""
     return prepare([("folder", root)], out, **{"size": SIZE, "workers": 1, "progress": False} | options)
 
 
-def content(store: Path) -> dict[str, bytes]:
+def store_bytes(store: Path) -> dict[str, bytes]:
     """The bytes of each file of a store, by name."""
     return {path.name: path.read_bytes() for path in store.iterdir()}
 
 
-def refused(store: Path) -> dict[str, str]:
+def refusal_reasons(store: Path) -> dict[str, str]:
     """The reason by refused path."""
     table = pq.read_table(store / "refused.parquet")
     return dict(zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True))
