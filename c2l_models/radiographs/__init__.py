@@ -1,1 +1,1 @@
-"""A file on disk -> one grey image: formats, DICOM, bit depth, the networks' transform, and synthetic films."""
+"""Read a radiograph file as one grayscale image, and prepare an image for a network; synthetic films."""

@@ -1,4 +1,4 @@
-"""The one frame of a DICOM radiograph -> uint8, as a viewer shows it: modality, window, polarity."""
+"""Decode a DICOM file to uint8, as a viewer shows it: modality transform, window, polarity."""
 
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -22,7 +22,7 @@ TAGS = [
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth"),
 ]
-"""All that is read of a file: nothing about the patient is parsed, so nothing of it can be shown."""
+"""The only elements that are parsed. None is about the patient, so no patient data can appear in an error."""
 
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -30,18 +30,23 @@ INSTALL = "to read it, run: pip install 'c2l-models[dicom]'"
 
 
 def read_dicom(file: BinaryIO) -> np.ndarray:
-    """Decode a DICOM file, open at its start, to uint8 [H, W] as a viewer shows it.
+    """Decode a DICOM file, open at its start, to uint8 [H, W].
 
-    Grey: stored value -> modality LUT, or rescale slope and intercept -> the first VOI LUT, or the
-    first window -> 0 to 255 -> inverted where MONOCHROME1. Without a window (or with one narrower
-    than the standard allows) the full range of BitsStored is shown. The full scale of a VOI LUT
-    follows the rule of `to_eight_bits`, for the depth written beside it is often wrong. RGB and
-    YBR: luminance of the stored range.
+    Grayscale, in this order:
 
-    Raises `RadiographError`, without the file's name, for what cannot be shown rightly: no pixel
-    data, several frames, a compressed frame of another size than is told, palette colour, more than
-    16 bits, a window that shows nothing, a deflated file (it inflates without limit); `MachineError` where
-    pydicom or a decoder is missing. What pydicom raises on damaged files passes through.
+    1. Modality LUT; without one, rescale slope and intercept.
+    2. First VOI LUT; without one, first window; without a valid window, the full range of BitsStored. The full scale of
+       a VOI LUT is found as in `to_eight_bits`, because the bit depth in its descriptor is often wrong.
+    3. Scale to 0 to 255, and invert if the file is MONOCHROME1.
+
+    RGB and YBR: luminance, from the full range of BitsStored.
+
+    Raises:
+        RadiographError: no pixel data, several frames, a compressed frame whose size differs from the header,
+            palette colour, more than 16 bits, a window in which all pixels come out equal, or a deflated file, whose
+            inflated size has no limit. The message does not name the file.
+        MachineError: pydicom or a decoder is not installed.
+        Exception: any error of pydicom for a damaged file.
     """
     try:
         from pydicom.pixels import pixel_array
@@ -54,22 +59,26 @@ def read_dicom(file: BinaryIO) -> np.ndarray:
     if dataset.SamplesPerPixel == 3:
         rgb = scale(pixels, 0, 2**dataset.BitsStored - 1)
         return np.asarray(Image.fromarray(rgb).convert("L"))
-    # Each of DICOM's grey steps acts on one value at a time: so once a value, not once a pixel.
+    # Each step maps single values, so it is computed once per possible value, not once per pixel.
     try:
         shown = _grey_table(dataset)[pixels]
     except IndexError:
-        raise RadiographError("a DICOM file with pixel values beyond its own BitsStored") from None
+        raise RadiographError(
+            "expected DICOM pixel values of BitsStored bits, found others; export the file again"
+        ) from None
     if shown.min() == shown.max() and pixels.min() != pixels.max():
-        raise RadiographError("a DICOM file whose window shows none of the film: all pixels come out alike")
+        raise RadiographError(
+            "a DICOM file whose window shows none of the film: all pixels come out equal; export it with another window"
+        )
     return shown
 
 
 def _parse(file: BinaryIO) -> "Dataset":
-    """The elements of `TAGS` that hold something, with a transfer syntax (implied where none is written)."""
+    """Parse the elements of `TAGS`, drop the empty ones, and set the transfer syntax if the file has none."""
     from pydicom import dcmread, uid
 
     if DEFLATED in file.read(4096):
-        raise RadiographError("a deflated DICOM file, which is not supported; write it uncompressed")
+        raise RadiographError("a deflated DICOM file, which is not supported; export it uncompressed")
     file.seek(0)
     dataset = dcmread(file, force=True, specific_tags=TAGS)
     for element in list(dataset):
@@ -83,33 +92,39 @@ def _parse(file: BinaryIO) -> "Dataset":
 
 
 def _check(dataset: "Dataset") -> None:
-    """Raise `RadiographError` for what is not one frame of at most 16 bits that can be decoded here."""
+    """Raise `RadiographError` unless the file has one frame of 1 to 16 bits that can be decoded on this machine."""
     from pydicom.pixels import get_decoder
 
     missing = [name for name in NEEDED if name not in dataset]
     if missing:
-        raise RadiographError(f"a DICOM file that lacks {missing[0]}: not an image, or the file ends too early")
+        raise RadiographError(f"expected a DICOM image, found no {missing[0]}; choose another file, or copy it again")
     check_pixels(dataset.Columns, dataset.Rows)
     if dataset.get("NumberOfFrames", 1) != 1:
-        raise RadiographError("a DICOM file of several frames; save the wanted one as a file of its own")
+        raise RadiographError(
+            "expected a DICOM file of one frame, found several; save the frame that you need as a separate file"
+        )
     if not 1 <= dataset.BitsStored <= 16:
-        raise RadiographError(f"a DICOM file of {dataset.BitsStored} bits a pixel, where 1 to 16 were wanted")
+        raise RadiographError(f"expected a DICOM file of 1 to 16 bits per pixel, found {dataset.BitsStored}")
     greys = ("MONOCHROME1", "MONOCHROME2")
     if dataset.PhotometricInterpretation not in (greys if dataset.SamplesPerPixel == 1 else COLOURS):
-        raise RadiographError("a DICOM file in palette or another unusual colour; save it as grayscale")
+        raise RadiographError(
+            "expected a DICOM file in grayscale, RGB or YBR, found palette or other colours; save it as grayscale"
+        )
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        raise RadiographError("a DICOM file compressed as a video or in a maker's own way") from None
+        raise RadiographError(
+            "expected a DICOM file in a standard image compression, found video or a private one; export it again"
+        ) from None
     if not decoder.is_available:
         raise MachineError(f"a DICOM file compressed with {syntax.name}; {INSTALL}")
 
 
 def _check_frame(dataset: "Dataset") -> None:
-    """Raise `RadiographError` where a compressed frame is of another size than the elements tell.
+    """Raise `RadiographError` if the size of a compressed frame differs from the size in the file's header.
 
-    Decoders give what the frame states: a file of a few bytes could fill the memory.
+    Decoders allocate the size that the frame states, so a file of a few bytes could fill the memory.
     """
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
@@ -121,13 +136,13 @@ def _check_frame(dataset: "Dataset") -> None:
     check_pixels(width, height)
     if (width, height, channels) != (dataset.Columns, dataset.Rows, dataset.SamplesPerPixel):
         raise RadiographError(
-            f"a DICOM file that tells {dataset.Columns} x {dataset.Rows} x {dataset.SamplesPerPixel}, where its "
-            f"compressed image is {width} x {height} x {channels}; export it again"
+            f"expected {dataset.Columns} x {dataset.Rows} x {dataset.SamplesPerPixel} pixels, as in the DICOM header, "
+            f"found a compressed image of {width} x {height} x {channels}; export it again"
         )
 
 
 def _grey_table(dataset: "Dataset") -> np.ndarray:
-    """The grey of each stored value: uint8 [2**BitsStored], negative values counted from the end."""
+    """Grey level of each stored value: uint8 [2**BitsStored], with negative values indexed from the end."""
     from pydicom.pixels import apply_rescale, apply_windowing
 
     lowest = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
@@ -142,10 +157,12 @@ def _grey_table(dataset: "Dataset") -> np.ndarray:
         low, high = 0, container_maximum(int(values.max()))
     elif _has_window(dataset):
         values = apply_windowing(values, dataset)
-        # Its own ends, which a negative slope swaps.
+        # The grey levels far below and far above the window. A negative slope swaps them.
         low, high = apply_windowing(np.array([-np.inf, np.inf]), dataset)
     if not np.isfinite([low, high]).all():
-        raise RadiographError("a DICOM file whose rescale slope, intercept or window is not finite")
+        raise RadiographError(
+            "expected a finite rescale slope, intercept and window in a DICOM file, found NaN or infinity"
+        )
     greys = scale(values, low, high)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         greys = 255 - greys
@@ -153,10 +170,10 @@ def _grey_table(dataset: "Dataset") -> np.ndarray:
 
 
 def _look_up(values: np.ndarray, item: "Dataset") -> np.ndarray:
-    """Values through a DICOM lookup table; those outside it take its first or its last entry.
+    """Map values through a DICOM lookup table. Values outside the table take its first or last entry.
 
-    pydicom's own loses the upper bits of the index where the table's depth is 8, and knows modality
-    tables of 8 and 16 bits only.
+    pydicom's function is not used, because it loses the upper bits of the index if the table's depth is 8, and supports
+    modality tables of 8 and 16 bits only.
     """
     first = item.LUTDescriptor[1]
     entries = item.LUTData
@@ -169,7 +186,7 @@ def _look_up(values: np.ndarray, item: "Dataset") -> np.ndarray:
 
 
 def _has_window(dataset: "Dataset") -> bool:
-    """Whether the first window is one: finite, and as wide as its function needs."""
+    """Whether the first window is valid: finite, and as wide as its function requires."""
     from pydicom.multival import MultiValue
 
     if "WindowCenter" not in dataset or "WindowWidth" not in dataset:

@@ -1,6 +1,6 @@
-"""What files there are. What cannot be listed is told and passed over: one folder must not stop a million files."""
+"""List the image files under a folder. A subfolder that cannot be listed is reported and skipped."""
 
-# A million paths are walked as strings.
+# Paths are strings here, because pathlib is slow for a million files.
 # ruff: noqa: PTH116, PTH118, PTH122, PTH208
 
 import os
@@ -13,18 +13,23 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"}) | DICOM_S
 
 @dataclass(frozen=True)
 class Listing:
-    """Paths under a root: sorted ones of images, and (folder, reason) of the folders that cannot be listed."""
+    """The contents of a root folder. All paths are relative to it.
+
+    Attributes:
+        images: sorted paths of the images.
+        unreadable: (folder, reason) of each folder that cannot be listed.
+    """
 
     images: list[str]
     unreadable: list[tuple[str, str]]
 
 
 def list_images(root: Path) -> Listing:
-    """The images under `root`, by suffix, or by DICOM's magic if without one; only the latter are opened.
+    """List the images under `root`, recognized by suffix; files without a suffix, by DICOM's magic bytes.
 
-    Links to folders are followed, each folder is listed once. A name with a suffix of images counts whatever it
-    is, such as a link to a file that is gone: whoever reads it will see. `._image1.png` and the like are no images:
-    macOS keeps attributes in them.
+    - Only files without a suffix are opened. A broken link with an image suffix is listed, and fails when it is read.
+    - Links to folders are followed. Each folder is listed once.
+    - Names such as `._image1.png` are not images: macOS stores file attributes in them.
     """
     base = os.fspath(root)
     images: list[str] = []
@@ -34,16 +39,16 @@ def list_images(root: Path) -> Listing:
     def relative(path: str) -> str:
         return path[len(base) :].lstrip(os.sep).replace(os.sep, "/")
 
-    def pass_over(error: OSError) -> None:
+    def skip(error: OSError) -> None:
         unreadable.append((relative(error.filename or base) or ".", error.strerror or "unknown"))
 
     tops = [base]
-    for top in tops:  # links come last: a folder under the root goes by its own name, not by that of a link
-        for folder, folders, names in os.walk(top, onerror=pass_over):
+    for top in tops:  # Links come last, so that a folder under the root keeps its own name.
+        for folder, folders, names in os.walk(top, onerror=skip):
             try:
                 status = os.stat(folder)
             except OSError as error:
-                pass_over(error)
+                skip(error)
                 continue
             if (status.st_dev, status.st_ino) in seen:
                 folders.clear()
@@ -57,12 +62,12 @@ def list_images(root: Path) -> Listing:
 
 
 def image_files(root: Path) -> list[str]:
-    """Sorted paths under `root` of its images; see `list_images`."""
+    """The sorted paths of the images under `root`, relative to it; see `list_images`."""
     return list_images(root).images
 
 
 def names_in(folder: Path) -> list[str]:
-    """The sorted names in a folder; none if there is no such folder, or none that can be listed."""
+    """The sorted names in a folder; empty if the folder does not exist or cannot be listed."""
     try:
         return sorted(os.listdir(folder))
     except OSError:
@@ -70,7 +75,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def as_utf8(name: str) -> str:
-    r"""A file's name as text that UTF-8 can hold: bytes that are no UTF-8 become `\xe9` and the like."""
+    r"""A file name as valid UTF-8 text: other bytes become escapes such as `\xe9`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -82,8 +87,8 @@ def _is_image(folder: str, name: str) -> bool:
 
 
 def has_dicom_magic(path: Path) -> bool:
-    """Whether it is a file that can be read and has DICOM's magic."""
-    if not is_file(path):  # opening a pipe would wait for ever
+    """Whether a path is a readable file with DICOM's magic bytes."""
+    if not is_file(path):  # Opening a pipe would wait forever.
         return False
     try:
         with path.open("rb") as file:
@@ -93,4 +98,5 @@ def has_dicom_magic(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113 - pathlib's raises where the folder may not be entered
+    """Whether a path is a file; False if its folder may not be entered, for which `Path.is_file` raises."""
+    return os.path.isfile(path)  # noqa: PTH113

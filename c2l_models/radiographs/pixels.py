@@ -1,4 +1,4 @@
-"""Pixel values of any depth -> uint8, and the one geometry between an image and a network."""
+"""Pixel values of any bit depth to uint8, colour to grayscale, and the resize-and-crop of all networks."""
 
 import numpy as np
 from PIL import Image, ImageChops
@@ -6,40 +6,42 @@ from PIL import Image, ImageChops
 from ..errors import RadiographError
 
 MAX_PIXELS = 2**26
-"""Larger images (8192 x 8192 is the limit) are refused before they are decoded."""
+"""Largest image, 8192 x 8192 pixels. A larger image is refused before it is decoded."""
 
 CONTAINER_BITS = (8, 10, 12, 14, 16)
-"""Detectors store 8 to 16 bits; a 16-bit file does not say how many of them it uses."""
+"""Possible bit depths of pixel values. A 16-bit file does not say how many of its bits the detector used."""
 
 WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
-"""Pillow's one-channel modes of more than eight bits."""
+"""Pillow's one-channel modes of more than 8 bits."""
 
 
 def to_eight_bits(array: np.ndarray) -> np.ndarray:
-    """Map pixel values [H, W] of any real dtype to uint8 [H, W], black to 0 and full scale to 255.
+    """Scale pixel values [H, W] of any real dtype to uint8 [H, W]: black to 0, full scale to 255.
 
     - bool: False to 0, True to 255.
-    - Integers from 0 to 65535: full scale is 2**b - 1 with b the smallest of 8, 10, 12, 14, 16
-      that holds the array's own maximum. So uint8 is returned as it is, and a 12-bit film in a
-      16-bit file (maximum between 1024 and 4095) is divided by 4095, whatever its brightest pixel.
+    - Integers from 0 to 65535: full scale is 2**b - 1, where b is the smallest of 8, 10, 12, 14 and 16 that holds the
+      array's maximum. For example, an array with a maximum between 1024 and 4095 is divided by 4095.
     - Floats from 0 to 1: full scale is 1.
-    - All else (negative, above 65535, other floats) has no nominal scale: the array's own minimum
-      becomes 0 and its maximum 255.
+    - Other values (negative, above 65535, other floats) have no nominal scale. The array's minimum becomes 0 and its
+      maximum 255.
 
-    Rounded to nearest. Raises `RadiographError` for another shape, a complex or object dtype, an
-    empty array, or values that are not finite.
+    Values are rounded to the nearest integer. A uint8 array is returned unchanged.
+
+    Raises `RadiographError` for another shape, an empty array, a complex or object dtype, or NaN and infinity.
     """
     if array.ndim != 2 or array.size == 0:
-        raise RadiographError(f"an array of shape {list(array.shape)} where one channel [H, W] was wanted")
+        raise RadiographError(
+            f"expected an array [H, W] with pixels of one channel, found the shape {list(array.shape)}"
+        )
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind not in "iuf":
-        raise RadiographError(f"pixels of dtype {array.dtype} where integers or floats were wanted")
+        raise RadiographError(f"expected pixels of integers or floats, found {array.dtype}")
     low, high = array.min().item(), array.max().item()
     if not np.isfinite([low, high]).all():
-        raise RadiographError("pixel values that are not finite (NaN or infinity)")
+        raise RadiographError("expected finite pixel values, found NaN or infinity")
     if array.dtype.kind in "iu" and low >= 0 and high < 2**16:
         full_scale = container_maximum(int(high))
         table = np.rint(np.arange(full_scale + 1) * (255 / full_scale)).astype(np.uint8)
@@ -50,31 +52,34 @@ def to_eight_bits(array: np.ndarray) -> np.ndarray:
 
 
 def square(image: Image.Image, size: int, extent: tuple[float, float] | None = None) -> Image.Image:
-    """The central square of `image` at `size` x `size` pixels: shorter side to `size`, centre crop.
+    """Resize the shorter side to `size` and crop the centre, to `size` x `size` pixels.
 
-    Antialiased bilinear. An image that has the size already is returned as it is. This is the one
-    geometry between a film and a network: `c2l prepare`, `embed` and `Weights.transform` share it.
-    `extent` is the film's width and height in the image, where its last pixels are not filled.
+    Antialiased bilinear. An image of this size is returned unchanged. `c2l prepare`, `embed` and `Weights.transform`
+    all use this function.
+
+    `extent` is the width and height of the content, if it does not fill the image's last column or row.
     """
     if image.size == (size, size):
         return image
     width, height = extent or image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
-    # One resampling of the central box: a film of 10 x 1,000,000 pixels never becomes 128 x 12,800,000.
+    # Only the central box is resampled: otherwise an image of 10 x 1,000,000 pixels would become 128 x 12,800,000.
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
 
 
 def to_grey(image: Image.Image) -> Image.Image:
-    """A PIL image of any mode -> mode "L": wide modes by `to_eight_bits`, colour to luminance, over black.
+    """Convert a PIL image of any mode to mode "L".
+
+    More than 8 bits are scaled by `to_eight_bits`, colour becomes luminance, and transparent pixels are put on black.
 
     Raises `RadiographError` as `to_eight_bits` does.
     """
     if image.mode in WIDE_MODES:
         return Image.fromarray(to_eight_bits(np.asarray(image)))
     if image.has_transparency_data:
-        # Pillow knows no way from premultiplied "La" to colour, nor from a palette straight to "LA".
+        # Pillow cannot convert premultiplied "La" to colour, nor a palette directly to "LA".
         image = image if image.mode in ("La", "RGBA") else image.convert("RGBA")
         if image.mode == "La" or image.getchannel("A").getextrema() != (255, 255):
             return ImageChops.multiply(*image.convert("LA").split())
@@ -82,26 +87,26 @@ def to_grey(image: Image.Image) -> Image.Image:
 
 
 def container_maximum(value: int) -> int:
-    """2**b - 1 for the smallest b of `CONTAINER_BITS` that holds `value`, which is below 65536."""
+    """2**b - 1 for the smallest b of `CONTAINER_BITS` that holds `value`, which must be below 65536."""
     return next(2**bits - 1 for bits in CONTAINER_BITS if value < 2**bits)
 
 
 def scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Values from `low` to `high` -> uint8 from 0 to 255, rounded and clipped; a flat range -> 0."""
-    # Halved before they are subtracted: the span of two finite floats may not be finite.
+    """Scale values from `low` to `high` to uint8 from 0 to 255, rounded and clipped; all 0 if `low` equals `high`."""
+    # Both are halved before the subtraction, because the difference of two finite floats may be infinite.
     span = high / 2 - low / 2
     if span == 0:
         return np.zeros(values.shape, np.uint8)
-    shares = (values.astype(np.float64) / 2 - low / 2) / span
-    return np.rint(shares.clip(0, 1) * 255).astype(np.uint8)
+    fractions = (values.astype(np.float64) / 2 - low / 2) / span
+    return np.rint(fractions.clip(0, 1) * 255).astype(np.uint8)
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Raise `RadiographError` for an image of no pixels or of more than `MAX_PIXELS`."""
+    """Raise `RadiographError` if an image has no pixels, or more than `MAX_PIXELS`."""
     if width < 1 or height < 1:
-        raise RadiographError(f"an image of {width} x {height} pixels holds no film")
+        raise RadiographError(f"expected an image of 1 x 1 pixels or more, found {width} x {height}")
     if width * height > MAX_PIXELS:
         raise RadiographError(
-            f"{width} x {height} pixels is above the limit of {MAX_PIXELS:,}. If the film is that large, "
+            f"{width} x {height} pixels is above the limit of {MAX_PIXELS:,}; if the film is that large, "
             "save a smaller copy"
         )

@@ -1,4 +1,4 @@
-"""An image as it comes -> the network's input: the one preprocessing of a set of weights."""
+"""Prepare an image for a network: `Transform`, the preprocessing that belongs to a set of weights."""
 
 import os
 from dataclasses import dataclass
@@ -16,13 +16,16 @@ from .reading import read_radiograph
 
 @dataclass(frozen=True)
 class Transform:
-    """Grayscale, shorter side to `size`, centre crop, (x - mean) / std on 0..1, `in_chans` times.
+    """Convert an image to float32 [in_chans, size, size].
 
-    Takes a file's path, a PIL image of any mode, or an array or tensor [H, W], [1, H, W] or
-    [3, H, W] of uint8, uint16 or floats in 0..1; 16 bits and floats become 8 by the rule of
-    `c2l_models.radiographs.reading.to_eight_bits`, colour becomes luminance, a PIL image's EXIF orientation
-    is applied. DICOM and white-is-zero TIFF need the path: an opened TIFF may come as a negative.
-    Gives float32 [in_chans, size, size]. Raises `RadiographError` for another shape, dtype or range.
+    The steps: grayscale, shorter side to `size`, centre crop, pixels to 0..1, (x - mean) / std, `in_chans` copies.
+
+    The image is a file's path, a PIL image of any mode, or an array or tensor [H, W], [1, H, W] or [3, H, W] of uint8,
+    uint16 or floats in 0..1. Values of more than 8 bits are scaled by `pixels.to_eight_bits`, colour becomes luminance,
+    and a PIL image's EXIF orientation is applied. Pass DICOM and white-is-zero TIFF files by path: an opened TIFF may
+    be inverted.
+
+    Raises `RadiographError` for a file that cannot be read, and for another type, shape, dtype or range of values.
     """
 
     size: int
@@ -31,13 +34,13 @@ class Transform:
     in_chans: int = 3
 
     def __call__(self, image: Any) -> Tensor:
-        pixels = torch.from_numpy(np.array(square(to_film(image), self.size)))
-        normalised = (pixels.float() / 255 - self.mean) / self.std
-        return normalised.expand(self.in_chans, -1, -1).contiguous()
+        pixels = torch.from_numpy(np.array(square(to_image(image), self.size)))
+        normalized = (pixels.float() / 255 - self.mean) / self.std
+        return normalized.expand(self.in_chans, -1, -1).contiguous()
 
 
-def to_film(image: Any) -> Image.Image:
-    """One eight-bit grayscale image (mode "L") from whatever `Transform` takes."""
+def to_image(image: Any) -> Image.Image:
+    """Convert any input of `Transform` to a PIL image of mode "L"."""
     if isinstance(image, str | os.PathLike):
         return read_radiograph(image)
     if isinstance(image, Image.Image):
@@ -48,9 +51,9 @@ def to_film(image: Any) -> Image.Image:
     if isinstance(image, Tensor):
         image = image.detach().cpu().numpy()
     if not isinstance(image, np.ndarray):
-        raise RadiographError(f"{type(image).__name__} where a path, PIL image, array or tensor was wanted")
+        raise RadiographError(f"expected a path, PIL image, array or tensor, found {type(image).__name__}")
     if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
-        raise RadiographError(f"pixels of {image.dtype}: wanted uint8, uint16, or floats in 0..1")
+        raise RadiographError(f"expected pixels of uint8, uint16 or floats in 0..1, found {image.dtype}")
     return Image.fromarray(_eight_bits(_one_channel(image)))
 
 
@@ -59,12 +62,12 @@ def _one_channel(array: np.ndarray) -> np.ndarray:
         return array
     if array.ndim != 3 or array.shape[0] not in (1, 3):
         raise RadiographError(
-            f"an array of shape {list(array.shape)}: wanted [H, W], [1, H, W] or [3, H, W], channels first, "
-            "one image at a time"
+            f"expected the shape [H, W], [1, H, W] or [3, H, W], found {list(array.shape)}; pass one image at a time, "
+            "channels first"
         )
     if array.shape[0] == 1:
         return array[0]
-    # ITU-R 601 luminance, as Pillow's.
+    # Luminance of ITU-R BT.601, as in Pillow.
     grey = np.tensordot(np.array([0.299, 0.587, 0.114]), array.astype(np.float64), axes=1)
     return np.rint(grey).astype(array.dtype) if array.dtype.kind == "u" else grey
 
@@ -74,7 +77,7 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
     allowed = 1 if array.dtype.kind == "f" else 2**16 - 1
     if not (low >= 0 and high <= allowed):
         raise RadiographError(
-            f"pixels of {array.dtype} from {low} to {high}: wanted 0 to {allowed}. Pass the image as it was "
-            "read, before any normalisation"
+            f"expected {array.dtype} pixels from 0 to {allowed}, found {low} to {high}; pass the image as it was read, "
+            "before any normalization"
         )
     return to_eight_bits(array)

@@ -95,8 +95,8 @@ def test_eight_bits_stay() -> None:
         (np.zeros((2, 3, 3), np.uint8), r"shape \[2, 3, 3\]"),
         (np.zeros((0, 3), np.uint8), r"shape \[0, 3\]"),
         (np.zeros((2, 3), complex), "complex128"),
-        (np.array([[0, np.nan]]), "not finite"),
-        (np.array([[0, np.inf]]), "not finite"),
+        (np.array([[0, np.nan]]), "expected finite pixel values, found NaN"),
+        (np.array([[0, np.inf]]), "expected finite pixel values, found NaN or infinity"),
     ],
 )
 def test_eight_bits_refuses(array: np.ndarray, says: str) -> None:
@@ -180,7 +180,7 @@ def test_tiff_signed_and_float(write: Callable[..., Path]) -> None:
     signed = np.array([[-1000, 0, 1000]], "<i2")
     assert pixels(write(tiff(signed, signed=2), "a.tif")).tolist() == [[0, 128, 255]]
     assert pixels(write(np.array([[0, 0.2, 1]], "<f4"), "b.tif")).tolist() == [[0, 51, 255]]
-    with pytest.raises(RadiographError, match=r"c\.tif: .*not finite"):
+    with pytest.raises(RadiographError, match=r"c\.tif: expected finite pixel values"):
         read_radiograph(write(np.array([[0, np.nan]], "<f4"), "c.tif"))
 
 

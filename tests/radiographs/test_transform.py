@@ -98,17 +98,17 @@ def test_it_travels_to_a_data_loaders_workers() -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.randn(1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)), "wanted 0 to 1"),
-        (torch.rand(1, SIZE, SIZE) * 255, "wanted 0 to 1"),
-        (torch.full((SIZE, SIZE), torch.nan), "wanted 0 to 1"),
+        (torch.randn(1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)), "pixels from 0 to 1, found"),
+        (torch.rand(1, SIZE, SIZE) * 255, "pixels from 0 to 1, found"),
+        (torch.full((SIZE, SIZE), torch.nan), "pixels from 0 to 1, found"),
         (torch.zeros(SIZE, SIZE, dtype=torch.int64), "int64"),
         (np.zeros((SIZE, SIZE), bool), "bool"),
         (np.zeros((SIZE, SIZE, 3), np.uint8), "channels first"),
         (np.zeros((2, 1, SIZE, SIZE), np.uint8), "one image at a time"),
         (np.zeros((0, SIZE), np.uint8), "shape"),
-        (Image.fromarray(np.full((SIZE, SIZE), -1, np.int32)), "from -1"),
-        (Image.fromarray(np.full((SIZE, SIZE), 70000, np.int32)), "to 70000"),
-        (Image.fromarray(np.full((SIZE, SIZE), 200.0, np.float32)), "wanted 0 to 1"),
+        (Image.fromarray(np.full((SIZE, SIZE), -1, np.int32)), "from 0 to 65535, found -1 to"),
+        (Image.fromarray(np.full((SIZE, SIZE), 70000, np.int32)), "from 0 to 65535, found .* to 70000"),
+        (Image.fromarray(np.full((SIZE, SIZE), 200.0, np.float32)), "pixels from 0 to 1, found"),
         ([[0, 1]], "list"),
     ],
 )
