@@ -77,7 +77,7 @@ class Scaling:
     sending: float
 
 
-def scaling(
+def estimate_scaling(
     recipe: Recipe, processes: int, images: int, images_per_second: float, gigabytes_per_second: float
 ) -> Scaling:
     """Estimate the time of a run.

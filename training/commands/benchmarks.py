@@ -159,7 +159,7 @@ def scaling(
     for count in gpus:
         batch_size = max(chosen.batch_size, count * images_per_gpu)
         grown = dataclasses.replace(chosen, batch_size=batch_size, mixup_blocks=count)
-        rows.append(scaling.scaling(grown, count, images, images_per_second, gigabytes_per_second))
+        rows.append(scaling.estimate_scaling(grown, count, images, images_per_second, gigabytes_per_second))
     title = f"{recipe}: {images:,} images, {chosen.epochs} epochs, {images_per_second:,.0f} images/s per GPU"
     Console().print(scaling.table(rows, title))
 

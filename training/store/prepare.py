@@ -46,6 +46,9 @@ from .unmounted_disk import UnmountedDiskCheck, find_sentinels
 
 ADVICE = "The images are safe: free disk space, then repeat the command to resume"
 
+SENTINELS_KEY = "landmarks"
+"""Key of the journal's header; part of the file format."""
+
 Row = tuple[str, Record]
 """The path in the index, and the record."""
 
@@ -139,7 +142,7 @@ def _begin_or_resume(building: Path, plan: dict[str, Any], records: Sequence[Rec
         (building / STORE_FOLDER).mkdir(exist_ok=True)
         header = journal_header(building)
     if header is None:
-        return plan | {"landmarks": find_sentinels(records)}
+        return plan | {SENTINELS_KEY: find_sentinels(records)}
     if different := differences(header, plan):
         raise DatasetError(
             f"{building} was begun with other settings: {different}; restore these settings to resume, or remove "
@@ -159,7 +162,7 @@ def _decode(
     """Write the array and return the outcome of each row, in order."""
     size, records = plan["size"], [record for _, record in rows]
     header = _begin_or_resume(building, plan | {"shard": list(shard or (1, 1))}, records)
-    disk_check = UnmountedDiskCheck(records, header["landmarks"])
+    disk_check = UnmountedDiskCheck(records, header[SENTINELS_KEY])
     paths = [str(record.path) for record in records]
     with (
         CrashSafeArray(building, building / STORE_FOLDER / IMAGES, size, header) as array,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from c2l_models.training.benchmark.scaling import parameters, scaling, table, traffic
+from c2l_models.training.benchmark.scaling import estimate_scaling, parameters, table, traffic
 from c2l_models.training.recipe import Objective, Recipe
 
 RECIPE = replace(Recipe("scale"), precision="bfloat16")
@@ -32,11 +32,11 @@ def test_eight_processes():
 
 def test_hours():
     """727,053 images in batches of 256: 2,840 steps per epoch, 681,600 in all; 12.1 hours at 4,000 images/s."""
-    one = scaling(RECIPE, 1, 727_053, 4000, 100)
+    one = estimate_scaling(RECIPE, 1, 727_053, 4000, 100)
     assert one.steps == 681_600
     assert one.computing == pytest.approx(681_600 * 256 / 4000 / 3600)
     assert one.sending == 0
-    eight = scaling(RECIPE, 8, 727_053, 4000, 100)
+    eight = estimate_scaling(RECIPE, 8, 727_053, 4000, 100)
     assert eight.computing == pytest.approx(one.computing / 8)
     assert eight.sending == pytest.approx(681_600 * eight.step_traffic.total / 1e11 / 3600)
     assert table([one, eight], "hours").row_count == 2

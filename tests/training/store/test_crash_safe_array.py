@@ -3,11 +3,13 @@
 import errno
 import os
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from c2l_models import files
 from c2l_models.errors import DatasetError
 from c2l_models.files import sync_file, sync_folder
 from c2l_models.training.store import crash_safe_array
@@ -147,14 +149,19 @@ def test_a_journal_is_of_its_head_alone(tmp_path):
 
 
 def test_a_folder_that_cannot_be_synced_is_let_be_but_not_a_file(tmp_path, monkeypatch):
-    def refuse(_: int) -> None:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
+    """A file system may not support it; a failing disk is an error also for a folder."""
     (tmp_path / "file").touch()
-    monkeypatch.setattr(crash_safe_array.os, "fsync", refuse)
-    sync_folder(tmp_path)
-    with pytest.raises(OSError, match="Invalid"):
-        sync_file(tmp_path / "file")
+    for code, folder_raises in ((errno.EINVAL, False), (errno.EIO, True)):
+
+        def refuse(_: int, code: int = code) -> None:
+            raise OSError(code, os.strerror(code))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files.os, "fsync", refuse)
+            with pytest.raises(OSError, match=os.strerror(code)) if folder_raises else nullcontext():
+                sync_folder(tmp_path)
+            with pytest.raises(OSError, match=os.strerror(code)):
+                sync_file(tmp_path / "file")
 
 
 def test_the_names_of_the_files_are_on_the_disk_before_any_line(tmp_path, monkeypatch):
