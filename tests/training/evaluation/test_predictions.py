@@ -8,6 +8,8 @@ from oracles.auroc import auroc as pair_by_pair
 from sklearn.metrics import cohen_kappa_score
 
 from c2l_models.errors import C2LError
+from c2l_models.training.evaluation.arrays import save_npz
+from c2l_models.training.evaluation.metrics import Metrics
 from c2l_models.training.evaluation.predictions import KAPPA, Predictions, measure
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.evaluation.tasks import load_task
@@ -124,3 +126,17 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
     for load in (Predictions.load, Result.read):
         with pytest.raises(C2LError, match="is damaged"):
             load(tmp_path)
+
+
+def test_files_of_earlier_versions_are_read(tmp_path):
+    """The files keep the keys `unlearnt`, `yes` and `start`, whose attributes have other names now."""
+    arrays = {"values": np.array([0.7]), "resamples": np.array([[0.6], [0.8]])}
+    save_npz(tmp_path / "figures.npz", {"names": ["Mass"], "sample": "ab", "unlearnt": "Edema"}, arrays)
+    assert Metrics.load(tmp_path).skipped_labels == "Edema"
+    one = np.zeros((1, 1))
+    arrays = {"scores": one, "targets": one, "patients": np.array(["a"])}
+    save_npz(tmp_path / "predictions.npz", {"task": "folder", "labels": ["Mass"], "yes": 0.5}, arrays)
+    assert Predictions.load(tmp_path).threshold == 0.5
+    head = {"kind": "probe", "start": "random:resnet18", "architecture": "resnet18", "task": "folder", "seed": 0}
+    (tmp_path / "result.json").write_text(json.dumps(head | {"figures": {}, "facts": {}}))
+    assert Result.read(tmp_path).initialization == "random:resnet18"
