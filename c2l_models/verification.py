@@ -1,4 +1,4 @@
-"""Does this machine compute what we computed? The golden embedding of a release, once more."""
+"""Check that this machine computes a release's golden embedding, the features recorded with the release."""
 
 import math
 from dataclasses import dataclass
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 TOLERANCE = 1e-3
-"""Largest difference allowed, as a share of the golden embedding's largest entry.
+"""Largest allowed difference, as a share of the golden embedding's largest entry.
 
-Float32 on other processors and libraries differs by about 1e-6, and TensorFloat-32 on GPUs by a few
-1e-4; another resize, normalisation or batch-norm mode by 1e-2 and more.
+Float32 on other processors and libraries differs by about 1e-6, TensorFloat-32 on GPUs by a few 1e-4. A wrong resize,
+normalisation or batch-norm mode differs by 1e-2 or more.
 """
 
 
 @dataclass(frozen=True)
 class Verification:
-    """`max_difference` is a share of the golden embedding's largest entry; `ok` needs both checks."""
+    """The result of `verify`. `max_difference` is a share of the golden embedding's largest entry; `ok` means that both
+    checks passed."""
 
     release: str
     sha256_ok: bool
@@ -37,16 +38,16 @@ class Verification:
 
 
 def golden_image(size: int) -> Image.Image:
-    """A fixed eight-bit pattern [size, size], mode "L": rings over a ramp, in integers alone."""
+    """Draw a fixed 8-bit test image [size, size], mode "L": rings over a ramp, in integer arithmetic."""
     y, x = np.mgrid[:size, :size].astype(np.int64) * 256 // size
     rings = ((x - 96) ** 2 + (y - 144) ** 2) // 96 % 256
     return Image.fromarray(((rings + 2 * x + y) // 4).astype(np.uint8))
 
 
 def golden_embedding(model: "nn.Module", weights: Weights) -> list[float]:
-    """The features of `golden_image` through the weights' own transform, in evaluation mode.
+    """Compute the features of `golden_image` with the weights' own transform, in evaluation mode.
 
-    `model`: one built with `num_classes=0`, of 1 or 3 input channels. It is left in the mode it was in.
+    `model`: built with `num_classes=0` and 1 or 3 input channels. Its train or evaluation mode is restored.
     """
     import torch
 
@@ -57,11 +58,11 @@ def golden_embedding(model: "nn.Module", weights: Weights) -> list[float]:
 
 
 def verify(name: str) -> Verification:
-    """Load the release `name`, embed the golden image, and compare with its provenance.
+    """Load a release, embed the golden image, and compare the features with the release's provenance.
 
-    Bytes with another hash are not loaded: their difference is infinite. Raises `WeightsNotFound`
-    for an unknown release, or one without its file or its golden embedding, and `WeightsCorrupted`
-    for a file that is no safetensors file or does not fit, or a damaged provenance.
+    A file with another hash is not loaded; its difference is infinite. Raises `WeightsNotFound` if the release, its
+    file or its golden embedding does not exist, and `WeightsCorrupted` if the file is not a safetensors file, does not
+    fit the architecture, or its provenance is damaged.
     """
     from .models import model_from_file
 
@@ -82,8 +83,8 @@ def _golden(weights: Weights) -> list[float]:
     try:
         golden = [float(value) for value in values]
     except (ValueError, TypeError, OverflowError):
-        raise damaged(weights, "golden_embedding as numbers") from None
-    wanted = find_architecture(weights.architecture).num_features
-    if len(golden) != wanted:
-        raise damaged(weights, f"golden_embedding of {wanted} numbers, not of {len(golden)}")
+        raise damaged(weights, "golden_embedding to be a list of numbers") from None
+    expected = find_architecture(weights.architecture).num_features
+    if len(golden) != expected:
+        raise damaged(weights, f"a golden_embedding of {expected} numbers, found {len(golden)}")
     return golden

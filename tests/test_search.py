@@ -152,7 +152,7 @@ def test_features_of_another_model_are_refused(library: tuple[list[Path], Embedd
         search("new.png", replace(table, model="", sha256=""), 1)
     named = search("new.png", replace(table, model="", sha256=""), 1, model="resnet18")
     assert named.paths == [paths[0]]
-    with pytest.raises(C2LError, match=r"features are of gone\.safetensors; to embed new\.png: .*no such file"):
+    with pytest.raises(C2LError, match=r"features are of gone\.safetensors; to embed new\.png: .*found no file"):
         search("new.png", replace(table, model="gone.safetensors"), 1)
 
 

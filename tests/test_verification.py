@@ -109,7 +109,7 @@ def test_another_fault_than_the_hash_is_told_as_such(released: Path) -> None:
         ('["golden_embedding"]', "damaged"),
         ('{"golden_embedding": 1}', "damaged"),
         ('{"golden_embedding": [null]}', "damaged"),
-        ('{"golden_embedding": [0.1, 0.2]}', "damaged, wanted golden_embedding of 512 numbers, not of 2"),
+        ('{"golden_embedding": [0.1, 0.2]}', "damaged, expected a golden_embedding of 512 numbers, found 2"),
     ],
 )
 def test_a_damaged_provenance_is_told(released: Path, content: str, message: str) -> None:

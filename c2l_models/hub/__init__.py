@@ -1,1 +1,1 @@
-"""A path, a folder or a Hugging Face repository -> the bytes of a weight file, verified."""
+"""Find, download and verify the bytes of a weight file: from a path, a folder or a Hugging Face repository."""

@@ -1,7 +1,7 @@
-"""Files of the Hugging Face hub, through its own client, cache and variables.
+"""Download files from the Hugging Face hub with huggingface_hub, which brings its own cache.
 
-Those are HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and the others of huggingface_hub, which reads them when it is
-imported. It does not check what it receives, nor what lies in its cache: whoever reads a file checks it.
+huggingface_hub reads its environment variables (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and others) when it is
+imported. It does not verify downloaded or cached files, so every reader of a file must verify it.
 """
 
 import errno
@@ -19,7 +19,7 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, err
 
 
 class HubRepository(NamedTuple):
-    """A repository of models on the hub; `revision` is a branch, a tag or a commit, None the main branch."""
+    """A model repository on the hub. `revision` is a branch, a tag or a commit; None means the branch `main`."""
 
     repo_id: str
     revision: str | None = None
@@ -29,41 +29,42 @@ class HubRepository(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "HubRepository":
-        """`hf-hub:owner/name` or `hf-hub:owner/name@revision`. Raises `C2LError` for anything else."""
+        """Parse `hf-hub:owner/name` or `hf-hub:owner/name@revision`. Raises `C2LError` for any other text."""
         match = _NAME.fullmatch(text)
         if match is None:
-            raise C2LError(f"{text!r}: wanted hf-hub:owner/name, or hf-hub:owner/name@revision")
+            raise C2LError(f"expected hf-hub:owner/name or hf-hub:owner/name@revision, found {text!r}")
         return cls(**match.groupdict())
 
 
 def download(repository: HubRepository, file: str) -> Path:
-    """The file in the hub's cache, which is filled first where need be.
+    """Return the path of a repository's file in the hub's cache; download the file if it is not cached.
 
-    A file of a commit (40 hex digits) that is in the cache takes no request. Of a branch or a tag, the hub is asked
-    what it is now; where it does not answer, what it was last is taken. Raises `WeightsNotFound`, `HubRefused`,
-    `HubUnavailable` or `HubCacheError`.
+    If the revision is a commit (40 hex digits) and the file is cached, no request is sent. If it is a branch or a tag,
+    the hub is asked for its current commit; if the hub does not answer, the last cached commit is used. Raises
+    `WeightsNotFound`, `HubRefused`, `HubUnavailable` or `HubCacheError`.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HTTPError
 
     revision = repository.revision or "main"
     try:
-        if COMMIT.fullmatch(revision):  # the client itself asks the hub for other things before it looks
+        if COMMIT.fullmatch(revision):  # hf_hub_download sends requests before it looks into the cache
             cached = try_to_load_from_cache(repository.repo_id, file, revision=revision)
             if isinstance(cached, str):
                 return Path(cached)
         return Path(hf_hub_download(repository.repo_id, file, revision=revision, library_name="c2l-models"))
-    # OSError holds the client's own, ValueError a malformed name, RuntimeError what its large-file storage raises.
+    # The client's own errors are OSErrors; a malformed name is a ValueError, a failure of large-file storage a
+    # RuntimeError.
     except (OSError, HTTPError, ValueError, RuntimeError) as error:
-        raise _explained(error, repository, file) from error
+        raise _translate(error, repository, file) from error
 
 
 def how_to_replace(repository: HubRepository, file: str) -> str:
-    """The end of a message about a file that is not what it should be: where it came from, and how to replace it."""
+    """Text for an error about a corrupted file: its origin, and the command that downloads it again."""
     revision = f" --revision {repository.revision}" if repository.revision else ""
     return (
-        f"It came from {_where(repository, file)}, into the hub's cache. If it was damaged on the way or since, "
-        f"replace it: hf download {repository.repo_id} {file}{revision} --force-download"
+        f"It was downloaded from {_where(repository, file)}, into the hub's cache. If the download or the cache "
+        f"damaged it, replace it: hf download {repository.repo_id} {file}{revision} --force-download"
     )
 
 
@@ -73,12 +74,12 @@ def _where(repository: HubRepository, file: str) -> str:
     return f"{constants.ENDPOINT}, repository {repository.repo_id}, revision {repository.revision or 'main'}, {file}"
 
 
-def _explained(error: Exception, repository: HubRepository, file: str) -> C2LError:
-    """What the client's error means for who wanted weights, and what helps."""
+def _translate(error: Exception, repository: HubRepository, file: str) -> C2LError:
+    """Turn an error of huggingface_hub into a C2LError that says what to do."""
     from huggingface_hub import constants, errors
 
     where = _where(repository, file)
-    # Unless it is about the repository, the client says "not found in the cache", because of the error that it met.
+    # A network error reaches us as "not found in the cache"; its cause is the network error itself.
     cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
     status = getattr(getattr(cause, "response", None), "status_code", None)
     said = " ".join(str(cause).split())
@@ -86,32 +87,32 @@ def _explained(error: Exception, repository: HubRepository, file: str) -> C2LErr
         status in (401, 403) and not isinstance(error, errors.RepositoryNotFoundError)
     ):
         return HubRefused(
-            f"{where}: the hub refuses it to this user ({said}). Ask for access on the repository's page, then "
-            "`hf auth login`, or set HF_TOKEN to a token that may read it"
+            f"{where}: the hub denies this user access ({said}). Ask for access on the repository's page, then "
+            "`hf auth login`, or set HF_TOKEN to a token that may read the repository"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return WeightsNotFound(
-            f"{where}: no such repository, or a private one. Check the name; for a private one `hf auth login`, or set "
-            "HF_TOKEN. Releases have names of their own: c2l list"
+            f"{where}: the repository does not exist or is private. Check the name; if it is private, `hf auth "
+            "login` or set HF_TOKEN. `c2l list` lists the names of releases"
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return WeightsNotFound(f"{where}: the repository has no such revision. Wanted a branch, a tag or a commit")
+        return WeightsNotFound(f"{where}: the repository has no such revision; expected a branch, a tag or a commit")
     if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
         return WeightsNotFound(f"{where}: the repository has no such file at this revision")
     if isinstance(error, errors.HFValidationError):
-        return C2LError(f"{repository}: {said}. Wanted hf-hub:owner/name, or hf-hub:owner/name@revision")
+        return C2LError(f"expected hf-hub:owner/name or hf-hub:owner/name@revision, found {repository}: {said}")
     if isinstance(error, OSError) and error.errno in _DISK:
         return HubCacheError(
-            f"{where}: the hub's cache {constants.HF_HUB_CACHE} cannot be written ({said}). Make room there, or "
-            f"set HF_HOME to a folder that can be; `c2l download {repository} --to DIR` makes one that needs no cache"
+            f"{where}: the hub's cache {constants.HF_HUB_CACHE} cannot be written ({said}). Free some space, or set "
+            f"HF_HOME to a writable folder. `c2l download {repository} --to DIR` makes a folder that needs no cache"
         )
     url = f"{constants.ENDPOINT}/{repository.repo_id}/resolve/{repository.revision or 'main'}/{file}"
     if constants.HF_HUB_OFFLINE:
         return HubUnavailable(
-            f"{where}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids to ask the hub. Unset it, "
-            f"or, where there is a network, `c2l download {repository} --to DIR`; bring DIR here and pass weights='DIR'"
+            f"{where}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids requests. Unset it, or "
+            f"run `c2l download {repository} --to DIR` on a machine with a network, copy DIR here, pass weights='DIR'"
         )
     return HubUnavailable(
         f"{where}: not received ({said}), and not in the cache {constants.HF_HUB_CACHE}. Try again; check the network, "
-        f"the proxy and HF_ENDPOINT; or fetch it by hand, `curl -L -O {url}`: weights= takes a file's path"
+        f"the proxy and HF_ENDPOINT; or run `curl -L -O {url}` and pass the file's path as weights="
     )

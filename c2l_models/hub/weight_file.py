@@ -1,6 +1,6 @@
-"""Bytes of a weight file: from a path, the package or the hub, read once, recognised and checked.
+"""Find a weight file at a path, in a folder or on the hub, read its bytes once, and verify format and hash.
 
-Takes file names and hashes, never a `Weights`: what the bytes mean is decided elsewhere.
+`releases/record.py` interprets the bytes.
 """
 
 import hashlib
@@ -13,10 +13,10 @@ from ..errors import WeightsCorrupted, WeightsNotFound
 from .repository import PREFIX, HubRepository, download, how_to_replace
 
 FILE_NAME = "model.safetensors"
-"""The weight file of a folder, as timm and the Hugging Face hub name it."""
+"""Name of the weight file in a folder or repository, as in timm and the Hugging Face hub."""
 
 PROVENANCE_NAME = "provenance.json"
-"""Where the weights of a folder or a repository came from; of another file, the same name ending in .json."""
+"""Name of the provenance file in a folder or repository. For another weight file, its own name with .json."""
 
 Location = Path | HubRepository
 
@@ -25,17 +25,17 @@ _NO_PICKLE = (
     "torch.load(..., weights_only=True) and save the state dict with c2l_models.releases.record.save_weights"
 )
 _NOT_SAFETENSORS = (
-    (b"PK\x03\x04", f"a zip archive, most likely a pickle (torch.save). {_NO_PICKLE}"),
+    (b"PK\x03\x04", f"a zip archive, probably a pickle (torch.save). {_NO_PICKLE}"),
     (b"\x80", f"a pickle (torch.save). {_NO_PICKLE}"),
     (b"version https://git-lfs", "a git-LFS pointer, not the file it points to: run `git lfs pull`"),
-    (b"<", "an HTML or XML page, most likely a saved error or login page: download the file itself"),
+    (b"<", "an HTML or XML page, probably an error or login page: download the file itself"),
 )
 
 
 class VerifiedFile(NamedTuple):
-    """A whole safetensors file, read once: what was hashed is what is loaded.
+    """The bytes of a safetensors file, with their hash and parsed header. The hashed bytes are the loaded bytes.
 
-    `location` finds the same bytes again: an absolute path, or a repository at the commit that was read.
+    `location` is an absolute path, or a repository at the commit that was read.
     """
 
     location: Location
@@ -45,36 +45,36 @@ class VerifiedFile(NamedTuple):
 
 
 def locate(source: str | os.PathLike[str] | HubRepository) -> Path:
-    """The file that `source` names: its own path, or the `model.safetensors` of a folder or of a repository on the hub.
+    """Return the path of a weight file: `source` itself, or the `model.safetensors` of a folder or repository.
 
-    Raises `WeightsNotFound`; for what is on the hub also `HubRefused`, `HubUnavailable` or `HubCacheError`.
+    Raises `WeightsNotFound`; for a repository also `HubRefused`, `HubUnavailable` or `HubCacheError`.
     """
     location = _location(source)
     if isinstance(location, HubRepository):
         return download(location, FILE_NAME)
     path = location / FILE_NAME if location.is_dir() else location
     if not path.is_file():
-        raise WeightsNotFound(f"{path}: no such file. Wanted: a .safetensors file, or a folder with {FILE_NAME}")
+        raise WeightsNotFound(f"expected a .safetensors file, or a folder with {FILE_NAME}; found no file {path}")
     return path
 
 
 def locate_provenance(source: str | os.PathLike[str] | HubRepository) -> Path:
-    """The provenance of the weights at `source`. Raises as `locate`."""
+    """Return the path of the provenance file beside the weights at `source`. Raises as `locate`."""
     location = _location(source)
     if isinstance(location, HubRepository):
         return download(location, PROVENANCE_NAME)
     file = locate(location)
     path = file.with_name(PROVENANCE_NAME) if file.name == FILE_NAME else file.with_suffix(".json")
     if not path.is_file():
-        raise WeightsNotFound(f"{path}: no such file. Wanted: the provenance, which is written with a release")
+        raise WeightsNotFound(f"expected the provenance file that is written with a release, found no file {path}")
     return path
 
 
 def read_verified(source: str | os.PathLike[str] | HubRepository, sha256: str | None = None) -> VerifiedFile:
-    """Read a safetensors file, a folder's or a repository's, and check its hash.
+    """Read the weight file of a path, folder or repository, and verify its format and hash.
 
-    `sha256`: 64 hex digits, or None where none is known. Raises as `locate`, and `WeightsCorrupted`
-    for anything that is not a safetensors file, is cut short, or hashes otherwise.
+    `sha256`: 64 hex digits, or None to accept any hash. Raises as `locate`, and `WeightsCorrupted` if the file is not
+    a safetensors file, is truncated, or has another hash.
     """
     location, path = _location(source), locate(source)
     try:
@@ -83,7 +83,7 @@ def read_verified(source: str | os.PathLike[str] | HubRepository, sha256: str | 
         if isinstance(location, Path):
             raise
         raise WeightsCorrupted(f"{error}. {how_to_replace(location, FILE_NAME)}") from None
-    # The cache's folders of files are named after their commits: what a branch names now, it may not name later.
+    # A branch can move later, so the commit is recorded; the cache names its folders after commits.
     location = path.absolute() if isinstance(location, Path) else location._replace(revision=path.parent.name)
     return VerifiedFile(location, data, found, header)
 
@@ -96,21 +96,21 @@ def _location(source: str | os.PathLike[str] | HubRepository) -> Location:
 
 
 def _checked(path: Path, sha256: str | None) -> tuple[bytes, str, dict[str, Any]]:
-    """The bytes, their hash, the header. Raises `WeightsCorrupted`."""
+    """Read a file; return its bytes, sha256 and header. Raises `WeightsCorrupted`."""
     data = path.read_bytes()
     _refuse_other_formats(path, data)
     header = _read_header(path, data)
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256.lower():
         raise WeightsCorrupted(
-            f"{path}: its sha256 is {found}, wanted {sha256}. Its bytes were changed or are another "
-            "file's: install or copy it again"
+            f"{path}: expected sha256 {sha256}, found {found}. The file was changed or replaced: install or copy it "
+            "again"
         )
     return data, found, header
 
 
 def _read_header(path: Path, data: bytes) -> dict[str, Any]:
-    """The header of a safetensors file: an 8-byte length, then JSON. Raises `WeightsCorrupted`."""
+    """Parse the header of a safetensors file: an 8-byte length, then JSON. Raises `WeightsCorrupted`."""
     length = int.from_bytes(data[:8], "little")
     try:
         header = json.loads(data[8 : 8 + length])
@@ -121,12 +121,12 @@ def _read_header(path: Path, data: bytes) -> dict[str, Any]:
             raise TypeError
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         raise WeightsCorrupted(
-            f"{path}: not a safetensors file, or one that is damaged or cut short in its header "
-            f"({len(data):,} bytes). Copy or download it again"
+            f"{path}: not a safetensors file, or its header is damaged or truncated ({len(data):,} bytes). Copy or "
+            "download it again"
         ) from None
     if promised != len(data):
         raise WeightsCorrupted(
-            f"{path}: {len(data):,} bytes, where its header promises {promised:,}. Copy or download it again"
+            f"{path}: expected {promised:,} bytes by its header, found {len(data):,}. Copy or download it again"
         )
     return header
 
@@ -134,8 +134,8 @@ def _read_header(path: Path, data: bytes) -> dict[str, Any]:
 def _refuse_other_formats(path: Path, data: bytes) -> None:
     if not data:
         raise WeightsCorrupted(f"{path}: the file is empty. Copy or download it again")
-    # The first eight bytes of safetensors are a length, which may begin with any of these bytes;
-    # what follows them is a brace, and in none of the other formats.
+    # A safetensors file starts with an 8-byte length, which can look like any prefix below. Byte 9 is a brace, which no
+    # other format has there.
     if data[8:9] == b"{":
         return
     start = data[:1024].lstrip()

@@ -1,1 +1,1 @@
-"""A name -> verified weights: release records, their files, provenance, and the leakage check."""
+"""Find a release by name and verify it: records, weight files, provenance, and the leakage check."""

@@ -1,4 +1,4 @@
-"""Lists of images and patients as people keep them, and what their names name."""
+"""Read evaluation lists (text, CSV, spreadsheets' exports) and recognise image names and patient ids in them."""
 
 import codecs
 import csv
@@ -15,10 +15,10 @@ from ..errors import C2LError
 
 CHEST, KNEE, RSNA = "chestxray14", "knee_kl", "rsna"
 DATASETS = (CHEST, KNEE, RSNA, "chexpert", "mimic_cxr", "mura")
-"""Names that our ids may begin with: another is a slip, of which "not seen" would be no answer."""
+"""Data sets that a c2l-models id, `DATASET:PATIENT`, may begin with. Another prefix is reported as unknown."""
 
 LAST_CHEST_PATIENT = 30_805
-"""ChestX-ray14's patients are 1 to this; the knees' have seven digits and begin with 9: so numbers tell them apart."""
+"""ChestX-ray14 numbers its patients from 1 to this. Patient numbers of knee_kl have seven digits and begin with 9."""
 
 _NAME = re.compile(
     r"(?:.*[/\\])?(?:"
@@ -33,9 +33,12 @@ _AROUND = " \t\r\"'"
 
 
 class Entry(NamedTuple):
-    """What a field of a list names: an image, or a patient alone, where `image` is empty. `patient` is an id of ours:
-    of an RSNA image, by the mapping, ChestX-ray14's; without it the image's own, "rsna:…". `also`: that own id, where
-    there is the mapping's too. `bare`: it was a number alone."""
+    """The image or patient that a field of a list names.
+
+    `patient` is a c2l-models id. For an RSNA image it is ChestX-ray14's patient by the mapping, or "rsna:IMAGE"
+    without a mapping. `image` is empty if the field names only a patient. `also` is "rsna:IMAGE" if a mapping was used.
+    `bare`: the field was only a number.
+    """
 
     patient: str
     image: str = ""
@@ -45,11 +48,11 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class EvaluationList:
-    """A list as it was read.
+    """An evaluation list as it was read.
 
-    `fields`: the field of each row that names an image or patient, header left out; `lines`: the number of each;
-    `beside`: what other fields of the row hold names too, where no column was asked for.
-    `header`, `rows`: all fields, as they are to be written again; `delimiter` is empty where lines have one field.
+    `fields`: the field of each row that names an image or patient, without the header. `lines`: the line number of
+    each row. `beside`: the other fields of each row that hold names, if no column was chosen. `header`, `rows`: all
+    fields, unchanged, for writing. `delimiter` is empty if lines are not split into fields.
     """
 
     path: Path
@@ -64,7 +67,7 @@ class EvaluationList:
 
 
 def recognise(field: str, rsna: Mapping[str, str]) -> Entry | None:
-    """What a field names; None where it is of no form that is known. `rsna`: ChestX-ray14's image of each RSNA id."""
+    """Parse a field of a list; None if its form is unknown. `rsna` maps RSNA image ids to ChestX-ray14 images."""
     if match := _NAME.fullmatch(field):
         if match["chest"]:
             if not 1 <= int(match["chest"]) <= LAST_CHEST_PATIENT:
@@ -98,7 +101,7 @@ def _stem(field: str) -> str:
 
 
 def read_list(path: Path, column: str | None = None) -> EvaluationList:
-    """Read a list and find the column that names images or patients. Raises `C2LError`."""
+    """Read a list and choose the column with the names of images or patients. Raises `C2LError`."""
     text = _text(path)
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
@@ -109,11 +112,13 @@ def read_list(path: Path, column: str | None = None) -> EvaluationList:
         try:
             numbered = [(reader.line_num, row) for row in reader if any(field.strip() for field in row)]
         except csv.Error as error:
-            raise C2LError(f"{path}, line {reader.line_num}: no table with {delimiter!r} ({error}); mend it") from None
+            raise C2LError(
+                f"{path}, line {reader.line_num}: expected a table separated by {delimiter!r}; {error}"
+            ) from None
     else:
         numbered = [(n, [line.rstrip("\r")]) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not numbered:
-        raise C2LError(f"{path}: the list is empty; wanted names of images or patients, one a line")
+        raise C2LError(f"{path}: expected names of images or patients, one per line; found an empty list")
     rows = [row for _, row in numbered]
     index = _column(path, rows, column)
     has_header = _is_header(rows[0], index)
@@ -132,21 +137,22 @@ def read_list(path: Path, column: str | None = None) -> EvaluationList:
 
 
 def _text(path: Path) -> str:
-    """A file's text: UTF-8 or UTF-16, as spreadsheets write them, byte-order mark or not."""
+    """Read a text file in UTF-8 or UTF-16, with or without a byte-order mark, as spreadsheets write it."""
     try:
         data = path.read_bytes()
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
-        raise C2LError(f"{path}: not text in UTF-8; save the list as plain text or CSV") from None
+        raise C2LError(f"{path}: expected UTF-8 text; save the list as plain text or CSV") from None
     except OSError as error:
-        raise C2LError(f"{path}: {error.strerror}; wanted a list of images or patients, one a line") from None
+        raise C2LError(f"{path}: expected a list of images or patients, one per line; {error.strerror}") from None
 
 
 def _column(path: Path, rows: Sequence[Sequence[str]], wanted: str | None) -> int:
-    """The column asked for; else the one that holds most names of images or full ids; else the one called a patient's.
+    """Return the index of the chosen column, by default the one with the most image names or full ids.
 
-    Bare numbers may be ages and counts: they make a column a patient's only where it is the only one, or says so.
+    If no column holds such names, the one with a header like "patient id" is returned. Bare numbers do not count,
+    because they may be ages or counts, except in a list of a single column.
     """
     names = [name.strip(_AROUND) for name in rows[0]]
     if wanted is not None:
@@ -155,7 +161,7 @@ def _column(path: Path, rows: Sequence[Sequence[str]], wanted: str | None) -> in
         if wanted.isdecimal() and 1 <= int(wanted) <= len(names):
             return int(wanted) - 1
         raise C2LError(
-            f"{path}: no column {wanted!r} among its {len(names)}; wanted the header's word or a number from 1"
+            f"{path}: expected a header's word or a number from 1 to {len(names)} for the column, found {wanted!r}"
         )
     if len(names) == 1:
         return 0
@@ -165,11 +171,13 @@ def _column(path: Path, rows: Sequence[Sequence[str]], wanted: str | None) -> in
         return counts.index(max(counts))
     if named := [i for i, name in enumerate(names) if _PATIENT.fullmatch(name)]:
         return named[0]
-    raise C2LError(f"{path}: none of its {len(names)} columns holds image names or ids; say which with --column")
+    raise C2LError(
+        f"{path}: expected a column of image names or ids, found none among {len(names)}; choose one with --column"
+    )
 
 
 def _names_beside(row: Sequence[str], index: int) -> list[str]:
-    """The names of images and full ids in a row's other fields."""
+    """Return the image names and full ids in a row's other fields."""
     others = (field.strip(_AROUND) for i, field in enumerate(row) if i != index)
     return [field for field in others if _is_full(field)]
 
@@ -179,13 +187,13 @@ def _is_full(field: str) -> bool:
 
 
 def _is_header(row: Sequence[str], index: int) -> bool:
-    """Whether the first row is words: no name, and nothing in it that a file's name or a number has."""
+    """Whether the first row is a header: its field is no name and has no digit, dot or slash."""
     field = row[index].strip(_AROUND) if index < len(row) else ""
     return recognise(field, {}) is None and not re.search(r"[\d./\\]", field)
 
 
 def read_rsna_mapping(path: Path) -> dict[str, str]:
-    """ChestX-ray14's image of each RSNA image: `nih_image_index.csv` (patientId, Image Index), or RSNA's own JSON.
+    """Map RSNA images to ChestX-ray14 images by `nih_image_index.csv` (patientId, Image Index) or RSNA's own JSON.
 
     Raises `C2LError` for another file.
     """
@@ -202,7 +210,7 @@ def read_rsna_mapping(path: Path) -> dict[str, str]:
     is_image = partial(re.fullmatch, r"\d{8}_\d{3}\.png")
     if not mapping or not all(map(is_image, mapping.values())):
         raise C2LError(
-            f"{path}: no mapping of RSNA images. Wanted a CSV with the columns patientId and Image Index, or RSNA's "
-            "pneumonia-challenge-dataset-mappings_2018.json"
+            f"{path}: expected a CSV with the columns patientId and Image Index, or RSNA's "
+            "pneumonia-challenge-dataset-mappings_2018.json; found no mapping of RSNA images"
         )
     return mapping

@@ -1,4 +1,4 @@
-"""Has a release seen the patients of an evaluation list?"""
+"""Find the patients of an evaluation list that a release was pretrained on."""
 
 import csv
 import io
@@ -16,10 +16,11 @@ from .record import Weights
 
 @dataclass(frozen=True)
 class Leakage:
-    """What became of a list's rows: `verdicts`, a word of `VERDICTS` each, and what is counted over them.
+    """The verdict for each row of an evaluation list, and counts by verdict.
 
-    `images`, `patients`: different ones, by verdict. `unlisted`: what the release was trained on beside its listed
-    patients, whose patients are not published: of these nothing can be told. `bare`: rows that hold a number alone.
+    `verdicts`: one of `VERDICTS` per row. `images`, `patients`: number of distinct images and patients by verdict.
+    `seen`: ids of the patients seen. `unlisted`: lines of `trained_on` whose patients are not published, so that their
+    data sets cannot be judged. `bare`: number of rows that hold only a number.
     """
 
     release: str
@@ -33,43 +34,45 @@ class Leakage:
 
     def __str__(self) -> str:
         listed, rows = self.listed, Counter(self.verdicts)
-        what = {SEEN: "of patients seen", NOT_SEEN: "not seen", UNTOLD: "cannot be told", UNKNOWN: "of unknown form"}
+        labels = {SEEN: "seen", NOT_SEEN: "not seen", UNDECIDED: "cannot be judged", UNKNOWN: "unknown form"}
         lines = [
-            f"{listed.path}, column {listed.column}: held against the patients of {self.release}'s pretraining",
+            f"{listed.path}, column {listed.column}: compared with the pretraining patients of {self.release}",
             f"{'':17}{'rows':>10}{'images':>10}{'patients':>10}",
         ]
         for verdict in VERDICTS:
             if rows[verdict] or verdict in (SEEN, NOT_SEEN):
                 counts = (rows[verdict], self.images.get(verdict, 0), self.patients.get(verdict, 0))
-                told = [f"{count:,}" for count in counts] if verdict != UNKNOWN else [f"{rows[verdict]:,}", "–", "–"]
-                lines.append(f"{what[verdict]:17}" + "".join(f"{text:>10}" for text in told))
+                cells = [f"{count:,}" for count in counts] if verdict != UNKNOWN else [f"{rows[verdict]:,}", "–", "–"]
+                lines.append(f"{labels[verdict]:17}" + "".join(f"{cell:>10}" for cell in cells))
         if repeated := len(listed.fields) - len(set(listed.fields)):
             lines.append(f"{repeated:,} rows repeat a name; images and patients are counted once")
         if self.bare:
-            lines.append(f"{self.bare:,} bare numbers were taken for patients of ChestX-ray14 or of the knees")
-        if rows[UNTOLD]:
-            lines.append("cannot be told: RSNA images without --rsna-mapping, or patients whose ids are not published")
+            lines.append(f"{self.bare:,} bare numbers were read as patient numbers of ChestX-ray14 or knee_kl")
+        if rows[UNDECIDED]:
+            lines.append(
+                "cannot be judged: RSNA images without --rsna-mapping, or patients whose ids are not published"
+            )
         if self.unlisted:
-            lines.append(f"also trained on, with patients that are not published: {'; '.join(self.unlisted)}")
+            lines.append(f"also trained on data whose patient ids are not published: {'; '.join(self.unlisted)}")
         if rows[UNKNOWN]:
-            lines.append(f"of unknown form: {_first(self.lines(UNKNOWN), 'line')}")
+            lines.append(f"unknown form: {_first(self.lines(UNKNOWN), 'line')}")
         if self.seen:
             lines.append(f"patients seen: {_first(self.seen)}")
         return "\n".join(lines)
 
     @property
     def all_judged(self) -> bool:
-        """Whether each row is known to be seen or not."""
-        return not {UNTOLD, UNKNOWN} & set(self.verdicts)
+        """Whether every row's verdict is seen or not seen."""
+        return not {UNDECIDED, UNKNOWN} & set(self.verdicts)
 
     def lines(self, verdict: str) -> list[int]:
         """The numbers of the lines with this verdict, from 1."""
         return [line for line, found in zip(self.listed.lines, self.verdicts, strict=True) if found == verdict]
 
     def write_cleaned(self, path: Path) -> int:
-        """Write the list with the rows of patients not seen alone, header, columns and line ends kept; their number.
+        """Write only the rows of patients not seen, and return their number. Header, columns and line ends are kept.
 
-        Rows that could not be judged are left out too: nothing vouches for them.
+        Rows that cannot be judged are left out too, because their patients may have been seen.
         """
         listed = self.listed
         kept = [row for row, verdict in zip(listed.rows, self.verdicts, strict=True) if verdict == NOT_SEEN]
@@ -83,25 +86,29 @@ class Leakage:
         return len(kept)
 
 
-SEEN, NOT_SEEN, UNKNOWN, UNTOLD = "seen", "not seen", "unknown form", "cannot tell"
-VERDICTS = (SEEN, NOT_SEEN, UNTOLD, UNKNOWN)
-GRAVITY = (SEEN, UNTOLD, UNKNOWN, NOT_SEEN)
-"""Of several names in a row, the gravest verdict is the row's."""
-"""`UNTOLD`: an RSNA image without its mapping, or a patient of a set that was trained on and whose ids are secret."""
+SEEN, NOT_SEEN, UNKNOWN, UNDECIDED = "seen", "not seen", "unknown form", "cannot tell"
+"""`UNDECIDED`: an RSNA image without a mapping, or a patient of a data set whose training ids are not published."""
+
+VERDICTS = (SEEN, NOT_SEEN, UNDECIDED, UNKNOWN)
+"""The verdicts in the order of the printed table."""
+
+SEVERITY = (SEEN, UNDECIDED, UNKNOWN, NOT_SEEN)
+"""The verdicts from most to least severe. If a row holds several names, the most severe verdict applies."""
 
 
 def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None, column: str | None = None) -> Leakage:
-    """Hold a list of images or patients against those that a release was pretrained on.
+    """Compare a list of images or patients with the patients that a release was pretrained on.
 
-    `path`: text, one name a line, or a table with commas, semicolons or tabs, with a header or without; names are
-    image names of ChestX-ray14 (`00001336_000.png`), of the knees (`9000099L.jpg`), ids of RSNA images, with any path
-    before them, patients' numbers, or ids of ours (`chestxray14:00001336`). `rsna_mapping`: `nih_image_index.csv` or
-    RSNA's own JSON, which say of which ChestX-ray14 image each is. `column`: its name, or its number from 1; by
-    default the one that holds most names. The unit is the patient: an image counts as seen where any image of its
-    patient was trained on.
+    The unit is the patient: an image counts as seen if any image of its patient was in the pretraining data.
 
-    Raises `C2LError` for a list or mapping that cannot be read or names nothing known, and `WeightsNotFound` or
-    `WeightsCorrupted` where the release has no list of its patients.
+    `path`: text with one name per line, or a table separated by commas, semicolons or tabs, with or without a header.
+    A name is an image name of ChestX-ray14 (`00001336_000.png`) or knee_kl (`9000099L.jpg`), an RSNA image id (all
+    three with or without a folder), a patient number, or a c2l-models id (`chestxray14:00001336`). `rsna_mapping`:
+    `nih_image_index.csv` or RSNA's own JSON, which map RSNA images to ChestX-ray14 images. `column`: name, or number
+    from 1, of the column with the names; by default the column with the most names.
+
+    Raises `C2LError` if the list or mapping cannot be read or holds no known name, and `WeightsNotFound` or
+    `WeightsCorrupted` if the release has no list of its patients.
     """
     ids = _patients_seen(weights)
     patients = frozenset(one for dataset in ids.values() for one in dataset)
@@ -111,14 +118,14 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     images_of_rsna = [recognise(one, mapping) for one in patients if one.startswith(f"{RSNA}:")]
     patients |= {entry.patient for entry in images_of_rsna if entry}
     if any(entry is None or not entry.also for entry in images_of_rsna):
-        secret |= {CHEST}  # RSNA's films are ChestX-ray14's: of these nothing tells whose
+        secret |= {CHEST}  # RSNA images are ChestX-ray14 images; without a mapping their patients are unknown
     listed = read_list(path, column)
     fields = [*listed.fields, *(field for row in listed.beside for field in row)]
     known = {field: recognise(field, mapping) for field in dict.fromkeys(fields)}
     if not any(known.values()):
         raise C2LError(
-            f"{path}: no line of {len(known):,} is an image name or patient id that is known here. Wanted such as "
-            "00001336_000.png, chestxray14:00001336, 9000099L.jpg or an RSNA image id"
+            f"{path}: expected image names or patient ids such as 00001336_000.png, chestxray14:00001336, 9000099L.jpg "
+            f"or RSNA image ids, found none in {len(known):,} different names"
         )
     verdict = {field: _verdict(entry, patients, secret) for field, entry in known.items()}
     images = {(entry.image, verdict[field]) for field, entry in known.items() if entry and entry.image}
@@ -127,7 +134,7 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
         release=weights.name,
         listed=listed,
         verdicts=[
-            min((verdict[one] for one in (field, *beside)), key=GRAVITY.index)
+            min((verdict[one] for one in (field, *beside)), key=SEVERITY.index)
             for field, beside in zip(listed.fields, listed.beside, strict=True)
         ],
         images=dict(Counter(found for _, found in images)),
@@ -155,5 +162,5 @@ def _verdict(entry: Entry | None, patients: Collection[str], secret: Collection[
         return UNKNOWN
     if entry.patient in patients or entry.also in patients:
         return SEEN
-    # An RSNA image is one of ChestX-ray14's: without the mapping nobody knows of which patient.
-    return UNTOLD if entry.patient.partition(":")[0] in (RSNA, *secret) else NOT_SEEN
+    # Without the mapping, the patient of an RSNA image is unknown: it is one of ChestX-ray14's.
+    return UNDECIDED if entry.patient.partition(":")[0] in (RSNA, *secret) else NOT_SEEN

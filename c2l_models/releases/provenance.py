@@ -1,4 +1,4 @@
-"""Where a release came from: the JSON file beside its weight file, written with it."""
+"""The provenance of a release: a JSON file beside its weight file, written with it."""
 
 import json
 from typing import Any
@@ -8,9 +8,10 @@ from .record import Weights
 
 
 def read_provenance(weights: Weights, key: str | None = None) -> Any:
-    """A release's provenance, a table, or what it holds under `key`.
+    """Read a release's provenance: the whole table, or the value under `key`.
 
-    Raises `WeightsNotFound` where there is no provenance or no such key, `WeightsCorrupted` where it is no table.
+    Raises `WeightsNotFound` if the file or the key is missing, and `WeightsCorrupted` if the file holds no JSON table
+    or belongs to other weights.
     """
     path = weights.provenance_path()
     try:
@@ -20,17 +21,17 @@ def read_provenance(weights: Weights, key: str | None = None) -> Any:
     if not isinstance(provenance, dict):
         raise damaged(weights, "a JSON table")
     if provenance.get("sha256", weights.sha256) != weights.sha256:
-        raise damaged(weights, f"that of the weights with sha256 {weights.sha256}")
+        raise damaged(weights, f"the provenance of weights with sha256 {weights.sha256}")
     if key is None:
         return provenance
     if key not in provenance:
-        raise WeightsNotFound(f"{path}: no {key} of {weights.name}. {_AGAIN}")
+        raise WeightsNotFound(f"{path}: expected {key} of {weights.name}, found no such key. {_REINSTALL}")
     return provenance[key]
 
 
-def damaged(weights: Weights, wanted: str) -> WeightsCorrupted:
-    """The error for a provenance that does not hold what it should."""
-    return WeightsCorrupted(f"{weights.provenance_path()}: damaged, wanted {wanted}. {_AGAIN}")
+def damaged(weights: Weights, expected: str) -> WeightsCorrupted:
+    """The error for a provenance file with wrong content."""
+    return WeightsCorrupted(f"{weights.provenance_path()}: damaged, expected {expected}. {_REINSTALL}")
 
 
-_AGAIN = "It is written with the release: install the package again"
+_REINSTALL = "The file is part of the release: install the package again"

@@ -1,4 +1,4 @@
-"""A release as timm describes pretrained weights (`pretrained_cfg`)."""
+"""timm's description of a release's weights, `pretrained_cfg`."""
 
 from collections.abc import Mapping
 from dataclasses import fields

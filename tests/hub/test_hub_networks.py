@@ -48,7 +48,7 @@ same(maps[-1].mean((2, 3)), wanted)
 try:
     c2l_models.densenet121(weights=name)
 except c2l_models.C2LError as error:
-    assert f"{name}@" in str(error) and "holds a resnet18" in str(error), error
+    assert f"{name}@" in str(error) and "expected weights of densenet121, found resnet18" in str(error), error
 else:
     raise AssertionError("a resnet18 was built as a densenet121")
 """

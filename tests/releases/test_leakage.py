@@ -9,7 +9,7 @@ import pytest
 
 from c2l_models import get_weights
 from c2l_models.errors import C2LError, WeightsCorrupted, WeightsNotFound
-from c2l_models.releases.leakage import NOT_SEEN, SEEN, UNKNOWN, UNTOLD, Leakage, check_leakage
+from c2l_models.releases.leakage import NOT_SEEN, SEEN, UNDECIDED, UNKNOWN, Leakage, check_leakage
 from c2l_models.releases.record import Weights
 
 UUID = "0004cfab-14fd-4e49-80ba-63a80b6bddd6"
@@ -62,9 +62,9 @@ def check(tmp_path: Path, weights: Weights, text: str | bytes, **options: object
         ("1337", NOT_SEEN),
         ("knee_kl:9000100", NOT_SEEN),
         ("mura:00001", NOT_SEEN),
-        (f"{UUID}.dcm", UNTOLD),
-        (UUID.upper(), UNTOLD),
-        (f"rsna:{UUID}", UNTOLD),
+        (f"{UUID}.dcm", UNDECIDED),
+        (UUID.upper(), UNDECIDED),
+        (f"rsna:{UUID}", UNDECIDED),
         ("chestxray14:one", UNKNOWN),
         ("chestxray14:9000099", UNKNOWN),
         ("chestxray:00001336", UNKNOWN),
@@ -130,9 +130,9 @@ def test_numbers_that_are_no_patients_are_not_taken_for_some(tmp_path: Path, wei
     assert check(tmp_path, weights, "age,patient_id\n1,1336\n7,7\n").verdicts == [SEEN, NOT_SEEN]
     assert check(tmp_path, weights, "age,patient_id\n1,7\n", column="age").verdicts == [SEEN]
     assert check(tmp_path, weights, "1,7\n2,7\n", column="2").verdicts == [NOT_SEEN] * 2
-    with pytest.raises(C2LError, match=r"none of its 2 columns .*--column"):
+    with pytest.raises(C2LError, match=r"found none among 2; choose one with --column"):
         check(tmp_path, weights, "age,weight\n1,7\n")
-    with pytest.raises(C2LError, match="no column 'patient' among its 2"):
+    with pytest.raises(C2LError, match="a number from 1 to 2 for the column, found 'patient'"):
         check(tmp_path, weights, "age,weight\n1,7\n", column="patient")
 
 
@@ -146,15 +146,15 @@ def test_rsna_images_by_their_mapping(kind: str, tmp_path: Path, weights: Weight
         mapping.write_text(json.dumps([{"subset_img_id": a, "img_id": b} for a, b in pairs.items()]))
     text = f"patientId,x,Target\n{UUID},1,1\n{UUID},2,1\n{OTHER_UUID},,0\n{UUID[:-1]}0,,0\n"
     found = check(tmp_path, weights, text, rsna_mapping=mapping)
-    assert found.verdicts == [SEEN, SEEN, NOT_SEEN, UNTOLD]
-    assert (found.images, found.patients[SEEN]) == ({SEEN: 1, NOT_SEEN: 1, UNTOLD: 1}, 1)
-    assert check(tmp_path, weights, text).verdicts == [UNTOLD] * 4
+    assert found.verdicts == [SEEN, SEEN, NOT_SEEN, UNDECIDED]
+    assert (found.images, found.patients[SEEN]) == ({SEEN: 1, NOT_SEEN: 1, UNDECIDED: 1}, 1)
+    assert check(tmp_path, weights, text).verdicts == [UNDECIDED] * 4
 
 
 def test_what_is_no_mapping(tmp_path: Path, weights: Weights) -> None:
     for text in ("", "a,b\n1,2\n", "[1]", "patientId,Image Index\nx,y\n", "[{]"):
         (tmp_path / "mapping.csv").write_text(text)
-        with pytest.raises(C2LError, match=r"mapping\.csv: no mapping of RSNA images"):
+        with pytest.raises(C2LError, match=r"mapping\.csv: expected a CSV .*found no mapping of RSNA images"):
             check(tmp_path, weights, "1336\n", rsna_mapping=tmp_path / "mapping.csv")
 
 
@@ -163,24 +163,28 @@ def test_a_set_whose_patients_are_secret_cannot_be_told(tmp_path: Path) -> None:
         tmp_path, {"chestxray14": ["chestxray14:00000001"]}, ("chestxray14 train_val: 1", "chexpert train: 9 images")
     )
     found = check(tmp_path, weights, "chexpert:12\nmura:12\n00000002_000.png\n")
-    assert found.verdicts == [UNTOLD, NOT_SEEN, NOT_SEEN]
+    assert found.verdicts == [UNDECIDED, NOT_SEEN, NOT_SEEN]
     assert found.unlisted == ["chexpert train: 9 images"]
 
 
 def test_what_is_refused(tmp_path: Path, weights: Weights) -> None:
-    with pytest.raises(C2LError, match=r"list\.csv: no line of 2 is an image name"):
+    with pytest.raises(
+        C2LError, match=r"list\.csv: expected image names or patient ids .*found none in 2 different names"
+    ):
         check(tmp_path, weights, "a 1\nb 2\n")
-    with pytest.raises(C2LError, match="the list is empty"):
+    with pytest.raises(C2LError, match="found an empty list"):
         check(tmp_path, weights, " \n\n")
-    with pytest.raises(C2LError, match="not text in UTF-8"):
+    with pytest.raises(C2LError, match="expected UTF-8 text"):
         check(tmp_path, weights, b"\x89PNG\xff\xfe")
-    with pytest.raises(C2LError, match=r"absent\.csv: No such file"):
+    with pytest.raises(C2LError, match=r"absent\.csv: expected a list .*; No such file"):
         check_leakage(tmp_path / "absent.csv", weights)
     for patients, error in (([], WeightsCorrupted), ({"chestxray14": 3}, WeightsCorrupted)):
-        with pytest.raises(error, match="damaged, wanted patients as lists"):
+        with pytest.raises(error, match="damaged, expected patients as lists"):
             check(tmp_path, weights_that_saw(tmp_path, patients), "1336\n")
     (tmp_path / "resnet18.a.json").write_text("{}")
-    with pytest.raises(WeightsNotFound, match=r"resnet18\.a\.json: no patients"):
+    with pytest.raises(
+        WeightsNotFound, match=r"resnet18\.a\.json: expected patients of resnet18\.a, found no such key"
+    ):
         check(tmp_path, weights, "1336\n")
 
 
@@ -192,17 +196,17 @@ def test_a_release_that_saw_rsna_images_under_their_own_ids(with_mapping: bool, 
     mapping.write_text(f"patientId,Image Index\n{UUID},00001336_000.png\n")
     options = {"rsna_mapping": mapping} if with_mapping else {}
     found = check(tmp_path, saw, f"{UUID}\n00001336_004.png\n00000002_000.png\n", **options)
-    assert found.verdicts == [SEEN, SEEN if with_mapping else UNTOLD, UNTOLD]
+    assert found.verdicts == [SEEN, SEEN if with_mapping else UNDECIDED, UNDECIDED]
     mapping.write_text(f"patientId,Image Index\n{UUID},00001336_000.png\n{OTHER_UUID},00000005_000.png\n")
     assert check(tmp_path, saw, "00000002_000.png\n", rsna_mapping=mapping).verdicts == [NOT_SEEN]
 
 
 def test_ages_are_no_patients(tmp_path: Path, weights: Weights) -> None:
-    with pytest.raises(C2LError, match="say which with --column"):
+    with pytest.raises(C2LError, match="found none among 3; choose one with --column"):
         check(tmp_path, weights, "path,Patient Age,Finding\na.png,34,x\nb.png,57,y\n")
     found = check(tmp_path, weights, "file,Patient ID\na.png,1336\nb.png,2\n")
     assert found.verdicts == [SEEN, NOT_SEEN]
-    assert "2 bare numbers were taken for patients" in str(found)
+    assert "2 bare numbers were read as patient numbers" in str(found)
 
 
 def test_every_name_of_a_row_is_judged(tmp_path: Path, weights: Weights) -> None:
@@ -223,7 +227,7 @@ def test_names_that_are_none_of_the_set_are_not_cleared(name: str, tmp_path: Pat
 def test_a_provenance_of_other_weights_is_refused(tmp_path: Path, weights: Weights) -> None:
     file = weights.location.with_suffix(".json")
     file.write_text(json.dumps({"sha256": "0" * 64, "patients": {"chestxray14": []}}))
-    with pytest.raises(WeightsCorrupted, match="wanted that of the weights with sha256"):
+    with pytest.raises(WeightsCorrupted, match="expected the provenance of weights with sha256"):
         check(tmp_path, weights, "00001336_000.png\n")
 
 
