@@ -1,4 +1,4 @@
-"""What a run trains on, and in which order: functions of recipe and store alone, so that a resumed run finds both."""
+"""Training images and their order. Both depend on recipe and store alone, so a resumed run has the same."""
 
 import time
 from collections import deque
@@ -19,17 +19,17 @@ from .recipe import Recipe
 from .store.image_store import ImageStore
 
 READ_AHEAD = 2
-"""Batches that are gathered before they are asked for."""
+"""Batches that are gathered ahead of their step."""
 
 
 def training_rows(recipe: Recipe, store: ImageStore) -> np.ndarray:
     """The store's rows that a recipe trains on, int64 [N], ascending, each once.
 
-    Rows of a split named "test" are among them only where a source asks for that split, or for all ("dataset:*").
-    `recipe.hold_out` leaves out the patients of the stream "pretraining" (see patient_splits).
+    Rows of a split named "test" are used only if a source names that split, or all splits ("dataset:*"). The share
+    `recipe.hold_out` of the patients is left out (stream "pretraining" of patient_splits).
 
     Raises:
-        DatasetError: a source of the recipe is not in the store.
+        DatasetError: the store has no image of one of the recipe's sources.
     """
     no_test = store.index["split"].to_numpy() != "test"
     if not recipe.sources:
@@ -42,8 +42,8 @@ def training_rows(recipe: Recipe, store: ImageStore) -> np.ndarray:
             part = part[no_test[part]]
         if not len(part):
             raise DatasetError(
-                f"recipe {recipe.name} trains on {source}, and {store.path} holds none of it; "
-                "make a store that does with `c2l prepare`, or name what there is: --recipe.sources"
+                f"recipe {recipe.name} trains on {source}, but {store.path} has no image of it; add it to a store with "
+                "`c2l prepare`, or set --recipe.sources to data sets that the store has"
             )
         parts.append(part)
     return _without_held_out(np.unique(np.concatenate(parts)), recipe, store)
@@ -53,8 +53,8 @@ def _without_held_out(rows: np.ndarray, recipe: Recipe, store: ImageStore) -> np
     return rows[~split_patients(store.patients[rows], recipe.hold_out, "pretraining")] if recipe.hold_out else rows
 
 
-class Order(Protocol):
-    """What a run's batches follow from: a recipe, or the settings of another run."""
+class BatchSettings(Protocol):
+    """The settings that determine a run's batches: a recipe, or the settings of a fine-tuning run."""
 
     @property
     def seed(self) -> int: ...
@@ -64,8 +64,8 @@ class Order(Protocol):
     def epochs(self) -> int: ...
 
 
-def epoch_order(rows: np.ndarray, run: Order, epoch: int) -> np.ndarray:
-    """The rows in an epoch's order, a function of seed and epoch."""
+def epoch_order(rows: np.ndarray, run: BatchSettings, epoch: int) -> np.ndarray:
+    """The rows in an epoch's random order, which depends on seed and epoch."""
     return np.random.default_rng((run.seed, epoch)).permutation(rows)
 
 
@@ -76,7 +76,7 @@ class Batch:
     Attributes:
         images: uint8 [B, 1, S, S] on the device: this process's part of the batch.
         rows: int64 [B] on the device, the images' rows in the store.
-        waited: seconds that the step had to wait for it.
+        waited: seconds that the step waited for this batch.
     """
 
     images: Tensor
@@ -87,15 +87,23 @@ class Batch:
 def batches(
     store: ImageStore,
     rows: np.ndarray,
-    run: Order,
+    run: BatchSettings,
     device: torch.device,
     world: World = ALONE,
     first: int = 0,
 ) -> Iterator[Batch]:
-    """A run's batches from step `first` on.
+    """A run's batches, from step `first` to its last.
 
-    An epoch's last images that do not fill a batch are left out; the next epoch has another order. A store that fits
-    is held by the GPU; of any other, batches are read ahead while the device computes.
+    An epoch's last images are left out if they do not fill a batch; the next epoch has another order. A store that
+    fits is copied to the GPU; otherwise batches are gathered ahead while the device computes.
+
+    Args:
+        store: the images.
+        rows: the store's rows to train on.
+        run: seed, batch size and number of epochs.
+        device: of the batches.
+        world: the processes; each gets an equal part of every batch.
+        first: steps already done.
     """
     upcoming: Iterator[tuple[Tensor, Tensor]]
     if fits(store, device):
@@ -112,20 +120,20 @@ def batches(
 
 
 def fits(store: ImageStore, device: torch.device) -> bool:
-    """Whether a GPU holds the whole store and has as much left for the networks; for the CPU it is mapped as it is."""
+    """Whether the store takes at most half of the GPU's memory. False on the CPU, which reads the memory map."""
     if device.type != "cuda":
         return False
     return store.images.nbytes <= torch.cuda.get_device_properties(device).total_memory / 2
 
 
-def batch_rows(rows: np.ndarray, run: Order, step: int) -> np.ndarray:
-    """The rows of a step's batch, int64 [W B]."""
+def batch_rows(rows: np.ndarray, run: BatchSettings, step: int) -> np.ndarray:
+    """The rows of a step's whole batch, int64 [W B]."""
     epoch, position = divmod(step, len(rows) // run.batch_size)
     return epoch_order(rows, run, epoch)[position * run.batch_size :][: run.batch_size]
 
 
-def _shares(rows: np.ndarray, run: Order, device: torch.device, world: World, first: int) -> Iterator[Tensor]:
-    """This process's rows of each step, int64 [B] on the device, to which an epoch's order is sent once."""
+def _shares(rows: np.ndarray, run: BatchSettings, device: torch.device, world: World, first: int) -> Iterator[Tensor]:
+    """This process's rows of each step, int64 [B] on the device. An epoch's order is copied there once."""
     steps_per_epoch = len(rows) // run.batch_size
     for step in range(first, run.epochs * steps_per_epoch):
         epoch, position = divmod(step, steps_per_epoch)
@@ -135,7 +143,7 @@ def _shares(rows: np.ndarray, run: Order, device: torch.device, world: World, fi
 
 
 def _read_ahead(store: ImageStore, shares: Iterator[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """The shares' images and rows, gathered by a thread while the device computes; a GPU's go through pinned memory."""
+    """Images and rows of each share, gathered by a thread while the device computes, and pinned for a GPU."""
 
     def gather(own: Tensor) -> tuple[Tensor, Tensor]:
         found = store[own], own

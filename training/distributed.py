@@ -1,7 +1,7 @@
-"""One process of many: which rows are its own, and how features and images are exchanged.
+"""One of many processes: its rows of a batch, and the exchange of images and features.
 
-A batch, its random draws, and their order belong to the whole job; each process works on an equal block of rows. So
-a job computes the same on any number of processes, but for the rounding of sums.
+Batches and random numbers are those of the whole job; each process computes an equal block of rows. So a job's result
+is the same on any number of processes, to the rounding of sums.
 """
 
 import os
@@ -22,13 +22,15 @@ from c2l_models.errors import RunError, RunInterrupted
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(minutes=30)
-"""How long the processes' hosts wait for one another: one probes and writes while the others wait."""
-DEVICE_PATIENCE = timedelta(minutes=5)
-"""How long a GPU waits for another in a step, before its process is taken for lost."""
-LETTING_GO = 0.1
-"""Seconds in which gloo's threads put down the last tensors that they were handed. They need Python's lock for it, and
-abort a process that ends before they have it (known of torch to 2.14: a destroyed group's threads live on)."""
+HOST_TIMEOUT = timedelta(minutes=30)
+"""Longest wait of hosts for one another. It is long because rank 0 probes and writes while the others wait."""
+DEVICE_TIMEOUT = timedelta(minutes=5)
+"""Longest wait of a GPU for another within a step; after it the other process counts as lost."""
+GLOO_RELEASE = 0.1
+"""Seconds to wait before a process ends, so that gloo's threads can release their last tensors.
+
+They need Python's lock to do so, and abort a process that ends earlier. Known up to torch 2.14, where the threads
+outlive their group."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class World:
     """The processes of a job, seen from one of them.
 
     Attributes:
-        rank: this process, from 0; 0 writes the run folder.
+        rank: of this process, from 0. Rank 0 writes the run folder.
         size: W, the number of processes.
-        hosts: the group for what is agreed between steps, without waiting for a GPU; None: the same as for all else.
+        hosts: the group for decisions between steps, which does not wait for a GPU; None: the default group.
     """
 
     rank: int = 0
@@ -51,11 +53,11 @@ class World:
         return self.rank == 0
 
     def block(self, rows: Tensor) -> Tensor:
-        """This process's equal share of a whole batch: [W B, …] -> [B, …]."""
+        """This process's block of a whole batch: [W B, …] -> [B, …]."""
         return rows.chunk(self.size)[self.rank]
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Every process's rows in the order of ranks, on each of them: [B, …] -> [W B, …]; without gradient."""
+        """Every process's rows, in the order of ranks, on each process: [B, …] -> [W B, …]; without gradient."""
         if self.size == 1:
             return rows
         everyone = rows.new_empty(self.size * len(rows), *rows.shape[1:])
@@ -63,14 +65,14 @@ class World:
         return everyone
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over processes of a tensor that has the same shape on each."""
+        """The mean of a tensor over processes; it has the same shape on each."""
         if self.size > 1:
-            distributed.all_reduce(values)  # gloo knows sums only
+            distributed.all_reduce(values)  # gloo has no mean
             values /= self.size
         return values
 
     def any(self, here: bool) -> bool:
-        """Whether it is so on any process: all of them leave a loop at the same step."""
+        """Whether `here` is true on any process, so that all of them can leave a loop at the same step."""
         if self.size == 1:
             return here
         flag = torch.tensor(float(here))
@@ -78,7 +80,7 @@ class World:
         return bool(flag)
 
     def share(self, make: Callable[[], T]) -> T:
-        """What `make` gives on rank 0, on every process."""
+        """Call `make` on rank 0, and return its result on every process."""
         if self.size == 1:
             return make()
         box = [make() if self.is_main else None]
@@ -86,20 +88,20 @@ class World:
         return cast(T, box[0])
 
     def wait(self) -> None:
-        """Until every process has come here."""
+        """Wait until every process has called this."""
         self.any(False)
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """The module with its gradients averaged over processes; its first weights become rank 0's.
+        """Wrap a module so that its gradients are averaged over processes; all start with the weights of rank 0.
 
-        Buffers are not sent around: the queue is equal everywhere already; of batch norm's statistics rank 0's are
-        probed and saved, and by default set anew for it.
+        Buffers are not synchronised. The queue is the same on every process anyway. Of batch norm's running statistics,
+        those of rank 0 are probed and saved, after a recalibration by default.
         """
         if self.size == 1:
             return module
         devices = [device.index] if device.type == "cuda" else None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch have another name for the argument
+            warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch rename the argument
             return DistributedDataParallel(module, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
@@ -108,83 +110,83 @@ ALONE = World()
 
 @contextmanager
 def join(device: str = "auto") -> Iterator[tuple[World, torch.device]]:
-    """This process's place in the job that `torchrun` started, and its device; alone without torchrun.
+    """Join the job that `torchrun` started: this process's `World` and its device. Without torchrun, it is alone.
 
     Args:
-        device: "cpu", "cuda", or "auto": CUDA where there is one. A process takes the GPU of its local rank.
+        device: "cpu", "cuda", or "auto": CUDA if the machine has it. A process takes the GPU of its local rank.
 
     Raises:
-        RunError: more processes on this machine than GPUs; another process is gone.
+        RunError: this machine has more processes than GPUs, or another process was lost.
     """
-    place = pick_device(device)
+    own_device = pick_device(device)
     if "WORLD_SIZE" not in os.environ:
-        yield ALONE, place
+        yield ALONE, own_device
         return
-    if place.type == "cuda":
+    if own_device.type == "cuda":
         local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if local >= gpus:
-            raise RunError(f"process {local} of this machine has no GPU, there are {gpus}: --nproc-per-node {gpus}")
-        place = torch.device("cuda", local)
-        torch.cuda.set_device(place)
-    store, rank, size = next(distributed.rendezvous("env://", timeout=PATIENCE))
+            raise RunError(f"process {local} has no GPU, this machine has {gpus}; set --nproc-per-node {gpus}")
+        own_device = torch.device("cuda", local)
+        torch.cuda.set_device(own_device)
+    store, rank, size = next(distributed.rendezvous("env://", timeout=HOST_TIMEOUT))
     store = distributed.PrefixStore(_meet(store, rank, size), store)
-    backend, patience = ("nccl", DEVICE_PATIENCE) if place.type == "cuda" else ("gloo", PATIENCE)
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
-    hosts = distributed.new_group(backend="gloo", timeout=PATIENCE) if backend == "nccl" else None
+    backend, timeout = ("nccl", DEVICE_TIMEOUT) if own_device.type == "cuda" else ("gloo", HOST_TIMEOUT)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+    hosts = distributed.new_group(backend="gloo", timeout=HOST_TIMEOUT) if backend == "nccl" else None
     try:
-        yield World(rank, size, hosts), place
+        yield World(rank, size, hosts), own_device
     except RuntimeError as error:
         if not any(sign in str(error).lower() for sign in ("gloo", "nccl", "peer")):
             raise
         reason = str(error).strip().splitlines()[-1]
         raise RunError(
-            f"process {rank} of {size} lost the others ({reason}); the first error above is the cause. "
-            "torchrun --max-restarts with --resume goes on from the last checkpoint"
+            f"process {rank} of {size} lost the others ({reason}). The first error above is the cause. torchrun's "
+            "--max-restarts and our --resume restart from the last checkpoint"
         ) from error
     except RunInterrupted:
-        time.sleep(LETTING_GO)
+        time.sleep(GLOO_RELEASE)
         raise
-    time.sleep(LETTING_GO)
-    distributed.destroy_process_group()  # not after an error: it would wait for the others
+    time.sleep(GLOO_RELEASE)
+    distributed.destroy_process_group()  # not after an error, because it would wait for the others
 
 
 def is_main_process() -> bool:
-    """Whether this process is rank 0 of its job, or alone; known before and after `join`."""
+    """Whether this process is rank 0 of its job, or alone. It may be called before and after `join`."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def _meet(store: distributed.Store, rank: int, size: int) -> str:
-    """A name that the processes which are here now, and no others, agree on.
+    """Agree on a name with the processes that run now, and with no earlier ones.
 
-    torchrun keeps one store for all its restarts, in which the addresses of the dead must not be found, and the count
-    of restarts that it gives is each machine's own. So rank 0 makes a name, and hands it to each other rank under the
-    word that this rank left for it; a word of a dead process is never answered.
+    torchrun keeps one store over all restarts, and the addresses of dead processes in it must not be used. Its count of
+    restarts cannot serve as a name, because each machine has its own count. So each rank leaves a random token, and
+    rank 0 answers each token with the name. The token of a dead process is never confirmed.
     """
-    mine = uuid.uuid4().hex
+    token = uuid.uuid4().hex
     if rank:
-        store.set(f"here/{rank}", mine)
-        name = store.get(f"name/{rank}/{mine}").decode()
+        store.set(f"here/{rank}", token)
+        name = store.get(f"name/{rank}/{token}").decode()
         store.set(f"known/{rank}/{name}", "")
         return name
-    absent, until = set(range(1, size)), time.monotonic() + PATIENCE.total_seconds()
+    absent, deadline = set(range(1, size)), time.monotonic() + HOST_TIMEOUT.total_seconds()
     while absent:
         for other in [other for other in absent if store.check([f"here/{other}"])]:
-            store.set(f"name/{other}/{store.get(f'here/{other}').decode()}", mine)
-            if store.check([f"known/{other}/{mine}"]):
+            store.set(f"name/{other}/{store.get(f'here/{other}').decode()}", token)
+            if store.check([f"known/{other}/{token}"]):
                 absent.remove(other)
-        if time.monotonic() > until:
-            raise RunError(f"processes {', '.join(map(str, sorted(absent)))} of {size} never came")
+        if time.monotonic() > deadline:
+            raise RunError(f"processes {', '.join(map(str, sorted(absent)))} of {size} did not start; see their output")
         time.sleep(0.05)
-    return mine
+    return token  # rank 0's token is the name
 
 
 def unwrap(module: nn.Module) -> Any:
-    """The module inside `World.wrap`'s."""
+    """The module inside the result of `World.wrap`."""
     return module.module if isinstance(module, DistributedDataParallel) else module
 
 
 def pick_device(device: str) -> torch.device:
-    """ "auto": CUDA where there is one, else the CPU."""
+    """The device of this name; "auto" is CUDA if the machine has it, otherwise the CPU."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)

@@ -1,4 +1,4 @@
-"""Features of a frozen network on clean films."""
+"""Features of a frozen network on clean images."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -15,14 +15,14 @@ from .augment import clean_view
 from .networks import recalibrate_batch_norm
 
 MEAN, STD = 0.5, 0.25
-"""Normalisation of inputs whose network brings none of its own: a recipe's defaults, of intensities in [0, 1]."""
+"""Default normalisation of intensities in [0, 1], for networks without their own: a recipe's defaults."""
 
 CALIBRATION_IMAGES = 4096
-"""Images that batch-norm statistics are recalibrated on, at most."""
+"""Largest number of images for the recalibration of batch norm."""
 
 
 class Images(Protocol):
-    """What is asked of an image store: rows -> uint8 [B, 1, S, S]."""
+    """Protocol: anything that maps row numbers to images, uint8 [B, 1, S, S]."""
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Tensor: ...
 
@@ -36,19 +36,19 @@ def clean_batches(
     device: str | torch.device = "cpu",
     batch_size: int = 256,
 ) -> Iterator[Tensor]:
-    """The clean views of these rows in order: normalised float32 [B, 1, size, size].
+    """Clean views of these rows, in their order: normalised float32 [B, 1, size, size].
 
-    Batches are of `batch_size` at most and as even as can be: a last one of a single image would have no variance
-    to calibrate batch norm with. Mean and std are of intensities in [0, 1].
+    Batches have at most `batch_size` images and are as even as possible, because a last batch of one image would have
+    no variance for batch norm. `mean` and `std` are of intensities in [0, 1].
     """
     for part in np.array_split(rows, -(-len(rows) // batch_size)):
         yield clean_view(store[part].to(device), size, mean, std)
 
 
 def calibration_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Up to `CALIBRATION_IMAGES` of these rows, drawn at random, always the same.
+    """A random sample of these rows, at most `CALIBRATION_IMAGES`; the same at each call.
 
-    In this order each batch is a random draw from all of them; a store's order is by data set and patient.
+    Its order is random too, so that each batch is a random sample. A store is ordered by data set and patient.
     """
     return np.random.default_rng(0).permutation(rows)[:CALIBRATION_IMAGES]
 
@@ -62,7 +62,7 @@ def recalibrate(
     std: float,
     device: str | torch.device = "cpu",
 ) -> None:
-    """Set batch norm's running statistics on clean images of these rows, `calibration_rows` of them."""
+    """Set batch norm's running statistics on clean images of these rows (a sample, see `calibration_rows`)."""
     recalibrate_batch_norm(network, clean_batches(store, calibration_rows(rows), size, mean, std, device))
 
 
@@ -76,10 +76,10 @@ def extract_features(
     device: str | torch.device = "cpu",
     batch_size: int = 256,
 ) -> NDArray[np.float32]:
-    """The network's output on the clean view of each row, as float32 [len(rows), D], in the rows' order.
+    """The network's output on the clean view of each row: float32 [len(rows), D], in the rows' order.
 
-    The network, [B, 1, size, size] -> [B, D], has to be on the device; it runs in evaluation mode and gets
-    its own mode back.
+    The network, [B, 1, size, size] -> [B, D], must be on the device. It runs in evaluation mode; its own mode is
+    restored.
     """
     with evaluating(network), torch.inference_mode():
         batches = clean_batches(store, rows, size, mean, std, device, batch_size)
@@ -88,7 +88,7 @@ def extract_features(
 
 
 def check_finite(*features: NDArray[np.floating]) -> None:
-    """Raise C2LError where some are not finite: what is computed on them would say nothing."""
+    """Raise C2LError if any feature is not finite, because no metric on them would mean anything."""
     for part in features:
         if not np.isfinite(part).all():
-            raise C2LError("features that are not finite; a broken network, or input not normalised")
+            raise C2LError("features are not finite: the network is broken, or its input is not normalised")

@@ -1,4 +1,4 @@
-"""The memory queue Q: the features of past batches, that present ones are told apart from."""
+"""The memory queue Q: features of past batches, with which present features are contrasted."""
 
 import torch
 from torch import Tensor, nn
@@ -6,18 +6,18 @@ from torch.nn import functional
 
 
 class MemoryQueue(nn.Module):
-    """A ring of N unit vectors in which the oldest are overwritten (Algorithm 1, lines 5 and 18).
+    """A ring buffer of N unit vectors; new ones overwrite the oldest (Algorithm 1, lines 5 and 18).
 
     Attributes:
         keys: float32 [N, D].
-        pointer: int64 scalar, the row that the next insertion starts at.
+        pointer: int64 scalar, the row of the oldest vector, where the next insertion starts.
     """
 
     keys: Tensor
     pointer: Tensor
 
     def __init__(self, length: int, dim: int, generator: torch.Generator | None = None) -> None:
-        """Q = Rand(N, D): random directions, of unit length as all features are."""
+        """Q = Rand(N, D): random directions of unit length, as all features have."""
         super().__init__()
         keys = torch.randn(length, dim, generator=generator)
         self.register_buffer("keys", functional.normalize(keys, dim=1))
@@ -25,15 +25,19 @@ class MemoryQueue(nn.Module):
 
     @torch.no_grad()
     def insert(self, *batches: Tensor) -> None:
-        """Write the rows of each batch [B, D] in turn over the oldest ones, past the end to the beginning.
+        """Overwrite the oldest rows with the rows of each batch [B, D], in order; after row N comes row 1.
 
-        Every row is kept, whether or not the number of rows divides N. More rows than N at once would overwrite
-        each other in no certain order, so that is a ValueError.
+        The number of rows need not divide N.
+
+        Raises:
+            ValueError: more than N rows, which would overwrite each other in no certain order.
         """
         rows = torch.cat(batches)
         length = len(self.keys)
         if len(rows) > length:
-            raise ValueError(f"{len(rows)} features do not fit a memory queue of {length}: make the queue longer")
-        where = (self.pointer + torch.arange(len(rows), device=self.keys.device)) % length
-        self.keys[where] = rows.to(self.keys.dtype)
+            raise ValueError(
+                f"expected at most {length} features, the queue's length, found {len(rows)}; lengthen the queue"
+            )
+        positions = (self.pointer + torch.arange(len(rows), device=self.keys.device)) % length
+        self.keys[positions] = rows.to(self.keys.dtype)
         self.pointer.copy_((self.pointer + len(rows)) % length)

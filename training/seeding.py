@@ -1,4 +1,4 @@
-"""Random seeds: every stream of random numbers follows from a few integers, the same on every machine."""
+"""Random seeds from a few integers, the same on every machine."""
 
 import numpy as np
 
@@ -6,6 +6,6 @@ import numpy as np
 def seed_of(*words: int) -> int:
     """Hash non-negative integers, such as a run's seed, a use and a step, to one 64-bit seed.
 
-    Different words give unrelated streams, so no stream depends on how much another has drawn.
+    Different integers result in independent streams, so no stream depends on how much another has drawn.
     """
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])

@@ -72,7 +72,7 @@ def test_any_lengths(length, sizes):
 
 def test_more_rows_than_the_queue_holds_are_refused():
     queue = empty(5)
-    with pytest.raises(ValueError, match=r"6 .*5"):
+    with pytest.raises(ValueError, match=r"at most 5 features.*found 6"):
         queue.insert(numbered(0, 3), numbered(3, 3))
     assert queue.keys.flatten().tolist() == [UNTOUCHED] * 5
 

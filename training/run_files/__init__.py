@@ -1,1 +1,1 @@
-"""The folder of a pretraining run: identity, checkpoints, log, curves, and the exported backbone."""
+"""A run's folder: identity, checkpoints, log, curves, first batch, interruption, and the exported backbone."""

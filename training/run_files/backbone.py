@@ -1,4 +1,4 @@
-"""A run's network as a weight file that anyone loads in one line."""
+"""The backbone of a run's checkpoint: load it, or export it as a weight file."""
 
 from pathlib import Path
 
@@ -24,21 +24,20 @@ def load_run_backbone(
     size: int | None = None,
     best: bool = False,
 ) -> tuple[nn.Module, Recipe]:
-    """The backbone of a run's checkpoint, one channel in, [B, 1, S, S] -> [B, F], in eval mode.
+    """Load the one-channel backbone of a run's checkpoint, [B, 1, S, S] -> [B, F], in evaluation mode.
 
-    Its batch-norm statistics are recalibrated on clean training images at `size` pixels (the recipe's by default),
-    unless the recipe says otherwise.
+    Its batch-norm statistics are recalibrated on clean training images, unless the recipe has `recalibrate = false`.
 
     Args:
-        run_folder: a folder that `pretrain` wrote, finished or not.
-        store: the images it trained on; by default the store that the run names.
-        teacher: the teacher's weights or the student's; None: the recipe's choice (the paper's is the student).
-        size: side of the images that the network will see.
-        best: take the checkpoint that was best by probe, not the last one.
+        run_folder: of `pretrain`, finished or not.
+        store: the run's images; by default the store that the run names.
+        teacher: load the teacher's weights, or the student's; None: the recipe's `exported`, in the paper the student.
+        size: side of the images for the recalibration, pixels; by default the recipe's.
+        best: take the checkpoint with the best probe, not the newest.
 
     Raises:
-        RunError: no readable checkpoint; the teacher is asked for, and the run's method has none.
-        DatasetError: the store is not where the run found it.
+        RunError: no readable checkpoint, or the run's method has no teacher to take.
+        DatasetError: the store was moved or changed.
     """
     state = checkpoint.load(run_folder, best).state
     recipe = from_dict(state["recipe"])
@@ -66,9 +65,9 @@ def export_run(
     license: str = "unknown",
     best: bool = False,
 ) -> Path:
-    """Write a run's backbone as safetensors with its own configuration; arguments as in `load_run_backbone`.
+    """Write a run's backbone as safetensors, and return its path; arguments as in `load_run_backbone`.
 
-    The file loads with `c2l_models.resnet18(weights=path)` and says how images are to be prepared for it.
+    The file contains its configuration, such as normalisation, and loads with `c2l_models.resnet18(weights=path)`.
     """
     store = store or load_run_store(run_folder)
     return export_backbone(*load_run_backbone(run_folder, store, teacher, size, best), path, store, tag, size, license)
@@ -83,7 +82,7 @@ def export_backbone(
     size: int | None = None,
     license: str = "unknown",
 ) -> Path:
-    """Write what `load_run_backbone` gave; arguments as there."""
+    """Write a backbone of `load_run_backbone` as safetensors; arguments as there."""
     side = size or recipe.size
     config = {
         "architecture": recipe.architecture,
@@ -102,7 +101,7 @@ def export_backbone(
 
 
 def describe_rows(store: ImageStore, rows: np.ndarray) -> list[str]:
-    """What a run saw, a line a data set and split: name, images, patients."""
+    """The rows' data sets and splits, one line each: name, images, patients."""
     datasets, splits = (store.index[column].to_numpy(zero_copy_only=False)[rows] for column in ("dataset", "split"))
     lines = []
     for dataset, split in sorted(set(zip(datasets, splits, strict=True))):

@@ -1,6 +1,6 @@
-"""Checkpoints: all or nothing on disk, checked when read, and everything that the next step depends on.
+"""Checkpoints: written atomically, checked when read.
 
-A file's name holds its step and the start of its sha256, so a torn or changed one is noticed without a second file.
+A file's name contains its step and the start of its sha256, so a truncated or changed file is detected.
 """
 
 import errno
@@ -24,7 +24,7 @@ _NAME = re.compile(rf"({BEST})?step-(\d+)-([0-9a-f]{{12}})\.pt")
 
 
 class CheckpointNotWritten(RunError):
-    """The disk did not take a checkpoint; those before it are as they were."""
+    """A checkpoint could not be written to the disk. Earlier checkpoints are unchanged."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Loaded:
     Attributes:
         state: tensors on the CPU and plain values, as they were saved.
         path: its file.
-        passed_over: what is wrong with each newer file that was damaged.
+        passed_over: one message for each newer file that is damaged.
     """
 
     state: dict[str, Any]
@@ -45,20 +45,20 @@ class Loaded:
 def save(run_folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
     """Write `checkpoints/step-000001200-<sha256>.pt`, then remove all but the last `keep` and the best.
 
-    Written beside, synced and renamed: a process killed at any moment leaves the older ones as they were, and the
-    new one whole or not at all. It takes as much memory as the file on disk.
+    The file is written under another name, flushed and renamed. If the process is killed, older checkpoints are
+    unchanged, and the new one is complete or absent. The call takes as much memory as the file.
 
     Args:
-        run_folder: its folder of checkpoints is made where there is none.
+        run_folder: of the run; its folder of checkpoints is made if it is missing.
         state: tensors, on any device, and plain values.
-        step: the steps done; files of this step or a later one are damaged ones that were passed over, and go too.
-        keep: how many of the newest to keep.
+        step: steps done. Existing files of this step or a later one are damaged, and are removed too.
+        keep: number of newest files to keep.
 
     Returns:
         The file.
 
     Raises:
-        CheckpointNotWritten: disk full, over quota, read-only; nothing of the file is left.
+        CheckpointNotWritten: for example if the disk is full or read-only; no part of the file is left.
     """
     content = io.BytesIO()
     torch.save(state, content)
@@ -77,10 +77,10 @@ def save(run_folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
 
 
 def mark_best(run_folder: Path, path: Path) -> Path:
-    """Keep a checkpoint as the best so far, in place of the one before; marking it again changes nothing.
+    """Keep a checkpoint as the best so far, and remove the previous best. A second call changes nothing.
 
     Raises:
-        CheckpointNotWritten: the disk took neither a hard link nor a copy; the best before is still there.
+        CheckpointNotWritten: neither a hard link nor a copy could be made; the previous best is still there.
     """
     best = path.with_name(BEST + path.name.removeprefix(BEST))
     beside = path.with_name(f".{best.name}.part")
@@ -88,10 +88,10 @@ def mark_best(run_folder: Path, path: Path) -> Path:
         beside.unlink(missing_ok=True)
         try:
             beside.hardlink_to(path)
-        except OSError:  # a file system without hard links
+        except OSError:  # the file system has no hard links
             write_atomically(beside, path.read_bytes())
         beside.replace(best)
-        beside.unlink(missing_ok=True)  # renaming one name of a file to another of its names leaves both
+        beside.unlink(missing_ok=True)  # renaming a file to another hard link of itself keeps both names
         sync_folder(best.parent)
     except OSError as error:
         raise CheckpointNotWritten(_advice(run_folder, f"the best checkpoint, {best.name},", error)) from error
@@ -100,27 +100,27 @@ def mark_best(run_folder: Path, path: Path) -> Path:
 
 
 def exists(run_folder: Path) -> bool:
-    """Whether there is any checkpoint, sound or not."""
+    """Whether the run has any checkpoint, sound or damaged."""
     return bool(_files(run_folder) or _files(run_folder, BEST))
 
 
 def newest(run_folder: Path) -> str:
-    """The name of a run's newest checkpoint, which holds its step and its hash; "" where there is none."""
+    """The name of a run's newest checkpoint, which contains its step and hash; "" if there is no checkpoint."""
     files = _files(run_folder)
     return files[0].name if files else ""
 
 
 def load(run_folder: Path, best: bool = False) -> Loaded:
-    """Read a run's newest sound checkpoint, or the best by probe; never runs code that a file may hold.
+    """Read a run's newest sound checkpoint, or the best by probe. Code in a file is never run.
 
     Raises:
-        RunError: there is none, or none is sound; says what is wrong with each.
+        RunError: there is no checkpoint, or each one is damaged; the message says how.
     """
     files = _files(run_folder, BEST)
-    if not best:  # the best one is a checkpoint like any other where the last ones are lost
+    if not best:  # if the newest files are lost, the best one can be resumed too
         files = sorted(_files(run_folder) + files, key=_step, reverse=True)
     if not files:
-        why = "none was marked yet by a probe" if best and exists(run_folder) else "is it one of `c2l pretrain`?"
+        why = "no probe has marked one yet" if best and exists(run_folder) else "is it a run folder of `c2l pretrain`?"
         raise RunError(f"{run_folder} holds no {'best ' if best else ''}checkpoint: {why}")
     passed_over: list[str] = []
     for file in files:
@@ -129,29 +129,29 @@ def load(run_folder: Path, best: bool = False) -> Loaded:
         except RunError as error:
             passed_over.append(str(error))
     raise RunError(
-        f"no checkpoint in {run_folder / FOLDER} is sound ({'; '.join(passed_over)}); "
-        "put back a copy of one, or start the run again in a new folder"
+        f"no checkpoint in {run_folder / FOLDER} is sound ({'; '.join(passed_over)}). Restore a copy of one, or start "
+        "the run again in a new folder"
     )
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A file's state. Raises RunError, with the file's name and what is wrong with it."""
+    """A file's state. Raises RunError if it is damaged; the message names the file and the damage."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise RunError(f"{path.name} cannot be read: {error.strerror}") from error
     if not path.stem.endswith(found := _short_hash(data)):
-        raise RunError(f"{path.name} is torn or was changed: {len(data):,} bytes whose sha256 begins with {found}")
+        raise RunError(f"{path.name} is truncated or changed: {len(data):,} bytes, whose sha256 begins with {found}")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).partition("\n")[0]  # torch's advice, to load it unsafely, is not for us
-        raise RunError(f"{path.name} is no checkpoint: {reason}") from error
+        reason = str(error).partition("\n")[0]  # without torch's advice to load the file unsafely
+        raise RunError(f"{path.name} is not a checkpoint: {reason}") from error
     return state
 
 
 def _files(run_folder: Path, kind: str = "") -> list[Path]:
-    """The newest first: the plain ones, or those of kind BEST."""
+    """Checkpoint files, the newest first: regular ones, or with kind BEST the best."""
     named = [(path, _NAME.fullmatch(path.name)) for path in (run_folder / FOLDER).glob("*.pt")]
     return sorted((path for path, match in named if match and (match[1] or "") == kind), key=_step, reverse=True)
 
@@ -165,16 +165,16 @@ def _short_hash(data: bytes | memoryview) -> str:
 
 
 def _remove(files: list[Path]) -> None:
-    """What cannot be removed now is tried again at the next save, and no reason to stop a run."""
+    """Remove files. Failures are ignored, because the next save tries again."""
     for file in files:
         with suppress(OSError):
             file.unlink()
 
 
 def _advice(run_folder: Path, what: str, error: OSError) -> str:
-    """What failed, what is left, what to do."""
+    """An error message: what failed, what is left, what to do."""
     files = _files(run_folder)
-    left = f"{files[0].name} is the newest there" if files else "there is none before it"
+    left = f"{files[0].name} is the newest checkpoint" if files else "there is no earlier checkpoint"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    todo = "free some room, or keep fewer (a recipe's keep_checkpoints)" if full else "mend the disk or its permissions"
+    todo = "free some space, or lower the recipe's keep_checkpoints" if full else "check the disk and its permissions"
     return f"{what} could not be written to {run_folder / FOLDER} ({error.strerror or error}); {left}; {todo}"

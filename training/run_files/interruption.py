@@ -1,4 +1,4 @@
-"""A request to stop, as a preempted node gets it: noticed between two steps, never within one."""
+"""Requests to stop by a signal, as on a preempted node. The loop reads them between two steps."""
 
 import signal
 import threading
@@ -10,17 +10,17 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Whether a signal asked to stop, and which.
+    """A request to stop by a signal. It is true once a signal has come.
 
     Attributes:
-        signal: the signal that came, or None.
+        signal: the signal, or None.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
     def __str__(self) -> str:
-        return f"stopped by {self.signal.name}" if self.signal else "stopped, for another process was asked to"
+        return f"stopped by {self.signal.name}" if self.signal else "stopped by a signal to another process"
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -28,9 +28,9 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within, the first SIGTERM or Ctrl-C is only noted; a second one acts at once, as it did before.
+    """Within, the first SIGTERM or Ctrl-C is only recorded; a second one acts at once, as without this.
 
-    Signals reach the main thread alone; in another one nothing is noted.
+    Only the main thread receives signals; in another thread nothing is recorded.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""A run's folder: made once, with what the run is and what it runs on."""
+"""A run's folder: recipe.json and run.json, which record the settings, the store, the machine and the code."""
 
 import json
 import platform
@@ -24,13 +24,19 @@ def create_run_folder(
 ) -> None:
     """Make the folder, with recipe.json (resolved) and run.json (store, machine, processes, versions, code).
 
-    `again`: a run folder may be there already, of a run that was stopped before its first checkpoint.
+    Args:
+        folder: of the run.
+        recipe: of the run.
+        store: the images.
+        device: of this process.
+        world: the processes.
+        again: accept an existing run folder, of a run that was stopped before its first checkpoint.
 
     Raises:
-        RunError: the folder exists; a run is never written over.
+        RunError: the folder exists. A run is never overwritten.
     """
     if folder.exists() and not (again and (folder / "run.json").is_file()):
-        raise RunError(f"{folder} exists; choose another folder, or go on with that run: --resume")
+        raise RunError(f"{folder} exists; choose another folder, or resume that run with --resume")
     run = {
         "store": str(store.path.resolve()),
         "store_sha256": store.sha256,
@@ -46,26 +52,27 @@ def create_run_folder(
     made.mkdir(parents=True, exist_ok=True)
     for name, content in (("recipe.json", recipe.to_dict()), ("run.json", run)):
         (made / name).write_text(json.dumps(content, indent=2) + "\n")
-    made.replace(folder)  # a run folder is never without its run.json
+    made.replace(folder)  # so a run folder always has its run.json
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """A folder's run.json. Raises RunError where it is no run folder."""
+    """A folder's run.json. Raises RunError if it is not a run folder."""
     path = folder / "run.json"
     if not path.is_file():
-        raise RunError(f"{folder} holds no run.json: is it a run folder of `c2l pretrain`?")
+        raise RunError(f"expected a run folder of `c2l pretrain`, found no run.json in {folder}")
     run: dict[str, Any] = json.loads(path.read_text())
     return run
 
 
 def load_run_store(folder: Path) -> ImageStore:
-    """The store that a run trained on. Raises DatasetError where it is gone, or is another one by now."""
+    """The store that a run trained on. Raises DatasetError if it was removed or changed."""
     run = read_run(folder)
     store = ImageStore.open(run["store"])
     if (store.sha256, store.size) != (run["store_sha256"], run["store_size"]):
         raise DatasetError(
-            f"{store.path} holds {store.size}-pixel images of index {store.sha256[:12]}; {folder} trained on "
-            f"{run['store_size']}-pixel images of index {run['store_sha256'][:12]}; put that store back in its place"
+            f"expected the store that {folder} trained on, {run['store_size']}-pixel images with index "
+            f"{run['store_sha256'][:12]}; found {store.size}-pixel images with index {store.sha256[:12]} in "
+            f"{store.path}. Restore the store there"
         )
     return store
 
@@ -81,7 +88,7 @@ def machine_name(device: torch.device) -> str:
 
 
 def code_version() -> str:
-    """The commit of the checkout that this code runs from, "-dirty" with uncommitted changes; "" elsewhere."""
+    """The commit of this code's checkout, with "-dirty" if it has uncommitted changes; "" without a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return ""

@@ -138,7 +138,7 @@ def test_a_copy_where_there_are_no_hard_links(tmp_path, monkeypatch):
 
 def test_no_best_yet(tmp_path):
     write(tmp_path, 1)
-    with pytest.raises(RunError, match=r"holds no best checkpoint: none was marked"):
+    with pytest.raises(RunError, match=r"holds no best checkpoint: no probe has marked"):
         load(tmp_path, best=True)
 
 
@@ -196,7 +196,9 @@ def full(*arguments):
 def test_a_disk_that_refuses_leaves_the_old_ones(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(CheckpointNotWritten, match=r"step 1 could not .*No space left.*none before it.*free some"):
+        with pytest.raises(
+            CheckpointNotWritten, match=r"step 1 could not .*No space left.*no earlier checkpoint.*free some"
+        ):
             write(tmp_path, 1)
     write(tmp_path, 1, 2)
     before = names(tmp_path)
@@ -240,7 +242,7 @@ def test_a_flipped_byte_anywhere(tmp_path, position):
     found = load(tmp_path)
     assert found.state["step"] == 1
     (reason,) = found.passed_over
-    assert reason.startswith(f"{path.name} is torn or was changed")
+    assert reason.startswith(f"{path.name} is truncated or changed")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
@@ -300,7 +302,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     name = f"step-000000001-{hashlib.sha256(beside.read_bytes()).hexdigest()[:12]}.pt"
     beside.replace(tmp_path / "checkpoints" / name)
-    with pytest.raises(RunError, match=f"{name} is no checkpoint") as caught:
+    with pytest.raises(RunError, match=f"{name} is not a checkpoint") as caught:
         load(tmp_path)
     assert not (tmp_path / "sprung").exists()
     assert "\n" not in str(caught.value)
