@@ -1,14 +1,14 @@
-# `make demo` and `make test` are all the set-up there is: each makes the virtual environment that it needs.
+# Each target creates the virtual environment that it needs. Continuous integration runs the same targets.
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
-# Synthetic films by default; `make demo IMAGES=folder` takes your own.
+# `make demo IMAGES=folder` uses your own images in place of synthetic ones.
 IMAGES ?=
 OUT ?= demo_output
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lowest test-wheel wheel lint clean
+.PHONY: demo test test-lowest test-wheel wheel lint types docs-check clean
 
 demo: $(VENV)/.installed
 	$(RUN)/c2l demo --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
@@ -16,18 +16,18 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(RUN)/pytest -n 2 --dist loadfile
 
-# The suite on the oldest dependencies that pyproject.toml admits, in an environment of its own.
+# The test suite with the oldest dependencies that pyproject.toml allows, in a separate environment.
 test-lowest: .venv-lowest/.installed
 	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2 --dist loadfile
 
-# The same commit gives the same bytes, whatever the folder, the umask and the files' times and modes.
+# The same commit builds the same bytes: they do not depend on the folder, the umask, or the times and modes of files.
 wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 wheel: $(VENV)/.installed-dev
 	rm -rf build dist
 	$(RUN)/python -m build --no-isolation --wheel --outdir dist
 
-# What users install: built once more by way of the sdist, then tested in an environment of its own, where neither the
-# checkout nor what trains is (5 to 10 minutes, and 6 GB while it runs).
+# Builds the wheel again from the sdist, compares the bytes, and tests the wheel as users install it: in a separate
+# environment, outside the checkout and without the dependencies of training (5 to 10 minutes, 6 GB of disk).
 test-wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 test-wheel: wheel
 	umask 077; $(RUN)/python -m build --no-isolation --outdir build/again
@@ -43,9 +43,15 @@ test-wheel: wheel
 lint: $(VENV)/.installed-dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
 	$(RUN)/mypy
 
-# Made of pip's presence, not python's: where Python lacks ensurepip, venv fails and leaves half an environment.
+# Runs the snippets of the README and of docs/, and checks links, names, commands and stated metrics.
+docs-check: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(RUN)/pytest tests/test_readme.py tests/test_architecture_docs.py tests/test_stated_figures.py
+
+# The target is pip and not python: if Python lacks ensurepip, venv fails and leaves an environment without pip.
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
@@ -60,7 +66,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
 .venv-lowest/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
-	# The oldest onnxscript, of torch 2.6, cannot read what the newest protobuf writes.
+	# The oldest onnxscript, which torch 2.6 needs, cannot read files of the newest protobuf.
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[dev]' 'protobuf<7'
 	touch $@
 

@@ -1,4 +1,4 @@
-"""Makes the wheel's bytes a matter of its content: pyproject.toml says all the rest."""
+"""Build wheels whose bytes depend only on their content. The metadata is in pyproject.toml."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from setuptools.command.bdist_wheel import bdist_wheel
 
 
 class PlainModes(bdist_wheel):
-    """Every file readable by all, whatever the umask and the checkout's modes: the archive keeps modes."""
+    """Give every file the same mode, because the archive stores the modes of the checkout."""
 
     def write_wheelfile(self, *arguments: str, **options: str) -> None:
-        """The last file that is written before all are archived."""
+        """Write the last file before archiving, then set all modes."""
         super().write_wheelfile(*arguments, **options)
         for path in Path(self.bdist_dir).rglob("*"):
             if path.is_file():

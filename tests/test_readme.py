@@ -1,6 +1,7 @@
-"""Every Python snippet of the README runs as it stands, in its order, in a folder of synthetic films.
+"""The Python snippets of README.md and docs/usage.md run unchanged and in order, in a folder of synthetic films.
 
-The section on the hub runs in processes of its own, the lines of its `c2l` too: its hub is the stand-in.
+The snippets and `c2l` commands of docs/hub.md run in separate processes, against a local stand-in for the hub.
+Relative links of every page lead to a file, and to a section if they name one.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from hub_stand_in import HubStandIn
 
 from c2l_models.radiographs.phantom import write_films
 
-HUB = "From the hub"
+HUB = "Publish and load"
 
 AGREE = """
 import torch
@@ -29,9 +30,9 @@ for other in others:
 """
 
 
-def sections(repository: Path) -> dict[str, str]:
-    """The README's text under each of its titles."""
-    _, *parts = re.split(r"^## (.+)$", (repository / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+def sections(page: Path) -> dict[str, str]:
+    """Text under each second-level title of a page, by title."""
+    _, *parts = re.split(r"^## (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -39,27 +40,46 @@ def blocks(language: str, text: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.usefixtures("timm_reads_folders")
-def test_python_snippets_run(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    snippets = blocks("python", "".join(text for title, text in sections(repository).items() if title != HUB))
-    assert len(snippets) >= 4
-    write_films(tmp_path / "films", 60)
-    shutil.copy(repository / "hubconf.py", tmp_path)
-    monkeypatch.chdir(tmp_path)
+def pages(repository: Path) -> list[Path]:
+    return [*repository.glob("*.md"), *(repository / "docs").glob("*.md")]
 
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's titles, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def run_snippets(page: Path) -> str:
+    """Run a page's Python snippets in one namespace, and return what they print."""
+    snippets = blocks("python", page.read_text(encoding="utf-8"))
+    assert len(snippets) >= 2, "the pattern finds the page's snippets"
     names: dict[str, object] = {}
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         for number, snippet in enumerate(snippets, 1):
-            exec(compile(snippet, f"README.md, snippet {number}", "exec"), names)
+            exec(compile(snippet, f"{page.name}, snippet {number}", "exec"), names)
+    return printed.getvalue()
 
-    losses = [float(value) for value in re.findall(r"loss (\d+\.\d+)", printed.getvalue())]
+
+def test_the_readmes_snippets_run(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_snippets(repository / "README.md")
+
+
+@pytest.mark.usefixtures("timm_reads_folders")
+def test_python_snippets_run(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(repository / "hubconf.py", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    printed = run_snippets(repository / "docs" / "usage.md")
+
+    losses = [float(value) for value in re.findall(r"loss (\d+\.\d+)", printed)]
     assert len(losses) == 10
     assert losses[-1] < losses[0], "fine-tuning learns"
 
 
 def test_the_hub_gives_back_what_was_published(repository: Path, tmp_path: Path) -> None:
-    text = sections(repository)[HUB]
+    text = sections(repository / "docs" / "hub.md")[HUB]
     lines = [line for block in blocks("bash", text) for line in block.splitlines() if line.startswith("c2l ")]
     assert [line.split()[1] for line in lines] == ["publish", "download"]
     with HubStandIn() as hub:
@@ -73,7 +93,23 @@ def test_the_hub_gives_back_what_was_published(repository: Path, tmp_path: Path)
 
 
 def test_files_that_the_readme_names_exist(repository: Path) -> None:
-    text = (repository / "README.md").read_text()
-    for link in re.findall(r"\]\(([^)#]+)\)", text):
-        if "://" not in link:
-            assert (repository / link).exists(), link
+    for page in pages(repository):
+        for link, _, anchor in re.findall(r"\]\(([^)#\s]*)(#([^)\s]+))?\)", page.read_text(encoding="utf-8")):
+            if "://" in link:
+                continue
+            target = page.parent / link if link else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not anchor or anchor in anchors(target), f"{page.name}: {link}#{anchor}"
+
+
+def test_the_readme_is_short(repository: Path) -> None:
+    assert len((repository / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
+
+
+def test_make_targets_that_pages_and_workflows_name_exist(repository: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (repository / "Makefile").read_text(), re.MULTILINE))
+    named = set()
+    for file in [*pages(repository), *(repository / ".github" / "workflows").glob("*.yml"), repository / ".ci" / "run"]:
+        named |= set(re.findall(r"(?:^|`|run: )make ([a-z][\w-]*)", file.read_text(encoding="utf-8"), re.MULTILINE))
+    assert named >= {"demo", "test", "lint", "types", "docs-check", "test-wheel", "test-lowest"}
+    assert named <= targets
