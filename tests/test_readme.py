@@ -15,8 +15,6 @@ import pytest
 from hub_clients import C2L, python
 from hub_stand_in import HubStandIn
 
-from c2l_models.radiographs.phantom import write_films
-
 HUB = "Publish and load"
 
 AGREE = """

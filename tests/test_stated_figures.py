@@ -1,5 +1,7 @@
-"""Every metric with an interval in README.md and MODEL_CARD.md occurs in a stored result."""
+"""Every metric with an interval in README.md and MODEL_CARD.md occurs in a stored result, and every ratio in
+docs/benchmarks.md in a stored benchmark."""
 
+import json
 import re
 from pathlib import Path
 
@@ -18,3 +20,14 @@ def test_figures_are_those_of_the_stored_results(repository: Path, page: str) ->
     stated = metrics_in((repository / page).read_text(encoding="utf-8"))
     assert len(stated) >= 3, "the pattern finds the page's metrics"
     assert not stated - set().union(*stored)
+
+
+def test_ratios_are_those_of_the_stored_benchmarks(repository: Path) -> None:
+    stored = set()
+    for file in (repository / "results" / "benchmarks").glob("*.json"):
+        benchmark = json.loads(file.read_text())
+        ratios = [*benchmark.get("ratios", {}).values(), benchmark.get("ratio")]
+        stored |= {f"{ratio:.{digits}f}" for ratio in ratios if ratio for digits in (0, 2)}
+    stated = re.findall(r"\*\*([\d.]+)\*\*", (repository / "docs" / "benchmarks.md").read_text(encoding="utf-8"))
+    assert len(stated) >= 10, "the pattern finds the page's ratios"
+    assert set(stated) <= stored
