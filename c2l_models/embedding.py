@@ -1,4 +1,7 @@
-"""Radiograph files -> a feature matrix: threads read, while a GPU computes or in turn with a CPU."""
+"""Compute features of radiograph files: `embed`, and the table that it returns.
+
+Threads read the next batch while a GPU computes. On a CPU, reading and computing alternate.
+"""
 
 import json
 import os
@@ -18,18 +21,20 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-METADATA_KEY = "c2l"
-"""Of the Parquet files' metadata."""
-
-READERS = min(16, os.cpu_count() or 1)
+METADATA_KEY = "c2l"  # in the metadata of a Parquet file
+READERS = min(16, os.cpu_count() or 1)  # threads
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """`features` float32 [N, D], a row for each of the N `paths`; `errors`: why others were not read.
+    """Features of radiograph files.
 
-    `model`: the release's name or the weight file that computed them, and `sha256` that of its bytes; both empty where
-    a model was given as it is.
+    Attributes:
+        features: float32 [N, D], one row per path.
+        paths: the N files.
+        errors: files that could not be read, each with the reason.
+        model: release or weight file that computed the features; empty for a model object.
+        sha256: hash of the weight file; empty for a model object.
     """
 
     features: np.ndarray
@@ -39,21 +44,21 @@ class Embeddings:
     sha256: str = ""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a Parquet file of two columns: path (string) and feature (list of D float32).
+        """Write a Parquet file with the columns path (string) and feature (list of D float32).
 
-        Its schema's metadata has `model` and `sha256`, as JSON under "c2l".
+        The schema metadata holds `model` and `sha256` as JSON under the key "c2l". `errors` are not written.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         features = pa.FixedSizeListArray.from_arrays(pa.array(self.features.ravel()), self.features.shape[1])
         table = pa.table({"path": [str(p) for p in self.paths], "feature": features})
-        about = {METADATA_KEY: json.dumps({"model": self.model, "sha256": self.sha256})}
-        pq.write_table(table.replace_schema_metadata(about), Path(path))
+        metadata = {METADATA_KEY: json.dumps({"model": self.model, "sha256": self.sha256})}
+        pq.write_table(table.replace_schema_metadata(metadata), Path(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Embeddings":
-        """Read what `save` wrote. Raises `C2LError` for a file that is not that."""
+        """Read a file that `save` wrote. Raises `C2LError` for any other file."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -62,11 +67,13 @@ class Embeddings:
             rows = table["feature"].chunk(0) if len(table) else table["feature"].combine_chunks()
             features = rows.flatten().to_numpy(zero_copy_only=False)
             width = table.schema.field("feature").type.list_size
-            about = json.loads((table.schema.metadata or {}).get(METADATA_KEY.encode(), "{}"))
-            model, sha256 = (str(about.get(key, "")) for key in ("model", "sha256"))
+            source = json.loads((table.schema.metadata or {}).get(METADATA_KEY.encode(), "{}"))
+            model, sha256 = (str(source.get(key, "")) for key in ("model", "sha256"))
         except (OSError, pa.ArrowException, AttributeError, KeyError, ValueError) as error:
-            reason = f"not embeddings as Embeddings.save writes them ({type(error).__name__})"
-            raise C2LError(f"{os.fspath(path)}: {reason}; make them with c2l embed") from None
+            raise C2LError(
+                f"{os.fspath(path)}: expected a Parquet file with the columns path and feature, found another file or "
+                f"none ({type(error).__name__}); make one with c2l embed"
+            ) from None
         paths = [Path(p) for p in table["path"].to_pylist()]
         rows = features.astype(np.float32, copy=False).reshape(len(paths), width)
         return cls(rows, paths, model=model, sha256=sha256)
@@ -80,49 +87,54 @@ def embed(
     *,
     progress: bool = False,
 ) -> Embeddings:
-    """Features of radiograph files, in the order given; a file that cannot be read goes to `errors`.
+    """Compute the features of radiograph files, in their order. Files that cannot be read are listed in `errors`.
 
-    - `model`: an architecture (its default release), a release, a `.safetensors` file, or a timm
-      model; a model is used as it is, in evaluation mode, and given back in the mode it had.
-    - `device`: where to compute; by default a GPU where there is one, and a given model stays where
-      it is. A given model is moved where another device is named.
-    - `progress`: show a bar.
+    Args:
+        paths: PNG, JPEG, TIFF, BMP or DICOM files.
+        model: an architecture's name (its default release), a release, a `.safetensors` file, or a timm model. A timm
+            model is used in evaluation mode, and its own mode is restored afterwards.
+        batch_size: images per forward pass.
+        device: device to compute on; a timm model is moved there. Default: the device of a timm model; otherwise a GPU
+            if there is one, or else the CPU.
+        progress: show a progress bar.
 
-    Raises `C2LError` for a single path in place of a list, a wrong batch size, a model whose input
-    is not described, or not prepared as `Transform` does (as ImageNet's), or that does not give one
-    vector an image; `WeightsNotFound` or `WeightsCorrupted` for weights.
+    Raises:
+        C2LError: one path instead of a list, a batch size below 1, an unknown device, or a model that is not suitable:
+            without a description of its input, with other preprocessing than `Transform` (such as that of ImageNet), or
+            without one vector per image.
+        WeightsNotFound, WeightsCorrupted, HubRefused, HubUnavailable, HubCacheError: as in `create_model`.
     """
     if isinstance(paths, str | os.PathLike):
-        raise C2LError(f"one path ({os.fspath(paths)}) where a list of them was wanted: embed([path])")
+        raise C2LError(f"expected a list of paths, found one path ({os.fspath(paths)}); write embed([path])")
     if batch_size < 1:
-        raise C2LError(f"batch_size is {batch_size}, wanted 1 or more")
+        raise C2LError(f"expected a batch_size of 1 or more, found {batch_size}")
     import torch
 
     files = [Path(path) for path in paths]
-    network, transform, about = _network(model)
-    where = _device(network, device, given=isinstance(model, torch.nn.Module))
-    network.to(where)
+    network, transform, source = _resolve_model(model)
+    target = _resolve_device(network, device, own=isinstance(model, torch.nn.Module))
+    network.to(target)
     features: list[np.ndarray] = []
     kept: list[Path] = []
     errors: dict[Path, str] = {}
     with evaluating(network), torch.inference_mode(), _bar(len(files), progress) as advance:
-        for batch in _read(files, transform, batch_size, ahead=where.type != "cpu"):
+        for batch in _read_batches(files, transform, batch_size, ahead=target.type != "cpu"):
             errors |= {path: tensor for path, tensor in batch if isinstance(tensor, str)}
-            good = [(path, tensor) for path, tensor in batch if not isinstance(tensor, str)]
-            if good:
-                inputs = torch.stack([tensor for _, tensor in good]).to(where)
+            readable = [(path, tensor) for path, tensor in batch if not isinstance(tensor, str)]
+            if readable:
+                inputs = torch.stack([tensor for _, tensor in readable]).to(target)
                 features.append(_features(network, inputs))
-                kept += [path for path, _ in good]
+                kept += [path for path, _ in readable]
             advance(len(batch))
     if not features:
         features.append(np.empty((0, getattr(network, "num_features", 0)), np.float32))
-    return Embeddings(np.concatenate(features), kept, errors, **about)
+    return Embeddings(np.concatenate(features), kept, errors, **source)
 
 
-def _network(
+def _resolve_model(
     model: "str | os.PathLike[str] | nn.Module",
 ) -> "tuple[nn.Module, Callable[[Any], Tensor], dict[str, str]]":
-    """The network that `model` means, what makes its input of a file, and what `Embeddings` says of it."""
+    """The network, its preprocessing, and the `model` and `sha256` of `Embeddings`."""
     from torch import nn
 
     if isinstance(model, nn.Module):
@@ -133,56 +145,57 @@ def _network(
 
     source = default_weights(str(model)).name if model in list_models() else model
     weights, file = open_weights(source)
-    # One channel costs a third of three, and gives the same features.
+    # One input channel gives the same features as three, for a third of the input.
     network = model_from_file(weights, file, in_chans=1)
     name = str(source) if isinstance(source, str | os.PathLike) else weights.name
     return network, weights.transform(in_chans=1), {"model": name, "sha256": weights.sha256}
 
 
 def _transform(model: "nn.Module") -> "Callable[[Any], Tensor]":
-    """A timm model's preprocessing, by its `pretrained_cfg`, where it is one that `Transform` does."""
+    """The preprocessing that a timm model's `pretrained_cfg` describes, if `Transform` can do it."""
     from .radiographs.transform import Transform
 
     config = getattr(model, "pretrained_cfg", None) or {}
     kernels = [p for p in model.parameters() if p.ndim == 4]
     if not kernels or not {"input_size", "mean", "std"} <= config.keys():
         raise C2LError(
-            f"a {type(model).__name__} without a pretrained_cfg (input_size, mean, std), so what its input "
-            "looks like is unknown. Pass a model of c2l_models.create_model or timm.create_model"
+            f"expected a model with a pretrained_cfg (input_size, mean, std), found a {type(model).__name__} without; "
+            "pass a model from c2l_models.create_model or timm.create_model"
         )
-    others = [f"{key} {config[key]}" for key in ("mean", "std") if len(set(config[key])) != 1]
-    usual = {"crop_pct": 1.0, "interpolation": "bilinear"}
-    others += [f"{key} {config[key]}" for key, value in usual.items() if config.get(key, value) != value]
-    if others:
+    unsupported = [f"{key} {config[key]}" for key in ("mean", "std") if len(set(config[key])) != 1]
+    supported = {"crop_pct": 1.0, "interpolation": "bilinear"}
+    unsupported += [f"{key} {config[key]}" for key, value in supported.items() if config.get(key, value) != value]
+    if unsupported:
         raise C2LError(
-            f"a {type(model).__name__} whose pretrained_cfg has {', '.join(others)}; wanted one mean and one std "
-            "for all channels, crop_pct 1.0 and bilinear, for a film has one channel and is not cropped. Compute "
-            "its features with timm's own transform: "
+            "expected a pretrained_cfg with one mean and one std for all channels, crop_pct 1.0 and bilinear, found "
+            f"{', '.join(unsupported)} in a {type(model).__name__}; compute its features with timm's own transform: "
             "timm.data.create_transform(**timm.data.resolve_data_config(model=model))"
         )
     return Transform(config["input_size"][-1], config["mean"][0], config["std"][0], in_chans=kernels[0].shape[1])
 
 
-def _device(network: "nn.Module", device: "str | torch.device | None", given: bool) -> "torch.device":
+def _resolve_device(network: "nn.Module", device: "str | torch.device | None", own: bool) -> "torch.device":
+    """The device to compute on. `own`: the network is the caller's, so it stays on its device by default."""
     import torch
 
-    if device is None and given:
+    if device is None and own:
         return next(network.parameters()).device
     try:
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
-        raise C2LError(f"no device {device!r}: wanted cpu, cuda, cuda:0, ...") from None
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise C2LError(f"device {device!r}, but torch finds no GPU here; wanted 'cpu', or None to choose")
-    return where
+        raise C2LError(f"expected a device such as cpu, cuda or cuda:0, found {device!r}") from None
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise C2LError(f"device {device!r}, but torch finds no GPU on this machine; use 'cpu', or None for the default")
+    return target
 
 
-def _read(
+def _read_batches(
     files: list[Path], transform: "Callable[[Any], Tensor]", batch_size: int, ahead: bool
 ) -> "Iterator[list[tuple[Path, Tensor | str]]]":
-    """Batches of (file, its tensor or why there is none); `ahead`: the next is being read while one is used.
+    """Yield batches of (file, its tensor or the reason why it cannot be read).
 
-    On a CPU that would not pay: readers and network would take each other's cores.
+    With `ahead`, the next batch is read while one is processed. On a CPU this would not be faster, because reading and
+    computing would share the cores.
     """
 
     def read(path: Path) -> "tuple[Path, Tensor | str]":
@@ -208,13 +221,16 @@ def _features(network: Any, inputs: "Tensor") -> np.ndarray:
     else:
         outputs = network(inputs)
     if getattr(outputs, "ndim", 0) != 2:
-        raise C2LError("a model without one vector an image; leave out features_only and global_pool=''")
+        raise C2LError(
+            "expected a model with one feature vector per image, found another output; "
+            "leave out features_only and global_pool=''"
+        )
     return outputs.float().cpu().numpy()
 
 
 @contextmanager
 def evaluating(network: "nn.Module") -> Iterator[None]:
-    """Evaluation mode inside; afterwards each module in the mode that it had."""
+    """Put a network in evaluation mode, and restore the mode of each module afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -226,7 +242,7 @@ def evaluating(network: "nn.Module") -> Iterator[None]:
 
 @contextmanager
 def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar's advance function, or one that does nothing."""
+    """The function that advances a progress bar; one that does nothing if the bar is not shown."""
     if not shown:
         yield lambda count: None
         return

@@ -1,4 +1,4 @@
-"""Nearest films by cosine similarity, among features that were saved, and a picture of them."""
+"""Find the nearest images by cosine similarity of their features, and draw them."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from .sheets import contact_sheet, empty_tile
 
 
 class Neighbours(NamedTuple):
-    """The films nearest to `query`, nearest first, and their cosines, float32 [k]."""
+    """The images nearest to `query`, nearest first, with their cosine similarities, float32 [k]."""
 
     query: Path
     paths: list[Path]
@@ -24,11 +24,18 @@ class Neighbours(NamedTuple):
 def search(
     query: str | os.PathLike[str], table: Embeddings, k: int, model: str | None = None, device: str | None = None
 ) -> Neighbours:
-    """The `k` films of a table nearest to a film: one of the table's own, itself left out, or any other file.
+    """Find the `k` images of a table that are nearest to an image.
 
-    Another file is embedded first, by the release or weight file that the table names, or by `model`, which has to be
-    the same. Raises `C2LError` where there is no such film, it cannot be read, the table's model is unknown or
-    another, or `k` is more than there are; and for weights as `embed`.
+    Args:
+        query: an image of the table, which is then not its own neighbour, or any other file, which is embedded first.
+        table: features of the images to search, from `embed` or `Embeddings.load`.
+        k: number of neighbours.
+        model: release or weight file that embeds another file. Default: the model that the table names.
+        device: where to embed another file, as in `embed`.
+
+    Raises:
+        C2LError: no such image, an unreadable file, an unknown model or another model than the table's, or `k` larger
+            than the number of images. For weights, the errors of `embed`.
     """
     path, rows = Path(query), {name: i for i, name in enumerate(table.paths)}
     row = rows.get(path)
@@ -40,64 +47,34 @@ def search(
     return Neighbours(path, [table.paths[i] for i in indices[0]], cosines[0])
 
 
-def _embed_query(path: Path, table: Embeddings, model: str | None, device: str | None) -> np.ndarray:
-    """Features [1, D] of a file by the table's model."""
-    if not path.is_file():
-        raise C2LError(f"{path}: neither a film of the table nor a file; wanted a path as it stands there, or a film")
-    source = model or table.model
-    if not source:
-        raise C2LError("the features do not say which model computed them: name it with --model, or embed again")
-    try:
-        found = embed([path], source, device=device)
-    except WeightsNotFound as error:
-        raise WeightsNotFound(f"the features are of {table.model or source}; to embed {path}: {error}") from None
-    if path in found.errors:
-        raise RadiographError(f"{path}: {found.errors[path]}")
-    if table.sha256 and found.sha256 != table.sha256:
-        raise C2LError(
-            f"the features are of {table.model}, sha256 {table.sha256[:12]}…, and {source} has {found.sha256[:12]}…: "
-            "features of two models cannot be compared. Name the right one with --model, or embed the films again"
-        )
-    return found.features
-
-
-def draw_neighbours(found: Neighbours, path: str | os.PathLike[str]) -> dict[Path, str]:
-    """The query and its neighbours as a contact sheet; which films cannot be shown, and why.
-
-    Those are drawn as empty frames.
-    """
-    missing: dict[Path, str] = {}
-    films = []
-    for film in (found.query, *found.paths):
-        try:
-            films.append(read_radiograph(film))
-        except RadiographError as error:
-            missing[film] = str(error).removeprefix(f"{film}: ")
-            films.append(empty_tile("no film"))
-    captions = [film.name for film in (found.query, *found.paths)]
-    contact_sheet([films], [captions], path, found.cosines[None])
-    return missing
-
-
 def nearest(features: Any, queries: Any, k: int, exclude: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` features nearest to each query, exactly: (indices int64 [Q, k], cosine float32 [Q, k]).
+    """Find the `k` features nearest to each query by exact cosine similarity.
 
-    `features` [N, D] and `queries` [Q, D] are real arrays or CPU tensors; nearest first, ties in the
-    order of `features`. A zero vector has cosine 0 with everything. `exclude` [Q] names for each
-    query one feature to leave out: itself, where the queries are among the features.
-    Raises `C2LError` where the shapes do not fit, values are not finite, or `k` is not there to be had.
+    Args:
+        features: real array or CPU tensor [N, D].
+        queries: real array or CPU tensor [Q, D].
+        k: neighbours per query.
+        exclude: one feature index per query that is not its neighbour; for example, the query's own.
+
+    Returns:
+        indices int64 [Q, k] and cosines float32 [Q, k], nearest first. Ties are in the order of `features`. The cosine
+        of a zero vector is 0.
+
+    Raises:
+        C2LError: shapes that do not match, values that are not finite, or `k` larger than the number of features.
     """
-    rows, wanted = _unit(features, "features"), _unit(queries, "queries")
-    if rows.shape[1] != wanted.shape[1]:
+    rows, tests = _unit(features, "features"), _unit(queries, "queries")
+    if rows.shape[1] != tests.shape[1]:
         raise C2LError(
-            f"features of {rows.shape[1]} dimensions and queries of {wanted.shape[1]}: embed both with the same model"
+            f"expected features and queries of the same width, found {rows.shape[1]} and {tests.shape[1]}; "
+            "embed both with the same model"
         )
     available = len(rows) - (exclude is not None)
     if not 1 <= k <= available:
-        raise C2LError(f"k = {k} neighbours wanted of {available} films: choose k from 1 to {available}")
-    indices = np.empty((len(wanted), k), np.int64)
-    cosines = np.empty((len(wanted), k), np.float32)
-    for i, query in enumerate(wanted):
+        raise C2LError(f"expected a k from 1 to {available}, the number of other images, found {k}")
+    indices = np.empty((len(tests), k), np.int64)
+    cosines = np.empty((len(tests), k), np.float32)
+    for i, query in enumerate(tests):
         cosine = rows @ query
         if exclude is not None:
             cosine[exclude[i]] = -np.inf
@@ -106,11 +83,54 @@ def nearest(features: Any, queries: Any, k: int, exclude: Sequence[int] | None =
     return indices, cosines
 
 
+def draw_neighbours(found: Neighbours, path: str | os.PathLike[str]) -> dict[Path, str]:
+    """Draw a query and its neighbours as a contact sheet, a PNG file.
+
+    Returns the images that cannot be read, each with the reason. They are drawn as empty tiles.
+    """
+    missing: dict[Path, str] = {}
+    images = []
+    for file in (found.query, *found.paths):
+        try:
+            images.append(read_radiograph(file))
+        except RadiographError as error:
+            missing[file] = str(error).removeprefix(f"{file}: ")
+            images.append(empty_tile("no film"))
+    captions = [file.name for file in (found.query, *found.paths)]
+    contact_sheet([images], [captions], path, found.cosines[None])
+    return missing
+
+
+def _embed_query(path: Path, table: Embeddings, model: str | None, device: str | None) -> np.ndarray:
+    """Embed a file with the table's model: features [1, D]."""
+    if not path.is_file():
+        raise C2LError(f"{path}: expected an image of the table, by its path there, or a file; found neither")
+    source = model or table.model
+    if not source:
+        raise C2LError("the features do not say which model computed them; name it with --model, or embed again")
+    try:
+        found = embed([path], source, device=device)
+    except WeightsNotFound as error:
+        raise WeightsNotFound(
+            f"the features were computed by {table.model or source}, which is needed to embed {path}: {error}"
+        ) from None
+    if path in found.errors:
+        raise RadiographError(f"{path}: {found.errors[path]}")
+    if table.sha256 and found.sha256 != table.sha256:
+        raise C2LError(
+            f"expected the model of the features, {table.model} with sha256 {table.sha256[:12]}…, found {source} with "
+            f"{found.sha256[:12]}…; features of two models cannot be compared. Name the right model with --model, or "
+            "embed the images again"
+        )
+    return found.features
+
+
 def _unit(vectors: Any, name: str) -> np.ndarray:
+    """Vectors [N, D] scaled to unit length; zero vectors stay zero."""
     array = np.asarray(vectors, np.float32)
     if array.ndim != 2:
-        raise C2LError(f"{name} of shape {list(array.shape)} where [number, dimensions] was wanted")
+        raise C2LError(f"expected {name} of shape [number, width], found {list(array.shape)}")
     if not np.isfinite(array).all():
-        raise C2LError(f"{name} hold values that are not finite (NaN or infinity)")
+        raise C2LError(f"expected finite {name}, found NaN or infinity; check the network and its input")
     norms = np.linalg.norm(array, axis=1, keepdims=True)
     return array / np.where(norms > 0, norms, 1)

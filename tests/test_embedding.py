@@ -1,4 +1,4 @@
-"""embed against one file at a time through timm and Pillow; order, errors and modes kept."""
+"""`embed` against one file at a time with timm and Pillow; order of files, errors and modes of modules."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ rng = np.random.default_rng(0)
 
 
 class Small(nn.Module):
-    """A network that shows what it was given: the mean of each quarter."""
+    """A small network whose features depend on each quarter of the image."""
 
     def __init__(self, in_chans: int = 1) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def test_nothing_readable_is_an_empty_matrix(tmp_path: Path) -> None:
 
 def test_modes_are_given_back(films: list[Path]) -> None:
     model = Small().train()
-    model.norm.eval()  # frozen statistics, as fine-tuning often has them
+    model.norm.eval()  # frozen statistics, as often in fine-tuning
     before = model.norm.running_mean.clone()
     embed(films, model)
     assert (model.training, model.conv.training, model.norm.training) == (True, True, False)
@@ -131,15 +131,15 @@ def test_progress_changes_nothing(films: list[Path], capsys: pytest.CaptureFixtu
 
 
 def test_what_is_refused(films: list[Path]) -> None:
-    with pytest.raises(C2LError, match=r"one path .* where a list of them was wanted"):
+    with pytest.raises(C2LError, match=r"expected a list of paths, found one path"):
         embed(films[0], Small())
-    with pytest.raises(C2LError, match="batch_size is 0"):
+    with pytest.raises(C2LError, match="expected a batch_size of 1 or more, found 0"):
         embed(films, Small(), 0)
-    with pytest.raises(C2LError, match="a Linear without a pretrained_cfg"):
+    with pytest.raises(C2LError, match=r"with a pretrained_cfg .*, found a Linear without;"):
         embed(films, nn.Linear(2, 2))
-    with pytest.raises(C2LError, match="no device 'gpu'"):
+    with pytest.raises(C2LError, match="expected a device such as cpu, cuda or cuda:0, found 'gpu'"):
         embed(films, Small(), device="gpu")
-    with pytest.raises(C2LError, match="without one vector an image"):
+    with pytest.raises(C2LError, match="one feature vector per image"):
         embed(films, timm.create_model("resnet18", features_only=True, pretrained_cfg_overlay=DESCRIBED))
     with pytest.raises(WeightsNotFound):
         embed(films, "resnet81")
@@ -160,7 +160,8 @@ def test_what_is_refused(films: list[Path]) -> None:
 def test_a_preprocessing_that_is_not_ours_is_not_replaced_by_ours(films: list[Path], key: str, value: object) -> None:
     model = timm.create_model("resnet18", pretrained_cfg_overlay=DESCRIBED | {key: value})
     with pytest.raises(
-        C2LError, match=rf"{re.escape(f'{key} {value}')}; wanted one mean.*timm\.data\.create_transform"
+        C2LError,
+        match=rf"expected a pretrained_cfg with one mean.*found {re.escape(f'{key} {value}')} .*create_transform",
     ):
         embed(films, model)
 
@@ -191,7 +192,7 @@ def test_at_most_one_batch_is_read_before_it_is_asked_for(ahead: bool) -> None:
             raise RadiographError(f"{path}: broken")
         return torch.tensor([float(path.stem)])
 
-    batches = embedding._read(files, transform, 4, ahead)
+    batches = embedding._read_batches(files, transform, 4, ahead)
     first = next(batches)
     assert first == [(path, torch.tensor([float(path.stem)])) for path in files[:4]]
     assert set(read) <= set(files[: 8 if ahead else 4])
@@ -211,7 +212,7 @@ def test_saved_and_loaded(films: list[Path], tmp_path: Path) -> None:
     empty = Embeddings(np.empty((0, 8), np.float32), [])
     empty.save(tmp_path / "empty.parquet")
     assert Embeddings.load(tmp_path / "empty.parquet").features.shape == (0, 8)
-    assert (again.model, again.sha256) == ("", "")  # a model as it is has no name
+    assert (again.model, again.sha256) == ("", "")  # a model object has no name
 
 
 def test_features_say_which_weights_computed_them(films: list[Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""nearest against a sort of every pair in plain Python; contact_sheet by what stands where."""
+"""`nearest` against a full sort in plain Python, `search` on a small table, and the pixels of a contact sheet."""
 
 import math
 from dataclasses import replace
@@ -32,7 +32,7 @@ def test_nearest_is_a_full_sort() -> None:
 
 def test_nearest_by_hand() -> None:
     indices, cosines = nearest([[1, 0], [0, 0], [0, 2], [-3, 0], [1, 0]], [[5, 0]], 5)
-    assert indices.tolist() == [[0, 4, 1, 2, 3]]  # ties in order, the zero vector among the right angles
+    assert indices.tolist() == [[0, 4, 1, 2, 3]]  # ties in order; the zero vector ranks as a right angle
     assert cosines.tolist() == [[1, 1, 0, 0, -1]]
 
 
@@ -52,12 +52,12 @@ def test_tensors_are_taken() -> None:
 @pytest.mark.parametrize(
     ("features", "queries", "k", "exclude", "says"),
     [
-        ([[1, 0]], [[1, 0, 0]], 1, None, "features of 2 dimensions and queries of 3: embed both"),
-        ([[1, 0]], [[1, 0]], 2, None, "k = 2 neighbours wanted of 1 films"),
-        ([[1, 0]], [[1, 0]], 1, [0], "k = 1 neighbours wanted of 0 films"),
-        ([[1, 0]], [[1, 0]], 0, None, "k = 0"),
-        ([[1, np.nan]], [[1, 0]], 1, None, "features hold values that are not finite"),
-        ([[1, 0]], [1, 0], 1, None, r"queries of shape \[2\]"),
+        ([[1, 0]], [[1, 0, 0]], 1, None, "features and queries of the same width, found 2 and 3; embed both"),
+        ([[1, 0]], [[1, 0]], 2, None, "expected a k from 1 to 1, .* found 2"),
+        ([[1, 0]], [[1, 0]], 1, [0], "expected a k from 1 to 0, .* found 1"),
+        ([[1, 0]], [[1, 0]], 0, None, "expected a k from 1 to 1, .* found 0"),
+        ([[1, np.nan]], [[1, 0]], 1, None, "expected finite features, found NaN or infinity"),
+        ([[1, 0]], [1, 0], 1, None, r"queries of shape \[number, width\], found \[2\]"),
     ],
 )
 def test_nearest_refuses(features: list, queries: list, k: int, exclude: list | None, says: str) -> None:
@@ -86,9 +86,9 @@ def test_sheet_shows_each_film_in_its_place(tmp_path: Path) -> None:
             left = MARGIN + j * (TILE + GAP) + (2 * GAP if j else 0)
             top = MARGIN + i * height + TEXT_LINE
             assert (sheet[top + 2 : top + TILE - 2, left + 2 : left + TILE - 2] == value).all()
-    assert (sheet[:MARGIN] < 40).all()  # nothing runs into the margins,
-    assert (sheet[:, 1 - MARGIN :] < 40).all()  # but for the frame
-    assert sheet.max() > 200  # and something is written
+    assert (sheet[:MARGIN] < 40).all()  # nothing is drawn in the margins,
+    assert (sheet[:, 1 - MARGIN :] < 40).all()  # except for the frame
+    assert sheet.max() > 200  # and some text is drawn
 
 
 def test_sheet_never_crops_or_stretches(tmp_path: Path) -> None:
@@ -111,11 +111,11 @@ def test_sheet_refuses_what_does_not_fit(tmp_path: Path) -> None:
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Path], Embeddings]:
-    """Five films of one grey each, in a working directory, embedded by the release under their relative paths."""
+    """Five noise films in the working directory, embedded by the release under their relative paths."""
     monkeypatch.chdir(tmp_path)
     paths = [Path(f"{n}.png") for n in range(5)]
     for n, path in enumerate(paths):
-        noise = np.random.default_rng(n // 2).integers(0, 60, (64, 64))  # 0 and 1 are alike, 2 and 3 are
+        noise = np.random.default_rng(n // 2).integers(0, 60, (64, 64))  # 0 and 1 look alike, and so do 2 and 3
         Image.fromarray((noise + 10 * n).astype(np.uint8)).save(path)
     embed(paths, "resnet18.c2l_open15k").save("features.parquet")
     return paths, Embeddings.load("features.parquet")
@@ -129,7 +129,7 @@ def test_a_film_of_the_table_finds_its_like_and_not_itself(library: tuple[list[P
         assert paths[2] not in found.paths
         expected = slow_cosine(table.features[2].tolist(), table.features[3].tolist())
         assert found.cosines[0] == pytest.approx(expected, abs=1e-5)
-    paths[2].unlink()  # its features are in the table
+    paths[2].unlink()  # the features are still in the table
     assert search("2.png", table, 1).paths == [paths[3]]
 
 
@@ -145,25 +145,29 @@ def test_features_of_another_model_are_refused(library: tuple[list[Path], Embedd
     paths, table = library
     Path("new.png").write_bytes(paths[0].read_bytes())
     other = replace(table, sha256="0" * 64)
-    with pytest.raises(C2LError, match=r"resnet18\.c2l_open15k, sha256 000000000000.*cannot be compared"):
+    with pytest.raises(C2LError, match=r"resnet18\.c2l_open15k with sha256 000000000000.*cannot be compared"):
         search("new.png", other, 1)
-    assert len(search("0.png", other, 1).paths) == 1  # within the table nothing has to be computed
+    assert len(search("0.png", other, 1).paths) == 1  # a query in the table needs no embedding
     with pytest.raises(C2LError, match="do not say which model"):
         search("new.png", replace(table, model="", sha256=""), 1)
     named = search("new.png", replace(table, model="", sha256=""), 1, model="resnet18")
     assert named.paths == [paths[0]]
-    with pytest.raises(C2LError, match=r"features are of gone\.safetensors; to embed new\.png: .*found no file"):
+    with pytest.raises(
+        C2LError, match=r"computed by gone\.safetensors, which is needed to embed new\.png: .*found no file"
+    ):
         search("new.png", replace(table, model="gone.safetensors"), 1)
 
 
 def test_a_query_that_is_nowhere_or_no_film(library: tuple[list[Path], Embeddings]) -> None:
     _, table = library
-    with pytest.raises(C2LError, match=r"9\.png: neither a film of the table nor a file"):
+    with pytest.raises(
+        C2LError, match=r"9\.png: expected an image of the table, by its path there, or a file; found neither"
+    ):
         search("9.png", table, 1)
     Path("text.png").write_text("no film")
     with pytest.raises(RadiographError, match=r"text\.png: "):
         search("text.png", table, 1)
-    with pytest.raises(C2LError, match="k = 5 neighbours wanted of 4 films"):
+    with pytest.raises(C2LError, match=r"expected a k from 1 to 4, .* found 5"):
         search("0.png", table, 5)
 
 
@@ -178,4 +182,4 @@ def test_films_that_are_gone_are_empty_frames(library: tuple[list[Path], Embeddi
     assert whole.shape == sheet.shape
     changed = np.flatnonzero((whole != sheet).any(axis=(0, 2)))
     left = MARGIN + 2 * (TILE + GAP) + 2 * GAP
-    assert left <= changed.min() < changed.max() < left + TILE  # the second neighbour's tile alone
+    assert left <= changed.min() < changed.max() < left + TILE  # only the second neighbour's tile
