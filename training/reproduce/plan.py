@@ -31,7 +31,7 @@ class InitializationPlan:
         weights: what `load_initialization` loads: "random", "imagenet", a release or a file.
         folder: name of the pretraining's run folder.
         epoch_factor: multiplies the recipe's epochs and milestones.
-        changes: keys that override the recipe, before a scale does: a trial of a search.
+        changes: keys that override the recipe, before a scale does: a search's trial.
     """
 
     name: str
@@ -186,8 +186,11 @@ def load_table(name: str) -> TablePlan:
 
 
 def load_initialization_plan(name: str) -> InitializationPlan:
-    """Read a row's initialization: its entry in initializations.toml, or the recipe of this name."""
-    entry = _read("initializations").get(name, {"recipe": name})
+    """Read a row's initialization: its entry in initializations.toml or trials.toml, or the recipe of this name."""
+    entry = _read("initializations").get(name) or {"recipe": name}
+    for recipe, trials in _read("trials").items():
+        if name in trials:
+            entry = {"recipe": recipe, "changes": trials[name]}
     if "recipe" in entry:
         entry = entry | {"architecture": load_recipe(entry["recipe"]).architecture}
     return InitializationPlan(name=name, **{"folder": name} | entry)

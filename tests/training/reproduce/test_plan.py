@@ -15,6 +15,7 @@ from c2l_models.training.reproduce.plan import (
     recipe_of,
     table_names,
 )
+from c2l_models.training.run_files.identity import flatten
 
 PAPER, OPEN = load_scale("paper"), load_scale("open")
 
@@ -187,6 +188,27 @@ def test_a_trial_changes_its_base_and_nothing_else():
         assert {key for key in base if tried[key] != base[key]} == set(init.changes)
     crop = recipe_of(load_initialization_plan("search-crop-0.5"), load_scale("search"), 0).to_dict()
     assert crop["augment"] == base["augment"] | {"crop_scale": [0.5, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("name", "differing"),
+    [
+        ("search-lr-0.24-size-64", {"size": 64, "optimizer.lr": 0.24}),
+        ("search-chest-alone", {"sources": ["chestxray14:train_val"]}),
+        ("long-base", {}),
+        ("long-moco-crop-0.5", {"method": "moco", "augment.crop_scale": [0.5, 1.0]}),
+        (
+            "long-moco-crop-0.5-size-32",
+            {"method": "moco", "size": 32, "epochs": 24, "augment.crop_scale": [0.5, 1.0]}
+            | {"optimizer.lr": 0.12, "optimizer.lr_milestones": [16, 20, 22]},
+        ),
+    ],
+)
+def test_a_trials_recipe_key_by_key(name, differing):
+    init = load_initialization_plan(name)
+    base = flatten(load_recipe(f"search{'-long' * name.startswith('long')}-resnet18").to_dict())
+    found = flatten(recipe_of(init, load_scale("search"), 3).to_dict())
+    assert found == base | differing | {"seed": 3}
 
 
 def test_a_trial_is_judged_by_patients_that_it_did_not_see():
