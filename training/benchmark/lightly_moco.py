@@ -22,7 +22,6 @@ from lightly.transforms.moco_transform import MoCoV1Transform
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-FEATURES = {"resnet18": 512, "densenet121": 1024}
 MEAN, STD = 0.5, 0.25
 
 
@@ -61,7 +60,9 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", required=True, help="folder of image files")
-    parser.add_argument("--architecture", choices=sorted(FEATURES), required=True)
+    parser.add_argument("--architecture", required=True, help="torchvision's name of the network")
+    parser.add_argument("--first-conv", required=True, help="the network's first convolution")
+    parser.add_argument("--classifier", required=True, help="the network's final linear layer")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], required=True)
     parser.add_argument("--device", required=True)
     for name in ("size", "batch-size", "queue-length", "workers", "steps", "warm-up"):
@@ -88,12 +89,12 @@ def make_loader(options: argparse.Namespace) -> DataLoader:
 def make_encoder(options: argparse.Namespace) -> nn.Module:
     """torchvision's network with one input channel, and MoCo's projection head."""
     network = torchvision.models.get_model(options.architecture, weights=None)
-    width = FEATURES[options.architecture]
-    first = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    if options.architecture == "resnet18":
-        network.conv1, network.fc = first, nn.Identity()
-    else:
-        network.features.conv0, network.classifier = first, nn.Identity()
+    width = network.get_submodule(options.classifier).in_features
+    conv = network.get_submodule(options.first_conv)
+    first = nn.Conv2d(1, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=False)
+    for path, module in ((options.first_conv, first), (options.classifier, nn.Identity())):
+        parent, _, name = path.rpartition(".")
+        setattr(network.get_submodule(parent), name, module)
     encoder = nn.Sequential(network, MoCoProjectionHead(width, width, 128))
     return encoder.to(memory_format=torch.channels_last) if options.channels_last else encoder
 

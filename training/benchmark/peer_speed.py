@@ -15,6 +15,7 @@ import torch
 from rich.progress import track
 from rich.table import Table
 
+from c2l_models.architectures import find_architecture
 from c2l_models.errors import C2LError
 
 from ..distributed import pick_device
@@ -177,9 +178,12 @@ def run_peer(
     python: Path, recipe: Recipe, images: Path, steps: int, workers: int, device: torch.device
 ) -> dict[str, Any]:
     """Run the peer in its own interpreter and return its report: seconds per step, threads, versions."""
+    architecture = find_architecture(recipe.architecture)
     options = {
         "images": images,
         "architecture": recipe.architecture,
+        "first-conv": architecture.first_conv,
+        "classifier": architecture.classifier,
         "precision": recipe.precision,
         "device": device.type,
         "size": recipe.size,

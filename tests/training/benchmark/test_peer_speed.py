@@ -61,6 +61,8 @@ def test_the_peer_gets_the_same_settings(tiny_recipe: Recipe, tmp_path: Path) ->
     assert set(options) == {
         f"--images={tmp_path}",
         "--architecture=resnet18",
+        "--first-conv=conv1",
+        "--classifier=fc",
         "--precision=float32",
         "--device=cpu",
         "--size=32",
