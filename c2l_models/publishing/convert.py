@@ -142,10 +142,10 @@ def _choose(
     source: Path, tensors: "Mapping[str, Tensor]", architecture: str, wanted: Collection[str], network: str
 ) -> tuple[str, dict[str, str]]:
     """Where the network's backbone is: the prefix of its keys, and our key by each of its names after it."""
-    found, names = _backbones(tensors, architecture, wanted)
+    found, names = _backbones(tensors, wanted)
     if not found:
         others = (name for name in ARCHITECTURES if name != architecture)
-        fitting = [name for name in others if _backbones(tensors, name, _plain_network(name).state_dict())[0]]
+        fitting = [name for name in others if _backbones(tensors, _plain_network(name).state_dict())[0]]
         hint = f"; it looks like a {fitting[0]}: --arch {fitting[0]}" if fitting else ""
         raise C2LError(f"{source}: no {architecture} among its {len(tensors)} tensors ({_few(tensors)}){hint}")
     roles = {prefix: _role(prefix) for prefix in found}
@@ -156,9 +156,9 @@ def _choose(
     return chosen[0], names
 
 
-def _backbones(keys: Iterable[str], architecture: str, wanted: Collection[str]) -> tuple[list[str], dict[str, str]]:
+def _backbones(keys: Iterable[str], wanted: Collection[str]) -> tuple[list[str], dict[str, str]]:
     """The prefixes after which more than half of an architecture's keys stand, and the spelling that they are in."""
-    for names in _spellings(architecture, wanted):
+    for names in _spellings(wanted):
         counts: Counter[str] = Counter()
         for key in keys:
             parts = key.split(".")
@@ -169,13 +169,16 @@ def _backbones(keys: Iterable[str], architecture: str, wanted: Collection[str]) 
     return [], {}
 
 
-def _spellings(architecture: str, wanted: Collection[str]) -> list[dict[str, str]]:
+def _spellings(wanted: Collection[str]) -> list[dict[str, str]]:
     """The names that an architecture's tensors go by, each with our key: its own first."""
     own = {key: key for key in wanted}
-    if architecture == "densenet121":  # `features` saved alone
-        return [own, {key.removeprefix("features."): key for key in wanted}]
     parted = {key: key.partition(".") for key in wanted}
-    return [own, {f"{RESNET_INDICES[first]}.{rest}": key for key, (first, _, rest) in parted.items()}]
+    modules = {first for first, _, _ in parted.values()}
+    if modules == {"features"}:  # a DenseNet's `features`, saved alone
+        return [own, {rest: key for key, (_, _, rest) in parted.items()}]
+    if modules <= RESNET_INDICES.keys():
+        return [own, {f"{RESNET_INDICES[first]}.{rest}": key for key, (first, _, rest) in parted.items()}]
+    return [own]
 
 
 def _role(prefix: str) -> str:
