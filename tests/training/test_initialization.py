@@ -45,7 +45,7 @@ def test_a_weight_file_brings_its_own_size_and_normalisation(tmp_path):
     file.with_suffix(".json").write_text(json.dumps({"patients": {"chestxray14": ["chestxray14:00000001"]}}))
     assert load_initialization(str(file)).seen == {"chestxray14:00000001"}
     file.with_suffix(".json").write_text('{"patients": 3}')
-    with pytest.raises(C2LError, match="damaged, wanted lists of patients"):
+    with pytest.raises(C2LError, match="damaged, expected lists of patients"):
         load_initialization(str(file))
 
 

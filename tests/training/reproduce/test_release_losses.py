@@ -144,7 +144,7 @@ def test_a_release_from_before_them_is_told(release, again, tmp_path):
 @pytest.mark.parametrize("changes", [{"losses": []}, {"losses": ["x"]}, {"surprise": 1}])
 def test_damaged_first_steps_are_told(release, again, changes):
     release(**changes)
-    with pytest.raises(WeightsCorrupted, match=r"damaged, wanted first_steps"):
+    with pytest.raises(WeightsCorrupted, match=r"damaged, expected first_steps"):
         again()
 
 
