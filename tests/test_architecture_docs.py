@@ -1,7 +1,7 @@
 """docs/architecture.md names every package and module, only functions that exist, and examples that run."""
 
 import csv
-import importlib
+import importlib.util
 import re
 import sys
 import tomllib
@@ -170,3 +170,15 @@ def test_the_examples_architecture_is_built(page: str, monkeypatch: pytest.Monke
     model = c2l_models.create_model("resnet34", in_chans=1).eval()
     with torch.inference_mode():
         assert model(torch.zeros(1, 1, 64, 64)).shape == (1, entry["resnet34"].num_features)
+
+
+def test_modules_that_the_changelog_names_exist(repository: Path) -> None:
+    table = (
+        (repository / "CHANGELOG.md").read_text(encoding="utf-8").partition("| before | now |")[2].partition("\n\n")[0]
+    )
+    rows = [re.findall(r"`([\w.]+)`", row) for row in table.splitlines()[2:]]
+    assert len(rows) >= 20
+    for before, *names, now in rows:
+        for module in [f"{now}.{name}" for name in names] or [now]:
+            module = module.replace("training", "c2l_models.training", 1) if module.startswith("training") else module
+            assert importlib.util.find_spec(module), f"{before} -> {module}"
