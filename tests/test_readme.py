@@ -15,6 +15,8 @@ import pytest
 from hub_clients import C2L, python
 from hub_stand_in import HubStandIn
 
+from c2l_models.cli import main
+
 HUB = "Publish and load"
 
 AGREE = """
@@ -111,3 +113,37 @@ def test_make_targets_that_pages_and_workflows_name_exist(repository: Path) -> N
         named |= set(re.findall(r"(?:^|`|run: )make ([a-z][\w-]*)", file.read_text(encoding="utf-8"), re.MULTILINE))
     assert named >= {"demo", "test", "lint", "types", "docs-check", "test-wheel", "test-lowest"}
     assert named <= targets
+
+
+def documented_commands(repository: Path) -> dict[tuple[str, ...], set[str]]:
+    """The flags of every `c2l` command in the pages' shell blocks and inline code, by subcommand."""
+    found: dict[tuple[str, ...], set[str]] = {}
+    for page in pages(repository):
+        if page.name == "CHANGELOG.md":
+            continue
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        shell = "\n".join(blocks("bash", text))
+        inline = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+        lines = [line.partition(" #")[0] for line in shell.splitlines()] + re.findall(r"`([^`]+)`", inline)
+        for line in lines:
+            words = line.split()
+            if len(words) > 1 and words[0] == "c2l" and not words[1].startswith("-"):
+                flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+                # These commands choose their flags by the next word.
+                depth = 3 if words[1] in {"pretrain", "benchmark", "finetune", "detect"} else 2
+                if "--list-recipes" not in flags:  # it stands in place of the recipe
+                    found.setdefault(tuple(words[1:depth]), set()).update(flags)
+    return found
+
+
+@pytest.mark.training
+def test_flags_of_documented_commands_exist(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = documented_commands(repository)
+    assert len(commands) >= 20, "the pattern finds the commands"
+    for words, flags in commands.items():
+        with contextlib.suppress(SystemExit):
+            main([*words, "--help"])
+        printed = capsys.readouterr()
+        assert f"c2l {words[0]}" in printed.out, f"c2l {' '.join(words)}: {printed.err}"
+        unknown = {flag for flag in flags if not re.search(rf"(?<![\w-]){flag}(?![\w-])", printed.out)}
+        assert not unknown, f"c2l {' '.join(words)}"
