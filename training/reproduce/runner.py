@@ -193,8 +193,8 @@ def check_measurable(init: InitializationPlan, measurement: Measurement, stores:
 
 def check_weights(result: Result, pretraining: Pretraining, out: Path) -> None:
     """Raise RunError unless an existing result was measured on the newest checkpoint of this pretraining."""
-    tables = [table for key in ("about", "start") if isinstance(table := result.facts.get(key), dict)]
-    measured = next((table["checkpoint"] for table in (result.facts, *tables) if "checkpoint" in table), None)
+    tables = (result.facts, *(value for value in result.facts.values() if isinstance(value, dict)))
+    measured = next((table["checkpoint"] for table in tables if "checkpoint" in table), None)
     if measured != (newest := checkpoint.newest(pretraining.folder)):
         raise RunError(
             f"{out} was measured on checkpoint {measured} of {pretraining.folder}, but the newest is {newest}; "
