@@ -1,4 +1,4 @@
-"""The phantom: physics against hand-computed rays, anatomy by measuring it, files by reading them back."""
+"""The phantom: physics against rays computed by hand, anatomy by measurement, files by reading them back."""
 
 import csv
 import math
@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from c2l_models.errors import C2LError, DatasetError
-from c2l_models.radiographs.phantom import FINDINGS, Film, films, render, transmission, write_films
+from c2l_models.radiographs.phantom import FINDINGS, Film, films, render, write_films
 from c2l_models.radiographs.phantom.bodies import ATTENUATION, _cavity, _heart, thicknesses
+from c2l_models.radiographs.phantom.exposure import transmission
 from c2l_models.radiographs.phantom.patient import APEX_AXIS, Anatomy, Lesions
 from c2l_models.radiographs.phantom.shapes import ellipsoid, tube
 
@@ -33,7 +34,7 @@ def patient(seed: int) -> tuple[Anatomy, Lesions]:
 
 
 def change(finding: str, seed: int) -> tuple[np.ndarray, Anatomy, Lesions]:
-    """What a finding changes in the attenuation of each ray, with the patient that it befalls."""
+    """The change of each ray's attenuation by a finding, and the patient who has it."""
     anatomy, lesions = patient(seed)
     depth = [-np.log(transmission(thicknesses(anatomy, lesions, shown, X, Y))) for shown in ((), (finding,))]
     return depth[1] - depth[0], anatomy, lesions
@@ -79,10 +80,10 @@ def test_what_displaces_tissue_takes_its_place(seed: int) -> None:
         assert min(path.min() for path in paths.values()) >= 0
         trunks.append(sum(paths.values()))
     np.testing.assert_allclose(trunks[1], trunks[0], atol=1e-4)
-    assert trunks[0].max() < 27  # a chest, not a barrel
+    assert trunks[0].max() < 27  # cm
 
 
-# Findings, each where and as it should be
+# Findings: position, size and density
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -105,7 +106,7 @@ def test_effusion_blunts_its_costophrenic_angle_and_spares_the_rest(seed: int) -
     assert (depth[angle] > 0.1).all()
     assert (np.abs(depth[X * lesions.effusion_side < 0]) < 1e-4).all()
     assert (np.abs(depth[anatomy.dome - 0.55 * anatomy.lung_height > Y]) < 1e-4).all()
-    # the meniscus: fluid stands higher at the wall than in the middle of the lung
+    # The meniscus: fluid reaches higher at the wall than in the middle of the lung.
     wet = depth > 0.05
     middle = np.argmin(np.abs(CM - lesions.effusion_side * APEX_AXIS))
     wall = np.argmin(np.abs(CM - lesions.effusion_side * (APEX_AXIS + 0.93 * anatomy.lung_width)))
@@ -121,7 +122,7 @@ def test_pneumothorax_is_gas_at_the_wall_behind_a_pleural_line(seed: int) -> Non
     outwards = depth[row] if side > 0 else depth[row, ::-1]
     gas = outwards.argmin()
     assert outwards[gas] < -0.15  # at the wall, no lung at all
-    # the visceral pleura: within 8 mm denser than what lies on either side of it
+    # The visceral pleura is denser than its surroundings within 8 mm on either side.
     ridge = max(
         range(8, gas),
         key=lambda i: outwards[i] - max(outwards[i - 8 : i].min(), outwards[i : i + 8].min()),
@@ -175,7 +176,7 @@ def test_brightness_alone_does_not_name_a_finding(archive: list[Film]) -> None:
         assert 0.3 < (pairs.mean() + 1) / 2 < 0.72, finding
 
 
-# The archive and its files
+# Series of films, and their files
 
 
 def test_the_same_seed_gives_the_same_bytes(archive: list[Film]) -> None:
@@ -247,7 +248,7 @@ def test_films_of_another_seed_are_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_unknown_finding() -> None:
-    with pytest.raises(C2LError, match=r"'fracture'.*nodule, effusion"):
+    with pytest.raises(C2LError, match=r"expected findings among nodule, effusion.*; found 'fracture'"):
         render(("nodule", "fracture"), np.random.default_rng(0))
 
 

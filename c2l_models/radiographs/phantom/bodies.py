@@ -1,7 +1,7 @@
-"""The chest as attenuating bodies: how many centimetres of what a ray meets at each point of the film.
+"""The chest as bodies of tissue: the path length of each ray in each tissue.
 
-Centimetres throughout, on an upright frontal film: x grows to the right of the picture (the patient's left),
-y grows downwards, the origin is the middle of the chest. Side +1 is the right of the picture.
+All lengths are in cm, on an upright frontal film. The origin is the middle of the chest; x grows to the right of the
+film (the patient's left), y downwards. Side +1 is the right of the film.
 """
 
 import math
@@ -13,28 +13,28 @@ import numpy as np
 from .patient import APEX_AXIS, Anatomy, Lesions
 from .shapes import Point, around, chord, ellipsoid, shell, tube
 
-# Linear attenuation at 60 keV, 1/cm: mass attenuation (NIST SRD 126, table 4, ICRU-44 tissues) times density.
+# Linear attenuation at 60 keV in 1/cm: mass attenuation (NIST SRD 126, table 4, ICRU-44 tissues) times density.
 ATTENUATION = {
     "soft": 0.2048 * 1.06,  # soft tissue
     "lung": 0.2053 * 0.26,  # inflated lung
-    "bone": 0.3148 * 1.50,  # cortical bone's coefficient; the density of cortex and marrow together
+    "bone": 0.3148 * 1.50,  # coefficient of cortical bone; mean density of cortex and marrow
     "fluid": 0.2059 * 1.02,  # pleural fluid, as water
     "gas": 0.1875 * 0.0012,  # air
 }
 
-PLEURA = 3.0  # depth of tissue where the beam grazes the visceral pleura
-WALL = 5.5  # the chest wall's thickness, front and back together
+PLEURA = 3.0  # path length in the visceral pleura where it lies along the beam
+WALL = 5.5  # thickness of the chest wall, front and back together
 TRACHEA_LENGTH = 12.5
-SULCUS_DEPTH = 6.0  # how far the costophrenic angle lies below the top of the diaphragm
+SULCUS_DEPTH = 6.0  # from the top of the diaphragm down to the costophrenic angle
 
 
 def thicknesses(
     anatomy: Anatomy, lesions: Lesions, findings: Collection[str], x: np.ndarray, y: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Path length in each tissue of `ATTENUATION` along the ray through every (x, y); cm, shaped as `x`.
+    """Path length in cm in each tissue of `ATTENUATION`, for the rays through the points (x, y); shaped as `x`.
 
-    What displaces lung or muscle takes its place: before bone is scaled by its mineralisation, the lengths
-    add up to the trunk's own.
+    A body replaces the tissue that it displaces. So the lengths add up to the depth of the trunk, before bone is scaled
+    by its mineralization.
     """
     trunk = _trunk(anatomy, x, y)
     bone = np.minimum(_skeleton(anatomy, x, y), 0.7 * trunk)
@@ -59,7 +59,7 @@ def _hemithorax(
     x: np.ndarray,
     y: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Aerated lung, pleural gas and pleural fluid of one side, sharing the depth of its `cavity`."""
+    """Aerated lung, pleural gas and pleural fluid of one side, which share the depth of its `cavity`."""
     u = side * x
     lung, gas, fluid = cavity, np.zeros_like(x), np.zeros_like(x)
     if "pneumothorax" in findings and side == -lesions.effusion_side:
@@ -67,7 +67,7 @@ def _hemithorax(
     lung = np.maximum(lung - _vessels(anatomy, side, x, y), 0.35 * lung)
     if "nodule" in findings and side == lesions.nodule_side:
         r = lesions.nodule_radius
-        lung = np.maximum(lung - ellipsoid(x, y, _place(anatomy, side, lesions.nodule_at), (r, r, r)), 0)
+        lung = np.maximum(lung - ellipsoid(x, y, _point_in_lung(anatomy, side, lesions.nodule_at), (r, r, r)), 0)
     if "consolidation" in findings and side == lesions.consolidation_side:
         lung = lung * (1 - lesions.consolidation_share * _patches(anatomy, lesions, x, y))
     if "effusion" in findings and side == lesions.effusion_side:
@@ -79,18 +79,18 @@ def _hemithorax(
 def _collapse(
     anatomy: Anatomy, lesions: Lesions, cavity: np.ndarray, u: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The retracted lung, and the gas between it and the wall; the visceral pleura shows as a line."""
+    """Retracted lung, and gas between lung and wall. The visceral pleura is visible as a line."""
     radius = _lung_radius(anatomy, u, y, lesions.pneumothorax_retraction)
     lung = cavity * np.sqrt(np.clip((1 - radius) / 0.3, 0, 1))
     gas = cavity - lung
-    # Seen edge on, half a millimetre of membrane is 2 cm deep; drawn wider, or 128 pixels would lose it.
+    # A membrane of half a millimetre is 2 cm deep along the beam. It is drawn wider, to be visible at 128 pixels.
     slope = np.hypot(*np.gradient(radius)) / abs(float(y[1, 0] - y[0, 0]))
     edge = np.exp(-(((radius - 1) / np.maximum(slope, 1e-3) / 0.22) ** 2))
     return lung, np.maximum(gas - np.minimum(gas, PLEURA) * edge, 0)
 
 
 def _lung_radius(anatomy: Anatomy, u: np.ndarray, y: np.ndarray, retraction: float) -> np.ndarray:
-    """1 on the lung's outline, less inside; a collapsed lung is retracted from the wall, most at the apex."""
+    """Relative radius of a lung: 1 on its outline, less inside. `retraction` from the wall is largest at the apex."""
     top = anatomy.dome - anatomy.lung_height
     drop = 0.75 * anatomy.lung_height
     height = np.maximum(top + drop - y, 0) / (drop - 1.3 * retraction)
@@ -103,17 +103,17 @@ def _lung_radius(anatomy: Anatomy, u: np.ndarray, y: np.ndarray, retraction: flo
 
 
 def _cavity(anatomy: Anatomy, side: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Depth of the pleural cavity above one side of the diaphragm, were there no heart."""
+    """Depth of the pleural cavity of one side above the diaphragm, without the heart."""
     u = side * x
     radius = _lung_radius(anatomy, u, y, 0.0)
     depth = (anatomy.depth - WALL) * np.sqrt(np.clip((1 - radius) / 0.5, 0, 1))
-    # below the dome the lung still lies in front of it and behind it, ever thinner
+    # Below the top of the dome, the lung continues in front of and behind the diaphragm, and becomes thinner.
     sunk = np.maximum(y - _diaphragm(anatomy, side, u), 0)
     return depth * np.clip(1 - np.sqrt(sunk / 3.5), 0, 1)
 
 
 def _diaphragm(anatomy: Anatomy, side: int, u: np.ndarray) -> np.ndarray:
-    """Level of the diaphragm: a dome that falls steeply to the costophrenic angle; higher on the right."""
+    """Level of the diaphragm: a dome with a steep slope to the costophrenic angle; higher on the patient's right."""
     middle, half = APEX_AXIS, anatomy.lung_width
     across = np.clip((u - middle) / half, -1.0, 1.0)
     top = anatomy.dome - (1.4 if side < 0 else 0)
@@ -121,7 +121,7 @@ def _diaphragm(anatomy: Anatomy, side: int, u: np.ndarray) -> np.ndarray:
 
 
 def _below_meniscus(anatomy: Anatomy, lesions: Lesions, u: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Share of the pleural cavity that fluid fills: it climbs the chest wall, and thins out upwards."""
+    """Fraction of the pleural cavity filled by fluid, which rises along the chest wall and thins upwards."""
     level = anatomy.dome + SULCUS_DEPTH - 1.5 - lesions.effusion_level
     from_wall = np.maximum(APEX_AXIS + anatomy.lung_width - u, 0)
     surface = level - 3.0 * np.exp(-from_wall / 1.8) - 0.8 * np.exp(-np.maximum(u - 2, 0) / 1.5)
@@ -129,31 +129,31 @@ def _below_meniscus(anatomy: Anatomy, lesions: Lesions, u: np.ndarray, y: np.nda
     return share * share * (3 - 2 * share)
 
 
-def _place(anatomy: Anatomy, side: int, at: Point) -> Point:
-    """A point of a lung from fractions of its width (from the apex's axis) and height (from the apex)."""
+def _point_in_lung(anatomy: Anatomy, side: int, at: Point) -> Point:
+    """The point at fractions of a lung's width (from the axis of the apex) and height (from the apex)."""
     top = anatomy.dome - anatomy.lung_height
     return side * (APEX_AXIS + at[0] * anatomy.lung_width), top + at[1] * anatomy.lung_height
 
 
 def _patches(anatomy: Anatomy, lesions: Lesions, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Soft-edged patches of consolidation, 0 to 1: several puffs about a centre, filled unevenly."""
+    """Density of a consolidation, 0 to 1: several soft-edged patches around a centre."""
     rng = np.random.default_rng(anatomy.texture + 2)
     radius = lesions.consolidation_radius
-    centre = _place(anatomy, lesions.consolidation_side, lesions.consolidation_at)
+    centre = _point_in_lung(anatomy, lesions.consolidation_side, lesions.consolidation_at)
     rows, columns = around(x, y, centre, centre, 2.2 * radius)
     near_x, near_y = x[rows, columns] - centre[0], y[rows, columns] - centre[1]
     puffs = np.zeros_like(near_x)
     for dx, dy in rng.normal(0, 0.55 * radius, (10, 2)).tolist():
         spread = radius * rng.uniform(0.2, 0.5)
         puffs += np.exp(-((near_x - dx) ** 2 + (near_y - dy) ** 2) / (2 * spread**2))
-    rim = np.clip(2.2 - np.hypot(near_x, near_y) / radius, 0, 1)  # nothing beyond 2.2 radii
+    rim = np.clip(2.2 - np.hypot(near_x, near_y) / radius, 0, 1)  # 0 beyond 2.2 radii
     share = np.zeros_like(x)
     share[rows, columns] = rim * (1 - np.exp(-puffs))
     return share
 
 
 def _heart(anatomy: Anatomy, enlarged: bool, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Heart, aortic arch and the great vessels; the heart is as wide as the cardiothoracic ratio says."""
+    """Heart, aortic arch and great vessels. The cardiothoracic ratio sets the width of the heart."""
     width = anatomy.cardiothoracic_ratio(enlarged) * anatomy.thorax_width
     tilt, flatness = math.radians(38), 0.72
     long = 0.5 * width / math.hypot(math.cos(tilt), flatness * math.sin(tilt))
@@ -172,7 +172,7 @@ def _heart(anatomy: Anatomy, enlarged: bool, x: np.ndarray, y: np.ndarray) -> np
 
 
 def _airway_and_stomach(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Air in the trachea, the main bronchi and under the left diaphragm."""
+    """Air in the trachea and the main bronchi, and gas in the stomach under the left diaphragm."""
     carina = anatomy.dome - 0.62 * anatomy.lung_height
     tubes = [((-0.1, carina - TRACHEA_LENGTH), (0.2, carina)), ((0.2, carina), (-3.0, carina + 2.4))]
     tubes.append(((0.2, carina), (3.4, carina + 2.6)))
@@ -182,7 +182,7 @@ def _airway_and_stomach(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> np.nd
 
 
 def _vessels(anatomy: Anatomy, side: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pulmonary vessels: they leave the hilum, branch once and thin out."""
+    """Pulmonary vessels, which leave the hilum in eight directions and become thinner outwards."""
     rng = np.random.default_rng([anatomy.texture, side + 1])
     hilum = (side * 2.8, anatomy.dome - 0.47 * anatomy.lung_height)
     blood = ellipsoid(x, y, hilum, (1.5, 2.4, 1.2))
@@ -215,21 +215,22 @@ def _skeleton(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _rib_pair(anatomy: Anatomy, rib: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A tilted ring about the chest: on film its upper half is the posterior ribs, its lower the anterior.
+    """A pair of ribs as a tilted ring around the chest.
 
-    Where the ring runs along the beam, at the chest wall, the path through it is long.
+    On the film, the upper half of the ring is the posterior ribs, the lower half the anterior ribs. At the chest wall
+    the ring runs along the beam, so the path through it is long.
     """
     top = anatomy.dome - anatomy.lung_height
     half_drop = 2.4 + 0.22 * rib
     middle = top + 0.4 + rib * anatomy.rib_spacing + half_drop
-    # as wide as the lung is at this level, a little outside of it
+    # A little wider than the lung at this level.
     above = np.clip((top + 0.75 * anatomy.lung_height - middle) / (0.75 * anatomy.lung_height), 0, 0.97)
     a = APEX_AXIS + 0.35 + anatomy.lung_width * (1 - above**2.2) ** (1 / 2.2)
     c = 0.42 * anatomy.depth
     rows, columns = around(x, y, (-a, middle - half_drop), (a, middle + half_drop + 2), 1.5)
     u, v = np.abs(x[rows, columns]), y[rows, columns] - middle
     v = v - 0.06 * u + 0.35
-    # a superellipse, |u/a|^1.5 + |v/b|^1.5 = 1: the ribs run straighter than an ellipse
+    # A superellipse, |u/a|^1.5 + |v/b|^1.5 = 1, because ribs are straighter than an ellipse.
     root_u, root_v = np.sqrt(u / a), np.sqrt(np.abs(v) / half_drop)
     rho = root_u**3 + root_v**3 + 1e-6
     distance = (rho - 1) / (1.5 * np.hypot(root_u / a, root_v / half_drop) + 1e-6)
@@ -246,7 +247,7 @@ def _rib_pair(anatomy: Anatomy, rib: int, x: np.ndarray, y: np.ndarray) -> np.nd
 
 
 def _spine(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Vertebral bodies with discs between them, the spinous processes in the middle."""
+    """Vertebral bodies with discs between them, and spinous processes in the middle."""
     bone = np.zeros_like(x)
     rows, columns = around(x, y, (-2.5, -30.0), (2.5, 30.0), 0.0)
     u, v = x[rows, columns], y[rows, columns]
@@ -259,7 +260,7 @@ def _spine(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _trunk(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Neck, shoulders, chest and the upper abdomen as a stack of ellipses, and the breasts on it."""
+    """Neck, shoulders, chest and upper abdomen as a stack of ellipses, with the breasts."""
     top = anatomy.dome - anatomy.lung_height
     levels = top + np.array([-6.0, -2.5, -0.5, 2.0, 7.0, 13.0, 30.0])
     wide = APEX_AXIS + anatomy.lung_width

@@ -1,4 +1,4 @@
-"""One patient's measures, and the places and sizes of the findings."""
+"""A random patient: measures of the chest, and position and size of each finding."""
 
 from dataclasses import dataclass
 
@@ -6,28 +6,28 @@ import numpy as np
 
 from .shapes import Point
 
-APEX_AXIS = 5.2  # distance of a lung's apex from the midline, cm
+APEX_AXIS = 5.2  # distance of the apex of a lung from the midline, cm
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One patient's chest; lengths in cm, `texture` seeds the vessels and the parenchyma."""
+    """The chest of a patient; lengths in cm."""
 
-    depth: float  # front to back, the trunk
-    lung_width: float  # from the apex's axis to the lateral border
-    lung_height: float  # from the apex to the level of the diaphragm's top
+    depth: float  # of the trunk, front to back
+    lung_width: float  # from the axis of the apex to the lateral border
+    lung_height: float  # from the apex to the top of the diaphragm
     rib_spacing: float
-    heart_ratio: float  # cardiothoracic ratio, a normal heart's
-    enlarged_ratio: float  # the same heart with cardiomegaly
+    heart_ratio: float  # cardiothoracic ratio of the normal heart
+    enlarged_ratio: float  # cardiothoracic ratio with cardiomegaly
     dome: float  # level of the left diaphragm; the right one is higher
-    breast: float  # thickness, 0 for none
-    bone: float  # mineralisation, relative
+    breast: float  # thickness; 0: none
+    bone: float  # relative mineralization
     clavicle_tilt: float
-    texture: int
+    texture: int  # seed of the vessels and the consolidation
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Anatomy":
-        """A patient of ordinary build."""
+        """Draw a patient of average build."""
         return cls(
             depth=rng.uniform(19, 24),
             lung_width=rng.uniform(7.6, 9.4),
@@ -44,32 +44,32 @@ class Anatomy:
 
     @property
     def thorax_width(self) -> float:
-        """Inner width of the chest between the lungs' lateral borders."""
+        """Inner width of the chest, between the lateral borders of the lungs."""
         return 2 * (APEX_AXIS + self.lung_width)
 
     def cardiothoracic_ratio(self, enlarged: bool) -> float:
-        """Greatest width of the heart over the inner width of the chest."""
+        """Largest width of the heart divided by the inner width of the chest."""
         return self.enlarged_ratio if enlarged else self.heart_ratio
 
 
 @dataclass(frozen=True)
 class Lesions:
-    """Where this patient's findings lie and how large they are, whether or not a film shows them."""
+    """Position and size of a patient's findings, whether or not a film shows them."""
 
     nodule_side: int
-    nodule_at: Point  # fractions of the lung's width and height
+    nodule_at: Point  # fractions of the lung's width and height; consolidation_at as well
     nodule_radius: float  # cm
     effusion_side: int
     effusion_level: float  # cm above the costophrenic angle
-    pneumothorax_retraction: float  # cm between chest wall and lung; on the side without the effusion
+    pneumothorax_retraction: float  # cm between chest wall and lung, on the side opposite to the effusion
     consolidation_side: int
     consolidation_at: Point
     consolidation_radius: float  # cm
-    consolidation_share: float  # how much of the lung's depth it fills
+    consolidation_share: float  # fraction of the lung's depth that is filled
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Lesions":
-        """Lesions from subtle to plain."""
+        """Draw lesions from subtle to obvious."""
         return cls(
             nodule_side=int(rng.choice((-1, 1))),
             nodule_at=(rng.uniform(0.0, 0.6), rng.uniform(0.2, 0.75)),
