@@ -1,4 +1,4 @@
-"""What people install: the wheel, and torch.hub's zip of the repository."""
+"""The two distributions: the wheel, and the zip of the repository that torch.hub downloads."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import pytest
 
 BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 
-# The installed package is hidden; what training and the command line need is not to be imported.
+# Hides the installed package, and blocks imports that only training and the command line need.
 HUB = """
 import sys
 
@@ -26,7 +26,7 @@ assert c2l_models.__version__
 assert model.eval()(torch.zeros(1, 1, 64, 64)).shape == (1, 3)
 assert torch.hub.load(root, "densenet121", source="local")(torch.zeros(2, 3, 64, 64)).shape == (2, 1024)
 
-# The remote path, offline: the repository where torch.hub would have unpacked it.
+# The remote path, offline: a copy of the repository lies where torch.hub unpacks its download.
 torch.hub.set_dir(home)
 options = {"trust_repo": True, "skip_validation": True}
 assert torch.hub.list("owner/name:main", **options) == ["densenet121", "resnet18"]
@@ -34,7 +34,7 @@ assert "radiographs" in torch.hub.help("owner/name:main", "resnet18", **options)
 again = torch.hub.load("owner/name:main", "resnet18", pretrained=True, **options)
 assert torch.equal(again.bn1.weight, model.bn1.weight)
 
-# What torch.hub asks for before it runs anything is all that the modules run here may import.
+# The modules that ran here import only the dependencies that torch.hub checks before it runs anything.
 import ast, runpy
 from pathlib import Path
 used = set()
@@ -45,19 +45,19 @@ for name, module in list(sys.modules.items()):
                 used |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 used.add(node.module.partition(".")[0])
-wanted = runpy.run_path(root + "/hubconf.py")["dependencies"]
+dependencies = runpy.run_path(root + "/hubconf.py")["dependencies"]
 used -= set(sys.stdlib_module_names)
-assert {"torch", "huggingface_hub"} <= used <= {"c2l_models", *wanted}, used
+assert {"torch", "huggingface_hub"} <= used <= {"c2l_models", *dependencies}, used
 """
 
 
 def tracked(repository: Path) -> list[str]:
-    """The files that git has, or would have after `git add`."""
+    """Files that git tracks, or would track after `git add`."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     try:
         listed = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("not a git checkout, so what it would distribute is unknown")
+        pytest.skip("not a git checkout, so the distributed files are unknown")
     return [name for name in listed.split("\0") if name and os.path.lexists(repository / name)]
 
 
@@ -70,16 +70,16 @@ def run(code: str, *arguments: Path, cwd: Path) -> None:
         pytest.fail(done.stderr)
 
 
-def lay(repository: Path, source: Path) -> list[str]:
-    """A checkout of the repository, without its tests, in the folder `source`."""
+def copy_checkout(repository: Path, source: Path) -> list[str]:
+    """Copy the repository without its tests to the folder `source`. Returns the files' names."""
     names = [name for name in tracked(repository) if not name.startswith("tests/")]
     for name in names:
-        place = source / name
-        place.parent.mkdir(parents=True, exist_ok=True)
+        target = source / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         if (repository / name).is_symlink():
-            place.symlink_to((repository / name).readlink())
+            target.symlink_to((repository / name).readlink())
         else:
-            shutil.copyfile(repository / name, place)
+            shutil.copyfile(repository / name, target)
     return names
 
 
@@ -89,7 +89,7 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if int(setuptools.__version__.split(".")[0]) < 77:
         pytest.skip(f"setuptools {setuptools.__version__} is older than the build needs")
     folder = tmp_path_factory.mktemp("wheel")
-    lay(repository, folder / "source")
+    copy_checkout(repository, folder / "source")
     run(BUILD, folder, cwd=folder / "source")
     (built,) = folder.glob("*.whl")
     return built
@@ -97,22 +97,22 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_all_that_is_read_and_nothing_else(repository: Path, wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
-    # The folder training at the root is the package's by a link.
-    wanted = {
+    # The link c2l_models/training makes the folder training part of the package.
+    expected = {
         name if name.startswith("c2l_models/") else f"c2l_models/{name}"
         for name in tracked(repository)
         if name.startswith(("c2l_models/", "training/")) and name != "c2l_models/training"
     }
-    assert {Path(name).suffix for name in wanted} >= {".py", ".toml", ".md", ".safetensors", ".json", ".typed"}
+    assert {Path(name).suffix for name in expected} >= {".py", ".toml", ".md", ".safetensors", ".json", ".typed"}
     for name in ("recipes/smoke.toml", "datasets/datasets.toml", "evaluation/tasks.toml"):
         assert f"c2l_models/training/{name}" in held
-    assert {name for name in held if ".dist-info/" not in name} == wanted
+    assert {name for name in held if ".dist-info/" not in name} == expected
 
 
 def test_the_wheels_bytes_follow_from_its_content(repository: Path, wheel: Path, tmp_path: Path) -> None:
-    """Another folder, other modes and times of its files, another umask: what two people's checkouts differ in."""
+    """Two checkouts differ in folder, modes and times of files, and umask; their wheels are the same."""
     source = tmp_path / "another" / "place"
-    lay(repository, source)
+    copy_checkout(repository, source)
     for path in source.rglob("*"):
         if path.is_file():
             path.chmod(0o700)
@@ -126,7 +126,7 @@ def test_torch_hub_loads_from_a_zip_of_the_repository(repository: Path, tmp_path
     with zipfile.ZipFile(archive, "w") as file:
         for name in tracked(repository):
             path = repository / name
-            # Unpacked by Python, as torch.hub does it, a link is a small file that names its target.
+            # Python's zipfile, which torch.hub uses, unpacks a link as a small file that contains its target.
             file.writestr(name, str(path.readlink()) if path.is_symlink() else path.read_bytes())
     for copy in (root, home / "owner_name_main"):
         with zipfile.ZipFile(archive) as file:
