@@ -1,75 +1,195 @@
-"""Dataclasses from TOML tables, strictly: unknown keys, wrong types and values out of range are refused by name."""
+"""Constraints on settings, written beside each value, and the function that checks them.
+
+    lr: Annotated[float, AtLeast(0)] = 0.03
+    crop_scale: Annotated[tuple[float, float], Above(0), Between(0, 1), Ascending()] = (0.2, 1.0)
+
+On a tuple, a constraint applies to each of its numbers; `Ascending` applies to the tuple as a whole.
+"""
 
 import dataclasses
 import math
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from c2l_models.errors import RecipeError
 
-# What a value may be, beside its type; for pairs, each of the two.
-_POSITIVE = {
-    *("size", "std", "batch_size", "epochs", "feature_dim", "temperature", "queue_length", "mixup_alpha"),
-    *("mixup_blocks", "batch_norm_group", "crop_scale", "crop_ratio", "lr_decay"),
-    *("log_every", "checkpoint_every", "keep_checkpoints"),
-    *("shuffle_windows", "blocks"),
-}
-_NOT_NEGATIVE = {"seed", "probe_every", "rotation", "cutout_holes", "lr", "weight_decay", "lr_milestones"}
-_SHARE = {
-    *("crop_scale", "brightness", "contrast", "flip", "jigsaw", "cutout_side"),
-    *("teacher_momentum", "momentum", "hold_out", "projection_dropout"),
-    *("shuffle", "shuffle_side", "bend", "paint", "paint_inside", "another_block", "inside_side", "outside_side"),
-}
-_ASCENDING = {"crop_scale", "crop_ratio", "inside_side", "outside_side"}
+
+class Constraint:
+    """A condition on one number. `str()` describes the numbers that meet it."""
+
+    def holds(self, number: float) -> bool:
+        """Whether a number meets the condition."""
+        raise NotImplementedError
+
+    def holds_for(self, value: Any) -> bool:
+        """Whether a value meets the condition: each number of a tuple has to."""
+        return all(map(self.holds, value)) if isinstance(value, tuple) else self.holds(value)
 
 
-def build(kind: Any, values: Any, where: str) -> Any:
-    """A dataclass from a table: lists become tuples.
+@dataclass(frozen=True)
+class AtLeast(Constraint):
+    limit: float
+
+    def holds(self, number: float) -> bool:
+        return number >= self.limit
+
+    def __str__(self) -> str:
+        return f"at least {self.limit:g}"
+
+
+@dataclass(frozen=True)
+class Above(Constraint):
+    limit: float
+
+    def holds(self, number: float) -> bool:
+        return number > self.limit
+
+    def __str__(self) -> str:
+        return f"above {self.limit:g}"
+
+
+@dataclass(frozen=True)
+class AtMost(Constraint):
+    limit: float
+
+    def holds(self, number: float) -> bool:
+        return number <= self.limit
+
+    def __str__(self) -> str:
+        return f"at most {self.limit:g}"
+
+
+@dataclass(frozen=True)
+class Below(Constraint):
+    limit: float
+
+    def holds(self, number: float) -> bool:
+        return number < self.limit
+
+    def __str__(self) -> str:
+        return f"below {self.limit:g}"
+
+
+@dataclass(frozen=True)
+class Between(Constraint):
+    """Both ends are allowed."""
+
+    low: float
+    high: float
+
+    def holds(self, number: float) -> bool:
+        return self.low <= number <= self.high
+
+    def __str__(self) -> str:
+        return f"from {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class MultipleOf(Constraint):
+    step: int
+
+    def holds(self, number: float) -> bool:
+        return number % self.step == 0
+
+    def __str__(self) -> str:
+        return f"a multiple of {self.step}"
+
+
+@dataclass(frozen=True)
+class AnyNumber(Constraint):
+    """No condition. It marks a setting whose range was considered and left open."""
+
+    def holds(self, number: float) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return "any number"
+
+
+@dataclass(frozen=True)
+class Ascending(Constraint):
+    """Each number of the tuple is at least the one before it."""
+
+    def holds_for(self, value: Any) -> bool:
+        return list(value) == sorted(value)
+
+    def __str__(self) -> str:
+        return "ascending numbers"
+
+
+def check_values(settings: Any, prefix: str = "") -> None:
+    """Check every field of a dataclass, and of the dataclasses in it, against its type and constraints.
+
+    Args:
+        settings: the dataclass.
+        prefix: of the names in messages, such as "augment.".
 
     Raises:
-        RecipeError: `values` is no table, or a key is unknown or missing.
+        RecipeError: a value has the wrong type or violates a constraint.
     """
-    names = [f.name for f in dataclasses.fields(kind)]
-    if not isinstance(values, dict):
-        raise RecipeError(f"{where} = {values!r}; wanted a table of {', '.join(names)}")
-    if missing := [f.name for f in dataclasses.fields(kind) if _is_required(f) and f.name not in values]:
-        raise RecipeError(f"{where} has no {', '.join(missing)}")
-    if unknown := sorted(set(values) - set(names)):
-        raise RecipeError(f"unknown key {', '.join(unknown)} in {where}; there are {', '.join(names)}")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    for name, hint in get_type_hints(type(settings), include_extras=True).items():
+        value = getattr(settings, name)
+        kind, constraints = _split(hint)
+        _require(_has_type(value, kind), prefix + name, value, _describe(kind))
+        if value is not None:
+            for constraint in constraints:
+                _require(constraint.holds_for(value), prefix + name, value, str(constraint))
+        if dataclasses.is_dataclass(value):
+            check_values(value, f"{prefix}{name}.")
 
 
-def _is_required(field: Any) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+def check(condition: bool, settings: Any, name: str, expected: str) -> None:
+    """Check a condition on one field that depends on other fields too. Raises RecipeError."""
+    _require(condition, name, getattr(settings, name), expected)
 
 
-def check_values(part: Any) -> None:
-    """Raise RecipeError for a value of the wrong type or outside its range."""
-    for key, hint in get_type_hints(type(part)).items():
-        value = getattr(part, key)
-        check(_fits(value, hint), part, key, getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint))
-        numbers = value if isinstance(value, tuple) else (value,)
-        check(key not in _POSITIVE or min(numbers) > 0, part, key, "above 0")
-        check(key not in _NOT_NEGATIVE or min(numbers, default=0) >= 0, part, key, "0 or above")
-        check(key not in _SHARE or 0 <= min(numbers) <= max(numbers) <= 1, part, key, "in [0, 1]")
-        check(key not in _ASCENDING or numbers[0] <= numbers[1], part, key, "the lower one first")
+def constraints_of(hint: Any) -> Sequence[Constraint]:
+    """The constraints in a field's type hint, as `get_type_hints(..., include_extras=True)` returns it."""
+    return _split(hint)[1]
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a field's type; a float may be written as an int, and has to be finite."""
+def _split(hint: Any) -> tuple[Any, Sequence[Constraint]]:
+    """A type hint without `Annotated`, and its constraints."""
+    if get_origin(hint) is not Annotated:
+        return hint, ()
+    kind, *extras = get_args(hint)
+    return kind, [extra for extra in extras if isinstance(extra, Constraint)]
+
+
+def _require(condition: bool, name: str, value: Any, expected: str) -> None:
+    if not condition:
+        raise RecipeError(f"{name}: expected {expected}, found {value!r}; change this setting")
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    """Whether a value has a field's type. A float has to be finite, and may be written as an int."""
     arguments = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_has_type(value, argument) for argument in arguments)
     if get_origin(hint) is Literal:
         return value in arguments
     if get_origin(hint) is tuple:
         if not isinstance(value, tuple):
             return False
         kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
-        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+        return len(value) == len(kinds) and all(map(_has_type, value, kinds))
     if hint is float:
         return type(value) in (int, float) and math.isfinite(value)
     return type(value) is hint
 
 
-def check(holds: bool, part: Any, key: str, wanted: str) -> None:
-    """Raise RecipeError where a key's value is not what is wanted."""
-    if not holds:
-        raise RecipeError(f"{key} = {getattr(part, key)!r}; wanted {wanted}")
+def _describe(hint: Any) -> str:
+    """A type in plain words, for a message."""
+    arguments = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_describe, arguments))
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if get_origin(hint) is tuple and arguments[-1] is ...:
+        return f"a list, each element {_describe(arguments[0])}"
+    if get_origin(hint) is tuple:
+        return f"a list of {len(arguments)} values, each {_describe(arguments[0])}"
+    words = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false", type(None): "nothing"}
+    return words.get(hint, f"a {hint.__name__}")

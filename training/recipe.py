@@ -9,39 +9,41 @@ import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from rich.table import Table
 
 from c2l_models.errors import RecipeError
 
-from .constraints import build, check, check_values
+from .constraints import Above, AnyNumber, Ascending, AtLeast, AtMost, Between, check, check_values
 from .objectives import check_method
 
 RECIPES = Path(__file__).parent / "recipes"
+
+Share = Annotated[float, Between(0, 1)]
 
 
 @dataclass(frozen=True)
 class Augment:
     """The two views' augmentation (section 4; ranges from the released code)."""
 
-    crop_scale: tuple[float, float] = (0.2, 1.0)
+    crop_scale: Annotated[tuple[float, float], Above(0), AtMost(1), Ascending()] = (0.2, 1.0)
     """Area of the random crop, as a share of the image."""
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_ratio: Annotated[tuple[float, float], Above(0), Ascending()] = (3 / 4, 4 / 3)
     """Width over height of the random crop, drawn log-uniformly."""
-    rotation: float = 10.0
+    rotation: Annotated[float, AtLeast(0)] = 10.0
     """Largest rotation either way, degrees."""
-    brightness: float = 0.4
+    brightness: Share = 0.4
     """Brightness factor is drawn from [1 - b, 1 + b]."""
-    contrast: float = 0.4
+    contrast: Share = 0.4
     """Contrast factor is drawn from [1 - c, 1 + c]."""
-    flip: float = 0.5
+    flip: Share = 0.5
     """Probability of a horizontal flip."""
-    jigsaw: float = 0.0
+    jigsaw: Share = 0.0
     """Probability that a view's 3×3 tiles are permuted, before cutout (Table 2's "Jigsaw": 0.5)."""
-    cutout_holes: int = 3
+    cutout_holes: Annotated[int, AtLeast(0)] = 3
     """Number of square holes."""
-    cutout_side: float = 32 / 224
+    cutout_side: Share = 32 / 224
     """A hole's side, as a share of the view's side (32 of 224 pixels)."""
 
 
@@ -52,27 +54,27 @@ class Restoration:
     The values are those of its published code, which is for volumes, on two axes; where they cannot be, it is said.
     """
 
-    shuffle: float = 0.5
+    shuffle: Share = 0.5
     """Probability of local pixel shuffling."""
-    shuffle_windows: int = 600
+    shuffle_windows: Annotated[int, AtLeast(1)] = 600
     """Windows that are shuffled in such a view. Ours: they cover it 1.6 to 1.8 times over; the published code's
     10,000 do so 1.9 times with its volumes."""
-    shuffle_side: float = 0.1
+    shuffle_side: Share = 0.1
     """Longest side of a window, as a share of the view's; the shortest is one pixel."""
-    bend: float = 0.9
+    bend: Share = 0.9
     """Probability that intensities go through a random Bézier curve, which rises or falls, each half of the time."""
-    paint: float = 0.9
+    paint: Share = 0.9
     """Probability of in-painting or out-painting."""
-    paint_inside: float = 0.2
+    paint_inside: Share = 0.2
     """Probability of in-painting where there is either."""
-    blocks: int = 5
+    blocks: Annotated[int, AtLeast(1)] = 5
     """Blocks to paint in or to leave, at most."""
-    another_block: float = 0.95
+    another_block: Share = 0.95
     """Probability of each further block up to `blocks`, and of in-painting's first."""
-    inside_side: tuple[float, float] = (1 / 6, 1 / 3)
+    inside_side: Annotated[tuple[float, float], Between(0, 1), Ascending()] = (1 / 6, 1 / 3)
     """Shortest and longest side of a block to paint in, as shares of the view's. It may lie anywhere (the published
     code leaves three pixels at the border)."""
-    outside_side: tuple[float, float] = (3 / 7, 4 / 7)
+    outside_side: Annotated[tuple[float, float], Between(0, 1), Ascending()] = (3 / 7, 4 / 7)
     """The same of a block that out-painting leaves."""
 
 
@@ -107,14 +109,14 @@ class Objective:
 class Optimizer:
     """SGD and its steps (section 4)."""
 
-    lr: float = 0.03
+    lr: Annotated[float, AtLeast(0)] = 0.03
     """Learning rate at batch 256; a run uses lr * batch_size / 256."""
-    momentum: float = 0.9
+    momentum: Share = 0.9
     """Not printed in the paper; the released code's."""
-    weight_decay: float = 1e-4
-    lr_milestones: tuple[int, ...] = (120, 160, 200)
+    weight_decay: Annotated[float, AtLeast(0)] = 1e-4
+    lr_milestones: Annotated[tuple[int, ...], AtLeast(0)] = (120, 160, 200)
     """Epochs after which the rate falls; with 120 the 121st epoch is the first at the lower rate."""
-    lr_decay: float = 0.1
+    lr_decay: Annotated[float, Above(0)] = 0.1
     """What the rate is multiplied by at each milestone."""
 
 
@@ -132,38 +134,38 @@ class Recipe:
     sources: tuple[str, ...] = ()
     """What is trained on: "dataset:split"; "dataset", all of it but a split named "test"; "dataset:*", all of it.
     None: the whole store but splits named "test"."""
-    hold_out: float = 0.0
+    hold_out: Share = 0.0
     """Share of the patients that are left out of training, chosen by the hash of their ids (section 5 keeps 16k of
     86k images for fine-tuning)."""
 
-    size: int = 224
+    size: Annotated[int, AtLeast(1)] = 224
     """Side of a view, pixels."""
-    mean: float = 0.5
+    mean: Annotated[float, AnyNumber()] = 0.5
     """One scalar for the one channel, of intensities in [0, 1]: round numbers, so that no corpus is special."""
-    std: float = 0.25
-    batch_size: int = 256
-    epochs: int = 240
-    seed: int = 0
+    std: Annotated[float, Above(0)] = 0.25
+    batch_size: Annotated[int, AtLeast(1)] = 256
+    epochs: Annotated[int, AtLeast(1)] = 240
+    seed: Annotated[int, AtLeast(0)] = 0
 
-    feature_dim: int = 128
+    feature_dim: Annotated[int, AtLeast(1)] = 128
     """D. Not printed in the paper; the released code's."""
     projection: Literal["linear", "mlp"] = "linear"
     """From backbone to feature: one linear layer, or two with a ReLU between. Not printed in the paper; the released
     code's is linear."""
-    projection_dropout: float = 0.0
+    projection_dropout: Share = 0.0
     """Dropout before the projection (Table 2's "Dropout": 0.5)."""
-    temperature: float = 0.07
+    temperature: Annotated[float, Above(0)] = 0.07
     """Not printed in the paper; the released code's."""
-    queue_length: int = 32768
+    queue_length: Annotated[int, AtLeast(1)] = 32768
     """N = 2^15 (section 4; the released code has 2^14)."""
-    teacher_momentum: float = 0.999
+    teacher_momentum: Share = 0.999
     """θ of equation 2."""
-    mixup_alpha: float = 1.0
+    mixup_alpha: Annotated[float, Above(0)] = 1.0
     """λ ~ Beta(alpha, alpha) (equation 1)."""
-    mixup_blocks: int = 1
+    mixup_blocks: Annotated[int, AtLeast(1)] = 1
     """Equal blocks of the batch that images are mixed within; at least as many as processes, so that no image travels
     for mixup. With 8, runs on 1, 2, 4 and 8 processes compute the same."""
-    batch_norm_group: int = 32
+    batch_norm_group: Annotated[int, AtLeast(1)] = 32
     """Images that share batch statistics (the released code: 4 GPUs of 32). A group as large as the batch would leave
     ShuffleBN nothing to shuffle."""
 
@@ -187,18 +189,17 @@ class Recipe:
     """Whether batch norm's statistics are set anew on clean images before a probe and an export."""
     exported: Literal["student", "teacher"] = "student"
     """Whose weights an export takes."""
-    log_every: int = 20
+    log_every: Annotated[int, AtLeast(1)] = 20
     """Steps between two lines of the log."""
-    checkpoint_every: int = 500
+    checkpoint_every: Annotated[int, AtLeast(1)] = 500
     """Steps between two checkpoints; one is also written after each epoch."""
-    keep_checkpoints: int = 3
+    keep_checkpoints: Annotated[int, AtLeast(1)] = 3
     """The last so many are kept, and the best by probe."""
-    probe_every: int = 5
+    probe_every: Annotated[int, AtLeast(0)] = 5
     """Epochs between two k-NN probes; 0: none."""
 
     def __post_init__(self) -> None:
-        for part in (self, self.objective, self.augment, self.restoration, self.optimizer):
-            check_values(part)
+        check_values(self)
         terms = self.objective.terms
         check_method(self)
         check(0 < len(terms) == len(set(terms)), self.objective, "terms", "one or more, each once")
@@ -246,9 +247,30 @@ def from_dict(values: dict[str, Any]) -> Recipe:
     values = dict(values)
     for key, section in SECTIONS.items():
         if key in values:
-            values[key] = build(section, values[key], key)
-    recipe: Recipe = build(Recipe, values, "the recipe")
+            values[key] = _build(section, values[key], key)
+    recipe: Recipe = _build(Recipe, values, "the recipe")
     return recipe
+
+
+def _build(kind: Any, values: Any, where: str) -> Any:
+    """Make a dataclass from a TOML table; lists become tuples.
+
+    Raises:
+        RecipeError: `values` is not a table, or a key is unknown or missing.
+    """
+    fields = dataclasses.fields(kind)
+    names = ", ".join(field.name for field in fields)
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where}: expected a table with keys among {names}, found {values!r}")
+    if missing := [field.name for field in fields if _is_required(field) and field.name not in values]:
+        raise RecipeError(f"{where} has no {', '.join(missing)}; add it")
+    if unknown := sorted(set(values) - {field.name for field in fields}):
+        raise RecipeError(f"unknown key {', '.join(unknown)} in {where}; expected keys among {names}")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _is_required(field: Any) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def recipe_table() -> Table:

@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
-from c2l_models.errors import C2LError
+from ..constraints import Above, AtLeast, Below, MultipleOf, check_values
 
 
 @dataclass(frozen=True)
@@ -26,31 +27,20 @@ class Settings:
         bootstrap: resamples for the intervals.
     """
 
-    size: int = 512
-    batch_size: int = 4
-    epochs: int = 20
-    max_steps: int | None = None
-    lr: float = 0.0025
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup: float = 0.05
-    seed: int = 0
-    bootstrap: int = 1000
+    size: Annotated[int, AtLeast(128), MultipleOf(32)] = 512
+    batch_size: Annotated[int, AtLeast(1)] = 4
+    epochs: Annotated[int, AtLeast(1)] = 20
+    max_steps: Annotated[int | None, AtLeast(1)] = None
+    lr: Annotated[float, Above(0)] = 0.0025
+    momentum: Annotated[float, AtLeast(0), Below(1)] = 0.9
+    weight_decay: Annotated[float, AtLeast(0)] = 1e-4
+    warmup: Annotated[float, AtLeast(0), Below(1)] = 0.05
+    seed: Annotated[int, AtLeast(0)] = 0
+    bootstrap: Annotated[int, AtLeast(0)] = 1000
 
     def __post_init__(self) -> None:
-        """Raise C2LError for a value outside what it may be."""
-        least = {"size": 128, "batch_size": 1, "epochs": 1, "max_steps": 1, "seed": 0, "bootstrap": 0}
-        for name, minimum in least.items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise C2LError(f"{name} is {value}; wanted at least {minimum}")
-        if self.size % 32:
-            raise C2LError(f"size is {self.size}; wanted a multiple of 32, the step of the network's coarsest layer")
-        if not (self.lr > 0 and 0 <= self.momentum < 1 and self.weight_decay >= 0 and 0 <= self.warmup < 1):
-            raise C2LError(
-                f"lr {self.lr}, momentum {self.momentum}, weight_decay {self.weight_decay}, warmup {self.warmup}; "
-                "wanted lr above 0, weight_decay from 0, momentum and warmup from 0 to below 1"
-            )
+        """Raises RecipeError for a value of the wrong type or outside its range."""
+        check_values(self)
 
     def total_steps(self, films: int) -> int:
         """The steps of a run on so many films."""

@@ -3,9 +3,9 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from ..constraints import check, check_values
+from ..constraints import Above, AtLeast, AtMost, Below, check_values
 from ..recipe import Augment
 
 
@@ -13,35 +13,35 @@ from ..recipe import Augment
 class Settings:
     """One fine-tuning run; input size and epochs are the paper's, which says nothing of the rest (section 4)."""
 
-    size: int = 224
+    size: Annotated[int, AtLeast(1)] = 224
     """Side of the input, pixels, resampled from the store's images."""
-    epochs: int = 50
-    batch_size: int = 64
+    epochs: Annotated[int, AtLeast(1)] = 50
+    batch_size: Annotated[int, AtLeast(2)] = 64
     """Fewer images than this to fit: all of them are one batch."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW: one rate serves a random start, a pretrained one and a handful of labels, so that starts are compared and
     not how well each was tuned; SGD, with momentum 0.9, wants a rate a hundred times as high."""
-    lr: float = 5e-4
-    weight_decay: float = 0.05
+    lr: Annotated[float, AtLeast(0)] = 5e-4
+    weight_decay: Annotated[float, AtLeast(0)] = 0.05
     """Not of biases and batch norm."""
     schedule: Literal["cosine", "step"] = "cosine"
     """cosine: down to 0 at the end; step: divided by 10 after each third of the steps."""
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, Above(0), AtMost(1)] = 1.0
     """A stage's rate, as a share of the rate of the stage after it; the head has `lr`."""
     frozen: bool = False
     """Train the head alone; the backbone stays as it is, batch norm included."""
-    fraction: float = 1.0
+    fraction: Annotated[float, Above(0), AtMost(1)] = 1.0
     """Share of the training patients whose labels are used at all, by the hash of seed and id: 1 % of them are among
     the 10 %."""
-    hold_out: float = 0.2
+    hold_out: Annotated[float, Above(0), Below(1)] = 0.2
     """Share of those patients that are not fitted; the best epoch is chosen on them."""
     uncertain: Literal["zeros", "ones", "ignore"] = "ignore"
     """What a label that was read as uncertain is trained as, where a data set has such (CheXpert)."""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """Of the new head, a random start, the order, the augmentation, and both splits by patients."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast of the network in training; loss, parameters and all that is measured stay float32."""
-    bootstrap: int = 1000
+    bootstrap: Annotated[int, AtLeast(0)] = 1000
     """Resamples of the test patients, the same ones whatever the seed: runs of several seeds can be paired."""
     augment: Augment = field(
         default_factory=lambda: Augment(
@@ -60,12 +60,6 @@ class Settings:
     def __post_init__(self) -> None:
         """Raises RecipeError for a value of the wrong type or outside its range."""
         check_values(self)
-        check_values(self.augment)
-        for key in ("fraction", "layer_decay"):
-            check(0 < getattr(self, key) <= 1, self, key, "above 0, up to 1")
-        check(0 < self.hold_out < 1, self, "hold_out", "between 0 and 1")
-        check(self.batch_size > 1, self, "batch_size", "at least 2, for batch norm")
-        check(self.bootstrap >= 0, self, "bootstrap", "0 or above")
 
     def to_dict(self) -> dict[str, Any]:
         """All keys and values, as JSON knows them."""
