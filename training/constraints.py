@@ -192,4 +192,4 @@ def _describe(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"a list of {len(arguments)} values, each {_describe(arguments[0])}"
     words = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false", type(None): "nothing"}
-    return words.get(hint, f"a {hint.__name__}")
+    return words.get(hint, f"a value of type {hint.__name__}")

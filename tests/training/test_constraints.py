@@ -82,36 +82,30 @@ def accepts(settings, name, value):
     object.__setattr__(changed, name, value)
     try:
         check_values(changed)
-    except RecipeError as error:
-        assert str(error).startswith(f"{name}: expected ")
-        assert f", found {value!r}; " in str(error)
+    except RecipeError:
         return False
     return True
 
 
-def numeric_fields():
-    for which, settings in SETTINGS.items():
-        for name, hint in hints_of(settings).items():
-            if number_kind(hint):
-                yield which, name, hint
+NUMERIC_FIELDS = [
+    (which, name, hint)
+    for which, settings in SETTINGS.items()
+    for name, hint in hints_of(settings).items()
+    if number_kind(hint)
+]
 
 
-@pytest.mark.parametrize(("which", "name", "hint"), numeric_fields())
+@pytest.mark.parametrize(("which", "name", "hint"), NUMERIC_FIELDS)
 def test_every_numeric_field_has_a_constraint(which, name, hint):
     assert constraints_of(hint), f"{which}.{name} has no constraint"
 
 
 def test_all_settings_are_walked():
-    parts = {type(settings) for settings in SETTINGS.values()}
-    for settings in SETTINGS.values():
-        assert {type(getattr(settings, field.name)) for field in fields(settings)} & parts == {
-            type(getattr(settings, field.name))
-            for field in fields(settings)
-            if is_dataclass(getattr(settings, field.name))
-        }
+    values = [getattr(settings, field.name) for settings in SETTINGS.values() for field in fields(settings)]
+    assert {type(value) for value in values if is_dataclass(value)} <= set(map(type, SETTINGS.values()))
 
 
-@pytest.mark.parametrize(("which", "name", "hint"), numeric_fields())
+@pytest.mark.parametrize(("which", "name", "hint"), NUMERIC_FIELDS)
 def test_the_same_values_are_accepted_as_by_the_earlier_rules(which, name, hint):
     [rule] = [rule for rule, names in RULES[which].items() if name in names.split()]
     settings, kind = SETTINGS[which], number_kind(hint)
@@ -138,7 +132,7 @@ def test_the_same_values_are_accepted_as_by_the_earlier_rules(which, name, hint)
         ("recipe", "sources", "folder", "a list, each element text"),
         ("recipe", "compile", 1, "true or false"),
         ("recipe", "precision", "fp8", "one of float32, bfloat16"),
-        ("recipe", "augment", 3, "a Augment"),
+        ("recipe", "augment", 3, "a value of type Augment"),
         ("augment", "crop_scale", (0.2,), "a list of 2 values, each a finite number"),
         ("augment", "crop_scale", (0.9, 0.1), "ascending numbers"),
         ("objective", "terms", ("dirty",), "a list, each element one of clean, mixed, feature"),
