@@ -131,7 +131,7 @@ def documented_commands(repository: Path) -> dict[tuple[str, ...], set[str]]:
                 flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
                 # These commands choose their flags by the next word.
                 depth = 3 if words[1] in {"pretrain", "benchmark", "finetune", "detect"} else 2
-                if "--list-recipes" not in flags:  # it stands in place of the recipe
+                if "--list-recipes" not in flags:  # this flag replaces the recipe
                     found.setdefault(tuple(words[1:depth]), set()).update(flags)
     return found
 
