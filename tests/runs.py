@@ -1,4 +1,4 @@
-"""What several tests do with runs and their recipes, and a network that is quick to run."""
+"""Helpers for tests of runs and recipes, and a small network."""
 
 import json
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def to_toml(values, section=""):
-    """A recipe as it is written in a file."""
+    """A recipe as TOML."""
     plain = {key: value for key, value in values.items() if not isinstance(value, dict) and key != "name"}
     lines = [f"[{section}]"] * bool(section) + [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
     tables = [to_toml(value, key) for key, value in values.items() if isinstance(value, dict)]
@@ -15,7 +15,7 @@ def to_toml(values, section=""):
 
 
 def same(one, other, where=""):
-    """Equal to the bit, all the way down."""
+    """Assert that two nested values are equal to the bit."""
     assert type(one) is type(other), where
     if isinstance(one, torch.Tensor):
         assert one.dtype == other.dtype, where
@@ -33,7 +33,7 @@ def same(one, other, where=""):
 
 
 class Small(nn.Module):
-    """In place of the backbone and its projection: no batch statistics, so an image can be taken by itself."""
+    """A linear network in place of backbone and projection. Without batch norm, images are independent."""
 
     def __init__(self, architecture, feature_dim, *projection):
         super().__init__()

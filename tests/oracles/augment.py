@@ -2,7 +2,7 @@
 
 
 def cut_out(image, centres, side):
-    """A copy of an image (rows of numbers) with a square hole about each (row, column) centre set to 0."""
+    """A copy of an image (rows of numbers) in which the square hole around each (row, column) centre is 0."""
     result = [list(row) for row in image]
     for centre_row, centre_column in centres:
         for row in range(len(image)):
@@ -14,10 +14,10 @@ def cut_out(image, centres, side):
 
 
 def jigsaw(image, tiles):
-    """A copy of a square image (rows of numbers) whose place i, of 3 x 3 counted row by row, shows tile `tiles[i]`.
+    """A copy of a square image (rows of numbers) with tile `tiles[i]` at place i of 3 x 3, counted row by row.
 
-    Tiles are as large as three fit in a row; what is left over is as wide left and above as right and below, or one
-    pixel narrower, and stays.
+    Tiles are as large as three fit in a row. The border does not move. Left and above it is as wide as right and below,
+    or one pixel narrower.
     """
     result = [list(row) for row in image]
     side = len(image) // 3

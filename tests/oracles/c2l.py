@@ -39,14 +39,14 @@ def sums(v1_a, v1_m, v2_a, v2_m, v_m, queue, temperature):
 
 
 def loss(v1_a, v1_m, v2_a, v2_m, v_m, queue, temperature):
-    """(total, loss_A, loss_M) with this project's scale: means over the batch, and a third of lines 15's sum."""
+    """(total, loss_A, loss_M) with this project's scale: means over the batch, and a third of the sum in line 15."""
     loss_a, loss_m = sums(v1_a, v1_m, v2_a, v2_m, v_m, queue, temperature)
     loss_a, loss_m = loss_a / len(v1_a), loss_m / len(v1_a)
     return (loss_a + loss_m) / 3, loss_a, loss_m
 
 
 def unit(vector):
-    """A vector over its length."""
+    """A vector divided by its length."""
     return vector / torch.sqrt(inner(vector, vector))
 
 
@@ -58,7 +58,7 @@ def mixed(rows, lam, permutation):
 def forward(x1_a, x2_a, student, teacher, queue, lam, permutation, temperature):
     """Lines 2 and 7 to 15 for networks of one image: the loss, and the three batches that go into Q.
 
-    The teacher's features are mixed as they come out, then given unit length.
+    The teacher's features are mixed first, and normalised afterwards.
     """
     x1_m, x2_m = mixed(x1_a, lam, permutation), mixed(x2_a, lam, permutation)  # line 2
     v1_a, v1_m = [student(x) for x in x1_a], [student(x) for x in x1_m]  # line 7

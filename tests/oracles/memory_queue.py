@@ -1,8 +1,8 @@
-"""A memory queue as a list that is walked round and round, one row at a time."""
+"""A memory queue as a list that is overwritten one row at a time."""
 
 
 class SlowQueue:
-    """`rows`: N values; `oldest`: where the next one goes."""
+    """`rows`: N values; `oldest`: the position of the next insertion."""
 
     def __init__(self, rows):
         self.rows = list(rows)

@@ -1,4 +1,4 @@
-"""MoCo's loss, one query at a time, in plain numbers."""
+"""MoCo's loss, one query at a time, in plain Python."""
 
 import math
 

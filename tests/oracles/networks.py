@@ -9,7 +9,7 @@ def momentum_update(teacher, student, theta):
 
 
 def mean_and_variance(values):
-    """Mean, and the two variances: over n (what normalises) and over n - 1 (what is remembered)."""
+    """The mean and two variances: over n (for normalisation) and over n - 1 (for the running statistics)."""
     values = list(values)
     mean = math.fsum(values) / len(values)
     squares = math.fsum((value - mean) ** 2 for value in values)

@@ -1,4 +1,4 @@
-"""A tiny image store, and a recipe that a second or two of CPU can follow."""
+"""A tiny image store, and a recipe that takes a second or two on a CPU."""
 
 import csv
 import os
@@ -22,7 +22,7 @@ TRAIN, TEST = 44, 20
 
 
 def draw_folder(root: Path, side: int = 32) -> Path:
-    """Noise films with a `labels.csv`: those with the finding are brighter; one patient a pair of films."""
+    """Images of noise with a `labels.csv`. Those with the finding are brighter. Each patient has two images."""
     rng = np.random.default_rng(0)
     root.mkdir(parents=True)
     with (root / "labels.csv").open("w", newline="") as file:
@@ -39,15 +39,15 @@ def draw_folder(root: Path, side: int = 32) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """64 PNG films of 32 pixels (44 train, 20 test) with patients and a binary finding."""
+    """64 PNG images of 32 pixels (44 train, 20 test) with patients and a binary finding."""
     return draw_folder(tmp_path_factory.mktemp("films") / "films")
 
 
 @pytest.fixture(scope="session")
 def tiny_store_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`c2l prepare` of `tiny_folder`; the pseudonyms' key lies beside it."""
+    """`c2l prepare` of `tiny_folder`, with a fixed key for pseudonyms."""
     folder = tmp_path_factory.mktemp("store")
-    (folder / "patient.key").write_bytes(bytes(32))  # pseudonyms decide who is held out: the same ones each time
+    (folder / "patient.key").write_bytes(bytes(32))  # fixed, because pseudonyms decide who is held out
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "C2L_PATIENT_KEY", str(folder / "patient.key"))
         prepare([("folder", tiny_folder)], folder / "store", size=32, workers=1, progress=False)
@@ -62,7 +62,7 @@ def tiny_store(tiny_store_folder: Path) -> ImageStore:
 
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
-    """Five steps an epoch of the tiny store's 44 training films; an odd queue, so that it wraps within a row."""
+    """Five steps per epoch on the tiny store's 44 training images. The odd queue wraps within a batch."""
     return replace(
         Recipe("tiny"),
         size=32,
@@ -80,7 +80,7 @@ def tiny_recipe() -> Recipe:
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_recipe: Recipe, tiny_store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole run of the tiny recipe on one thread: ten steps, never stopped. Not to be written to."""
+    """A whole run of the tiny recipe on one thread: ten steps, never stopped. Read only."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -90,7 +90,7 @@ def tiny_run(tiny_recipe: Recipe, tiny_store: ImageStore, tmp_path_factory: pyte
 
 
 class SmallEncoder(nn.Module):
-    """In place of a student or teacher where a step's cost is not the point."""
+    """A small network in place of student or teacher, for tests that are not about its cost."""
 
     def __init__(self, architecture: str, feature_dim: int, *projection: object) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class SmallEncoder(nn.Module):
 
 
 def use_small_networks(patch: pytest.MonkeyPatch) -> None:
-    """Student and teacher of one convolution, and no picture of the curves."""
+    """Replace student and teacher by one convolution, and draw no pictures."""
     patch.setattr(momentum_teacher, "Encoder", SmallEncoder)
     patch.setattr(watch, "draw_curves", lambda run_folder, panels: run_folder)
     patch.setattr(watch, "draw_first_batch", lambda *_: None)
@@ -111,13 +111,13 @@ def use_small_networks(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For as long as a test: see `use_small_networks`."""
+    """`use_small_networks` for one test."""
     use_small_networks(monkeypatch)
 
 
 @pytest.fixture(scope="session")
 def small_run(tiny_recipe: Recipe, tiny_store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole run of the tiny recipe with small networks: ten steps. Not to be written to; a copy takes no time."""
+    """A whole run of the tiny recipe with small networks: ten steps. Read only; it is quick to copy."""
     with pytest.MonkeyPatch.context() as patch:
         use_small_networks(patch)
         return loop.pretrain(tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "small", "cpu", progress=False)

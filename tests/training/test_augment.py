@@ -1,4 +1,4 @@
-"""The augmentation against torchvision's functional transforms, plain loops, and its own distributions."""
+"""The augmentation against torchvision's functional transforms, plain loops, and the expected distributions."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ STILL = Augment(
     flip=0.0,
     cutout_holes=0,
 )
-"""Nothing is changed."""
+"""An augmentation that changes nothing."""
 
 
 def seeded(seed=0):
@@ -32,7 +32,7 @@ def seeded(seed=0):
 
 
 def smooth(count=1, side=128, seed=0):
-    """Films without fine detail or symmetry: slow waves, float [B, 1, S, S] in [0, 1]."""
+    """Images without fine detail or symmetry: slow waves, float [B, 1, S, S] in [0, 1]."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:side, 0:side] / side
     films = []
@@ -91,7 +91,7 @@ def test_geometry_against_torchvision(crop, size):
 
 
 def test_a_wrong_sign_would_be_seen():
-    """What the tolerance above is worth: turning or mirroring the other way is a hundred times off."""
+    """The tolerance above is sharp: a wrong direction of rotation or flip is off by a hundred times as much."""
     image, inside = smooth(), slice(21, -21)
     for crop, wrong in ((CROPS[4], (20, 7, 90, 60, -8.0, False)), (CROPS[6], (64, 64, 64, 64, 0.0, False))):
         view = resample(image, geometry_of(*wrong, side=128), 128)
@@ -122,13 +122,13 @@ def test_each_image_has_its_own_geometry():
 
 def test_crop_distribution():
     count = 20_000
-    drawn = draw_geometry(count, Augment(crop_scale=(0.2, 0.7)), seeded())  # a side never longer than the image
+    drawn = draw_geometry(count, Augment(crop_scale=(0.2, 0.7)), seeded())  # a side is never longer than the image
     width, height = drawn.half_side.double().T
     area, ratio = (width * height).numpy(), (width / height).log().numpy()
     assert stats.kstest(area, stats.uniform(0.2, 0.5).cdf).pvalue > 0.01
     low, high = math.log(3 / 4), math.log(4 / 3)
     assert stats.kstest(ratio, stats.uniform(low, high - low).cdf).pvalue > 0.01
-    for axis in (0, 1):  # where the crop lies, of where it can
+    for axis in (0, 1):  # the crop's position within its range
         where = drawn.centre[:, axis] / (1 - drawn.half_side[:, axis])
         assert stats.kstest(where.numpy(), stats.uniform(-1, 2).cdf).pvalue > 0.01
     degrees = drawn.angle.rad2deg().numpy()
@@ -138,7 +138,7 @@ def test_crop_distribution():
 
 
 def test_crops_against_torchvisions():
-    """Up to 70 % of the film a side is never too long: torchvision never redraws, and we never shorten."""
+    """With crops of at most 70 % of the image no side is too long: torchvision never redraws, and we never shorten."""
     torch.manual_seed(0)
     film = torch.zeros(1, 2000, 2000)
     theirs = [RandomResizedCrop.get_params(film, [0.2, 0.7], [3 / 4, 4 / 3]) for _ in range(3000)]
@@ -180,7 +180,7 @@ def test_jitter_against_torchvision_in_each_images_order():
             wanted = tv.adjust_brightness(tv.adjust_contrast(images[i], by_contrast), by_brightness)
         torch.testing.assert_close(jittered[i], wanted, rtol=0, atol=1e-5)
     other = augment.jitter(images, drawn.brightness, drawn.contrast, ~drawn.brightness_first)
-    assert ((other - jittered).abs().amax(dim=(1, 2, 3)) > 0.01).sum() > 10  # the order is seen
+    assert ((other - jittered).abs().amax(dim=(1, 2, 3)) > 0.01).sum() > 10  # the order matters
 
 
 def test_jitters_distribution():
@@ -208,13 +208,13 @@ def test_cutout_at_the_papers_size():
     holes = (out == 0).sum(dim=(1, 2, 3))
     assert holes.max() == 32 * 32
     assert holes.min() < 32 * 32  # a hole at the border is cut off
-    # A centre is uniform over 224 pixels: the share of a hole inside is its mean over the centres, squared.
+    # Centres are uniform over 224 pixels: the expected share of a hole inside is its mean over centres, squared.
     inside = np.mean([min(224, c + 16) - max(0, c - 16) for c in range(224)]) / 32
     assert holes.double().mean().item() == pytest.approx(32 * 32 * inside**2, rel=0.04)
 
 
 def test_grayscale_saturation_and_hue_change_nothing_on_grey():
-    """The steps that are left out, as torchvision computes them on a grey image turned RGB."""
+    """torchvision's versions of the transforms left out change nothing on a grey image converted to RGB."""
     grey = smooth(1)[0].expand(3, -1, -1)
     torch.testing.assert_close(v2.RandomGrayscale(p=1.0)(grey), grey, rtol=0, atol=2e-4)
     torch.manual_seed(0)
@@ -224,7 +224,7 @@ def test_grayscale_saturation_and_hue_change_nothing_on_grey():
     as_bytes = pixels(smooth(1))[0].expand(3, -1, -1)
     assert torch.equal(v2.RandomGrayscale(p=1.0)(as_bytes)[0], v2.RandomGrayscale(p=1.0)(as_bytes)[2])
     assert (v2.RandomGrayscale(p=1.0)(as_bytes).int() - as_bytes.int()).abs().max() <= 1
-    coloured = torch.rand(3, 8, 8, generator=seeded())  # and on a coloured one they do
+    coloured = torch.rand(3, 8, 8, generator=seeded())  # but they change a coloured one
     assert not torch.allclose(v2.ColorJitter(hue=0.4)(coloured), coloured, atol=1e-2)
 
 
@@ -259,7 +259,7 @@ def test_the_batch_is_left_as_it_was():
 
 
 def test_holes_are_exactly_zero_after_normalisation():
-    """White film, mean 0.5, std 0.25: 2 where film is, 0 in the holes, and nothing else."""
+    """White image, mean 0.5, std 0.25: every pixel is 2, or 0 in a hole."""
     plain = replace(STILL, cutout_holes=3)
     views = two_views(torch.full((16, 1, 48, 48), 255, dtype=torch.uint8), recipe(augment=plain), seeded())
     for view in views:

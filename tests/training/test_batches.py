@@ -1,4 +1,4 @@
-"""Which images a run looks at, in which order, and the probe that goes with it."""
+"""The images of a run and of its probe, and their order."""
 
 import time
 from dataclasses import replace
@@ -22,7 +22,7 @@ STEPS_AN_EPOCH = 5
 
 @pytest.mark.usefixtures("small_networks")
 def test_no_test_row_is_ever_looked_at(tiny_recipe, tiny_store, tmp_path, monkeypatch):
-    """Neither by the training nor by the probe that goes with it."""
+    """Neither the training nor its probe reads them."""
     asked: list[np.ndarray] = []
     gather = ImageStore.__getitem__
 
@@ -33,14 +33,14 @@ def test_no_test_row_is_ever_looked_at(tiny_recipe, tiny_store, tmp_path, monkey
     monkeypatch.setattr(ImageStore, "__getitem__", watched)
     pretrain(replace(tiny_recipe, epochs=1, probe_every=1), tiny_store, tmp_path / "run", "cpu", progress=False)
     rows = np.concatenate(asked)
-    assert len(asked) > STEPS_AN_EPOCH  # the probe's too
+    assert len(asked) > STEPS_AN_EPOCH  # the probe's are included
     assert set(np.array(tiny_store.index["split"])[rows]) == {"train"}
     batches = np.concatenate(asked[:STEPS_AN_EPOCH])
-    assert len(set(batches.tolist())) == STEPS_AN_EPOCH * tiny_recipe.batch_size  # each image once an epoch
+    assert len(set(batches.tolist())) == STEPS_AN_EPOCH * tiny_recipe.batch_size  # each image once per epoch
 
 
 def store_of(parts):
-    """A store of nothing but an index: {(dataset, split): count}."""
+    """A store with an index alone, from {(dataset, split): count}."""
     rows = [(dataset, split) for (dataset, split), count in parts.items() for _ in range(count)]
     patients = [str(number) for number in range(len(rows))]
     index = pa.table({"dataset": [d for d, _ in rows], "split": [s for _, s in rows], "patient": patients})
@@ -50,7 +50,7 @@ def store_of(parts):
 OPEN = {("chestxray14", "train_val"): 5, ("chestxray14", "test"): 3} | {
     ("knee_kl", split): 4 for split in ("train", "val", "test")
 }
-# MIMIC-CXR and MURA are taken whole, as the paper has it (section 3.1).
+# MIMIC-CXR and MURA are used whole, as in the paper (section 3.1).
 PAPERS = OPEN | {
     ("chexpert", "train"): 6,
     ("chexpert", "test"): 2,
@@ -129,7 +129,7 @@ def test_batches_go_on_from_any_step_on_any_number_of_processes(tiny_recipe, tin
 
 
 def test_batches_are_read_ahead_but_not_far(tiny_recipe, tiny_store, monkeypatch):
-    """While a step computes, the next ones are gathered; a few, or the store would be in memory after all."""
+    """While a step computes, a few next batches are gathered, but not the whole store."""
     gathered = []
     gather = ImageStore.__getitem__
     monkeypatch.setattr(ImageStore, "__getitem__", lambda self, rows: gathered.append(1) or gather(self, rows))

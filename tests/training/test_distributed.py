@@ -1,4 +1,4 @@
-"""Many processes compute what one does: in numbers, in the queue's content, and when one of them dies."""
+"""Many processes compute the same as one: losses, networks and queue, also after one of them is killed."""
 
 import json
 import os
@@ -25,7 +25,7 @@ DRIVER = Path(__file__).parent / "drivers" / "small_pretrain.py"
 STEPS = 10
 
 
-# One process's share
+# One process's block
 
 
 def test_a_world_of_one_changes_nothing():
@@ -46,7 +46,7 @@ def test_blocks_are_equal_and_in_order():
 
 
 def test_no_image_is_mixed_with_another_processes():
-    """A permutation in blocks, taken apart, mixes each block by itself as the whole one mixes all."""
+    """Each block of a blockwise permutation mixes its rows as the whole permutation does."""
     m = mixup.draw(12, generator=torch.Generator().manual_seed(0), blocks=3)
     x = torch.randn(12, 5, dtype=torch.float64)
     whole = mixup.mix(x, m)
@@ -68,9 +68,9 @@ def test_without_torchrun_a_process_is_alone(monkeypatch):
 
 @pytest.fixture(scope="module")
 def recipe(tiny_recipe):
-    """A batch of 16, in batch-norm groups of 4 and mixup blocks of 4: on 1, 2 and 4 processes the same run.
+    """A batch of 16, in batch-norm groups of 4 and 4 mixup blocks: the same run on 1, 2 and 4 processes.
 
-    Two steps an epoch, a line of the log every three, so that each second checkpoint lies within a group; a probe.
+    Two steps per epoch and a log line every three, so every second checkpoint is within a step group; one probe.
     """
     return replace(
         tiny_recipe,
@@ -86,7 +86,7 @@ def recipe(tiny_recipe):
 
 @pytest.fixture(scope="module")
 def variant(recipe):
-    """All that the method leaves out: other terms, other draws, no shuffle, views made once."""
+    """A variant in every respect: other terms, other draws, no shuffle, views drawn once."""
     objective = Objective(
         terms=("mixed", "feature"),
         mixup="separate",
@@ -98,7 +98,7 @@ def variant(recipe):
 
 
 def start(folder, recipe, store, processes, **environment):
-    """A job under torchrun, or one plain process; gives the finished process and each rank's dump."""
+    """Run a job under torchrun, or as one plain process. Returns the finished process and each rank's dump."""
     torchrun = ["--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     done = launch(folder, recipe, store, torchrun, **environment)
     done.stdout, done.stderr = done.communicate(timeout=150)
@@ -106,7 +106,7 @@ def start(folder, recipe, store, processes, **environment):
 
 
 def launch(folder, recipe, store, torchrun, **environment):
-    """Initialization a job and do not wait for it."""
+    """Start a job, and do not wait for it."""
     folder.mkdir(exist_ok=True)
     file = folder / f"{recipe.name}.toml"
     file.write_text(to_toml(recipe.to_dict()))
@@ -150,7 +150,7 @@ def jobs(recipe, tiny_store, tmp_path_factory):
 
 
 def trained(dump):
-    """Parameters and queue; batch norm's running statistics are each process's own, and used by none."""
+    """Parameters and queue. Running statistics are left out: they differ between processes, and nothing uses them."""
     return {name: value for name, value in dump["method"].items() if "running" not in name and "tracked" not in name}
 
 
@@ -158,7 +158,7 @@ def trained(dump):
 def test_student_teacher_and_queue_are_one_on_all_processes(jobs, processes):
     _, (first, *others) = jobs[processes]
     assert len(first["losses"]) == STEPS
-    assert 3 * 16 * STEPS > 4 * 101  # the queue has wrapped, in mid-row
+    assert 3 * 16 * STEPS > 4 * 101  # the queue has wrapped around, in the middle of a batch
     for other in others:
         for name, value in trained(first).items():
             assert torch.equal(trained(other)[name], value), name
@@ -171,7 +171,7 @@ def test_many_processes_compute_what_one_does(jobs, processes):
     _, many = jobs[processes]
     losses = torch.stack([dump["losses"] for dump in many]).mean(dim=0)
     torch.testing.assert_close(losses, one["losses"], rtol=2e-4, atol=1e-5)
-    assert one["losses"].std() > 0.05  # they are not all alike
+    assert one["losses"].std() > 0.05  # they differ from step to step
     for name, value in trained(one).items():
         torch.testing.assert_close(trained(many[0])[name], value, rtol=2e-3, atol=2e-5, msg=name)
 
@@ -191,7 +191,7 @@ def test_one_log_of_the_whole_job(jobs, processes):
 def test_a_variant_is_the_same_on_two_processes_too(variant, tiny_store, tmp_path):
     (_, (one,)), (_, two) = (start(tmp_path / str(processes), variant, tiny_store, processes) for processes in (1, 2))
     assert len(two[1]["losses"]) == 4
-    assert two[0]["received"] == 4 * traffic(variant, 2).keys  # without a shuffle no image travels
+    assert two[0]["received"] == 4 * traffic(variant, 2).keys  # without a shuffle no image is exchanged
     losses = torch.stack([dump["losses"] for dump in two]).mean(dim=0)
     torch.testing.assert_close(losses, one["losses"], rtol=2e-4, atol=1e-5)
     for name, value in trained(one).items():
@@ -208,7 +208,7 @@ def test_no_more_goes_over_the_wire_than_is_counted(jobs, recipe):
 
 @pytest.mark.parametrize("method", ["c2l", "model_genesis"])
 def test_checkpointing_goes_with_the_averaging_of_gradients(tiny_recipe, method):
-    """One process under DistributedDataParallel, which watches the gradients of layers that are run again."""
+    """One process under DistributedDataParallel, which tracks the gradients of recomputed layers."""
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         found = []
@@ -228,7 +228,7 @@ def test_checkpointing_goes_with_the_averaging_of_gradients(tiny_recipe, method)
         torch.distributed.destroy_process_group()
 
 
-# A process that dies
+# A killed process
 
 
 def test_a_killed_process_ends_the_job_with_one_clear_error(jobs, recipe, tiny_store, tmp_path):
@@ -240,7 +240,7 @@ def test_a_killed_process_ends_the_job_with_one_clear_error(jobs, recipe, tiny_s
     assert "--resume" in told[0]
     assert checkpoint.load(tmp_path / "job" / "run").state["step"] == 4  # an epoch's end
 
-    resumed, _ = start(tmp_path / "job", recipe, tiny_store, 1)  # and one process can finish it
+    resumed, _ = start(tmp_path / "job", recipe, tiny_store, 1)  # one process can finish it
     assert resumed.returncode == 0, resumed.stderr
     alone, finished = (checkpoint.load(folder / "run").state for folder in (jobs[1][0], tmp_path / "job"))
     assert finished["step"] == STEPS
@@ -254,9 +254,9 @@ def without_timing(run):
 
 
 def test_two_machines_start_a_killed_job_again_from_its_checkpoint(jobs, recipe, tiny_store, tmp_path):
-    """And it ends with the bits, and the log, of the job that nobody killed.
+    """It ends with the same bits and log as a job that was not killed.
 
-    Each machine's torchrun counts its own restarts, and keeps the addresses of the dead.
+    Each machine's torchrun has its own count of restarts, and keeps the addresses of dead processes.
     """
     marker, port = tmp_path / "killed", free_port()
     machines = [
@@ -279,7 +279,7 @@ def test_two_machines_start_a_killed_job_again_from_its_checkpoint(jobs, recipe,
 
 
 def test_a_signal_to_any_process_stops_them_all(jobs, recipe, tiny_store, tmp_path):
-    """Each leaves after the same step, rank 0 with a checkpoint and no export; the job goes on to the same bits."""
+    """Each stops after the same step. Rank 0 saves a checkpoint and exports nothing. The resumed job ends the same."""
     done, dumps = start(tmp_path / "job", recipe, tiny_store, 2, TERM_AT="1:4")
     assert done.returncode
     assert [len(dump["losses"]) for dump in dumps] == [5, 5]

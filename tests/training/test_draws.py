@@ -1,4 +1,4 @@
-"""What is random in a view is drawn first: for a whole job's batch, for some of its rows, or once for a run."""
+"""Random numbers of views are drawn first: for a job's whole batch, for some rows, or once for a run."""
 
 from dataclasses import fields, is_dataclass, replace
 
@@ -38,8 +38,8 @@ def test_views_do_not_depend_on_the_number_of_processes(size):
     for rank in range(size):
         own = slice(rank * share, (rank + 1) * share)
         views = two_views(batch[own], RECIPE, seeded(), World(rank, size))
-        for view, wanted in zip(views, whole, strict=True):
-            assert torch.equal(view, wanted[own])
+        for view, expected in zip(views, whole, strict=True):
+            assert torch.equal(view, expected[own])
 
 
 def test_processes_leave_the_generator_in_the_same_state():
@@ -58,9 +58,9 @@ def test_fixed_draws_are_applied_and_nothing_is_drawn():
     generator = seeded(1)
     views = two_views(store[rows], RECIPE, generator, World(1, 2), fixed[rows])
     assert torch.equal(generator.get_state(), seeded(1).get_state())
-    for view, wanted in zip(views, whole, strict=True):
-        assert torch.equal(view, wanted[rows])
-    assert torch.equal(whole[0], two_views(store, RECIPE, seeded())[0])  # and drawn at once they are the same
+    for view, expected in zip(views, whole, strict=True):
+        assert torch.equal(view, expected[rows])
+    assert torch.equal(whole[0], two_views(store, RECIPE, seeded())[0])  # drawing and applying in one call is the same
 
 
 def test_rows_of_a_draw():
@@ -95,7 +95,7 @@ def test_orders_of_tiles():
     assert torch.equal(tiles.sort(dim=1).values, torch.arange(9).expand(count, 9))
     moved = (tiles != torch.arange(9)).any(dim=1)
     assert abs(moved.float().mean() - 0.5) < 4 * 0.5 / count**0.5
-    for place in range(9):  # each tile is as likely in each place, but for the orders that move nothing
+    for place in range(9):  # apart from unchanged orders, each tile is equally likely in each place
         assert stats.chisquare(tiles[moved][:, place].bincount(minlength=9)).pvalue > 1e-3
     assert torch.equal(draw_tiles(5, 0.0, seeded()), torch.arange(9).expand(5, 9))
 
@@ -106,13 +106,13 @@ def test_jigsaw_comes_before_cutout_and_only_where_asked_for():
     plain = replace(RECIPE, augment=Augment())
     no_holes = apply(batch, drawn, replace(plain, augment=Augment(cutout_side=0.0)))
     side = round(Augment().cutout_side * 40)
-    wanted = augment.cutout(augment.jigsaw(no_holes, drawn.tiles), drawn.holes, side)
-    assert torch.equal(apply(batch, drawn, RECIPE), wanted)
+    expected = augment.cutout(augment.jigsaw(no_holes, drawn.tiles), drawn.holes, side)
+    assert torch.equal(apply(batch, drawn, RECIPE), expected)
     assert torch.equal(apply(batch, drawn, plain), augment.cutout(no_holes, drawn.holes, side))
 
 
 def test_no_value_is_read_back_from_the_device():
-    """A tensor without values can be neither read nor used as a mask: what works on it does not wait for a GPU."""
+    """A meta tensor has no values to read or to mask with, so code that works on it does not wait for a GPU."""
     drawn = draw_view(4, RECIPE, seeded())
     shell = [values.to("meta") for values in tensors(drawn)]
     on_meta = replace(drawn, geometry=augment.Geometry(*shell[:4]), **dict(zip(NAMES, shell[4:], strict=True)))

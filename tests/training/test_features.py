@@ -1,4 +1,4 @@
-"""Features come in the rows' order, from a frozen network that is left as it was."""
+"""Features are in the rows' order, and the frozen network is unchanged."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from c2l_models.training.features import calibration_rows, clean_batches, extrac
 
 
 def grey_films(count=10, size=8):
-    """Film n is uniformly grey at 10 n."""
+    """Image n is uniformly grey at 10 n."""
     return (torch.arange(count, dtype=torch.uint8) * 10).view(-1, 1, 1, 1).expand(count, 1, size, size)
 
 
@@ -29,7 +29,7 @@ def test_rows_order_size_and_normalisation():
 def test_modes_and_statistics_are_left_alone():
     network = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten())
     network.train()
-    network[0].eval()  # a module that its owner froze stays frozen
+    network[0].eval()  # a module in evaluation mode stays in it
     films = grey_films()
     all_at_once = extract_features(network, films, np.arange(10), 8, 0.5, 0.25, batch_size=10)
     one_by_one = extract_features(network, films, np.arange(10), 8, 0.5, 0.25, batch_size=1)
@@ -39,11 +39,11 @@ def test_modes_and_statistics_are_left_alone():
 
 
 def test_calibration_batches_are_random_draws_from_all_rows() -> None:
-    """A store holds one data set after the other: black films, then white ones; every batch must have both."""
+    """A store is ordered by data set: here black images, then white ones. Every batch must have both."""
     films = np.repeat(np.array([0, 255], np.uint8), 300)[:, None, None] * np.ones((1, 8, 8), np.uint8)
     store = torch.from_numpy(films)[:, None]
     draws = [list(clean_batches(store, calibration_rows(np.arange(600)), 8, 0.0, 1.0)) for _ in range(2)]
     assert sorted(len(batch) for batch in draws[0]) == [200, 200, 200]
     assert all(0.35 < batch.mean() < 0.65 for batch in draws[0])
-    assert torch.cat(draws[0]).mean() == 0.5  # each film once
+    assert torch.cat(draws[0]).mean() == 0.5  # each image once
     assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))

@@ -1,4 +1,4 @@
-"""The memory queue against a list that is walked round and round."""
+"""The memory queue against a list that is overwritten row by row."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def empty(length):
 @pytest.mark.parametrize(("length", "batch"), [(32768, 256), (1009, 64), (97, 32)])
 def test_three_batches_a_step_past_the_end_and_on(length, batch):
     queue, slow = empty(length), SlowQueue([UNTOUCHED] * length)
-    for step in range(2 * length // (3 * batch) + 3):  # twice round and a bit
+    for step in range(2 * length // (3 * batch) + 3):  # a little more than twice around
         first = 3 * batch * step
         batches = [numbered(first + n * batch, batch) for n in range(3)]
         queue.insert(*batches)
@@ -80,7 +80,7 @@ def test_more_rows_than_the_queue_holds_are_refused():
 def test_it_begins_with_random_unit_vectors():
     queue = MemoryQueue(500, 16, torch.Generator().manual_seed(0))
     torch.testing.assert_close(queue.keys.norm(dim=1), torch.ones(500))
-    assert queue.keys.mean(dim=0).norm() < 0.15  # directions even out
+    assert queue.keys.mean(dim=0).norm() < 0.15  # directions cancel out
     again = MemoryQueue(500, 16, torch.Generator().manual_seed(0))
     assert torch.equal(queue.keys, again.keys)
 

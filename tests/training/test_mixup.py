@@ -1,4 +1,4 @@
-"""Batch mixup and feature mixup: values by hand, the distribution of λ, and what both views share."""
+"""Batch mixup and feature mixup: values by hand, the distribution of λ, and one draw for both views."""
 
 import pytest
 import torch

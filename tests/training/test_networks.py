@@ -1,4 +1,4 @@
-"""Momentum update, batch norm in groups, ShuffleBN and recalibration, against plain arithmetic."""
+"""Momentum update, ghost batch norm, ShuffleBN and recalibration, against plain arithmetic."""
 
 import copy
 
@@ -28,7 +28,7 @@ def conv_norm(seed=0):
 
 
 def films(count=12, seed=1):
-    """Images whose brightness and contrast differ, so that it matters who shares statistics with whom."""
+    """Images of different brightness and contrast, so that it matters which images share statistics."""
     generator = torch.Generator().manual_seed(seed)
     level = torch.arange(count).view(-1, 1, 1, 1).double()
     return level + (1 + level) * torch.randn(count, 1, 8, 8, dtype=torch.float64, generator=generator)
@@ -50,7 +50,7 @@ def test_teacher_against_a_loop():
         oracle.momentum_update(t.flatten().tolist(), s.flatten().tolist(), 0.999)
         for t, s in zip(teacher.parameters(), student.parameters(), strict=True)
     ]
-    student(films())  # gives the student statistics that must not reach the teacher
+    student(films())  # the student's statistics must not reach the teacher
     update_teacher(teacher, student, 0.999)
     for p, wanted in zip(teacher.parameters(), expected, strict=True):
         assert p.flatten().tolist() == pytest.approx(wanted, rel=1e-13, abs=1e-15)
@@ -70,7 +70,7 @@ def test_teacher_at_the_ends(theta, same_as):
 
 
 def test_many_teacher_updates_in_float32():
-    """A thousand steps of θ = 0.999 towards a standing student leave θ^1000 of the distance."""
+    """A thousand steps of θ = 0.999 towards a fixed student leave θ^1000 of the distance."""
     teacher, student = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     nn.init.constant_(teacher.weight, 1.0)
     nn.init.constant_(student.weight, 0.0)
@@ -96,7 +96,7 @@ def test_groups_differ_from_the_whole_batch():
 
 
 def test_group_statistics_in_plain_numbers():
-    """One channel, an identity convolution: each group leaves with mean 0 and variance 1 of its own."""
+    """One channel, an identity convolution: each group's output has mean 0 and variance 1."""
     network = nn.Sequential(nn.BatchNorm2d(1, momentum=1.0, eps=1e-12)).double()
     x = films(8)
     out = with_ghost_batch_norm(network, x, 4)
@@ -111,7 +111,7 @@ def test_group_statistics_in_plain_numbers():
 
 @pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
 def test_timms_networks_take_statistics_with_ghost_batch_norm(architecture):
-    """Against each group by itself, in float64: features, gradients and running statistics."""
+    """Compared with each group alone, in float64: features, gradients and running statistics."""
     torch.manual_seed(0)
     one, two = Encoder(architecture, 16).double(), Encoder(architecture, 16).double()
     two.load_state_dict(one.state_dict())
@@ -123,7 +123,7 @@ def test_timms_networks_take_statistics_with_ghost_batch_norm(architecture):
     for (name, p), q in zip(one.named_parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-7, atol=1e-7, msg=name)
     for (name, statistic), other in zip(one.named_buffers(), two.buffers(), strict=True):
-        if not name.endswith("num_batches_tracked"):  # counts passes, and nothing reads it
+        if not name.endswith("num_batches_tracked"):  # it counts passes, and nothing reads it
             torch.testing.assert_close(statistic, other, rtol=1e-9, atol=1e-9, msg=name)
 
 
@@ -135,7 +135,7 @@ def test_groups_are_of_training_alone():
 
 
 def learnt(encoder, x, checkpointed, precision=torch.float32):
-    """Features and gradients of one pass in groups of 4, checkpointed or one by one; the same chance each time."""
+    """Features and gradients of one pass in groups of 4, checkpointed or one by one, from the same random state."""
     encoder.zero_grad()
     torch.manual_seed(5)
     with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
@@ -144,7 +144,7 @@ def learnt(encoder, x, checkpointed, precision=torch.float32):
             if checkpointed
             else torch.cat([encoder(rows) for rows in x.split(4)])
         )
-    torch.rand(7)  # what comes between the passes does not move dropout
+    torch.rand(7)  # draws between the passes do not change dropout
     features.float().square().sum().backward()
     return features.detach(), {name: p.grad.clone() for name, p in encoder.named_parameters()}
 
@@ -166,7 +166,7 @@ def test_checkpointed_groups_learn_the_same_to_the_bit(architecture, precision):
 
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_checkpointed_groups_keep_their_rows_alone(checkpointed):
-    """Of three groups nothing else is kept, and one is made again at a time, the last first."""
+    """With three groups only outputs are kept, and one group at a time is computed again, the last one first."""
     network, x, seen, kept = conv_norm(), films(12), [], set()
     network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, 0, 0, 0].item()))
 
@@ -244,13 +244,13 @@ def test_gradients_flow_through_the_shuffle():
     network, x = conv_norm(), films().requires_grad_()
     with_shuffle_bn(network, x, 4, torch.Generator().manual_seed(0))[5].sum().backward()
     assert x.grad is not None
-    assert (x.grad.flatten(1).abs().sum(dim=1) > 0).sum() == 4  # its own group's images and no other's
+    assert (x.grad.flatten(1).abs().sum(dim=1) > 0).sum() == 4  # the images of its own group only
     assert x.grad[5].abs().sum() > 0
 
 
 def test_recalibration_against_all_activations():
     network = conv_norm()
-    with_ghost_batch_norm(network, films(seed=7) * 3, 4)  # statistics of something else
+    with_ghost_batch_norm(network, films(seed=7) * 3, 4)  # statistics of other images
     batches = list(films(40, seed=2).flip(0).roll(7, 0)[torch.randperm(40)].split(10))
     recalibrate_batch_norm(network, batches)
     norm = network[1]
@@ -262,7 +262,7 @@ def test_recalibration_against_all_activations():
         assert norm.running_var[channel].item() == pytest.approx(sum(f[2] for f in metrics) / 4, rel=1e-10)
         mean, _, var = oracle.mean_and_variance(torch.cat(activations)[:, channel].flatten().tolist())
         assert norm.running_mean[channel].item() == pytest.approx(mean, rel=1e-10)  # batches of one size
-        assert norm.running_var[channel].item() == pytest.approx(var, rel=0.1)  # less the batches' own spread
+        assert norm.running_var[channel].item() == pytest.approx(var, rel=0.1)  # without the variance between batches
 
 
 def test_recalibration_with_a_short_last_batch_weighs_images_alike():

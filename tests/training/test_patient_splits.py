@@ -1,4 +1,4 @@
-"""Patients are drawn whole, by their ids alone, and no two streams draw the same ones by accident."""
+"""Patients are drawn with all images, by their ids alone; no two streams share patients by accident."""
 
 import hashlib
 from itertools import combinations
@@ -10,7 +10,7 @@ from c2l_models.training.patient_splits import STREAMS, split_patients
 
 IDS = np.array([f"chestxray14:{number:08d}" for number in range(10_000)])
 SHARED = {("pretraining", "detection")}
-"""Drawn from one stream on purpose."""
+"""Streams that share their number on purpose."""
 
 
 def test_patients_are_split_whole_and_by_their_name_alone():

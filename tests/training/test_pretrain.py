@@ -1,4 +1,4 @@
-"""The loop: the order of Algorithm 1, resuming to the bit, and what is refused."""
+"""The training loop: the order of Algorithm 1, bit-identical resuming, and errors."""
 
 import json
 import math
@@ -32,7 +32,7 @@ TIMING = ("images_per_second", "data_wait")
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Sums are in one order on one thread."""
+    """On one thread, sums are always in the same order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -43,7 +43,7 @@ def one_thread():
 
 
 def a_run(recipe, store, folder, device="cpu"):
-    """A run that is alone on its device."""
+    """A run on one process."""
     return Run(recipe, store, training_rows(recipe, store), folder, ALONE, torch.device(device))
 
 
@@ -87,7 +87,7 @@ def test_no_step_waits_for_the_gpu(tiny_recipe, tiny_store, tmp_path):
     run = a_run(tiny_recipe, tiny_store, tmp_path / "run", "cuda")
     images = tiny_store.to("cuda")[torch.arange(tiny_recipe.batch_size, device="cuda")]
     for step in range(3):
-        train_step(run.model, run.optimizer, images, run.seeded(step)).metrics()  # what is made at the first use
+        train_step(run.model, run.optimizer, images, run.seeded(step)).metrics()  # allocations of the first use
     torch.cuda.set_sync_debug_mode("error")
     try:
         train_step(run.model, run.optimizer, images, run.seeded(3)).metrics()
@@ -108,7 +108,7 @@ def test_no_step_waits_for_the_gpu(tiny_recipe, tiny_store, tmp_path):
     ids=str,
 )
 def test_a_checkpointed_step_ends_the_same(tiny_recipe, changes):
-    """Networks, batch norm's running statistics included, queue, and the gradients that moved them; to rounding."""
+    """Networks with running statistics, queue and gradients are the same, to rounding."""
     ends = []
     for checkpointed in (False, True):
         recipe = replace(tiny_recipe, gradient_checkpointing=checkpointed, **changes)
@@ -122,11 +122,11 @@ def test_a_checkpointed_step_ends_the_same(tiny_recipe, changes):
     for name, ours in ends[0].items():
         if ours.is_floating_point():
             off = (ours - ends[1][name]).norm() / ours.norm().clamp_min(1e-3)
-            assert off < 0.03, name  # few films a group: what float32 rounds off grows on its way back
+            assert off < 0.03, name  # small groups amplify float32's rounding in the backward pass
 
 
 def test_every_step_draws_from_a_seed_of_its_own(tiny_recipe, tiny_store, tmp_path):
-    """So that a run needs no random state to go on, and processes need not tell each other theirs."""
+    """So a run resumes without a saved random state, and processes need not exchange theirs."""
     run = a_run(tiny_recipe, tiny_store, tmp_path / "run")
     draws = [torch.rand(4, generator=run.seeded(step)).tolist() for step in (0, 1, 2, "views", 0)]
     assert draws[0] == draws[4]
@@ -193,7 +193,7 @@ def test_a_runs_log(tiny_run):
         assert 0 < line["spread"] <= 1.01
     (probe,) = (line for line in lines if line["kind"] == "probe")
     assert (probe["step"], probe["epoch"]) == (10, 2)
-    assert 0.7 < probe["folder"] <= 1  # films with the finding are brighter
+    assert 0.7 < probe["folder"] <= 1  # images with the finding are brighter
 
 
 def test_a_finished_checkpoint(tiny_run):
@@ -209,7 +209,7 @@ def test_a_finished_checkpoint(tiny_run):
 
 @pytest.mark.usefixtures("small_networks")
 def test_stopped_by_the_clock_and_resumed_again_and_again(tiny_recipe, tiny_store, tmp_path):
-    """Stops after each step, in and between epochs, against a run that never stopped."""
+    """Stop after each step, within and between epochs, and compare with a run that never stopped."""
     recipe = replace(tiny_recipe, log_every=1)
     whole = pretrain(recipe, tiny_store, tmp_path / "whole", "cpu", progress=False)
     stopped = tmp_path / "stopped"
@@ -246,7 +246,7 @@ from c2l_models.training.recipe import from_dict
 
 torch.set_num_threads(1)
 store, run, recipe, steps = sys.argv[1:]
-draw, drawn = momentum_teacher.two_views, -1  # once for the picture of the first batch
+draw, drawn = momentum_teacher.two_views, -1  # one draw is for the picture of the first batch
 
 def two_views(*arguments):
     global drawn
@@ -269,7 +269,7 @@ def killed_run(tiny_recipe, tiny_store, tiny_run, tmp_path_factory):
     child = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, env=environment)
     assert child.returncode == -signal.SIGKILL, child.stderr
     assert checkpoint.load(run).state["step"] == 7  # in mid-epoch
-    assert [line["step"] for line in log.read(run)] == [3, 6, 9]  # the log had gone further
+    assert [line["step"] for line in log.read(run)] == [3, 6, 9]  # the log is ahead of the checkpoint
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     pretrain(tiny_recipe, tiny_store, run, "cpu", resume=True, progress=False)
@@ -298,7 +298,7 @@ def test_a_finished_run_stays_as_it_is(killed_run, tiny_recipe, tiny_store):
 
 @pytest.mark.usefixtures("small_networks")
 def test_a_kill_in_a_probe_loses_no_probe(tiny_recipe, tiny_store, tmp_path, monkeypatch):
-    """A run killed while it probes makes up for the probe."""
+    """A run that was killed during a probe repeats the probe."""
     recipe = replace(tiny_recipe, probe_every=1, epochs=2, checkpoint_every=2)
 
     def killed(*arguments):
@@ -313,7 +313,7 @@ def test_a_kill_in_a_probe_loses_no_probe(tiny_recipe, tiny_store, tmp_path, mon
     assert [line["epoch"] for line in log.read(tmp_path / "run") if line["kind"] == "probe"] == [1, 2]
 
 
-# What is refused
+# Errors
 
 
 def contents(folder):
@@ -342,13 +342,13 @@ def test_a_resumed_run_is_the_same_run(tiny_run, tiny_recipe, tiny_store):
 
 @pytest.mark.usefixtures("small_networks")
 def test_nothing_to_resume_is_a_beginning(tiny_recipe, tiny_store, tmp_path):
-    """So that a scheduler can start a job again by the same command, whenever it was stopped."""
+    """A scheduler can restart a job by the same command, no matter when it was stopped."""
     begun = pretrain(tiny_recipe, tiny_store, tmp_path / "begun", "cpu", resume=True, progress=False)
     whole = pretrain(tiny_recipe, tiny_store, tmp_path / "whole", "cpu", progress=False)
     same(checkpoint.load(begun).state, checkpoint.load(whole).state)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match="mine exists"):  # but not over what is no run
+    with pytest.raises(RunError, match="mine exists"):  # but a folder that is not a run's is not overwritten
         pretrain(tiny_recipe, tiny_store, tmp_path / "mine", "cpu", resume=True, progress=False)
     assert contents(tmp_path / "mine") == {Path("notes.txt"): b"mine"}
 
@@ -356,7 +356,7 @@ def test_nothing_to_resume_is_a_beginning(tiny_recipe, tiny_store, tmp_path):
 @pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("log_every", [1, 4, 100])
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tiny_store, tmp_path, log_every):
-    """And a broken network never replaces a sound checkpoint, wherever the lines of the log fall."""
+    """A broken network never replaces a sound checkpoint, whatever log_every is."""
     optimizer = replace(tiny_recipe.optimizer, lr=1e30)
     recipe = replace(tiny_recipe, optimizer=optimizer, log_every=log_every, checkpoint_every=3)
     with pytest.raises(RunError, match=r"step [12]: (weights are not finite|the loss is nan).*optimizer\.lr"):

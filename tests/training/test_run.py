@@ -1,4 +1,4 @@
-"""A run's state: what is taken for broken, and what is told of it."""
+"""A run's state: implausible metrics, and the error that reports them."""
 
 import json
 import math
@@ -27,12 +27,12 @@ def run(tiny_recipe, tiny_store, tmp_path):
 
 
 def a_run(recipe, store, folder, device="cpu"):
-    """A run that is alone on its device."""
+    """A run on one process."""
     return Run(recipe, store, training_rows(recipe, store), folder, ALONE, torch.device(device))
 
 
 def check_metrics(run):
-    """What a watch does between two steps; gives the metrics it read."""
+    """Check the metrics as between two steps, and return them."""
     with RunLog(run.folder, 10, progress=False) as log:
         RunCallbacks(run, log, StopRequest(), math.inf).check_metrics()
     return run.group.read()
@@ -44,7 +44,7 @@ def add(run, total=3.0, loss_a=3.0, loss_m=6.0):
     run.group.add(8, 0.0, {name: torch.tensor(value) for name, value in names.items()})
 
 
-# Right angles to the key, and all 37 of the queue as near as can be: ln(1 + 37 e^(1 / 0.07)).
+# The key at a right angle to the query, and all 37 rows of the queue equal to it: ln(1 + 37 e^(1 / 0.07)).
 HIGHEST = math.log(1 + 37 * math.exp(1 / 0.07))
 
 

@@ -1,7 +1,7 @@
-"""`c2l pretrain` with networks of one convolution: a command for tests that start, stop and kill many runs.
+"""`c2l pretrain` with networks of one convolution, for tests that start, stop and kill many runs.
 
-Under torchrun each process also writes what it ends with to `$DUMP/rank<R>.pt`. `KILL=rank:step:marker` kills that
-process before that step, once: the file `marker` remembers it; `TERM_AT=rank:step` asks it to stop instead.
+Under torchrun each process also writes its final state to `$DUMP/rank<R>.pt`. `KILL=rank:step:marker` kills that
+process before that step, once, because the file `marker` is made. `TERM_AT=rank:step` sends it SIGTERM instead.
 """
 
 import os

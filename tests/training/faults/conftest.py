@@ -1,4 +1,4 @@
-"""Runs of the real command that are killed, starved of disk, damaged, preempted and poisoned, for real."""
+"""Runs of the real command with faults: kills, signals, a full disk, damaged files and NaN."""
 
 import json
 import os
@@ -31,17 +31,17 @@ def server():
 
 @dataclass(frozen=True)
 class Runs:
-    """`c2l pretrain` in a folder, again and again."""
+    """Repeated calls of `c2l pretrain` in one folder."""
 
     server: subprocess.Popen
     store: Path
     recipe: Path
     folder: Path
     desk: Path
-    """Where the driver's notes lie: never on the disk that is filled."""
+    """The driver's event file, outside the disk that is filled."""
 
     def __call__(self, times=False, pictures=False, resume=True, recipe=None, **faults):
-        """Run the command with some faults; gives its exit status, or minus the signal that ended it."""
+        """Run the command with faults. Returns its exit status, or minus the signal that ended it."""
         arguments = [str(recipe or self.recipe), "--store", str(self.store), "--out", str(self.folder)]
         arguments += ["--device", "cpu", *(["--resume"] if resume else [])]
         files = {kind: str(self.desk / kind) for kind in ("events", "stderr")}
@@ -51,11 +51,11 @@ class Runs:
 
     @property
     def stderr(self):
-        """What the last run said."""
+        """Standard error of the last run."""
         return (self.desk / "stderr").read_text()
 
     def events(self, kind):
-        """What the driver noted of all runs so far."""
+        """The driver's events of all runs so far."""
         lines = [json.loads(line) for line in (self.desk / "events").read_text().splitlines()]
         return [line for line in lines if kind in line]
 
@@ -71,20 +71,20 @@ class Runs:
         return [line["text"] for line in log.read(self.folder) if line["kind"] == "note"]
 
     def files(self):
-        """The newest last."""
+        """The checkpoints, the newest last."""
         return sorted((self.folder / "checkpoints").glob("step-*.pt"))
 
     def copied_to(self, desk):
-        """The same run elsewhere, with the same hard links."""
+        """A copy of the run, with the same hard links."""
         subprocess.run(["cp", "-a", str(self.folder), str(desk / "run")], check=True)
         return replace(self, folder=desk / "run", desk=desk)
 
     def assert_same_networks(self, other):
-        """Parameters and queue are those of another run, to the bit."""
+        """Parameters and queue equal those of another run, to the bit."""
         same(self.state()["method"], other.state()["method"])
 
     def assert_nothing_lost(self, whole):
-        """Parameters, queue, optimizer, log and best one are those of the run that nothing happened to."""
+        """Parameters, queue, optimizer, log and best checkpoint equal those of an undisturbed run."""
         state, expected = self.state(), whole.state()
         assert {"method", "optimizer", "step", "best"} <= state.keys()
         assert "queue.keys" in state["method"]
@@ -96,13 +96,13 @@ class Runs:
 
 @pytest.fixture(scope="session")
 def faults_recipe(tiny_recipe):
-    """Forty steps in eight epochs: a probe each, a checkpoint each third step."""
+    """Forty steps in eight epochs, with a probe per epoch and a checkpoint every third step."""
     return replace(tiny_recipe, epochs=STEPS // PER_EPOCH, probe_every=1, checkpoint_every=3, log_every=2)
 
 
 @pytest.fixture(scope="session")
 def start(server, tiny_store_folder, faults_recipe):
-    """Makes a `Runs` for a new folder, of the recipe or of one with other keys."""
+    """Make a `Runs` for a new folder, with the recipe or some other keys."""
 
     def start(desk, disk=None, **keys):
         recipe = desk / "tiny.toml"
@@ -114,7 +114,7 @@ def start(server, tiny_store_folder, faults_recipe):
 
 @pytest.fixture(scope="session")
 def whole(start, tmp_path_factory):
-    """A run that nothing happened to."""
+    """An undisturbed run."""
     runs = start(tmp_path_factory.mktemp("whole"))
     assert runs(times=True, resume=False) == 0, runs.stderr
     assert runs.state()["step"] == STEPS

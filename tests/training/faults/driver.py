@@ -1,8 +1,8 @@
-"""A process that has imported all that `c2l pretrain` needs, and forks a child for each run that a test asks for.
+"""A process that has imported all of `c2l pretrain`, and forks a child for each run of a test.
 
-A child is a run of the real command, but for a network of one convolution and the faults that were asked for; forked,
-it starts in a tenth of a second. Requests come as JSON, a line each; a child's status goes back as a line:
-its exit status, or minus the signal that killed it.
+A child runs the real command with a network of one convolution and the requested faults. A fork starts in a tenth of a
+second. Requests are JSON, one per line. The answer is a line with the child's exit status, or minus the signal that
+killed it.
 """
 
 import json
@@ -41,7 +41,7 @@ FEW_BYTES = 1024
 
 
 class Events:
-    """What a child has done, a JSON line each; written at once, so that a kill loses none."""
+    """A child's events, one JSON line each, written at once so that a kill loses none."""
 
     def __init__(self, path: str) -> None:
         self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -62,7 +62,7 @@ def before(owner: Any, name: str, act: Any) -> None:
 
 
 def watch(events: Events) -> None:
-    """Tell where each start began, what checkpoints are safely written, and how long each phase takes."""
+    """Record the first step of each start, each written checkpoint, and the time until the first batch."""
     began = time.monotonic()
     start_or_resume, save = Run.start_or_resume, checkpoint.save
 
@@ -81,7 +81,7 @@ def watch(events: Events) -> None:
 
 
 def time_phases(events: Events) -> None:
-    """Tell how long each call of each phase takes."""
+    """Record the time of each call of each phase."""
 
     def timed(function: Any, phase: str) -> Any:
         def wrapped(*arguments: Any, **keywords: Any) -> Any:
@@ -97,9 +97,9 @@ def time_phases(events: Events) -> None:
 
 
 def send_signal(phase: str, count: int = 1, delays: Sequence[float] = (0,), number: int = signal.SIGKILL) -> None:
-    """Signals, each so many seconds after the `count`-th beginning of a phase, and at its end at the latest.
+    """Send signals after the given delays (seconds) from the `count`-th start of a phase, at its end at the latest.
 
-    "start" is from the child's beginning to the first batch.
+    The phase "start" lasts from the child's start to the first batch.
     """
     pending = list(delays)
 
@@ -142,14 +142,14 @@ def send_signal(phase: str, count: int = 1, delays: Sequence[float] = (0,), numb
 
 
 def slow_disk(seconds: float) -> None:
-    """Each sync takes so long: what is killed in a checkpoint is then killed before its rename, or right after."""
+    """Make each sync slow, so that a kill within a checkpoint comes before its rename or right after it."""
     before(os, "fsync", lambda _: time.sleep(seconds))
 
 
 def little_room(first: int, last: int, full: str | None = None) -> None:
-    """From the checkpoint of a step to that of another the disk takes nothing: `full` is filled, or files are limited.
+    """From the checkpoint of step `first` on, no write succeeds: the disk of `full` is filled, or files are limited.
 
-    Room is made again before the checkpoint of step `last`.
+    Space is freed before the checkpoint of step `last`.
     """
 
     def act(run_folder: Path, state: Any, step: int, keep: int) -> None:
@@ -175,7 +175,7 @@ def fill(path: Path) -> None:
 
 
 def poison_weights(step: int) -> None:
-    """NaN in the student before a step."""
+    """Put NaN in the student before a step."""
 
     def act(model: Any, *_: Any) -> None:
         nonlocal step
@@ -188,7 +188,7 @@ def poison_weights(step: int) -> None:
 
 
 def poison_image(row: int) -> None:
-    """A radiograph of the store that turns into NaN."""
+    """Turn one radiograph of the store into NaN."""
     make, views = pretrain.batches, momentum_teacher.two_views
     rows: Any = None
 
@@ -210,7 +210,7 @@ FAULTS = {fault.__name__: fault for fault in (send_signal, slow_disk, little_roo
 
 
 def run(arguments: list[str], faults: dict[str, Any], events: str, times: bool, pictures: bool) -> None:
-    """The child: one run of `c2l pretrain`, timed or not, with its pictures or without."""
+    """In the child: run `c2l pretrain` once, with or without timing and pictures."""
     torch.set_num_threads(1)
     momentum_teacher.Encoder = SmallEncoder  # type: ignore[assignment, misc]
     KnnMonitor.__call__ = varied(KnnMonitor.__call__)  # type: ignore[method-assign]
@@ -227,7 +227,7 @@ def run(arguments: list[str], faults: dict[str, Any], events: str, times: bool, 
 
 
 def varied(probe: Any) -> Any:
-    """On the tiny store every probe is perfect; here each has another figure, of the weights to their last bit."""
+    """Replace the probe's AUROC, always 1 on the tiny store, by a value that depends on every bit of the weights."""
 
     def wrapped(monitor: KnnMonitor, backbone: torch.nn.Module) -> dict[str, float]:
         figure = sum(float(weight.detach().double().sum()) for weight in backbone.parameters()) * 1e3 % 1
@@ -237,8 +237,8 @@ def varied(probe: Any) -> Any:
 
 
 def child(request: dict[str, Any]) -> int:
-    """Run a request with standard error and output going where they do; gives the exit status."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
+    """Run a request in the child. Returns its exit status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     try:
         run(**request)
     except SystemExit as left:
@@ -250,11 +250,11 @@ def child(request: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    """Serve until standard input ends."""
+    """Answer requests until standard input ends."""
     for line in sys.stdin:
         request = json.loads(line)
         stderr = Path(request.pop("stderr"))
-        read, write = os.pipe()  # a limit on files is none on pipes
+        read, write = os.pipe()  # the limit on file sizes does not apply to pipes
         pid = os.fork()
         if not pid:
             os.dup2(write, 1)

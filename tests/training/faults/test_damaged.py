@@ -1,4 +1,4 @@
-"""A damaged checkpoint is noticed and the one before is used; another run's is refused."""
+"""A damaged checkpoint is detected and the previous one used; another run's is refused."""
 
 import os
 from dataclasses import replace
@@ -31,7 +31,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_checkpoint(half, whole, tmp_path, damage):
-    """It is noticed, the run says so, goes on from the one before, and ends with the same bits."""
+    """It is detected and reported. The run resumes from the previous one, and ends with the same bits."""
     runs = half.copied_to(tmp_path)
     newest, before = runs.files()[-1], runs.files()[-2]
     DAMAGE[damage](newest, newest.stat().st_size)

@@ -1,4 +1,4 @@
-"""A disk that takes nothing: the old checkpoint survives, the run says so and goes on."""
+"""A full disk: the old checkpoint survives, the run reports it and continues."""
 
 import signal
 import subprocess
@@ -27,7 +27,7 @@ def small_disk(tmp_path):
 
 @pytest.fixture(params=["limited files", "small disk"])
 def room(request, tmp_path):
-    """The run's parent folder, and what leaves no room in it."""
+    """The run's parent folder, and how its disk is filled."""
     if request.param == "limited files":
         return tmp_path, {}
     folder = request.getfixturevalue("small_disk")
@@ -35,7 +35,7 @@ def room(request, tmp_path):
 
 
 def test_a_disk_that_is_full_for_a_while(start, whole, room, tmp_path):
-    """From step 12 to 20: the checkpoint of step 10 survives, the run says so, goes on, and writes again."""
+    """From step 12 to 20: the checkpoint of step 10 survives, the run reports it, continues, and writes again later."""
     disk, how = room
     runs = start(tmp_path, disk)
     status = runs(little_room={"first": 12, "last": 21, **how}, send_signal={"phase": "step", "count": 20})
@@ -54,7 +54,7 @@ def test_a_disk_that_is_full_for_a_while(start, whole, room, tmp_path):
 
 
 def test_a_disk_that_stays_full(start, half, room, tmp_path):
-    """The run goes to its end, pictures and all, and fails there: what it computed is not on disk."""
+    """The run continues to its end, with its pictures, and fails there, because its result is not on the disk."""
     disk, how = room
     runs = start(tmp_path, disk, epochs=4, probe_every=2)
     assert runs(little_room={"first": 12, "last": 10**6, **how}, pictures=True) == REFUSED, runs.stderr
@@ -67,7 +67,7 @@ def test_a_disk_that_stays_full(start, half, room, tmp_path):
 
 
 def test_a_best_one_that_finds_no_room(start, whole, tmp_path):
-    """The best one before it stays, until a better one is written."""
+    """The previous best one is kept until a better one is written."""
     metrics = {line["step"]: line["folder"] for line in whole.log() if line["kind"] == "probe"}
     assert whole.state(best=True)["step"] == max(metrics, key=metrics.__getitem__)
     lost = max(list(metrics)[:-1], key=metrics.__getitem__)
@@ -77,4 +77,4 @@ def test_a_best_one_that_finds_no_room(start, whole, tmp_path):
     del metrics[lost]
     assert runs.state(best=True)["step"] == max(metrics, key=metrics.__getitem__)
     runs.assert_same_networks(whole)
-    assert runs.log() == whole.log()  # lines that found no room are written later
+    assert runs.log() == whole.log()  # failed lines are written later

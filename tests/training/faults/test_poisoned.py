@@ -1,4 +1,4 @@
-"""NaN and exploding weights: the run stops, says where, and leaves a checkpoint from before."""
+"""NaN and exploding weights: the run stops, names the step, and leaves a sound checkpoint."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ STEPS, PER_EPOCH = 40, 5
 
 
 def assert_stopped_at(runs, step, recipe, store):
-    """With the step, the batch's rows and files, and a checkpoint from before it that is sound."""
+    """The error and failure.json name the step and its images, and all checkpoints are earlier and sound."""
     assert f"step {step}" in runs.stderr
     failure = json.loads((runs.folder / "failure.json").read_text())
     rows = batch_rows(training_rows(recipe, store), recipe, step - 1).tolist()
@@ -41,7 +41,7 @@ def test_weights_that_turn_to_nan(start, tmp_path, faults_recipe, tiny_store):
 
 
 def test_an_image_that_turns_to_nan(start, tmp_path, faults_recipe, tiny_store):
-    """It is among those listed, and the epoch's order says at which step it comes."""
+    """It is among the listed images, at the step that the epoch's order predicts."""
     rows = training_rows(faults_recipe, tiny_store)
     step = next(step for step in range(STEPS) if rows[5] in batch_rows(rows, faults_recipe, step))
     runs = start(tmp_path)
@@ -51,7 +51,7 @@ def test_an_image_that_turns_to_nan(start, tmp_path, faults_recipe, tiny_store):
 
 @pytest.mark.parametrize("log_every", [1, 4, 100])
 def test_a_loss_that_explodes(start, tmp_path, faults_recipe, tiny_store, log_every):
-    """Wherever the lines of the log fall."""
+    """Whatever log_every is."""
     optimizer = replace(faults_recipe.optimizer, lr=1e30)
     keys = {"optimizer": optimizer, "log_every": log_every, "checkpoint_every": 100}
     runs = start(tmp_path, **keys)

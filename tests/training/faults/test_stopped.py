@@ -1,4 +1,4 @@
-"""Killed at any moment, or asked to stop: nothing is lost."""
+"""Killed at any moment, or stopped by a signal: nothing is lost."""
 
 import random
 import signal
@@ -13,7 +13,7 @@ INTERRUPTED = 75
 
 
 def test_killed_at_twenty_random_moments(start, whole, tmp_path):
-    """At the start, in steps, in checkpoints and in probes, five times each; nothing is lost in any."""
+    """Five times each: at the start, within a step, a checkpoint and a probe. Nothing is lost."""
     medians = {
         phase: statistics.median(event["seconds"] for event in whole.events("phase") if event["phase"] == phase)
         for phase in ("start", "step", "checkpoint", "probe")
@@ -53,7 +53,7 @@ def test_killed_between_a_checkpoint_and_its_mark_as_the_best(start, whole, tmp_
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("phase", "count", "delay", "steps"), [("step", 7, 0, 7), ("checkpoint", 4, 0.01, 7)])
 def test_asked_to_stop(start, whole, tmp_path, number, phase, count, delay, steps):
-    """In a step, or in the middle of a slow write of a checkpoint: one is left of the very step where it stopped."""
+    """Within a step, or within a slow write of a checkpoint: a checkpoint of the last step is left."""
     runs = start(tmp_path)
     when = {"phase": phase, "count": count, "delays": [delay], "number": number}
     assert runs(send_signal=when, slow_disk={"seconds": 0.05 if delay else 0.0}) == INTERRUPTED, runs.stderr
@@ -68,7 +68,7 @@ def test_asked_to_stop(start, whole, tmp_path, number, phase, count, delay, step
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
 def test_asked_to_stop_twice(start, whole, tmp_path, number, status):
-    """The second signal acts at once, in the middle of a write, and costs no more than a kill."""
+    """The second signal acts at once, even within a write, and loses no more than a kill."""
     runs = start(tmp_path)
     when = {"phase": "checkpoint", "count": 3, "delays": [0, 0.1], "number": number}
     assert runs(send_signal=when, slow_disk={"seconds": 0.3}) == status, runs.stderr

@@ -103,7 +103,7 @@ def test_top1_counts_queries_nearest_to_their_key():
 
 @pytest.fixture
 def small_c2l(monkeypatch):
-    """A C2L of small networks, its teacher moved away from its student."""
+    """A C2L of small networks, with a teacher that differs from the student."""
     monkeypatch.setattr(momentum_teacher, "Encoder", Small)
     torch.manual_seed(0)
     recipe = Recipe("small", size=4, batch_size=6, batch_norm_group=3, queue_length=19, feature_dim=5)
@@ -137,7 +137,7 @@ def test_a_whole_forward_pass(small_c2l):
     for rows, wanted in zip(step.keys, keys, strict=True):
         torch.testing.assert_close(rows.double(), torch.stack(wanted), rtol=1e-5, atol=1e-6)
         assert not rows.requires_grad
-    # A forward pass alone moves neither queue nor networks (lines 17 and 18 come after the update).
+    # A forward pass alone changes neither queue nor networks (lines 17 and 18 come after the update).
     for name, value in small_c2l.state_dict().items():
         assert torch.equal(value, before[name]), name
 

@@ -1,10 +1,10 @@
-"""Model Genesis' views: each transform against its restatement, and what it has to leave as it was."""
+"""Model Genesis' views: each transform against its restatement, and the pixels that must not change."""
 
 from dataclasses import fields, replace
 
 import pytest
 import torch
-from oracles import restoration as oracle
+from oracles import corruption as oracle
 
 from c2l_models.training.augment import Geometry, resample
 from c2l_models.training.distributed import World
@@ -56,8 +56,8 @@ def test_shuffling_against_a_loop(size):
     keys = torch.randint(2**31, (6, size**2), generator=seeded(2))
     shuffled = shuffle(images, windows, keys, int(0.4 * size))
     for i in range(6):
-        wanted = oracle.shuffle(images[i, 0].tolist(), windows[i].tolist(), keys[i].tolist())
-        assert shuffled[i, 0].tolist() == wanted
+        expected = oracle.shuffle(images[i, 0].tolist(), windows[i].tolist(), keys[i].tolist())
+        assert shuffled[i, 0].tolist() == expected
     assert torch.equal(images, before)
     assert torch.equal(shuffled[5], images[5])
     assert not torch.equal(shuffled[0], images[0])
@@ -76,7 +76,7 @@ def test_a_windows_pixels_stay_in_it_and_no_other_moves():
 
 
 def test_every_order_of_a_window_is_as_likely():
-    """Of three pixels there are six orders."""
+    """Three pixels have six orders."""
     count = 6000
     images = torch.arange(9.0).view(1, 1, 3, 3).expand(count, -1, -1, -1)
     windows = torch.tensor([[[1, 0, 1, 3]]]).expand(count, -1, -1)
@@ -92,7 +92,7 @@ def test_windows():
     assert (sides.min(), sides.max()) == (1, 6)  # a tenth of 64
     assert corner.min() == 0
     assert (corner + sides).max() == 64
-    assert draw_windows(yes(3), Restoration(), 9, seeded())[..., 2:].max() == 1  # a tenth of 9 is no pixel
+    assert draw_windows(yes(3), Restoration(), 9, seeded())[..., 2:].max() == 1  # a tenth of 9 is less than a pixel
     assert draw_windows(~yes(3), Restoration(), 64, seeded())[..., 2:].max() == 1
 
 
@@ -110,8 +110,8 @@ def test_curves_against_the_formula(falls):
     images = torch.rand(30, 1, 3, 3, generator=seeded(1))
     bent = bend(images, points, torch.full((30,), falls))
     for image, result, (first, second) in zip(images.flatten(1), bent.flatten(1), points.tolist(), strict=True):
-        wanted = [oracle.curve(x, first, second, falls) for x in image.tolist()]
-        torch.testing.assert_close(result, torch.tensor(wanted), rtol=0, atol=1e-4)
+        expected = [oracle.curve(x, first, second, falls) for x in image.tolist()]
+        torch.testing.assert_close(result, torch.tensor(expected), rtol=0, atol=1e-4)
 
 
 def test_curves_that_one_knows():
@@ -139,8 +139,8 @@ def test_painting_against_a_loop(outside):
     blocks = draw_blocks(torch.arange(8) < 6, out, Restoration(), 31, seeded(1))
     painted = paint(images, blocks, out, noise)
     for i in range(8):
-        wanted = oracle.paint(images[i, 0].tolist(), blocks[i].tolist(), outside, noise[i, 0].tolist())
-        assert painted[i, 0].tolist() == wanted
+        expected = oracle.paint(images[i, 0].tolist(), blocks[i].tolist(), outside, noise[i, 0].tolist())
+        assert painted[i, 0].tolist() == expected
     changed = painted != images
     assert not outside or changed[6:].all()
     assert outside or not changed[6:].any()
@@ -152,7 +152,7 @@ def test_blocks():
     blocks = draw_blocks(paints, outside, Restoration(), size, seeded())
     there = blocks[..., 2] > 0
     assert not there[~paints].any()
-    assert not there.int().diff(dim=1).gt(0).any()  # after the last there is none
+    assert not there.int().diff(dim=1).gt(0).any()  # no block follows an unused one
     share = there.float().mean(dim=0)
     within, around = there[paints & ~outside].float().mean(dim=0), there[outside].float().mean(dim=0)
     assert share.diff().max() < 0
@@ -172,14 +172,14 @@ def test_probabilities():
     drawn = draw_corruption(count, replace(small, restoration=replace(small.restoration, shuffle_side=0.5)), seeded())
     painted = drawn.outside | (drawn.blocks[:, 0, 2] > 0)
     shuffles = (drawn.windows[..., 2:] > 1).any(dim=2).any(dim=1)
-    for found, wanted in (
+    for found, expected in (
         (drawn.bends, 0.9),
         (drawn.falls, 0.5),
         (drawn.outside, 0.9 * 0.8),
         (painted, 0.9 * (0.8 + 0.2 * 0.95)),
         (shuffles, 0.5),
     ):
-        assert found.float().mean() == pytest.approx(wanted, abs=0.03)
+        assert found.float().mean() == pytest.approx(expected, abs=0.03)
 
 
 def test_the_order_is_shuffle_bend_paint():
@@ -187,11 +187,11 @@ def test_the_order_is_shuffle_bend_paint():
     image = resample(films(8) / 255, drawn.geometry, 40)
     shuffled = shuffle(image, drawn.windows, drawn.keys, 4)
     bent = torch.where(drawn.bends.view(8, 1, 1, 1), bend(shuffled, drawn.points, drawn.falls), shuffled)
-    wanted = paint(bent, drawn.blocks, drawn.outside, drawn.noise)
-    assert torch.equal(corrupt(image, drawn, RECIPE.restoration), wanted)
+    expected = paint(bent, drawn.blocks, drawn.outside, drawn.noise)
+    assert torch.equal(corrupt(image, drawn, RECIPE.restoration), expected)
     corrupted, original = corrupted_and_original(films(8), RECIPE, seeded())
     assert torch.equal(original, image)
-    assert torch.equal(corrupted, (wanted - RECIPE.mean) / RECIPE.std)
+    assert torch.equal(corrupted, (expected - RECIPE.mean) / RECIPE.std)
     assert 0 <= original.min() < original.max() <= 1
 
 
@@ -210,8 +210,8 @@ def test_views_do_not_depend_on_the_number_of_processes(size):
         own, generator = slice(rank * share, (rank + 1) * share), seeded()
         views = corrupted_and_original(batch[own], RECIPE, generator, World(rank, size))
         states.append(generator.get_state())
-        for view, wanted in zip(views, original, strict=True):
-            assert torch.equal(view, wanted[own])
+        for view, expected in zip(views, original, strict=True):
+            assert torch.equal(view, expected[own])
     assert all(torch.equal(state, states[0]) for state in states)
 
 
@@ -221,8 +221,8 @@ def test_fixed_draws_are_applied_and_nothing_is_drawn():
     original = corrupted_and_original(store, RECIPE, seeded())
     views = corrupted_and_original(store[rows], RECIPE, generator, World(1, 2), fixed[rows])
     assert torch.equal(generator.get_state(), seeded(1).get_state())
-    for view, wanted in zip(views, original, strict=True):
-        assert torch.equal(view, wanted[rows])
+    for view, expected in zip(views, original, strict=True):
+        assert torch.equal(view, expected[rows])
 
 
 def test_draws_have_a_row_an_image_and_follow_from_the_generator():
@@ -233,7 +233,7 @@ def test_draws_have_a_row_an_image_and_follow_from_the_generator():
 
 
 def test_no_value_is_read_back_from_the_device():
-    """A tensor without values can be neither read nor used as a mask: what works on it does not wait for a GPU."""
+    """A meta tensor has no values to read or to mask with, so code that works on it does not wait for a GPU."""
     drawn = draw_corruption(4, RECIPE, seeded())
     geometry, *own = (getattr(drawn, field.name) for field in fields(Corruption))
     shell = Geometry(*(values.to("meta") for values in tensors(geometry)))

@@ -1,4 +1,4 @@
-"""MoCo against a query-by-query restatement, and against the term of C2L that it is."""
+"""MoCo against a query-by-query restatement, and against the first term of C2L."""
 
 import math
 from dataclasses import replace
@@ -40,8 +40,8 @@ def test_the_loss_query_by_query(moco, views):
     assert type(moco) is MoCo
     step = moco(*views, torch.Generator().manual_seed(9))
     queries, keys = moco.student(views[0]), moco.teacher(views[1])
-    wanted = oracle.loss(queries.detach().numpy(), keys.detach().numpy(), moco.queue.keys.numpy(), 0.07)
-    assert step.loss.total.item() == pytest.approx(wanted, rel=1e-5)
+    expected = oracle.loss(queries.detach().numpy(), keys.detach().numpy(), moco.queue.keys.numpy(), 0.07)
+    assert step.loss.total.item() == pytest.approx(expected, rel=1e-5)
     assert list(step.metrics()) == ["loss", "top1", "spread"]
     torch.testing.assert_close(step.keys[0], functional.normalize(keys).detach())
 

@@ -1,4 +1,4 @@
-"""Model Genesis: its loss image by image, what learns, and a whole run to a weight file that anyone loads."""
+"""Model Genesis: its loss image by image, its gradients, and a whole run up to an exported weight file."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def method():
 
 
 def test_the_loss_image_by_image(method):
-    """In eval mode no image sees another: the mean of what numpy says of each alone."""
+    """In evaluation mode images are independent: the loss is the mean of numpy's losses of single images."""
     assert type(method) is ModelGenesis
     corrupted, whole = method.views(films(), seeded())
     method.eval()
@@ -77,7 +77,7 @@ def test_every_parameter_learns(architecture):
     method = build(replace(RECIPE, size=64, architecture=architecture))
     for module in method.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.weight)  # timm begins with blocks that pass on what they get
+            nn.init.ones_(module.weight)  # timm initializes residual blocks as the identity
     views = method.views(films(4), seeded())
     method(*views, seeded()).loss.total.backward()
     still = [name for name, p in method.student.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
@@ -98,7 +98,7 @@ def test_the_maps_are_timms(architecture):
     assert [made.shape[1] for made in found] == [level["num_chs"] for level in backbone.feature_info]
     assert [made.shape[2] for made in found] == [32, 16, 8, 4, 2]
     torch.testing.assert_close(found[-1].mean(dim=(2, 3)), backbone(x))
-    if hasattr(backbone, "forward_intermediates"):  # DenseNet learnt it late
+    if hasattr(backbone, "forward_intermediates"):  # missing in older versions of timm's DenseNet
         same(found, backbone.forward_intermediates(x, intermediates_only=True))
 
 
@@ -125,13 +125,13 @@ def test_bfloat16_is_the_networks_alone():
     assert step.loss.total.dtype == torch.float32
     torch.manual_seed(0)
     exact = build(RECIPE)
-    wanted = exact(*exact.views(films(), seeded()), seeded()).loss.total
-    torch.testing.assert_close(step.loss.total, wanted, rtol=0.05, atol=0)
-    assert step.loss.total != wanted
+    expected = exact(*exact.views(films(), seeded()), seeded()).loss.total
+    torch.testing.assert_close(step.loss.total, expected, rtol=0.05, atol=0)
+    assert step.loss.total != expected
 
 
 def test_a_few_steps_on_phantoms(method):
-    """On films with shapes."""
+    """On images with shapes."""
     batch = torch.stack([torch.from_numpy(film.pixels) for film in phantom.films(8, seed=0, size=48)])[:, None]
     optimizer = torch.optim.SGD(method.student.parameters(), lr=0.3, momentum=0.9)
     metrics = [train_step(method, optimizer, batch, seeded(step)).metrics() for step in range(10)]
@@ -168,15 +168,15 @@ def test_the_first_batch_is_shown_as_the_step_sees_it(method, tmp_path):
     corrupted, whole = corrupted_and_original(films(), RECIPE, seeded(3))
     shown = [films()[:3] / 255, whole[:3], corrupted[:3] * 0.3 + 0.4]
     assert [column.title for column in columns] == ["film", "original view", "corrupted view"]
-    for column, wanted in zip(columns, shown, strict=True):
-        torch.testing.assert_close(column.images, wanted)
+    for column, expected in zip(columns, shown, strict=True):
+        torch.testing.assert_close(column.images, expected)
     before = {name: value.clone() for name, value in method.state_dict().items()}
     assert draw_first_batch(tmp_path / "first.png", films(), method, seeded(3)).stat().st_size > 1000
     same(dict(method.state_dict()), before)
 
 
 class SmallRestorer(nn.Module):
-    """In place of the U-Net where a step's cost is not the point."""
+    """A small network in place of the U-Net, for tests that are not about its cost."""
 
     def __init__(self, architecture: str) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ RECIPE = Recipe("small", size=4, batch_size=6, batch_norm_group=3, queue_length=
 
 
 class SmallWithBatchNorm(Small):
-    """And one whose batch statistics tell which images share a group."""
+    """With batch norm, so that the output depends on the images in a group."""
 
     def __init__(self, architecture, feature_dim, *projection):
         super().__init__(architecture, feature_dim)
@@ -28,7 +28,7 @@ class SmallWithBatchNorm(Small):
 
 @pytest.fixture
 def variant(monkeypatch):
-    """Makes the method of an objective, its teacher moved away from its student, its queue half way round."""
+    """Make the method of an objective, with a teacher that differs from the student."""
 
     def make(objective, encoder=Small, kind=Variant):
         monkeypatch.setattr(momentum_teacher, "Encoder", encoder)
@@ -100,7 +100,7 @@ def test_against_the_restatement(variant, objective):
     ahead = drawing.clone_state()
     draws = [mixup.draw(6, 1.0, ahead) for _ in range(2 if objective.mixup == "separate" else 1)] * 2
     draws = [(float(m.lam), m.permutation) for m in draws[:2]]
-    assert draws[0][0] < 0.5  # so that the larger of λ and 1 - λ is another
+    assert draws[0][0] < 0.5  # so that max(λ, 1 - λ) differs from λ
     if objective.mixup_lambda == "max":
         draws = [(max(lam, 1 - lam), order) for lam, order in draws]
 
@@ -108,20 +108,20 @@ def test_against_the_restatement(variant, objective):
     before = method.queue.keys.clone()
     step = method(*views(), drawing)
     step.loss.total.backward()
-    for value, wanted in zip(step.loss, losses, strict=True):
-        assert value.item() == pytest.approx(torch.as_tensor(wanted).item(), rel=1e-5)
-    for p, wanted in zip(method.student.parameters(), gradients, strict=True):
-        torch.testing.assert_close(p.grad.double(), wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())
+    for value, expected in zip(step.loss, losses, strict=True):
+        assert value.item() == pytest.approx(torch.as_tensor(expected).item(), rel=1e-5)
+    for p, expected in zip(method.student.parameters(), gradients, strict=True):
+        torch.testing.assert_close(p.grad.double(), expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
     assert len(step.keys) == len(objective.terms)
-    for rows, wanted in zip(step.keys, keys, strict=True):
-        torch.testing.assert_close(rows.double(), torch.stack(wanted), rtol=1e-5, atol=1e-6)
-    assert torch.equal(method.queue.keys, before)  # line 18 is the loop's
+    for rows, expected in zip(step.keys, keys, strict=True):
+        torch.testing.assert_close(rows.double(), torch.stack(expected), rtol=1e-5, atol=1e-6)
+    assert torch.equal(method.queue.keys, before)  # line 18 belongs to the loop
     method.queue.insert(*step.keys)
     torch.testing.assert_close(method.queue.keys.double(), torch.stack(queue), rtol=1e-5, atol=1e-6)
 
 
 def test_every_departure_changes_the_loss(variant):
-    """What the tolerance above is worth: no two objectives agree by chance."""
+    """The tolerance above is sharp: no two objectives agree by chance."""
     totals = [variant(objective)(*views(), seeded()).loss.total.item() for objective in OBJECTIVES]
     distances = [abs(a - b) / b for i, a in enumerate(totals) for b in totals[:i]]
     assert min(distances) > 1e-4
@@ -129,19 +129,19 @@ def test_every_departure_changes_the_loss(variant):
 
 @pytest.mark.parametrize("encoder", [Small, SmallWithBatchNorm])
 def test_the_default_is_the_method_to_the_bit(variant, encoder):
-    """Loss and keys; gradients to rounding, for the method adds up two terms' before it multiplies by Q."""
+    """Loss and keys to the bit; gradients to rounding, because C2L adds two terms' gradients before it uses Q."""
     one, other = variant(Objective(), encoder), variant(Objective(), encoder, C2L)
     steps = [method(*views(), seeded()) for method in (one, other)]
     for step in steps:
         step.loss.total.backward()
-    for mine, wanted in zip(*((*step.loss, *step.keys, step.top1) for step in steps), strict=True):
-        assert torch.equal(mine, wanted)
-    for p, wanted in zip(one.student.parameters(), other.student.parameters(), strict=True):
-        torch.testing.assert_close(p.grad, wanted.grad, rtol=1e-5, atol=1e-6)
+    for mine, expected in zip(*((*step.loss, *step.keys, step.top1) for step in steps), strict=True):
+        assert torch.equal(mine, expected)
+    for p, expected in zip(one.student.parameters(), other.student.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, expected.grad, rtol=1e-5, atol=1e-6)
 
 
 def test_lambda_and_its_complement_give_one_loss(variant, monkeypatch):
-    """(λ, π) under "beta", (λ, π⁻¹) under "max": the same loss, gradients and rows of Q, in another order."""
+    """(λ, π) with "beta" and (λ, π⁻¹) with "max": same loss and gradients, and the same rows of Q in another order."""
     order = torch.tensor([2, 4, 1, 0, 5, 3])
     outcomes = []
     for objective, permutation in ((Objective(), order), (Objective(mixup_lambda="max"), order.argsort())):
@@ -165,7 +165,7 @@ def test_without_shuffle_the_teachers_groups_are_the_batchs(variant):
     plain = variant(Objective(shuffle_bn=False), SmallWithBatchNorm)
     x2 = views()[1]
     keys = plain(*views(), seeded()).keys[0]
-    for rows in (slice(0, 3), slice(3, 6)):  # as they lie, three by three
+    for rows in (slice(0, 3), slice(3, 6)):  # groups of three in the batch's order
         alone = nn.functional.normalize(plain.teacher(x2[rows]).detach(), dim=1)
         torch.testing.assert_close(keys[rows], alone)
     shuffled = variant(Objective(), SmallWithBatchNorm)(*views(), seeded()).keys[0]

@@ -1,4 +1,4 @@
-"""A run's network as a file that loads in one line, and is the network that was trained."""
+"""The exported backbone is the trained network."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def films(store, split):
 
 
 def trained(run, store, which):
-    """The run's network in float32 with the statistics of all training films, made without the code under test."""
+    """The run's network in float32, with the statistics of all training images, made without the tested code."""
     network = timm.create_model("resnet18", pretrained=False, in_chans=1, num_classes=0)
     state = checkpoint.load(run).state["method"]
     start = f"{which}.backbone."
@@ -50,30 +50,30 @@ def features(network, x):
 
 def test_the_file_gives_the_students_features(exported, tiny_run, tiny_store):
     x = films(tiny_store, "test")
-    wanted = features(trained(tiny_run, tiny_store, "student"), x)
+    expected = features(trained(tiny_run, tiny_store, "student"), x)
     gray = features(c2l_models.resnet18(weights=exported, in_chans=1), x)
-    assert functional.cosine_similarity(gray, wanted).min() > 0.9999
-    torch.testing.assert_close(gray, wanted, rtol=0.02, atol=0.02 * wanted.abs().max().item())
+    assert functional.cosine_similarity(gray, expected).min() > 0.9999
+    torch.testing.assert_close(gray, expected, rtol=0.02, atol=0.02 * expected.abs().max().item())
     rgb = features(c2l_models.resnet18(weights=exported, in_chans=3), x.expand(-1, 3, -1, -1))
     torch.testing.assert_close(rgb, gray, rtol=1e-4, atol=1e-4)
-    # The comparison tells networks apart.
+    # The comparison distinguishes networks.
     assert functional.cosine_similarity(gray, features(trained(tiny_run, tiny_store, "teacher"), x)).min() < 0.9999
 
 
 def test_the_teacher_where_it_is_asked_for(tiny_run, tiny_store, tmp_path):
     path = export_run(tiny_run, tmp_path / "teacher.safetensors", tiny_store, teacher=True)
     x = films(tiny_store, "test")
-    wanted = features(trained(tiny_run, tiny_store, "teacher"), x)
+    expected = features(trained(tiny_run, tiny_store, "teacher"), x)
     gray = features(c2l_models.resnet18(weights=path, in_chans=1), x)
-    assert functional.cosine_similarity(gray, wanted).min() > 0.9999
+    assert functional.cosine_similarity(gray, expected).min() > 0.9999
 
 
 def test_statistics_are_those_of_clean_training_films(tiny_run, tiny_store):
     backbone, recipe = load_run_backbone(tiny_run, tiny_store)
     assert recipe.name == "tiny"
     assert not any(module.training for module in backbone.modules())
-    wanted = trained(tiny_run, tiny_store, "student")
-    for (name, value), other in zip(backbone.named_buffers(), wanted.buffers(), strict=True):
+    expected = trained(tiny_run, tiny_store, "student")
+    for (name, value), other in zip(backbone.named_buffers(), expected.buffers(), strict=True):
         if "running" in name:
             torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-5)
 
@@ -99,11 +99,11 @@ def test_another_size(tiny_run, tiny_store, tmp_path):
 
 def test_the_run_knows_its_store(tiny_run, exported, tmp_path):
     path = export_run(tiny_run, tmp_path / "own.safetensors", tag="mine")
-    assert path.read_bytes() == exported.read_bytes()  # and the file is the same to the byte
+    assert path.read_bytes() == exported.read_bytes()  # the file is the same to the byte
 
 
 def run_that_names(tiny_run, folder, **changes):
-    """A run folder with the same checkpoints whose run.json says otherwise."""
+    """A copy of the run folder with changes in run.json."""
     shutil.copytree(tiny_run, folder)
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(run | changes))
@@ -111,7 +111,7 @@ def run_that_names(tiny_run, folder, **changes):
 
 
 def run_with(tiny_run, folder, step=0, **keys):
-    """A run folder whose one checkpoint is the same but for its recipe."""
+    """A copy of the run folder whose checkpoint has another recipe."""
     state = checkpoint.load(tiny_run).state
     folder.mkdir()
     shutil.copy(tiny_run / "run.json", folder)

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, damage noticed, the last few and the best kept; and only this run's."""
+"""Checkpoints: atomic writes, detected damage, and the newest few and the best kept."""
 
 import errno
 import hashlib
@@ -24,7 +24,7 @@ def names(run):
 
 
 def steps(run):
-    """The steps of all files, best ones as "best 7"."""
+    """The steps of all files; the best one's as "best 7"."""
     return [("best " if name.startswith("best") else "") + str(int(name.split("-")[-2])) for name in names(run)]
 
 
@@ -110,12 +110,12 @@ def test_the_best_outlives_the_last_few(tmp_path):
 def test_the_best_is_a_name_of_the_same_file(tmp_path):
     (path,) = write(tmp_path, 1)
     assert mark_best(tmp_path, path).samefile(path)
-    assert mark_best(tmp_path, path).samefile(path)  # as a run does that was killed before it could tell
+    assert mark_best(tmp_path, path).samefile(path)  # as a run that was killed after marking
     assert steps(tmp_path) == ["best 1", "1"]
 
 
 def test_the_best_may_be_marked_by_its_own_name(tmp_path):
-    """As by a run that goes on from it, where the last ones are lost."""
+    """As when a run resumes from the best one because the newest ones are lost."""
     best = mark_best(tmp_path, write(tmp_path, 1)[0])
     assert mark_best(tmp_path, best) == best
     assert steps(tmp_path) == ["best 1", "1"]
@@ -183,7 +183,7 @@ def test_killed_while_it_saves(tmp_path, moment, survivor):
     found = load(tmp_path)
     assert (found.state["step"], found.passed_over) == (survivor, ())
     write(tmp_path, 3, keep=1)
-    assert steps(tmp_path) == ["3"]  # and what the killed one left is gone
+    assert steps(tmp_path) == ["3"]  # the killed process's partial file is gone
 
 
 # Not written
@@ -210,7 +210,7 @@ def test_a_disk_that_refuses_leaves_the_old_ones(tmp_path, monkeypatch):
             write(tmp_path, 8)
         with pytest.raises(CheckpointNotWritten, match="best checkpoint, best-step-000000002"):
             mark_best(tmp_path, load(tmp_path).path)
-    assert before == [name for name in names(tmp_path) if "best" not in name]  # no partial file takes up room
+    assert before == [name for name in names(tmp_path) if "best" not in name]  # no partial file is left
     write(tmp_path, 9)
     assert load(tmp_path).state["step"] == 9
 
@@ -262,7 +262,7 @@ def test_all_damaged(tmp_path):
     with pytest.raises(RunError, match="is sound") as caught:
         load(tmp_path)
     assert all(path.name in str(caught.value) for path in paths)
-    assert "\n" not in str(caught.value)  # the command prints one line
+    assert "\n" not in str(caught.value)  # the command prints errors as one line
     assert exists(tmp_path)
 
 
@@ -275,7 +275,7 @@ def test_the_best_serves_where_the_last_ones_are_lost(tmp_path, monkeypatch):
 
 
 def test_what_was_passed_over_is_not_taken_for_the_newest_again(tmp_path):
-    """A run that goes on from step 2 writes step 3 where step 5 is damaged."""
+    """If step 5 is damaged, a run resumes from step 2 and writes step 3."""
     paths = write(tmp_path, 1, 2, 5)
     flip(paths[-1], 100)
     write(tmp_path, 3)

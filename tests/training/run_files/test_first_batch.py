@@ -1,4 +1,4 @@
-"""The picture of the first batch shows what the networks are given, and nobody's name."""
+"""The picture of the first batch shows the networks' inputs, and no name of a file or patient."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ RECIPE = Recipe("seen", size=16, batch_size=6, batch_norm_group=3, queue_length=
 
 
 class Small(nn.Module):
-    """In place of backbone and projection."""
+    """A linear layer in place of backbone and projection."""
 
     def __init__(self, architecture, feature_dim, *projection):
         super().__init__()
@@ -44,7 +44,7 @@ def films():
 
 
 def given(network, method, draws):
-    """All that a step gives to one of its networks, as intensities."""
+    """A step's inputs of one network, as intensities."""
     seen = []
     hook = getattr(method, network).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     generator = seeded()
@@ -96,12 +96,12 @@ def test_captions_say_which_films_are_mixed_and_how_much(method):
 
 
 def test_a_processs_own_part(method):
-    """Films and partners are numbered within the process's own images."""
+    """Images and partners are numbered within the process's own part of the batch."""
     model = method(World(1, 2))
     columns = first_batch_columns(films(), model, seeded(), count=6)
     m = model.draw_mix(6, _after_views(World(1, 2)))
-    wanted = [f"film {partner - 6 + 1}" for partner in m.permutation[6:].tolist()]
-    assert columns[3].captions == wanted
+    expected = [f"film {partner - 6 + 1}" for partner in m.permutation[6:].tolist()]
+    assert columns[3].captions == expected
 
 
 def _after_views(world):
@@ -121,8 +121,8 @@ def test_the_picture(method, tmp_path):
         for row, film in enumerate(column.images):
             left, top = MARGIN + i * (TILE + GAP), first + row * (TILE + LINE + GAP)
             shown = sheet.convert("L").crop((left, top, left + TILE, top + TILE)).resize((16, 16), Image.Resampling.BOX)
-            wanted = Image.fromarray((film[0] * 255).round().to(torch.uint8).numpy()).resize(shown.size)
-            assert np.corrcoef(np.ravel(shown), np.ravel(wanted))[0, 1] > 0.9
+            expected = Image.fromarray((film[0] * 255).round().to(torch.uint8).numpy()).resize(shown.size)
+            assert np.corrcoef(np.ravel(shown), np.ravel(expected))[0, 1] > 0.9
 
 
 def test_a_batch_smaller_than_the_picture(method, tmp_path):

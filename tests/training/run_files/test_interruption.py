@@ -1,4 +1,4 @@
-"""A request to stop is noted once; the second one acts."""
+"""The first signal is recorded; the second one acts."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def test_the_first_signal_is_noted_and_the_second_acts(number):
             assert str(request) == f"stopped by {signal.Signals(number).name}"
             os.kill(os.getpid(), number)
             assert came == [number]
-        assert signal.getsignal(number) is not before  # what was there on entry is there again
+        assert signal.getsignal(number) is not before  # the handler before the context is restored
         os.kill(os.getpid(), number)
         assert came == [number, number]
     finally:
@@ -38,7 +38,7 @@ def test_nothing_is_left_behind():
 
 
 def test_another_thread_runs_without():
-    """A notebook's worker may pretrain; signals go to the main thread there."""
+    """Outside the main thread, as in a notebook's worker, no signal arrives."""
     seen = []
 
     def work():

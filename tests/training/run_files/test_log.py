@@ -1,4 +1,4 @@
-"""The log: means by hand, lines told once, pictures."""
+"""The log: means by hand, each step logged once, plots."""
 
 import json
 
@@ -29,7 +29,7 @@ def metrics(loss):
 
 
 def run(folder, first, last, resumed_at=0, every=2):
-    """Steps first to last, loss = step, a line every `every` steps."""
+    """Log steps `first` to `last` with loss = step, one line every `every` steps."""
     group = StepGroup()
     with RunLog(folder, 100, resumed_at, progress=False) as lines:
         for step in range(first, last + 1):
@@ -68,7 +68,7 @@ def test_a_group_keeps_each_steps_figures():
 
 
 def test_a_resumed_group_goes_on_with_figures_of_another_device():
-    """What is saved was read: on the CPU, and means over processes; what is new may be on a GPU."""
+    """Saved metrics were read, so they are on the CPU; new ones may be on a GPU."""
     group = StepGroup()
     group.add(8, 0.0, metrics(1.0))
     group.read()
@@ -120,7 +120,7 @@ def test_a_line_is_on_disk_at_once(tmp_path):
 
 
 def test_a_full_disk_loses_no_line(tmp_path):
-    """Refused twice, each line is on the disk once it has room again."""
+    """After two failed writes, each line is written once the disk has space."""
     with RunLog(tmp_path, 10, progress=False) as lines:
         file, flushes = lines._file, []
 
@@ -153,7 +153,7 @@ def test_another_process_writes_and_shows_nothing(tmp_path, capfd):
 
 
 def test_lines_are_json_without_nan(tmp_path):
-    """JSON has no NaN: a reader other than Python's refuses the line."""
+    """JSON has no NaN, and readers other than Python's reject it."""
 
     def refuse(constant):
         raise AssertionError(f"{constant} is no JSON")

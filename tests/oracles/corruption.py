@@ -4,8 +4,11 @@ import math
 
 
 def shuffle(image, windows, keys):
-    """A copy of an image (rows of numbers) whose windows (top, left, height, width), one after the other, hide those
-    below them; what is seen of each is put into the order of its pixels' keys (one a pixel of the image, by rows)."""
+    """Local pixel shuffling of a copy of an image (rows of numbers).
+
+    A later window (top, left, height, width) covers earlier ones. Each window's visible pixels are ordered by their
+    keys (one per pixel of the image, by rows).
+    """
     seen = [[None] * len(row) for row in image]
     for number, (top, left, height, width) in enumerate(windows):
         for row in range(top, top + height):
@@ -21,7 +24,7 @@ def shuffle(image, windows, keys):
 
 
 def paint(image, blocks, outside, noise):
-    """A copy of an image with noise where a block is, or, `outside`, where none is."""
+    """A copy of an image with noise in the blocks, or if `outside`, everywhere else."""
     result = [list(row) for row in image]
     for row in range(len(image)):
         for column in range(len(image[row])):
@@ -32,8 +35,10 @@ def paint(image, blocks, outside, noise):
 
 
 def curve(value, first, second, falls):
-    """y at x = `value` of the cubic Bézier curve (0, 0), first, second, (1, 1); where it `falls`, y is that of the
-    parameter's other end."""
+    """y at x = `value` of the cubic Bézier curve (0, 0), first, second, (1, 1).
+
+    If it `falls`, y is taken at 1 - t instead of t.
+    """
 
     def at(t, one, two):
         return sum(math.comb(3, k) * (1 - t) ** (3 - k) * t**k * p for k, p in enumerate((0, one, two, 1)))
