@@ -1,4 +1,4 @@
-"""Networks built and filled: against torchvision's, strictly, in every form that timm offers."""
+"""`create_model` and the builders: outputs against torchvision, timm's options, and refused weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A file of random weights an architecture, with batch-norm statistics that matter."""
+    """One file of random weights per architecture, with batch-norm statistics other than 0 and 1."""
     folder, files = tmp_path_factory.mktemp("files"), {}
     for name in NAMES:
         torch.manual_seed(0)
@@ -204,7 +204,7 @@ def put(key: str, *shape: int) -> Callable[[dict[str, Tensor]], object]:
         (drop("conv1.weight"), "conv1.weight"),
         (put("layer9.weight", 3), "layer9.weight"),
         (put("fc.weight", 1000, 512), "fc.weight"),
-        (put("fc.bias", 5), "fc.bias"),  # would fit the new head
+        (put("fc.bias", 5), "fc.bias"),  # this would fit the new head
         (put("layer1.0.conv1.weight", 64, 64, 1, 1), "layer1.0.conv1.weight"),
         (put("conv1.weight", 64, 4, 7, 7), "conv1.weight"),
         (put("conv1.weight", 64, 1, 7, 7), "conv1.weight"),
@@ -249,7 +249,7 @@ def test_arguments_that_contradict_each_other(files: dict[str, Path]) -> None:
 
 
 class Hostile:
-    """A pickle that leaves a file where it is loaded."""
+    """A pickle that creates a file when it is loaded."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace

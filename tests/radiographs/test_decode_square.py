@@ -1,4 +1,4 @@
-"""read_file and decode_square: the bytes of a film, and its square against the full decode by Pillow alone."""
+"""`read_file`, and `decode_square` against a full decode with Pillow only."""
 
 import io
 import os
@@ -38,14 +38,14 @@ def film(width: int, height: int) -> Image.Image:
 
 
 def full(data: bytes, size: int) -> np.ndarray:
-    """The square of the full decode by Pillow alone."""
+    """The square of the full decode with Pillow only."""
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(square(image.convert("L"), size)).astype(int)
 
 
 @pytest.fixture
 def reductions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Sizes at which JPEGs come out of the decoder."""
+    """The sizes of decoded images, recorded at each load."""
     from PIL import ImageFile
 
     seen = []
@@ -83,12 +83,12 @@ def test_reduced_it_is_what_the_full_decode_shows(shape: tuple[int, int], mode: 
 
 
 def test_a_reduced_film_stays_where_it_was() -> None:
-    """Sides that 8 does not divide: the decoder's last column is partly empty, and must not move the others."""
+    """With sides that 8 does not divide, the decoder's last column is partly empty; it must not shift the others."""
     sharp = np.zeros((1017, 1017), np.uint8)
-    sharp[:, 509:] = 200  # an edge a pixel right of the middle
+    sharp[:, 509:] = 200  # an edge one pixel right of the middle
     data = encode(Image.fromarray(sharp), "JPEG")
     row = np.asarray(decode_square(data, 60)).astype(int)[30]
-    assert abs(row.sum() - full(data, 60)[30].sum()) <= 10  # a tenth of a pixel would be 20
+    assert abs(row.sum() - full(data, 60)[30].sum()) <= 10  # a shift by a tenth of a pixel would give 20
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

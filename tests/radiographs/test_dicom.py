@@ -1,4 +1,4 @@
-"""DICOM films: against the standard's formulas a value at a time, tiny arrays by hand, and pydicom's own."""
+"""DICOM files: against the formulas of the standard, one value at a time, small arrays by hand, and pydicom's files."""
 
 import csv
 import io
@@ -44,14 +44,14 @@ rng = np.random.default_rng(0)
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """A warning is a failure: what a reader says of a film's text would be one."""
+    """Turn warnings into errors, because a warning could quote the text of a file."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
 
 
 def dicom(array: np.ndarray, syntax: str = ExplicitVRLittleEndian, **elements: Any) -> Dataset:
-    """A film of `array` with a patient, and the elements named."""
+    """A DICOM data set with the pixels `array`, a patient, and the given elements."""
     film = Dataset()
     film.file_meta = FileMetaDataset()
     film.file_meta.TransferSyntaxUID = syntax
@@ -86,7 +86,7 @@ def encode(film: Dataset) -> bytes:
 
 @pytest.fixture
 def shown(tmp_path: Path) -> Callable[..., np.ndarray]:
-    """What `read_radiograph` makes of a film, written with a misleading extension."""
+    """Write a file with a wrong extension and return the pixels that `read_radiograph` reads."""
 
     def shown(film: Dataset | bytes) -> np.ndarray:
         path = tmp_path / "film.png"
@@ -100,7 +100,7 @@ def shown(tmp_path: Path) -> Callable[..., np.ndarray]:
 
 
 def grey(value: int, film: Dataset) -> float:
-    """0 to 255 for one stored value, by PS3.3 C.11.1 (rescale), C.11.2.1.2 (window) and C.7.6.3.1.2."""
+    """Grey level, 0 to 255, of one stored value: PS3.3 C.11.1 (rescale), C.11.2.1.2 (window) and C.7.6.3.1.2."""
     low, high = 0, 2**film.BitsStored - 1
     if film.PixelRepresentation:
         low, high = -(2 ** (film.BitsStored - 1)), 2 ** (film.BitsStored - 1) - 1
@@ -153,7 +153,7 @@ def test_every_step_by_the_standard(
 
 
 def test_window_then_inversion_by_hand(shown: Callable[..., np.ndarray]) -> None:
-    """Inverting before the window would give [255, 255, 255, 0] or the like."""
+    """Inversion before the window would give about [255, 255, 255, 0]."""
     values = np.array([[0, 100, 150, 200, 4095]], np.uint16)
     window = {"BitsStored": 12, "WindowCenter": 150.5, "WindowWidth": 101}
     assert shown(dicom(values, **window)).tolist() == [[0, 0, 128, 255, 255]]
@@ -209,7 +209,7 @@ def test_lookup_tables(shown: Callable[..., np.ndarray], words: bool) -> None:
 
 
 def test_a_long_table_of_eight_bits(shown: Callable[..., np.ndarray]) -> None:
-    """Here an index kept in the table's own eight bits would wrap around."""
+    """An index stored in the table's 8 bits would overflow."""
     values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     film = dicom(values, BitsStored=12, VOILUTSequence=table(0, 8, [v // 16 for v in range(4096)]))
     assert np.array_equal(shown(film), values // 16)
@@ -251,9 +251,9 @@ def test_colour(shown: Callable[..., np.ndarray], planar: int) -> None:
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 def test_without_preamble(shown: Callable[..., np.ndarray], syntax: str) -> None:
     whole = encode(dicom(np.array([[0, 51, 255]], np.uint8), syntax))
-    assert shown(whole[132:]).tolist() == [[0, 51, 255]]  # from the group 0002
+    assert shown(whole[132:]).tolist() == [[0, 51, 255]]  # starts with group 0002
     length = int.from_bytes(whole[140:144], "little")
-    assert shown(whole[144 + length :]).tolist() == [[0, 51, 255]]  # from the group 0008
+    assert shown(whole[144 + length :]).tolist() == [[0, 51, 255]]  # starts with group 0008
 
 
 def test_bare_number_ages_are_no_matter(shown: Callable[..., np.ndarray]) -> None:
@@ -272,7 +272,7 @@ def test_nothing_about_the_patient_is_parsed() -> None:
     assert NAME not in str(_parse(io.BytesIO(data)))
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- refused files -----------------------------------------------------------------------------
 
 FILM = rng.integers(0, 4096, (8, 8)).astype(np.uint16)
 
@@ -328,14 +328,14 @@ OVERWRITTEN = "JPEG2000-embedded-sequence-delimiter.dcm"
 
 
 def flat_jpeg_2000(width: int, height: int) -> bytes:
-    """A whole codestream of 64 x 64 pixels that states another size, in itself and for its one tile."""
+    """A complete codestream of 64 x 64 pixels whose header states another size, for the image and its only tile."""
     buffer = io.BytesIO()
     Image.new("L", (64, 64)).save(buffer, "JPEG2000", no_jp2=True)
     return restated(buffer.getvalue(), width, height)
 
 
 def restated(codestream: bytes, width: int, height: int) -> bytes:
-    """SIZ starts four bytes in: Xsiz and Ysiz at 8, XTsiz and YTsiz at 24."""
+    """Replace Xsiz and Ysiz (offset 8) and XTsiz and YTsiz (offset 24) of the SIZ marker segment."""
     size = struct.pack(">II", width, height)
     return codestream[:8] + size + codestream[16:24] + size + codestream[32:]
 
@@ -401,7 +401,7 @@ def test_a_jpeg_2000s_own_size_is_found(no_jp2: bool) -> None:
 
 
 def test_a_films_frame_is_of_the_size_it_tells() -> None:
-    """pydicom's own samples, of many writers; in one the size is overwritten, and nothing decodes it."""
+    """On the sample files of pydicom. One is skipped: its size was overwritten, and no decoder can read it."""
     folder = Path(pydicom.__file__).parent / "data" / "test_files"
     syntaxes = {*JPEGTransferSyntaxes, *JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes}
     found = 0
@@ -464,7 +464,7 @@ SAMPLES = {
 
 @pytest.mark.parametrize(("plain", "packed"), [(a, b) for a, many in SAMPLES.items() for b in many])
 def test_compressed_films_show_the_same(plain: str, packed: str) -> None:
-    """pydicom carries the same small image in several transfer syntaxes."""
+    """pydicom includes the same small image in several transfer syntaxes."""
     pytest.importorskip("libjpeg")
     folder = Path(pydicom.__file__).parent / "data" / "test_files"
     if not (folder / packed).exists():
@@ -479,7 +479,7 @@ def test_jpeg_lossless_is_decodable_here() -> None:
     assert get_decoder(JPEGLosslessSV1).is_available
 
 
-# --- damaged, and real ---------------------------------------------------------------------------
+# --- damaged and real files ---------------------------------------------------------------------------
 
 
 def _valid() -> list[bytes]:
@@ -527,7 +527,7 @@ def attempt(path: Path) -> Image.Image | str:
 
 
 def test_real_films_against_pydicom(real_data: Path) -> None:
-    """8-bit films without a window: the stored values, or their inverse."""
+    """8-bit files without a window show the stored values, or their inverse."""
     samples = sorted((real_data / "dicom-samples").glob("*.dcm"))
     challenge = sorted((real_data / "rsna-pneumonia" / "stage_2_train_images").glob("*.dcm"))[:10]
     seen = set()
@@ -541,7 +541,7 @@ def test_real_films_against_pydicom(real_data: Path) -> None:
 
 
 def test_real_polarities_show_the_same_film(real_data: Path) -> None:
-    """The two samples are one film in both polarities: air is dark in both."""
+    """The two samples are one film in both polarities; air is dark in both."""
     first, second = (read_radiograph(p) for p in sorted((real_data / "dicom-samples").glob("*.dcm")))
     assert first.size == second.size
     assert isinstance(first, Image.Image)
@@ -550,7 +550,7 @@ def test_real_polarities_show_the_same_film(real_data: Path) -> None:
 
 
 def test_challenge_film_is_the_original(real_data: Path) -> None:
-    """The challenge's DICOM and the original PNG of one film agree, but for JPEG's loss."""
+    """The challenge's DICOM file and the original PNG of the same film agree, except for JPEG loss."""
     with (real_data / "rsna-pneumonia" / "nih_image_index.csv").open() as file:
         films = {row["Image Index"]: row["patientId"] for row in csv.DictReader(file)}
     originals = (real_data / "chestxray14-fullsize" / "images").glob("*.png")

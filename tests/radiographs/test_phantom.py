@@ -52,7 +52,7 @@ def test_transmission_of_two_bodies_by_hand() -> None:
 
 
 def test_attenuation_is_that_of_the_tables_at_60_kev() -> None:
-    # soft tissue halves the beam every 3.19 cm; 20 cm of gas take less than half a per cent
+    # 3.19 cm of soft tissue halve the beam; 20 cm of gas absorb less than half a per cent
     assert math.log(2) / ATTENUATION["soft"] == pytest.approx(3.19, abs=0.01)
     assert transmission({"gas": np.array(20.0)}) > 0.995
     order = [ATTENUATION[tissue] for tissue in ("bone", "soft", "fluid", "lung", "gas")]
@@ -121,7 +121,7 @@ def test_pneumothorax_is_gas_at_the_wall_behind_a_pleural_line(seed: int) -> Non
     row = np.argmin(np.abs(CM - (anatomy.dome - 0.6 * anatomy.lung_height)))
     outwards = depth[row] if side > 0 else depth[row, ::-1]
     gas = outwards.argmin()
-    assert outwards[gas] < -0.15  # at the wall, no lung at all
+    assert outwards[gas] < -0.15  # no lung at the wall
     # The visceral pleura is denser than its surroundings within 8 mm on either side.
     ridge = max(
         range(8, gas),
@@ -151,9 +151,9 @@ def test_consolidation_is_a_soft_edged_density_in_one_lung(seed: int) -> None:
     assert depth.max() > 0.2
     centre = lesions.consolidation_side * (APEX_AXIS + lesions.consolidation_at[0] * anatomy.lung_width)
     assert np.abs(X[depth > 1e-3] - centre).max() < 2.3 * lesions.consolidation_radius
-    inside = _cavity(anatomy, lesions.consolidation_side, X, Y) > 9  # away from the lung's own borders
+    inside = _cavity(anatomy, lesions.consolidation_side, X, Y) > 9  # away from the borders of the lung
     steps = np.abs(np.diff(depth, axis=1))[inside[:, 1:] & inside[:, :-1]]
-    assert steps.max() < 0.35 * depth.max()  # within a millimetre; a nodule's rim is the contrast
+    assert steps.max() < 0.35 * depth.max()  # per millimetre; the rim of a nodule would be steeper
 
 
 @pytest.mark.parametrize("finding", FINDINGS)
@@ -216,7 +216,7 @@ def test_files_and_labels(tmp_path: Path) -> None:
         assert tuple(finding for finding in FINDINGS if row[finding] == "1") == film.findings
         assert row["patient"] == film.patient
     splits = {(row["patient"], row["split"]) for row in rows}
-    assert len(splits) == len({row["patient"] for row in rows})  # no patient in two
+    assert len(splits) == len({row["patient"] for row in rows})  # no patient is in both
     assert {split for _, split in splits} == {"train", "test"}
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     write_films(folder, 30, seed=3, size=24)

@@ -1,4 +1,4 @@
-"""The one preprocessing: whatever a radiograph comes as, the network gets the same numbers."""
+"""`Transform`: every form of an image gives the network the same input."""
 
 import pickle
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_geometry_is_shorter_side_then_centre(shape: tuple[int, int]) -> None:
     smooth = (128 + 100 * np.sin(x / 17) * np.cos(y / 23)).astype(np.uint8)
     resized = F.resize(torch.from_numpy(smooth)[None], [SIZE], v2.InterpolationMode.BILINEAR, antialias=True)
     wanted = (F.center_crop(resized, [SIZE, SIZE]).float() / 255 - 0.4) / 0.2
-    # One resampling of the central square against torchvision's two steps: less than a pixel apart.
+    # One resampling of the central square against torchvision's two steps: they differ by less than a pixel.
     difference = (TRANSFORM(smooth) - wanted).abs()
     assert difference.mean() < 3 / 255 / 0.2
     assert difference.max() < 12 / 255 / 0.2
