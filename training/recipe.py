@@ -9,16 +9,22 @@ import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.table import Table
 
+from c2l_models.architectures import list_models
 from c2l_models.errors import RecipeError
 
 from .constraints import Above, AnyNumber, Ascending, AtLeast, AtMost, Between, check, check_values
 from .objectives import check_method
 
 RECIPES = Path(__file__).parent / "recipes"
+
+if TYPE_CHECKING:
+    Architecture = str
+else:
+    Architecture = Literal[tuple(list_models())]  # Type checkers cannot evaluate it; the command line and `check` can.
 
 Share = Annotated[float, Between(0, 1)]
 
@@ -130,7 +136,7 @@ class Recipe:
     """The table and row of the paper that it is for, as in "Table 1, Bat. Mix."."""
     method: str = "c2l"
     """A name in `objectives.METHODS`: c2l, moco, model_genesis. [objective] is C2L's, [restoration] Model Genesis'."""
-    architecture: Literal["resnet18", "densenet121"] = "resnet18"
+    architecture: Architecture = "resnet18"
     sources: tuple[str, ...] = ()
     """What is trained on: "dataset:split"; "dataset", all of it but a split named "test"; "dataset:*", all of it.
     None: the whole store but splits named "test"."""
