@@ -226,7 +226,7 @@ def convert(
 
     Args:
         checkpoint: a file written by torch.save; its code is never run.
-        arch: resnet18 or densenet121.
+        arch: the architecture, for example resnet18.
         out: ARCH.TAG.safetensors; the tag is recorded in the file.
         network: the network to take if the checkpoint holds a student and a teacher.
         mean: mean of the training input, for pixels in 0..1: one number or three; by default ImageNet's.

@@ -1,4 +1,4 @@
-"""Write files so that a crash or a full disk leaves the old content whole."""
+"""Write files so that a crash or a full disk leaves the old content intact."""
 
 import errno
 import os
@@ -9,19 +9,20 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write to a file beside `path`, flush it to the disk, then rename: readers see the old content or all of the new.
+    """Write a temporary file beside `path`, flush it to the disk, and rename it to `path`.
 
-    Raises OSError if the disk refuses; the old file is then unchanged.
+    A reader sees the complete old content or the complete new content. Raises OSError if the file cannot be written;
+    the old file is then unchanged.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with beside.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

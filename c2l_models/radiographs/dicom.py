@@ -12,12 +12,12 @@ from .pixels import check_pixels, container_maximum, scale
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-NEEDED = [
+REQUIRED = [
     *("PixelData", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "PixelRepresentation"),
 ]
 TAGS = [
-    *NEEDED,
+    *REQUIRED,
     *("HighBit", "NumberOfFrames", "PlanarConfiguration"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth"),
@@ -53,7 +53,7 @@ def read_dicom(file: BinaryIO) -> np.ndarray:
     except ImportError:
         raise MachineError(f"a DICOM file; {INSTALL}") from None
     dataset = _parse(file)
-    _check(dataset)
+    _check_elements(dataset)
     _check_frame(dataset)
     pixels = pixel_array(dataset, index=0)  # the frame that was checked
     if dataset.SamplesPerPixel == 3:
@@ -91,11 +91,11 @@ def _parse(file: BinaryIO) -> "Dataset":
     return dataset
 
 
-def _check(dataset: "Dataset") -> None:
+def _check_elements(dataset: "Dataset") -> None:
     """Raise `RadiographError` unless the file has one frame of 1 to 16 bits that can be decoded on this machine."""
     from pydicom.pixels import get_decoder
 
-    missing = [name for name in NEEDED if name not in dataset]
+    missing = [name for name in REQUIRED if name not in dataset]
     if missing:
         raise RadiographError(f"expected a DICOM image, found no {missing[0]}; choose another file, or copy it again")
     check_pixels(dataset.Columns, dataset.Rows)
