@@ -1,8 +1,8 @@
 """C2L, "Comparing to Learn", as in the paper's Algorithm 1.
 
     line    the paper                            the code
-    1       X_1^A, X_2^A = Augment(X)              augment.two_views, called by MomentumTeacher.views
-    2       X_i^M = mixup(X_i^A), i = 1, 2         mixup.draw and mixup.mix, in C2L.forward
+    1       X_1^A, X_2^A = Augment(X)            augment.two_views, called by MomentumTeacher.views
+    2       X_i^M = mixup(X_i^A), i = 1, 2       mixup.draw and mixup.mix, in C2L.forward
     3       Initialize net_s and net_t           networks.Encoder, in MomentumTeacher.__init__
     5       Q = Rand(N, D)                       memory_queue.MemoryQueue, in Contrastive.__init__
     6       for i = 1 to K                       pretrain.train
@@ -92,7 +92,10 @@ class C2L(Contrastive):
         return super().columns(images, views, generator) + self.mixed_columns(images, views, [m, m])
 
     def mixed_columns(self, images: Tensor, views: Sequence[Tensor], mixes: Sequence[mixup.Mix]) -> list[Column]:
-        """A column of mixed views for each mixture, after a column of the images mixed in, which is not repeated."""
+        """For each mixture, a column of the images mixed in and a column of mixed views.
+
+        If both views have the same mixture, the images mixed in are shown once.
+        """
         columns: list[Column] = []
         for i, (view, m) in enumerate(zip(views, mixes, strict=False)):
             lam, partners = float(m.lam), m.permutation.tolist()
