@@ -1,15 +1,17 @@
-"""A recipe: everything that decides what a pretraining run computes. The defaults are the paper's.
+"""A recipe: all settings of a pretraining run. The defaults are the paper's.
 
-Where paper and released code differ, or the paper is silent, the field's comment says which was taken.
-Recipes are TOML files in `recipes/`; a key that a file leaves out has the default here.
+If the paper and its released code differ, or the paper names no value, the field's docstring says which was taken.
+`recipes/` holds recipes as TOML files. A key that a file leaves out has the value of the file's `base`, if it names
+one, and otherwise the default below.
 """
 
 import dataclasses
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from rich.table import Table
 
@@ -20,164 +22,176 @@ from .constraints import Above, AnyNumber, Ascending, AtLeast, AtMost, Between, 
 from .objectives import check_method
 
 RECIPES = Path(__file__).parent / "recipes"
-
-if TYPE_CHECKING:
-    Architecture = str
-else:
-    Architecture = Literal[tuple(list_models())]  # Type checkers cannot evaluate it; the command line and `check` can.
+OWN_KEYS = ("name", "description", "table")
+"""Keys that describe one recipe. A base does not pass them on."""
 
 Share = Annotated[float, Between(0, 1)]
 
 
 @dataclass(frozen=True)
 class Augment:
-    """The two views' augmentation (section 4; ranges from the released code)."""
+    """Augmentation of the views: section 4 of the paper; ranges from the released code."""
 
     crop_scale: Annotated[tuple[float, float], Above(0), AtMost(1), Ascending()] = (0.2, 1.0)
-    """Area of the random crop, as a share of the image."""
+    """Smallest and largest area of the random crop, as a share of the image."""
     crop_ratio: Annotated[tuple[float, float], Above(0), Ascending()] = (3 / 4, 4 / 3)
-    """Width over height of the random crop, drawn log-uniformly."""
+    """Smallest and largest width / height of the random crop, which is drawn log-uniformly."""
     rotation: Annotated[float, AtLeast(0)] = 10.0
-    """Largest rotation either way, degrees."""
+    """Largest rotation in either direction, in degrees."""
     brightness: Share = 0.4
-    """Brightness factor is drawn from [1 - b, 1 + b]."""
+    """The brightness factor is drawn from [1 - brightness, 1 + brightness]."""
     contrast: Share = 0.4
-    """Contrast factor is drawn from [1 - c, 1 + c]."""
+    """The contrast factor is drawn from [1 - contrast, 1 + contrast]."""
     flip: Share = 0.5
     """Probability of a horizontal flip."""
     jigsaw: Share = 0.0
-    """Probability that a view's 3×3 tiles are permuted, before cutout (Table 2's "Jigsaw": 0.5)."""
+    """Probability that the 3×3 tiles of a view are permuted, before cutout. "Jigsaw" in Table 2 is 0.5."""
     cutout_holes: Annotated[int, AtLeast(0)] = 3
     """Number of square holes."""
     cutout_side: Share = 32 / 224
-    """A hole's side, as a share of the view's side (32 of 224 pixels)."""
+    """Side of a hole, as a share of the view's side. The default is 32 of 224 pixels."""
 
 
 @dataclass(frozen=True)
 class Restoration:
-    """What is done to the views that Model Genesis restores: Zhou et al., Models Genesis (MICCAI 2019).
+    """Corruption of the images that Model Genesis restores (Zhou et al., Models Genesis, MICCAI 2019).
 
-    The values are those of its published code, which is for volumes, on two axes; where they cannot be, it is said.
+    The values are those of the published code, which corrupts volumes, applied to two axes. A field's docstring says
+    if its value differs.
     """
 
     shuffle: Share = 0.5
     """Probability of local pixel shuffling."""
     shuffle_windows: Annotated[int, AtLeast(1)] = 600
-    """Windows that are shuffled in such a view. Ours: they cover it 1.6 to 1.8 times over; the published code's
-    10,000 do so 1.9 times with its volumes."""
+    """Number of shuffled windows in such a view. Our value: the windows cover the view 1.6 to 1.8 times. The published
+    code's 10,000 cover its volumes 1.9 times."""
     shuffle_side: Share = 0.1
-    """Longest side of a window, as a share of the view's; the shortest is one pixel."""
+    """Longest side of a window, as a share of the view's side. The shortest is one pixel."""
     bend: Share = 0.9
-    """Probability that intensities go through a random Bézier curve, which rises or falls, each half of the time."""
+    """Probability that a random Bézier curve maps the intensities. The curve rises or falls with equal probability."""
     paint: Share = 0.9
     """Probability of in-painting or out-painting."""
     paint_inside: Share = 0.2
-    """Probability of in-painting where there is either."""
+    """Probability of in-painting, if a view is painted. Otherwise it is out-painted."""
     blocks: Annotated[int, AtLeast(1)] = 5
-    """Blocks to paint in or to leave, at most."""
+    """Largest number of blocks that in-painting fills or out-painting keeps."""
     another_block: Share = 0.95
-    """Probability of each further block up to `blocks`, and of in-painting's first."""
+    """Probability of each further block, up to `blocks`, and of the first block of in-painting."""
     inside_side: Annotated[tuple[float, float], Between(0, 1), Ascending()] = (1 / 6, 1 / 3)
-    """Shortest and longest side of a block to paint in, as shares of the view's. It may lie anywhere (the published
-    code leaves three pixels at the border)."""
+    """Shortest and longest side of a block that in-painting fills, as shares of the view's side. A block may touch the
+    border; the published code leaves three pixels free."""
     outside_side: Annotated[tuple[float, float], Between(0, 1), Ascending()] = (3 / 7, 4 / 7)
-    """The same of a block that out-painting leaves."""
+    """Shortest and longest side of a block that out-painting keeps, as shares of the view's side."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is contrasted, and how: the defaults are the method, all else an ablation or a reading of the paper.
+    """The contrastive loss of C2L. The defaults are the method; other values are ablations or readings of the paper.
 
-    "clean": the clean views' contrast, CE(v_1^A, v_2^A), loss_A; "mixed": CE(v_1^M, v_2^M) and "feature":
-    CE(v_1^M, v_m), together loss_M (lines 12 and 13). A term's keys enter Q, those of an absent one do not.
+    The loss has three terms. "clean" contrasts the clean views: CE(v_1^A, v_2^A), the paper's loss_A. "mixed" and
+    "feature" are the paper's loss_M (lines 12 and 13): CE(v_1^M, v_2^M) and CE(v_1^M, v_m). The keys of each term in
+    use enter the queue Q.
     """
 
     terms: tuple[Literal["clean", "mixed", "feature"], ...] = ("clean", "mixed", "feature")
-    """The terms of the loss; it is their mean."""
+    """Terms of the loss, which is their mean unless `reduction` is sum."""
     mixup: Literal["shared", "separate"] = "shared"
-    """shared: one λ and one permutation for both views (batch mixup); separate: a draw for each (traditional)."""
+    """shared: both views have the same λ and permutation (batch mixup). separate: each view has its own (traditional
+    mixup)."""
     mixup_lambda: Literal["beta", "max"] = "beta"
-    """beta: λ ~ Beta(alpha, alpha) (equation 1); max: max(λ, 1 - λ), as the released code; the same but for order."""
+    """beta: λ ~ Beta(alpha, alpha) (equation 1). max: max(λ, 1 - λ), as in the released code; this only swaps the
+    weights of the two images."""
     feature_mixup: Literal["before_norm", "after_norm"] = "before_norm"
-    """Whether the teacher's features are mixed before or after their L2 norm. Not said in the paper; the released
-    code's is before."""
+    """Mix the teacher's features before or after their L2 norm. The paper does not say which; the released code mixes
+    before."""
     queue_update: Literal["after_step", "interleaved"] = "after_step"
-    """after_step: line 18; interleaved: each term's keys enter Q before the next term, as in the released code, so
-    that near-duplicates are among the negatives."""
+    """after_step: all keys enter Q after the step (line 18). interleaved: the keys of each term enter Q before the next
+    term, as in the released code, so that near-duplicates are among the negatives."""
     shuffle_bn: bool = True
-    """Whether the teacher's batch is shuffled before it is normalised in groups. Not in the paper; in the released
-    code."""
+    """Shuffle the teacher's batch before batch norm divides it into groups (ShuffleBN). Not in the paper; in the
+    released code."""
     reduction: Literal["mean", "sum"] = "mean"
-    """mean: over batch and terms; sum: over both, as the paper prints it, which multiplies the rate by 3 B."""
+    """mean: over batch and terms. sum: over both, as printed in the paper; it multiplies the learning rate by 3 B for a
+    batch of B."""
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """SGD and its steps (section 4)."""
+    """SGD and its learning rate (section 4)."""
 
     lr: Annotated[float, AtLeast(0)] = 0.03
-    """Learning rate at batch 256; a run uses lr * batch_size / 256."""
+    """Learning rate at a batch size of 256. A run uses lr * batch_size / 256."""
     momentum: Share = 0.9
-    """Not printed in the paper; the released code's."""
+    """Momentum of SGD. The paper names none; this is the released code's."""
     weight_decay: Annotated[float, AtLeast(0)] = 1e-4
+    """Weight decay of SGD."""
     lr_milestones: Annotated[tuple[int, ...], AtLeast(0)] = (120, 160, 200)
-    """Epochs after which the rate falls; with 120 the 121st epoch is the first at the lower rate."""
+    """Numbers of epochs after which the learning rate falls. With 120, epoch 121 is the first at the lower rate."""
     lr_decay: Annotated[float, Above(0)] = 0.1
-    """What the rate is multiplied by at each milestone."""
+    """Factor of the learning rate at each milestone."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One pretraining run."""
+    """All settings of one pretraining run."""
 
     name: str
+    """Name of the recipe: its file name without .toml."""
     description: str = ""
+    """One line for the list of recipes."""
     table: str = ""
-    """The table and row of the paper that it is for, as in "Table 1, Bat. Mix."."""
+    """Table and row of the paper that the recipe reproduces, such as "Table 1, Bat. Mix."."""
     method: str = "c2l"
-    """A name in `objectives.METHODS`: c2l, moco, model_genesis. [objective] is C2L's, [restoration] Model Genesis'."""
-    architecture: Architecture = "resnet18"
+    """Pretraining method, a name in `objectives.METHODS`: c2l, moco or model_genesis. The table [objective] is for c2l
+    only, [restoration] for model_genesis only."""
+    architecture: str = "resnet18"
+    """Backbone, a name that `c2l list` knows, such as resnet18 or densenet121."""
     sources: tuple[str, ...] = ()
-    """What is trained on: "dataset:split"; "dataset", all of it but a split named "test"; "dataset:*", all of it.
-    None: the whole store but splits named "test"."""
+    """Training images in the store. "dataset:split" takes one split, "dataset" all splits except "test", and
+    "dataset:*" all splits. An empty list takes all data sets without their "test" splits."""
     hold_out: Share = 0.0
-    """Share of the patients that are left out of training, chosen by the hash of their ids (section 5 keeps 16k of
-    86k images for fine-tuning)."""
+    """Share of the patients to leave out, chosen by a hash of their ids. (The paper keeps 16k of 86k images for
+    fine-tuning: section 5.)"""
 
     size: Annotated[int, AtLeast(1)] = 224
-    """Side of a view, pixels."""
+    """Side of a view, in pixels."""
     mean: Annotated[float, AnyNumber()] = 0.5
-    """One scalar for the one channel, of intensities in [0, 1]: round numbers, so that no corpus is special."""
+    """Mean for the normalisation of intensities, which lie in [0, 1]. A round number that favours no data set."""
     std: Annotated[float, Above(0)] = 0.25
+    """Standard deviation for the normalisation of intensities. A round number that favours no data set."""
     batch_size: Annotated[int, AtLeast(1)] = 256
+    """Images per step, over all processes. A multiple of `batch_norm_group` and of `mixup_blocks`."""
     epochs: Annotated[int, AtLeast(1)] = 240
+    """Passes over the training images."""
     seed: Annotated[int, AtLeast(0)] = 0
+    """Seed of all random numbers of the run."""
 
     feature_dim: Annotated[int, AtLeast(1)] = 128
-    """D. Not printed in the paper; the released code's."""
+    """Length D of the projected features. The paper names none; this is the released code's."""
     projection: Literal["linear", "mlp"] = "linear"
-    """From backbone to feature: one linear layer, or two with a ReLU between. Not printed in the paper; the released
-    code's is linear."""
+    """Projection from backbone to feature. linear: one layer. mlp: two layers with a ReLU between. The paper names
+    none; the released code's is linear."""
     projection_dropout: Share = 0.0
-    """Dropout before the projection (Table 2's "Dropout": 0.5)."""
+    """Dropout before the projection. "Dropout" in Table 2 is 0.5."""
     temperature: Annotated[float, Above(0)] = 0.07
-    """Not printed in the paper; the released code's."""
+    """Temperature of the contrastive loss. The paper names none; this is the released code's."""
     queue_length: Annotated[int, AtLeast(1)] = 32768
-    """N = 2^15 (section 4; the released code has 2^14)."""
+    """Length N of the memory queue, at least 3 * `batch_size`. The paper's is 2^15 (section 4), the released code's
+    2^14."""
     teacher_momentum: Share = 0.999
-    """θ of equation 2."""
+    """Momentum θ of the teacher's update (equation 2)."""
     mixup_alpha: Annotated[float, Above(0)] = 1.0
-    """λ ~ Beta(alpha, alpha) (equation 1)."""
+    """Parameter of the mixup weight λ ~ Beta(alpha, alpha) (equation 1)."""
     mixup_blocks: Annotated[int, AtLeast(1)] = 1
-    """Equal blocks of the batch that images are mixed within; at least as many as processes, so that no image travels
-    for mixup. With 8, runs on 1, 2, 4 and 8 processes compute the same."""
+    """Number of equal blocks of the batch; images are mixed within their block. With at least as many blocks as
+    processes, mixup sends no image between processes. With 8, runs on 1, 2, 4 and 8 processes compute the same."""
     batch_norm_group: Annotated[int, AtLeast(1)] = 32
-    """Images that share batch statistics (the released code: 4 GPUs of 32). A group as large as the batch would leave
-    ShuffleBN nothing to shuffle."""
+    """Images that share batch statistics (ghost batch norm; the released code: 4 GPUs of 32 images). ShuffleBN has no
+    effect if a group is the whole batch."""
 
     views: Literal["each_step", "once"] = "each_step"
-    """When an image's two views are drawn: at each step, as the released code, or once before the loop, as lines 1
-    and 2 of Algorithm 1 read."""
+    """When the augmentation of an image's two views is drawn. each_step: anew at each step, as in the released code.
+    once: before the loop, as in lines 1 and 2 of Algorithm 1."""
 
     objective: Objective = field(default_factory=Objective)
     augment: Augment = field(default_factory=Augment)
@@ -185,30 +199,32 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: autocast of the networks; losses, features and parameters stay float32."""
+    """Precision of the networks. bfloat16 uses autocast; losses, features and parameters stay float32."""
     compile: bool = False
-    """Compile student and teacher with `torch.compile`: minutes at the start, for a gain that depends on the GPU."""
+    """Compile the networks with `torch.compile`. It takes minutes at the beginning; the speedup depends on the GPU."""
     gradient_checkpointing: bool = False
-    """Keep no activations of the student, and compute them again in the backward pass, one batch-norm group at a time:
-    the same gradients, to the rounding of sums, from the memory of one group, for one more forward pass."""
+    """Save memory: discard the student's activations and recompute them in the backward pass, one batch-norm group at a
+    time. It needs the memory of one group, costs one more forward pass, and changes gradients by rounding only."""
     recalibrate: bool = True
-    """Whether batch norm's statistics are set anew on clean images before a probe and an export."""
+    """Recompute the statistics of batch norm on clean images before a probe and an export."""
     exported: Literal["student", "teacher"] = "student"
-    """Whose weights an export takes."""
+    """Network that is exported."""
     log_every: Annotated[int, AtLeast(1)] = 20
     """Steps between two lines of the log."""
     checkpoint_every: Annotated[int, AtLeast(1)] = 500
-    """Steps between two checkpoints; one is also written after each epoch."""
+    """Steps between two checkpoints. One is also written after each epoch."""
     keep_checkpoints: Annotated[int, AtLeast(1)] = 3
-    """The last so many are kept, and the best by probe."""
+    """Number of newest checkpoints to keep. The best one by probe is kept too."""
     probe_every: Annotated[int, AtLeast(0)] = 5
-    """Epochs between two k-NN probes; 0: none."""
+    """Epochs between two k-NN probes. 0: no probes."""
 
     def __post_init__(self) -> None:
+        """Check all settings. Raises RecipeError."""
         check_values(self)
-        terms = self.objective.terms
+        check(self.architecture in list_models(), self, "architecture", f"one of {', '.join(list_models())}")
         check_method(self)
-        check(0 < len(terms) == len(set(terms)), self.objective, "terms", "one or more, each once")
+        terms = self.objective.terms
+        check(0 < len(terms) == len(set(terms)), self.objective, "terms", "one or more terms, each once")
         check(self.batch_size % self.batch_norm_group == 0, self, "batch_size", "a multiple of batch_norm_group")
         check(self.batch_size % self.mixup_blocks == 0, self, "mixup_blocks", "a divisor of batch_size")
 
@@ -218,7 +234,7 @@ class Recipe:
         return self.optimizer.lr * self.batch_size / 256 * self.optimizer.lr_decay**falls
 
     def to_dict(self) -> dict[str, Any]:
-        """All keys and values, as JSON knows them."""
+        """All keys and their values, as JSON represents them."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain
 
@@ -227,35 +243,89 @@ SECTIONS = {"objective": Objective, "augment": Augment, "restoration": Restorati
 
 
 def list_recipes() -> list[str]:
-    """The names of the recipes that come with the package."""
+    """The names of the recipes in `recipes/`."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """Read a recipe by its name, or from a TOML file.
+    """Read a recipe by its name, or from a TOML file, with the values of its bases and the defaults.
 
     Raises:
-        RecipeError: no such recipe, an unknown key, or a value of the wrong type or outside its range.
+        RecipeError: no such recipe or base, a circular base, an unknown key, or a value of the wrong type or outside
+            its range.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = RECIPES / f"{name_or_path}.toml"
-    if not path.is_file():
-        raise RecipeError(f"no recipe {str(name_or_path)!r}; there are {', '.join(list_recipes())}, or a .toml file")
+    path = _find(name_or_path)
     try:
-        return from_dict(tomllib.loads(path.read_text()) | {"name": path.stem})
-    except (tomllib.TOMLDecodeError, RecipeError) as error:
+        return from_dict(_read(path) | {"name": path.stem})
+    except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
 
 
+def recipe_keys(name_or_path: str | Path) -> dict[str, Any]:
+    """The keys that a recipe's file and its bases set, without defaults. Raises RecipeError as `load_recipe`."""
+    return _read(_find(name_or_path))
+
+
 def from_dict(values: dict[str, Any]) -> Recipe:
-    """The inverse of `Recipe.to_dict`, strict: see `load_recipe` for what is raised."""
+    """Make a recipe from the result of `Recipe.to_dict`. Raises RecipeError as `load_recipe`."""
     values = dict(values)
     for key, section in SECTIONS.items():
         if key in values:
             values[key] = _build(section, values[key], key)
     recipe: Recipe = _build(Recipe, values, "the recipe")
     return recipe
+
+
+def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, replaced by those of `over`; tables are merged key by key. Both arguments stay as they are."""
+    result = {key: merged(value, {}) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = (
+            merged(below if isinstance(below, Mapping) else {}, value) if isinstance(value, Mapping) else value
+        )
+    return result
+
+
+def recipe_table() -> Table:
+    """A table of all recipes in `recipes/`: name, table and row of the paper, description."""
+    table = Table("recipe", "paper", "description", box=None, pad_edge=False)
+    for recipe in map(load_recipe, list_recipes()):
+        table.add_row(recipe.name, recipe.table, recipe.description)
+    return table
+
+
+def _find(name_or_path: str | Path, folder: Path | None = None) -> Path:
+    """The file of a recipe. `folder` is where a relative path begins."""
+    path = (folder or Path()) / name_or_path
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name_or_path}.toml"
+    if not path.is_file():
+        raise RecipeError(
+            f"no recipe {str(name_or_path)!r}: expected a .toml file or one of {', '.join(list_recipes())}"
+        )
+    return path
+
+
+def _read(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a file over those of its bases. `derived`: the files whose base this file is."""
+    if path.resolve() in derived:
+        chain = " -> ".join(file.stem for file in (*derived, path))
+        raise RecipeError(f"base: expected a chain of recipes that ends, found the circle {chain}; change one of them")
+    try:
+        keys = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    if "base" not in keys:
+        return keys
+    if not isinstance(base := keys.pop("base"), str):
+        raise RecipeError(f"base: expected the name of a recipe or a .toml file, found {base!r}; change this setting")
+    try:
+        file = _find(base, path.parent)
+    except RecipeError as error:
+        raise RecipeError(f"base of {path.stem}: {error}") from error
+    inherited = _read(file, (*derived, path.resolve()))
+    return merged({key: value for key, value in inherited.items() if key not in OWN_KEYS}, keys)
 
 
 def _build(kind: Any, values: Any, where: str) -> Any:
@@ -277,11 +347,3 @@ def _build(kind: Any, values: Any, where: str) -> Any:
 
 def _is_required(field: Any) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def recipe_table() -> Table:
-    """What `list_recipes` names, to be printed: name, table and row of the paper, description."""
-    table = Table("recipe", "paper", "what it is", box=None, pad_edge=False)
-    for recipe in map(load_recipe, list_recipes()):
-        table.add_row(recipe.name, recipe.table, recipe.description)
-    return table

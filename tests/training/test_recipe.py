@@ -2,6 +2,7 @@
 
 import io
 import json
+import tomllib
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from c2l_models.errors import RecipeError
 from c2l_models.training.recipe import (
+    RECIPES,
     SECTIONS,
     Augment,
     Objective,
@@ -17,6 +19,7 @@ from c2l_models.training.recipe import (
     from_dict,
     list_recipes,
     load_recipe,
+    recipe_keys,
     recipe_table,
 )
 
@@ -169,6 +172,132 @@ def test_the_released_codes_choices():
         "optimizer.lr_milestones": [60, 80, 100],
     }
     assert [recipe.lr_at(epoch) for epoch in (0, 60, 80, 100)] == pytest.approx([0.03, 3e-3, 3e-4, 3e-5])
+
+
+OPEN = {
+    "sources": ["chestxray14:train_val", "knee_kl:train", "knee_kl:val"],
+    "precision": "bfloat16",
+    "size": 64,
+    "batch_size": 64,
+    "epochs": 12,
+    "queue_length": 4096,
+    "teacher_momentum": 0.996,
+    "temperature": 0.1,
+    "probe_every": 4,
+    "optimizer.lr": 0.24,
+    "optimizer.lr_milestones": [8, 10, 11],
+}
+CORPUS = {
+    "sources": ["chestxray14:train_val", "chexpert:train", "mimic_cxr:*", "mura:*"],
+    "precision": "bfloat16",
+}
+DENSENET, CROP = {"architecture": "densenet121"}, {"augment.crop_scale": [0.5, 1.0]}
+GENESIS = {"method": "model_genesis", "optimizer.lr": 1.0}
+RESOLVED = {
+    "paper-resnet18": CORPUS,
+    "paper-densenet121": CORPUS | DENSENET,
+    "moco-resnet18": CORPUS | {"method": "moco"},
+    "moco-densenet121": CORPUS | DENSENET | {"method": "moco"},
+    "model-genesis-resnet18": CORPUS | GENESIS,
+    "model-genesis-densenet121": CORPUS | DENSENET | GENESIS,
+    "open15k-resnet18": OPEN | CROP,
+    "open15k-densenet121": OPEN | CROP | DENSENET,
+    "search-long-resnet18": OPEN,
+    "search-resnet18": OPEN
+    | {"hold_out": 0.25, "size": 32, "epochs": 3, "teacher_momentum": 0.99, "probe_every": 0}
+    | {"optimizer.lr": 0.12, "optimizer.lr_milestones": [2]},
+    "smoke": {
+        "size": 64,
+        "batch_size": 32,
+        "batch_norm_group": 8,
+        "epochs": 12,
+        "queue_length": 512,
+        "teacher_momentum": 0.99,
+        "temperature": 0.2,
+        "log_every": 2,
+        "checkpoint_every": 50,
+        "probe_every": 4,
+        "optimizer.lr": 0.24,
+        "optimizer.lr_milestones": [6, 8, 10],
+    },
+}
+
+
+@pytest.mark.parametrize("name", RESOLVED)
+def test_bases_resolve_to_these_values(name):
+    assert departures(load_recipe(name)) == RESOLVED[name]
+
+
+def test_every_shipped_recipe_is_pinned_by_a_test():
+    assert set(list_recipes()) == set(RESOLVED) | set(ABLATIONS) | {"released-code-resnet18"}
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        (folder / f"{name}.toml").write_text(text)
+
+
+def test_a_base_passes_on_all_but_what_describes_it(tmp_path):
+    write(
+        tmp_path,
+        first='description = "d"\ntable = "t"\nsize = 64\nepochs = 3\n[augment]\nflip = 0.0\njigsaw = 0.5\n',
+        second='base = "first.toml"\nepochs = 4\n[augment]\njigsaw = 0.25\n[optimizer]\nlr = 1.0\n',
+        third='base = "second.toml"\nsources = ["folder"]\n',
+    )
+    recipe = load_recipe(tmp_path / "third.toml")
+    assert recipe == replace(
+        Recipe("third", size=64, epochs=4, sources=("folder",)),
+        augment=Augment(flip=0.0, jigsaw=0.25),
+        optimizer=Optimizer(lr=1.0),
+    )
+    assert "base" not in recipe.to_dict()
+    assert recipe_keys(tmp_path / "third.toml") == {
+        "size": 64,
+        "epochs": 4,
+        "sources": ["folder"],
+        "augment": {"flip": 0.0, "jigsaw": 0.25},
+        "optimizer": {"lr": 1.0},
+    }
+    write(tmp_path, named='base = "smoke"\nseed = 1\n')
+    expected = replace(load_recipe("smoke"), name="named", description="", seed=1)
+    assert load_recipe(tmp_path / "named.toml") == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"mine": 'base = "mine.toml"'}, r"mine\.toml: .*found the circle mine -> mine;"),
+        (
+            {"mine": 'base = "a.toml"', "a": 'base = "b.toml"', "b": 'base = "a.toml"'},
+            r"mine\.toml: .*found the circle mine -> a -> b -> a;",
+        ),
+        ({"mine": 'base = "nothing"'}, r"base of mine: no recipe 'nothing': expected a \.toml file or one of .*smoke"),
+        ({"mine": 'base = "a.toml"', "a": 'base = "gone.toml"'}, r"base of a: no recipe 'gone\.toml'"),
+        ({"mine": "base = 3"}, r"base: expected the name of a recipe or a \.toml file, found 3"),
+        ({"mine": 'base = "a.toml"', "a": "size = = 3"}, r"mine\.toml: .*a\.toml is not valid TOML"),
+        ({"mine": 'base = "a.toml"', "a": "augment = 3"}, r"mine\.toml: augment: expected a table"),
+        ({"mine": 'base = "a.toml"', "a": "foo = 3"}, r"mine\.toml: unknown key foo"),
+    ],
+)
+def test_a_base_that_does_not_resolve_is_named(tmp_path, files, message):
+    write(tmp_path, **files)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tmp_path / "mine.toml")
+
+
+def test_base_is_no_key_of_a_recipe():
+    with pytest.raises(RecipeError, match="unknown key base"):
+        from_dict({"name": "x", "base": "smoke"})
+
+
+def test_the_papers_recipes_have_no_base():
+    for name in ("paper-resnet18", "paper-densenet121"):
+        assert "base" not in tomllib.loads((RECIPES / f"{name}.toml").read_text())
+
+
+def test_an_unknown_architecture_names_the_known_ones():
+    with pytest.raises(RecipeError, match="architecture: expected one of densenet121, resnet18, found 'vit'"):
+        Recipe("x", architecture="vit")
 
 
 def test_the_table_of_recipes():

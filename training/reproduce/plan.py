@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from c2l_models.errors import C2LError
 
-from ..recipe import RECIPES, Recipe, from_dict, load_recipe
+from ..recipe import Recipe, from_dict, load_recipe, merged, recipe_keys
 from .paper_tables import PaperTable, paper_tables
 
 PAPER_QUEUE_LENGTH = Recipe("").queue_length
@@ -201,7 +201,7 @@ def load_scale(name: str, smoke: bool = False) -> Scale:
     scales = _read("scales")["scales"]
     entry = scales[known_name(name, scales, "scale")]
     if isinstance(recipe := entry.get("recipe"), str):
-        keys = tomllib.loads((RECIPES / f"{recipe}.toml").read_text())
+        keys = recipe_keys(recipe)
         entry = entry | {"recipe": {key: value for key, value in keys.items() if key not in ROW_KEYS}}
     entry = merged(entry, _read("scales")["smoke"] if smoke else {})
     return Scale(name=name, smoke=smoke, **entry | {"sources": tuple(entry.get("sources", ()))})
@@ -231,14 +231,6 @@ def recipe_of(init: InitializationPlan, scale: Scale, seed: int) -> Recipe:
 def datasets_of(sources: Iterable[str]) -> frozenset[str]:
     """The data sets of a recipe's sources."""
     return frozenset(source.partition(":")[0] for source in sources)
-
-
-def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`values`, overridden by `over`; nested tables are merged key by key. Neither argument changes."""
-    result = {key: merged(value, {}) if isinstance(value, Mapping) else value for key, value in values.items()}
-    for key, value in over.items():
-        result[key] = merged(result.get(key, {}), value) if isinstance(value, Mapping) else value
-    return result
 
 
 def known_name(name: str, known: Iterable[str], kind: str) -> str:
