@@ -142,10 +142,10 @@ def test_timms_own_transform_gives_what_ours_gives(in_chans: int, files: dict[st
 def test_every_source_of_weights_gives_the_same_network(files: dict[str, Path], tmp_path: Path) -> None:
     record = Weights.from_file(files["resnet18"])
     folder = write_timm_folder(record, tmp_path)
-    wanted = resnet18(weights=files["resnet18"]).state_dict()
+    expected = resnet18(weights=files["resnet18"]).state_dict()
     for source in (str(files["resnet18"]), record, folder, str(folder)):
         found = resnet18(True, weights=source).state_dict()
-        assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 def test_the_embedded_release_is_the_default(film: Tensor) -> None:

@@ -18,7 +18,7 @@ SIZE = 64
 TRANSFORM = Transform(size=SIZE, mean=0.4, std=0.2, in_chans=1)
 PIXELS = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
 PIXELS.flat[0] = 255
-WANTED = torch.from_numpy((PIXELS.astype(np.float64) / 255 - 0.4) / 0.2).float()[None]
+EXPECTED = torch.from_numpy((PIXELS.astype(np.float64) / 255 - 0.4) / 0.2).float()[None]
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ WANTED = torch.from_numpy((PIXELS.astype(np.float64) / 255 - 0.4) / 0.2).float()
 def test_every_form_of_a_film_gives_the_same_input(image: Any) -> None:
     found = TRANSFORM(image)
     assert (found.dtype, found.shape) == (torch.float32, (1, SIZE, SIZE))
-    torch.testing.assert_close(found, WANTED, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found, EXPECTED, rtol=0, atol=1e-6)
 
 
 def test_a_path_is_read(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "film.png")
-    torch.testing.assert_close(TRANSFORM(str(tmp_path / "film.png")), WANTED, rtol=0, atol=1e-6)
+    torch.testing.assert_close(TRANSFORM(str(tmp_path / "film.png")), EXPECTED, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -67,9 +67,9 @@ def test_a_path_and_its_opened_image_give_the_same(tmp_path: Path, orientation: 
 
 def test_colour_becomes_pillows_luminance() -> None:
     colour = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8)
-    wanted = TRANSFORM(Image.fromarray(colour.transpose(1, 2, 0)).convert("L"))
+    expected = TRANSFORM(Image.fromarray(colour.transpose(1, 2, 0)).convert("L"))
     for image in (colour, torch.from_numpy(colour), Image.fromarray(colour.transpose(1, 2, 0))):
-        torch.testing.assert_close(TRANSFORM(image), wanted, rtol=0, atol=1.01 / 255 / 0.2)  # one grey level
+        torch.testing.assert_close(TRANSFORM(image), expected, rtol=0, atol=1.01 / 255 / 0.2)  # one grey level
 
 
 @pytest.mark.parametrize("shape", [(200, 150), (90, 333), (40, 50)])
@@ -77,9 +77,9 @@ def test_geometry_is_shorter_side_then_centre(shape: tuple[int, int]) -> None:
     y, x = np.mgrid[: shape[0], : shape[1]]
     smooth = (128 + 100 * np.sin(x / 17) * np.cos(y / 23)).astype(np.uint8)
     resized = F.resize(torch.from_numpy(smooth)[None], [SIZE], v2.InterpolationMode.BILINEAR, antialias=True)
-    wanted = (F.center_crop(resized, [SIZE, SIZE]).float() / 255 - 0.4) / 0.2
+    expected = (F.center_crop(resized, [SIZE, SIZE]).float() / 255 - 0.4) / 0.2
     # One resampling of the central square against torchvision's two steps: they differ by less than a pixel.
-    difference = (TRANSFORM(smooth) - wanted).abs()
+    difference = (TRANSFORM(smooth) - expected).abs()
     assert difference.mean() < 3 / 255 / 0.2
     assert difference.max() < 12 / 255 / 0.2
 
@@ -88,7 +88,7 @@ def test_channels_are_repeated() -> None:
     for channels in (1, 2, 3, 5):
         found = Transform(SIZE, 0.4, 0.2, channels)(PIXELS)
         assert found.is_contiguous()
-        torch.testing.assert_close(found, WANTED.repeat(channels, 1, 1), rtol=0, atol=1e-6)
+        torch.testing.assert_close(found, EXPECTED.repeat(channels, 1, 1), rtol=0, atol=1e-6)
 
 
 def test_it_travels_to_a_data_loaders_workers() -> None:
