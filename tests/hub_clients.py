@@ -1,4 +1,4 @@
-"""Processes that load weights from the stand-in for the hub, and weight files small enough to do so a hundred times."""
+"""Processes that load weights from the stand-in for the hub, and small weight files for many such loads."""
 
 import json
 import os
@@ -30,13 +30,13 @@ CONFIG = {
 
 
 def small_weights(seed: int = 0, size: int = 30_000) -> bytes:
-    """A weight file of `size` random bytes, with its configuration; no network is made of it."""
+    """A weight file with `size` random bytes and a configuration. It fits no network."""
     tensors = {"noise": np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)}
     return save(tensors, metadata={"c2l": json.dumps(CONFIG)})
 
 
 def variables_for(home: Path, endpoint: str) -> dict[str, str]:
-    """This process's variables, without its HF_… and proxies', and with a hub and its cache. Pushed are LFS files."""
+    """This process's environment without HF_… and proxy variables, with a hub, a cache and LFS uploads."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("HF_") and "proxy" not in key.lower()}
     hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     return own | hub | {"HF_HUB_DISABLE_XET": "1"}
@@ -45,14 +45,14 @@ def variables_for(home: Path, endpoint: str) -> dict[str, str]:
 def python(
     code: str, *arguments: object, cwd: Path, endpoint: str, token: str | None = TOKEN
 ) -> subprocess.CompletedProcess[str]:
-    """Run `code` in the folder `cwd`, the client's home in it, with nobody's own token."""
+    """Run `code` in the folder `cwd`, which also holds the client's home, without this user's own token."""
     variables = variables_for(cwd / "hf", endpoint) | ({"HF_TOKEN": token} if token else {})
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True)
 
 
 class Client:
-    """One process with huggingface_hub in it, from `with` to its end; `client(weights=...)` is one wish and its answer.
+    """A process with huggingface_hub that runs inside a `with` block; `client(weights=...)` sends a request and waits.
 
     `variables` are set on top of `variables_for`.
     """
@@ -73,16 +73,16 @@ class Client:
         self._process.kill()
         self._process.communicate()
 
-    def __call__(self, **wish: str) -> dict[str, Any]:
-        self.ask(**wish)
+    def __call__(self, **request: str) -> dict[str, Any]:
+        self.ask(**request)
         return self.answer()
 
-    def ask(self, **wish: str) -> None:
-        """Send a wish, and do not wait."""
-        print(json.dumps(wish), file=self._process.stdin, flush=True)
+    def ask(self, **request: str) -> None:
+        """Send a request without waiting for the answer."""
+        print(json.dumps(request), file=self._process.stdin, flush=True)
 
     def answer(self) -> dict[str, Any]:
-        """The answer to the oldest wish that has none yet."""
+        """Wait for the answer to the oldest request without one."""
         line = self._process.stdout.readline()
         assert line, self._process.communicate()[1]  # the driver's traceback
         return json.loads(line)

@@ -1,4 +1,4 @@
-"""What the stand-in for the hub holds: repositories of commits, and what goes wrong on the way to their files."""
+"""The content of the stand-in for the hub: repositories with commits, and simulated faults."""
 
 import hashlib
 import re
@@ -8,16 +8,16 @@ from typing import Any, Literal
 Files = dict[str, bytes]
 
 LARGE = re.compile(r".*\.(safetensors|onnx|pt|pt2|bin|parquet)")
-"""Files that go to large file storage, as a new repository's `.gitattributes` says."""
+"""Files that go to large file storage, as in the `.gitattributes` of a new repository."""
 
 
 @dataclass
 class Fault:
-    """What goes wrong with a repository's files, for the next `times` requests that it concerns.
+    """A simulated fault of a repository's files, for the next `times` requests that it affects.
 
-    busy: 503. portal: a page of HTML with status 200, as an access point shows it. cut: half of the body, then the
-    connection is closed. flip: one bit of the body is another one. slow: `seconds` before the answer.
-    silent: the connection is closed without an answer.
+    busy: status 503. portal: an HTML page with status 200, like a login page. cut: half of the body, then the
+    connection is closed. flip: one bit of the body is flipped. slow: the answer comes after `seconds`. silent: the
+    connection is closed without an answer.
     """
 
     kind: Literal["busy", "portal", "cut", "flip", "slow", "silent"]
@@ -32,7 +32,7 @@ class Fault:
 
 @dataclass
 class Repository:
-    """Commits, oldest first, and the branches and tags that name some of them."""
+    """Commits, oldest first, with branches and tags."""
 
     commits: dict[str, Files] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Repository:
     fault: Fault | None = None
 
     def commit(self, files: Files, branch: str = "main") -> str:
-        """Set a branch to these files; the commit's 40 hex digits follow from them and its parent."""
+        """Commit these files to a branch. The commit's 40 hex digits are a hash of the files and the parent."""
         digest = hashlib.sha1(self.branches.get(branch, "").encode())
         for name in sorted(files):
             digest.update(name.encode() + b"\0" + files[name] + b"\0")
@@ -51,23 +51,23 @@ class Repository:
         return commit
 
     def find(self, revision: str) -> str | None:
-        """The commit that a branch, a tag or 40 hex digits name."""
+        """Return the commit of a branch, a tag or 40 hex digits; None if it does not exist."""
         named = self.branches.get(revision) or self.tags.get(revision)
         return named or (revision if revision in self.commits else None)
 
     @property
     def files(self) -> Files:
-        """What `main` holds."""
+        """The files of the branch `main`."""
         return self.commits[self.branches["main"]]
 
 
 def oid_of(data: bytes) -> str:
-    """git's name of a blob, which is also the ETag of a small file."""
+    """Return git's blob id, which is also the ETag of a small file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def listing(path: str, data: bytes) -> dict[str, Any]:
-    """A file as the tree's listing has it."""
+    """Return a file's entry in the listing of a tree."""
     entry = {"type": "file", "path": path, "size": len(data), "oid": oid_of(data)}
     if LARGE.fullmatch(path):
         entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}

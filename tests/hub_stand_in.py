@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub on 127.0.0.1: what its real client asks for, and what goes wrong on the way.
+"""A stand-in for the Hugging Face hub on 127.0.0.1: it answers the real client's requests and simulates faults.
 
 >>> with HubStandIn() as hub:
 ...     commit = hub.lay("owner/name", {"model.safetensors": data, "config.json": b"{}"})
@@ -6,12 +6,12 @@
 ...     subprocess.run(..., env=os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": ..., "HF_TOKEN": TOKEN})
 ...     assert hub.requests == []
 
-`HF_ENDPOINT` is read when `huggingface_hub` is imported: drive the client in a process of its own, or start the
-stand-in before that import. It has no xet storage, and the client's version 2 asks no hub whether it has: where files
-are pushed, set `HF_HUB_DISABLE_XET=1`, so that large files go the LFS way.
+`huggingface_hub` reads `HF_ENDPOINT` when it is imported: run the client in another process, or start the stand-in
+before the import. The stand-in has no xet storage, and version 2 of the client does not check this: to upload files,
+set `HF_HUB_DISABLE_XET=1`, so that large files are sent by LFS.
 
-Tried with huggingface_hub 0.30.0 and 2.4.0. The latter asks for `/api/agent-harnesses` before its first request in a
-new `HF_HOME`; the former validates cards at huggingface.co, whatever `HF_ENDPOINT` says.
+Tested with huggingface_hub 0.30.0 and 2.4.0. In a new `HF_HOME`, 2.4.0 requests `/api/agent-harnesses` first. 0.30.0
+validates cards at huggingface.co and ignores `HF_ENDPOINT`.
 """
 
 import base64
@@ -28,13 +28,13 @@ import yaml
 from hub_repositories import LARGE, Fault, Files, Repository, listing
 
 TOKEN = "hf_of_the_stand_in"
-"""The one token it knows: it opens gated repositories and may write."""
+"""The only valid token. It opens gated repositories and may write."""
 
 FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---", re.DOTALL)
 
 
 class Refused(Exception):
-    """An answer that is not 200: status, the hub's error code, and what it says."""
+    """An error answer: HTTP status, the hub's error code, and its message."""
 
     def __init__(self, status: int, code: str = "", message: str = "", commit: str = "") -> None:
         self.status, self.message = status, message or code
@@ -42,7 +42,7 @@ class Refused(Exception):
 
 
 class HubStandIn:
-    """The server, from `with` to its end. `requests` are "METHOD /path", in order; `Repository`s can be changed."""
+    """The server, which runs inside a `with` block. `requests` lists "METHOD /path"; `repositories` can be changed."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
@@ -69,7 +69,7 @@ class HubStandIn:
         self._thread.join()
 
     def lay(self, repo_id: str, files: Files, branch: str = "main") -> str:
-        """Put a repository there, or another commit on top of one. Returns the commit."""
+        """Create a repository, or add a commit to one. Returns the commit."""
         return self.repositories.setdefault(repo_id, Repository()).commit(files, branch)
 
 
@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: HubStandIn
 
     def log_message(self, *_: object) -> None:
-        """Tests read `requests`."""
+        """Log nothing: tests read `requests`."""
 
     def answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(status, json.dumps(value).encode())
 
     def repository(self, repo: str, write: bool = False) -> Repository:
-        """As the hub answers: what one may not see is not there; what is gated says so."""
+        """Find a repository as the hub does: without a token, a private one looks absent and a gated one is refused."""
         knows = self.headers.get("Authorization") == f"Bearer {TOKEN}"
         found = self.hub.repositories.get(repo)
         if found is None or (found.private and not knows):

@@ -1,4 +1,4 @@
-"""Permissions, also for a test that runs as root, who may read everything."""
+"""Test file permissions even if the tests run as root, who may read every file."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def folder_of_nobody() -> Iterator[Path]:
-    """A new folder of this user, or of "nobody", who then this process is until it is left, if that is root."""
+    """A new folder of this user. If this user is root, the process becomes "nobody" inside the context, and owns it."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     is_root = os.geteuid() == 0
     if is_root:

@@ -218,7 +218,7 @@ def test_the_exit_status_of_an_error():
 
 
 def draw_films(folder):
-    """80 films of 32 pixels: brighter with the finding; two a patient; 20 are test."""
+    """Draw 80 films of 32 pixels, brighter if they have the finding: two per patient, 20 for testing."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     with (folder / "labels.csv").open("w", newline="") as file:
@@ -233,7 +233,7 @@ def draw_films(folder):
 
 @pytest.mark.training
 def test_from_films_to_figures(tmp_path, monkeypatch, capsys):
-    """prepare, pretrain, resume, export, probe, embed: each on what the one before has made."""
+    """prepare, pretrain, resume, export, probe, embed: each uses the output of the command before."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path / "patient.key"))
     (tmp_path / "patient.key").write_bytes(bytes(32))  # pseudonyms decide who is held out: the same each time

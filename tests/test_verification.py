@@ -1,4 +1,4 @@
-"""The golden embedding: does this machine compute what we computed?"""
+"""The golden embedding: this machine computes the features that were recorded with a release."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a registry's one release, `resnet18.a`, with its provenance."""
+    """The weights folder of a registry with one release, `resnet18.a`, and its provenance."""
     folder = tmp_path / "weights"
     folder.mkdir()
     torch.manual_seed(0)

@@ -1,1 +1,1 @@
-"""Weights -> something that others can load: convert, export, publish, and the model card."""
+"""Prepare weights for others: convert checkpoints, export, publish on the hub, write model cards."""

@@ -1,7 +1,8 @@
-"""The model card of a release: front matter that the hub reads, and the text beneath it.
+"""Write the model card of a release: the front matter that the hub reads, and the text.
 
-Facts come from the release's record and provenance; words from `cards.toml` and `card.md`. The repository's own
-MODEL_CARD.md is written by hand, but for its front matter: `python -m c2l_models.publishing.card MODEL_CARD.md`.
+Facts come from the release's record and provenance, text from `cards.toml` and `card.md`. The repository's own
+MODEL_CARD.md is written by hand; only its front matter is written here, by
+`python -m c2l_models.publishing.card MODEL_CARD.md`.
 """
 
 import re
@@ -24,51 +25,53 @@ WORDS = Path(__file__).with_name("cards.toml")
 TEMPLATE = Path(__file__).with_name("card.md")
 
 METRIC_TYPES = {"AUROC": "roc_auc"}
-"""The hub's names of our metrics; of others the name is our own, in lower case."""
+"""The hub's names of metrics; for other metrics, our own name in lower case is used."""
 
 
-class Figure(NamedTuple):
-    """One of a release's metrics: the data set's key, how and what was measured, and the 95 % interval."""
+class CardMetric(NamedTuple):
+    """A metric of a release: data set key, method, metric, target, and the value with its 95 % interval."""
 
     dataset: str
-    how: str
+    method: str
     metric: str
-    what: str
+    target: str
     value: float
     low: float
     high: float
 
 
-def metrics(weights: Weights) -> list[Figure]:
-    """A release's metrics, whose names are "DATASET HOW, METRIC, WHAT". Raises `WeightsCorrupted` for others."""
+def metrics(weights: Weights) -> list[CardMetric]:
+    """Parse a release's metrics, whose names are "DATASET METHOD, METRIC, TARGET". Raises `WeightsCorrupted`."""
     found = []
     for name, metric in weights.metrics.items():
         parts = re.fullmatch(r"(\w+) ([^,]+), ([^,]+), (.+)", name)
         if parts is None:
-            raise WeightsCorrupted(f"{weights.name}: a metric is called {name!r}, wanted 'DATASET HOW, METRIC, WHAT'")
-        dataset, how, kind, what = parts.groups()
-        found.append(Figure(dataset, how, kind, what, **metric))
+            raise WeightsCorrupted(
+                f"{weights.name}: expected a metric name 'DATASET METHOD, METRIC, TARGET', found {name!r}"
+            )
+        dataset, method, kind, target = parts.groups()
+        found.append(CardMetric(dataset, method, kind, target, **metric))
     return found
 
 
 def card_data(weights: Weights) -> "ModelCardData":
-    """The front matter, `model-index` with intervals included. Raises as `model_card`."""
+    """Return the front matter, with metrics and intervals in `model-index`. Raises as `model_card`."""
     from huggingface_hub import EvalResult, ModelCardData
 
     words, found = _words(weights), metrics(weights)
     results = [
         EvalResult(
             task_type="image-classification",
-            task_name=figure.how,
-            dataset_type=figure.dataset,
-            dataset_name=_dataset(words, figure.dataset)["name"],
+            task_name=metric.method,
+            dataset_type=metric.dataset,
+            dataset_name=_dataset(words, metric.dataset)["name"],
             dataset_split="test",
-            metric_type=METRIC_TYPES.get(figure.metric, figure.metric.lower()),
-            metric_name=f"{figure.metric}, {figure.what}",
-            metric_value=figure.value,
-            metric_args={"confidence": 0.95, "low": figure.low, "high": figure.high},
+            metric_type=METRIC_TYPES.get(metric.metric, metric.metric.lower()),
+            metric_name=f"{metric.metric}, {metric.target}",
+            metric_value=metric.value,
+            metric_args={"confidence": 0.95, "low": metric.low, "high": metric.high},
         )
-        for figure in found
+        for metric in found
     ]
     datasets = trained_on(weights)
     tags = [tag for dataset in datasets for tag in _dataset(words, dataset)["tags"]]
@@ -86,10 +89,10 @@ def card_data(weights: Weights) -> "ModelCardData":
 
 
 def front_matter(releases: Iterable[Weights]) -> dict[str, Any]:
-    """The front matter of one card of several releases: of one alone, that of its own card.
+    """Return the front matter of one card for several releases.
 
-    Lists are joined, each thing once, `model-index` with an entry a release; where single values differ there is a
-    list of them. Raises as `model_card`.
+    Lists are joined without duplicates; `model-index` has one entry per release. Single values that differ become a
+    list. Raises as `model_card`.
     """
     joined: dict[str, Any] = {}
     for data in (card_data(weights).to_dict() for weights in releases):
@@ -105,15 +108,15 @@ def _listed(value: Any) -> list[Any]:
 
 
 def model_card(weights: Weights, repository: str) -> "ModelCard":
-    """The card of a release as it stands in the hub's `repository`, `owner/name`.
+    """Return the card of a release for the hub's `repository`, `owner/name`.
 
-    Raises `WeightsNotFound` where `cards.toml` has no words for the release or for one of its data
-    sets, and `WeightsCorrupted` for a metric whose name is not understood.
+    Raises `WeightsNotFound` if `cards.toml` has no text for the release or for one of its data sets, and
+    `WeightsCorrupted` if a metric's name cannot be parsed.
     """
     from huggingface_hub import ModelCard
 
     words = _words(weights)
-    found = [figure._replace(dataset=_dataset(words, figure.dataset)["name"]) for figure in metrics(weights)]
+    found = [metric._replace(dataset=_dataset(words, metric.dataset)["name"]) for metric in metrics(weights)]
     architecture = find_architecture(weights.architecture)
     seen = read_provenance(weights, "patients")
     return ModelCard.from_template(
@@ -134,24 +137,24 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
 
 
 def trained_on(weights: Weights) -> list[str]:
-    """The data sets' keys, each once: the first word of each line of `trained_on`."""
+    """Return the keys of the training data sets: the first word of each line of `trained_on`, without duplicates."""
     return list(dict.fromkeys(line.partition(" ")[0] for line in weights.trained_on))
 
 
 def _words(weights: Weights) -> dict[str, Any]:
     words = tomllib.loads(WORDS.read_text(encoding="utf-8"))
     if weights.name not in words["releases"]:
-        raise WeightsNotFound(f'{WORDS}: no words for {weights.name}. Write a table [releases."{weights.name}"]')
+        raise WeightsNotFound(f'{WORDS}: expected a table [releases."{weights.name}"], found none; write it')
     return words
 
 
 def _dataset(words: dict[str, Any], name: str) -> dict[str, Any]:
     if name not in words["datasets"]:
-        raise WeightsNotFound(f"{WORDS}: no words for the data set {name}. Write a table [datasets.{name}]")
+        raise WeightsNotFound(f"{WORDS}: expected a table [datasets.{name}], found none; write it")
     return words["datasets"][name]
 
 
-if __name__ == "__main__":  # python -m c2l_models.publishing.card MODEL_CARD.md: its front matter anew, after a release
+if __name__ == "__main__":  # update a file's front matter after a release
     from huggingface_hub import metadata_save
 
     metadata_save(sys.argv[1], front_matter(map(get_weights, list_weights())))

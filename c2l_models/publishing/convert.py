@@ -1,4 +1,4 @@
-"""Checkpoints of others -> weight files: the paper's authors', MoCo's, Lightly's, torchvision's."""
+"""Convert checkpoints of the paper's authors, MoCo, Lightly or torchvision to weight files."""
 
 import hashlib
 import math
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TOLERANCE = 0.05
-"""Largest change of a feature that folding may make, as a share of the largest feature.
+"""Largest allowed change of a feature by folding the normalisation, as a share of the largest feature.
 
-The fold is exact but for the frame of the picture, where a convolution sees padding: zeros, which stood for the old
-mean of each channel and stand for the new one. That changes features by a few thousandths; a wrong fold by tenths.
+The fold is exact except at the image's border, where the convolution sees padding: zeros represented the old mean of
+each channel, and now represent the new mean. This changes features by a few thousandths; a wrong fold by tenths.
 """
 
 ROLES = {
     "teacher": {"k", "key", "ema", "momentum", "teacher", "target"},
     "student": {"q", "query", "student", "online"},
 }
-"""Words in the names of the two networks of a momentum method: encoder_q and encoder_k, model and model_ema, …"""
+"""Words in the names of a momentum method's two networks, such as encoder_q and encoder_k, or model and model_ema."""
 
 COUNTER = "num_batches_tracked"
-"""A batch norm's count of batches, which torch wrote from 0.4.1 on and evaluation does not use."""
+"""A batch norm's count of batches, written by torch since 0.4.1 and not used in evaluation mode."""
 
 RESNET_INDICES = {"conv1": "0", "bn1": "1", **{f"layer{n}": f"{n + 3}" for n in range(1, 5)}}
-"""Names where a ResNet was saved as the `nn.Sequential` of its children, as Lightly's examples do."""
+"""Names of a ResNet's modules if it was saved as an `nn.Sequential` of its children, as in Lightly's examples."""
 
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-"""`norm.1` of the files that torchvision still hands out, `norm1` of its code."""
+"""Matches `norm.1` in the files that torchvision distributes; its code says `norm1`."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert` wrote: the file and its hash, where in the checkpoint the backbone was, and what else was there.
+    """The result of `convert`: the file, its hash, and the backbone's position in the checkpoint.
 
-    `counters`: batch norms' counts of batches that the checkpoint lacks, set to 0. `dropped`: number of tensors by
-    the module that they were in. `difference`: the change of a feature by the fold, a share of the largest; 0 where
-    there was nothing to fold.
+    `counters`: number of batch counters that the checkpoint lacks, set to 0. `dropped`: number of tensors left out,
+    by module. `difference`: largest change of a feature by the fold, as a share of the largest feature; 0 if nothing
+    was folded.
     """
 
     path: Path
@@ -70,29 +70,29 @@ def convert(
     size: int = 224,
     license: str = "unknown",
 ) -> Conversion:
-    """Write the backbone of a checkpoint as a weight file that loads in one line.
+    """Write the backbone of a checkpoint as a weight file.
 
-    - `checkpoint`: what `torch.save` wrote: a state dict, or a table that holds some; see `read_tensors`.
-    - `out`: `architecture.tag.safetensors`, whose tag is recorded, or another name ending so.
-    - `network`: which of two to take, "student" or "teacher", where the checkpoint has both.
-    - `mean`, `std`: of the input that it was trained on, pixels in 0..1: one number, or three. Three are folded into
-      the first convolution and batch norm, so that the one mean and std that the file records, their averages, give
-      the same features of a film, with one input channel and with three.
-    - `size`: side of the images that it is for, pixels. `license`: recorded.
+    - `checkpoint`: a file written by `torch.save`, with a state dict or a table of state dicts; see `read_tensors`.
+    - `out`: `architecture.tag.safetensors`, whose tag is recorded, or another name ending in `.safetensors`.
+    - `network`: "student" or "teacher", the network to take if the checkpoint holds both.
+    - `mean`, `std`: of the training input, for pixels in 0..1: one number or three. Three numbers are folded into the
+      first convolution and batch norm. The file records their average, and with it a film gives the same features,
+      with one input channel and with three.
+    - `size`: side of the images that the weights are meant for, pixels. `license`: recorded in the file.
 
-    Projections, heads, queues and the other network are left out. Raises `C2LError` for a checkpoint that cannot be
-    read safely, has no backbone of this architecture or several, lacks one of its tensors, has one of another shape,
-    or more than it, and where the fold changes the features; then nothing is written.
+    Projections, heads, queues and the other network are left out. Raises `C2LError`, and writes nothing, if the
+    checkpoint cannot be read safely, if it has no or several backbones of this architecture, if a tensor is missing,
+    unexpected or has another shape, or if the fold changes the features.
     """
     import torch
 
     source, target = Path(checkpoint), Path(out)
     find_architecture(architecture)
     if target.suffix != ".safetensors":
-        raise C2LError(f"{target}: wanted a name that ends in .safetensors, as {architecture}.mine.safetensors")
+        raise C2LError(f"expected a name like {architecture}.mine.safetensors for the output, found {target}")
     mean, std = _thrice("mean", mean), _thrice("std", std)
     if min(std) <= 0:
-        raise C2LError(f"std is {std}; wanted numbers above 0")
+        raise C2LError(f"expected std above 0, found {std}")
     original = _plain_network(architecture)
     tensors = {OLD_DENSENET.sub(r"\1\2.", key): tensor for key, tensor in read_tensors(source).items()}
     wanted = {key: tensor.shape for key, tensor in original.state_dict().items()}
@@ -104,11 +104,11 @@ def convert(
     used = {prefix + name for name in names}
     state, one_mean, one_std, difference = _folded(original, architecture, backbone | counters, mean, std)
     if math.isnan(difference):
-        raise C2LError(f"{source}: its features are not finite, or all 0; wanted a network that was trained")
+        raise C2LError(f"{source}: expected a trained network, found features that are not finite or all 0")
     if difference > TOLERANCE:
         raise C2LError(
-            f"{source}: folding mean {mean} and std {std} changes a feature by {difference:.2g} of the largest; wanted "
-            f"at most {TOLERANCE}. Were the weights trained on other ones? Name them with --mean and --std"
+            f"{source}: folding mean {mean} and std {std} changes a feature by {difference:.2g} of the largest, "
+            f"expected at most {TOLERANCE}. If the weights were trained with others, pass them as --mean and --std"
         )
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     config = {
@@ -141,40 +141,42 @@ def _plain_network(architecture: str) -> "nn.Module":
 def _choose(
     source: Path, tensors: "Mapping[str, Tensor]", architecture: str, wanted: Collection[str], network: str
 ) -> tuple[str, dict[str, str]]:
-    """Where the network's backbone is: the prefix of its keys, and our key by each of its names after it."""
+    """Find the network's backbone: the prefix of its keys, and our key for each name after the prefix."""
     found, names = _backbones(tensors, wanted)
     if not found:
         others = (name for name in ARCHITECTURES if name != architecture)
         fitting = [name for name in others if _backbones(tensors, _plain_network(name).state_dict())[0]]
         hint = f"; it looks like a {fitting[0]}: --arch {fitting[0]}" if fitting else ""
-        raise C2LError(f"{source}: no {architecture} among its {len(tensors)} tensors ({_few(tensors)}){hint}")
+        raise C2LError(
+            f"{source}: expected a {architecture}, found {len(tensors)} other tensors ({_few(tensors)}){hint}"
+        )
     roles = {prefix: _role(prefix) for prefix in found}
     chosen = [prefix for prefix, role in roles.items() if role == network]
     if len(chosen) != 1:
-        there = ", ".join(f"{prefix.rstrip('.') or 'at the top'} ({role})" for prefix, role in roles.items())
-        raise C2LError(f"{source}: {len(chosen)} networks that could be the {network}; wanted one. There are: {there}")
+        networks = ", ".join(f"{prefix.rstrip('.') or 'at the top level'} ({role})" for prefix, role in roles.items())
+        raise C2LError(f"{source}: expected one {network}, found {len(chosen)}. The checkpoint's networks: {networks}")
     return chosen[0], names
 
 
 def _backbones(keys: Iterable[str], wanted: Collection[str]) -> tuple[list[str], dict[str, str]]:
-    """The prefixes after which more than half of an architecture's keys stand, and the spelling that they are in."""
+    """Return the prefixes that more than half of an architecture's keys follow, and the spelling of these keys."""
     for names in _spellings(wanted):
         counts: Counter[str] = Counter()
         for key in keys:
             parts = key.split(".")
-            starts = (".".join(parts[:i]) for i in range(len(parts)))
-            counts.update(start for i, start in enumerate(starts) if ".".join(parts[i:]) in names)
-        if found := [f"{start}." if start else "" for start, count in counts.items() if 2 * count > len(names)]:
+            prefixes = (".".join(parts[:i]) for i in range(len(parts)))
+            counts.update(prefix for i, prefix in enumerate(prefixes) if ".".join(parts[i:]) in names)
+        if found := [f"{prefix}." if prefix else "" for prefix, count in counts.items() if 2 * count > len(names)]:
             return found, names
     return [], {}
 
 
 def _spellings(wanted: Collection[str]) -> list[dict[str, str]]:
-    """The names that an architecture's tensors go by, each with our key: its own first."""
+    """Return the possible spellings of an architecture's keys, each mapped to our key; our own spelling is first."""
     own = {key: key for key in wanted}
     parted = {key: key.partition(".") for key in wanted}
     modules = {first for first, _, _ in parted.values()}
-    if modules == {"features"}:  # a DenseNet's `features`, saved alone
+    if modules == {"features"}:  # a file may hold only a DenseNet's module `features`
         return [own, {rest: key for key, (_, _, rest) in parted.items()}]
     if modules <= RESNET_INDICES.keys():
         return [own, {f"{RESNET_INDICES[first]}.{rest}": key for key, (first, _, rest) in parted.items()}]
@@ -187,7 +189,7 @@ def _role(prefix: str) -> str:
 
 
 def _more(tensors: Iterable[str], prefix: str, names: Collection[str]) -> list[str]:
-    """Tensors in the backbone's own modules that it does not have: a deeper network holds all of a shallower one."""
+    """List unexpected tensors in the backbone's modules, because a deeper network holds all keys of a shallower one."""
     modules = tuple({f"{prefix}{name.partition('.')[0]}." for name in names})
     return [key for key in tensors if key.startswith(modules) and key.removeprefix(prefix) not in names]
 
@@ -201,14 +203,14 @@ def _check(
 ) -> None:
     missing = [key for key in wanted if key not in backbone]
     shapes = [
-        f"{key} {list(backbone[key].shape)}, wanted {list(shape)}"
+        f"{key} {list(backbone[key].shape)}, expected {list(shape)}"
         for key, shape in wanted.items()
         if key in backbone and backbone[key].shape != shape
     ]
     odd = [key for key in wanted if key in backbone and not key.endswith(COUNTER) and not _is_plain(backbone[key])]
-    faults = {"missing": missing, "of another shape": shapes, "not plain floats": odd, "too many": more}
-    if told := [f"{len(what)} {fault} ({_few(what)})" for fault, what in faults.items() if what]:
-        raise C2LError(f"{source}: not the tensors of a {architecture}: {'; '.join(told)}")
+    faults = {"missing": missing, "of another shape": shapes, "not plain floats": odd, "unexpected": more}
+    if listed := [f"{len(keys)} {fault} ({_few(keys)})" for fault, keys in faults.items() if keys]:
+        raise C2LError(f"{source}: expected the tensors of a {architecture}, found {'; '.join(listed)}")
 
 
 def _is_plain(tensor: "Tensor") -> bool:
@@ -226,7 +228,7 @@ def _folded(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> "tuple[Mapping[str, Tensor], float, float, float]":
-    """The tensors for one mean and std, those two, and the largest change of a feature, a share of the largest."""
+    """Fold the normalisation; return the tensors, one mean, one std, and the largest relative change of a feature."""
     import timm
     import torch
 
@@ -247,12 +249,12 @@ def _folded(
 
 def _thrice(name: str, values: Sequence[float]) -> tuple[float, ...]:
     if len(values) not in (1, 3):
-        raise C2LError(f"{name} is {len(values)} numbers; wanted one, or three, one a channel")
+        raise C2LError(f"expected one number for {name}, or three (one per channel), found {len(values)}")
     return tuple(values) * (3 // len(values))
 
 
 def _module(key: str, prefix: str) -> str:
-    """The name that a dropped tensor is told under: the part of the network, or all that it stands in."""
+    """Return the module under which a dropped tensor is reported: part of the network, or the whole other network."""
     if key.startswith(prefix):
         return prefix + key.removeprefix(prefix).partition(".")[0]
     return re.split(r"\.(?=(?:conv1|bn1|layer\d|features|fc|classifier|\d+)\.)", key, maxsplit=1)[0]

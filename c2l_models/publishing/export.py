@@ -1,4 +1,4 @@
-"""A network for other runtimes: ONNX and torch.export, checked against the network itself before it is a file."""
+"""Export a network to ONNX or torch.export (.pt2), after checking that the exported network computes its features."""
 
 import io
 import json
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 TOLERANCE = 1e-4
-"""Largest difference from the network in eager mode that is allowed, a share of the largest feature.
+"""Largest allowed difference from the network in eager mode, as a share of the largest feature.
 
-Float32 in another order of additions differs by about 1e-6.
+Float32 sums in another order differ by about 1e-6.
 """
 
 ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
@@ -31,7 +31,7 @@ ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUT = "image", "features"
 
 PT2_METADATA = "c2l.json"
-"""The extra file in a .pt2 that holds the metadata; in ONNX each is a property of the model."""
+"""Name of the extra file in a .pt2 that holds the metadata. In ONNX, the metadata are properties of the model."""
 
 FORMATS = ("safetensors", "onnx", "pt2")
 
@@ -39,33 +39,34 @@ Run = Callable[["Tensor"], "np.ndarray"]
 
 
 class Exported(NamedTuple):
-    """The file, and the largest difference of its features from the network's, a share of the largest."""
+    """The exported file, and the largest difference of its features, as a share of the network's largest feature."""
 
     path: Path
     difference: float
 
 
 def export_weights(source: Source, out: str | os.PathLike[str], format: str) -> Exported:
-    """Write the network of a release or weight file as "onnx" or "pt2", one channel in, any batch size.
+    """Export the network of a release or weight file as "onnx", "pt2" or "safetensors" (a copy of the weight file).
 
-    ("safetensors" is the file itself, byte for byte.)
-    Input `image`: float32 [B, 1, S, S], (pixels / 255 - mean) / std; output `features`: float32 [B, D]. What S, mean
-    and std are, of which release, and its sha256 is metadata in the file. The file's bytes are loaded and run on two
-    batches before they are written; ONNX by onnxruntime. Raises `C2LError` where that gives other features or a
-    library is missing (extra `[export]`), and for weights as `create_model`.
+    The ONNX or .pt2 network takes `image`, float32 [B, 1, S, S], (pixels / 255 - mean) / std, and returns `features`,
+    float32 [B, D], for any batch size B. S, mean, std, the release and its sha256 are stored as metadata. Before the
+    file is written, its bytes are loaded and run on two batches, ONNX by onnxruntime.
+
+    Raises `C2LError` if the features differ or a library is missing (extra `[export]`), and for weights as
+    `create_model`.
     """
     from ..embedding import evaluating
     from ..models import model_from_file
 
     path = Path(out)
     if format not in FORMATS:
-        raise C2LError(f"format is {format!r}, wanted one of {', '.join(FORMATS)}")
+        raise C2LError(f"expected one of the formats {', '.join(FORMATS)}, found {format!r}")
     if format == "onnx":
         _check_libraries()
     try:
         weights, file = open_weights(source)
     except WeightsNotFound as error:
-        raise WeightsNotFound(f"{source} is no run folder of c2l pretrain; {error}") from None
+        raise WeightsNotFound(f"found no run folder {source} of c2l pretrain, and {error}") from None
     if format == "safetensors":
         write_atomically(path, file.data)
         return Exported(path, 0.0)
@@ -74,22 +75,22 @@ def export_weights(source: Source, out: str | os.PathLike[str], format: str) -> 
         data, run = (_onnx if format == "onnx" else _pt2)(network, metadata(weights), weights.input_size[-1])
         differences = [_difference(network, run, weights, batch) for batch in (1, 3)]
     difference = max(differences)
-    if not all(one <= TOLERANCE for one in differences):  # also where one is NaN
+    if not all(one <= TOLERANCE for one in differences):  # NaN fails this comparison
         raise C2LError(
-            f"{path}: not written, for its features differ from the network's by {difference:.1e} of the largest; "
-            f"wanted at most {TOLERANCE:.0e}. Another version of torch or of onnxruntime may translate it rightly"
+            f"{path}: not written, because the exported features differ by {difference:.1e} of the largest feature; "
+            f"expected at most {TOLERANCE:.0e}. Try another version of torch or onnxruntime"
         )
     write_atomically(path, data)
     return Exported(path, difference)
 
 
 def is_run_folder(target: str | os.PathLike[str]) -> bool:
-    """Whether it is a folder, and none that holds a weight file as timm and the hub lay it out."""
+    """Whether `target` is a folder without `model.safetensors`, so that it can only be a run folder."""
     return Path(target).is_dir() and not (Path(target) / FILE_NAME).is_file()
 
 
 def metadata(weights: Weights) -> dict[str, str]:
-    """What an exported file says of itself, as texts."""
+    """The metadata of an exported file, as strings."""
     return {
         "release": weights.name,
         "architecture": weights.architecture,
@@ -134,10 +135,10 @@ def _pt2(network: "nn.Module", metadata: Mapping[str, str], size: int) -> tuple[
 
 
 def _program(network: "nn.Module", size: int) -> "ExportedProgram":
-    """The network as a graph for any batch size, without the paths of this machine's Python files."""
+    """Trace the network for any batch size. Stack traces are removed, because they hold paths of this machine."""
     import torch
 
-    example = torch.zeros(2, 1, size, size)  # a batch of one would be taken for a constant
+    example = torch.zeros(2, 1, size, size)  # with a batch of one, torch would fix the batch size
     program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
@@ -145,19 +146,19 @@ def _program(network: "nn.Module", size: int) -> "ExportedProgram":
 
 
 def _difference(network: "nn.Module", run: Run, weights: Weights, batch: int) -> float:
-    """The largest difference on films of noise over rings, a share of the largest feature."""
+    """Return the largest difference of features on noisy test images, as a share of the largest feature."""
     import torch
 
     from ..verification import golden_image
 
-    film = weights.transform(in_chans=1)(golden_image(weights.input_size[-1]))
-    noise = torch.randn(batch, *film.shape, generator=torch.Generator().manual_seed(0))
+    image = weights.transform(in_chans=1)(golden_image(weights.input_size[-1]))
+    noise = torch.randn(batch, *image.shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        wanted = network(film + noise)
-        found = torch.from_numpy(run(film + noise))
-    if found.shape != wanted.shape:
+        expected = network(image + noise)
+        found = torch.from_numpy(run(image + noise))
+    if found.shape != expected.shape:
         return float("inf")
-    return float((found - wanted).abs().max() / wanted.abs().max())
+    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def _check_libraries() -> None:

@@ -1,4 +1,4 @@
-"""One normalisation of a network's input exchanged for another, inside its first two layers."""
+"""Change the input normalisation that a network expects, by changing its first two layers."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""What networks trained on ImageNet are given, a channel each, of intensities in [0, 1]."""
+"""Per-channel mean and standard deviation of the input of ImageNet networks, for intensities in [0, 1]."""
 
 
 def fold_normalisation(
@@ -21,25 +21,26 @@ def fold_normalisation(
     onto_mean: float,
     onto_std: float,
 ) -> "dict[str, Tensor]":
-    """A network for a grey image repeated in C channels -> one for the image itself, normalised by two numbers.
+    """Convert a network for a grey image in C channels to one for a single channel with one mean and std.
 
-    With an intensity i = s z + m, channel c held (i - m_c) / s_c. So the one-channel kernel is Σ_c w_c s / s_c, and
-    what is left, the constant Σ_c Σ_pixels w_c (m - m_c) / s_c, is taken from the running mean of the batch norm that
-    follows. In evaluation this is exact but for the border: padding is 0 in normalised input, and so was one grey
-    and is now another. Batch statistics swallow the constant by themselves.
+    The new input is z = (i - m) / s for the intensity i; channel c of the old input was (i - m_c) / s_c. So the
+    one-channel kernel is Σ_c w_c s / s_c. The remaining constant, Σ_c Σ_pixels w_c (m - m_c) / s_c, is subtracted from
+    the running mean of the following batch norm. In evaluation mode this is exact except at the border, because the
+    padding, 0 in normalised input, represents another intensity than before. In training mode batch statistics remove
+    the constant.
 
     Args:
-        state_dict: of `architecture`, keys as timm's; a first convolution of C input channels, without a bias.
+        state_dict: of `architecture`, with timm's keys; the first convolution has C input channels and no bias.
         architecture: one of `list_models()`.
-        mean, std: [C], m_c and s_c: what the network's input was normalised by.
-        onto_mean, onto_std: m and s: what it is to be normalised by.
+        mean, std: [C], m_c and s_c, the old normalisation.
+        onto_mean, onto_std: m and s, the new normalisation.
 
     Returns:
-        A state dict with the same tensors, but for these two: a kernel [O, 1, k, k] and a running mean [O].
+        A copy of the state dict with a new kernel [O, 1, k, k] and a new running mean [O].
 
     Raises:
-        C2LError: other than C means and stds, or a std that is not above 0.
-        WeightsCorrupted: no such convolution, or no batch norm after it.
+        C2LError: the number of means or stds is not C, or a std is not above 0.
+        WeightsCorrupted: the first convolution or its batch norm is missing.
     """
     import torch
 
@@ -47,12 +48,12 @@ def fold_normalisation(
     kernel_key, norm_key = f"{ends.first_conv}.weight", f"{ends.first_norm}.running_mean"
     for key in (kernel_key, norm_key):
         if key not in state_dict:
-            raise WeightsCorrupted(f"the state dict has no {key}: wanted the keys of a plain {architecture}")
+            raise WeightsCorrupted(f"expected the keys of a plain {architecture}, found no {key} in the state dict")
     kernel, running_mean = state_dict[kernel_key], state_dict[norm_key]
     if not len(mean) == len(std) == kernel.shape[1] or min(*std, onto_std) <= 0:
         raise C2LError(
-            f"mean {tuple(mean)} and std {tuple(std)} onto {onto_mean} and {onto_std}: wanted one of each for the "
-            f"{kernel.shape[1]} channels of {kernel_key}, and every std above 0"
+            f"expected one mean and one std above 0 for each of the {kernel.shape[1]} channels of {kernel_key}, found "
+            f"mean {tuple(mean)} and std {tuple(std)}, to be changed to {onto_mean} and {onto_std}"
         )
     exact = kernel.double()
     m_c, s_c = (

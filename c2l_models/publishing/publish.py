@@ -1,4 +1,4 @@
-"""A release -> a repository of the Hugging Face hub: timm's layout, with its card."""
+"""Upload a release to a Hugging Face repository, in timm's layout, with its model card."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Publication:
-    """What a repository was sent: the files' names, and the commit that holds them all, sent or there before."""
+    """The result of `publish`: names of the uploaded files, and the commit that holds all files of the release."""
 
     repository: str
     sent: tuple[str, ...]
@@ -27,7 +27,7 @@ class Publication:
 
 
 def repository_of(weights: Weights, namespace: str) -> str:
-    """`namespace/architecture.tag`. Raises `C2LError` for what the hub takes for no name."""
+    """Return `namespace/architecture.tag`. Raises `C2LError` if the hub rejects the name."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -35,12 +35,14 @@ def repository_of(weights: Weights, namespace: str) -> str:
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise C2LError(f"--namespace {namespace}: {error}. Wanted the name of a user or an organisation") from None
+        raise C2LError(
+            f"--namespace: expected the name of a user or organisation, found {namespace}: {error}"
+        ) from None
     return repository
 
 
 def write_repository(weights: Weights, repository: str, folder: Path) -> list[Path]:
-    """Write into `folder` all that the hub is to hold under the name `repository`. Returns the files.
+    """Write the files for the hub's `repository` to a local folder, and return their paths.
 
     Raises as `write_release_folder` and `model_card`.
     """
@@ -48,30 +50,30 @@ def write_repository(weights: Weights, repository: str, folder: Path) -> list[Pa
 
 
 def publish(weights: Weights, repository: str, files: list[Path]) -> Publication:
-    """Send those of the files that the hub does not have yet, in one commit, or in none where it has them all.
+    """Upload the files that differ from the repository's, in one commit; if none differ, nothing is committed.
 
-    The repository is made where there is none. The token is the one that `hf auth login` stored, or
-    `HF_TOKEN`. Raises `HubRefused` where it is missing or may not write, `HubUnavailable` where the
-    hub cannot be reached, and `C2LError` where the repository holds other weights.
+    The repository is created if it does not exist. The token is the one stored by `hf auth login`, or `HF_TOKEN`.
+    Raises `HubRefused` if the token is missing or may not write, `HubUnavailable` if the hub cannot be reached, and
+    `C2LError` if the repository holds other weights or no release.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi(library_name="c2l-models")
-    with _explained(repository):
+    with _translated_errors(repository):
         api.create_repo(repository, exist_ok=True)
         head = str(api.model_info(repository).sha)
-        held = _hashes(api, repository, head)
+        held = _file_ids(api, repository, head)
         if held.get(FILE_NAME) not in (None, weights.sha256):
             raise C2LError(
-                f"{repository} holds other weights (sha256 {held[FILE_NAME]}, wanted {weights.sha256}), and a "
-                "release does not change. Publish better weights under another tag, or delete the repository"
+                f"{repository}: expected weights with sha256 {weights.sha256}, found {held[FILE_NAME]}. A release "
+                "never changes: publish other weights under another tag, or delete the repository"
             )
         if FILE_NAME not in held and (others := sorted(set(held) - {".gitattributes"})):
             raise C2LError(
-                f"{repository} is there and holds no release, but {', '.join(others[:5])}. Publish under another "
-                "--namespace or tag, or delete the repository"
+                f"{repository}: expected a release or no repository, found {', '.join(others[:5])}. Publish under "
+                "another --namespace or tag, or delete the repository"
             )
-        sent = [file for file in files if held.get(file.name) not in _names(file.read_bytes())]
+        sent = [file for file in files if held.get(file.name) not in _possible_ids(file.read_bytes())]
         if not sent:
             return Publication(repository, (), head)
         commit = api.create_commit(
@@ -83,8 +85,8 @@ def publish(weights: Weights, repository: str, files: list[Path]) -> Publication
     return Publication(repository, tuple(file.name for file in sent), commit.oid)
 
 
-def _hashes(api: "HfApi", repository: str, commit: str) -> dict[str, str]:
-    """What the hub knows its files by: git's name of a small one, the sha256 of a large one."""
+def _file_ids(api: "HfApi", repository: str, commit: str) -> dict[str, str]:
+    """Return the hub's id of each file: git's blob id for a small file, the sha256 for a large one."""
     from huggingface_hub.hf_api import RepoFile
 
     entries = api.list_repo_tree(repository, recursive=True, revision=commit)
@@ -92,34 +94,34 @@ def _hashes(api: "HfApi", repository: str, commit: str) -> dict[str, str]:
     return {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in files}
 
 
-def _names(data: bytes) -> tuple[str, str]:
-    """The two names that the hub may know these bytes by."""
+def _possible_ids(data: bytes) -> tuple[str, str]:
+    """Return the two ids that the hub may use for these bytes: git's blob id and the sha256."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(), hashlib.sha256(data).hexdigest()
 
 
 @contextmanager
-def _explained(repository: str) -> Iterator[None]:
-    """The client's errors as ours, with what helps."""
+def _translated_errors(repository: str) -> Iterator[None]:
+    """Turn huggingface_hub's errors into C2LErrors that say what to do."""
     from huggingface_hub import constants, errors
 
     namespace, at = repository.partition("/")[0], f"{constants.ENDPOINT}, repository {repository}"
     token = f"`hf auth login`, or set HF_TOKEN to a token with write permission ({constants.ENDPOINT}/settings/tokens)"
     try:
         yield
-    # OSError holds the client's own, RuntimeError what went wrong with a large file, ValueError a card refused.
+    # The client's own errors are OSErrors; a failed large file is a RuntimeError, a rejected card a ValueError.
     except (OSError, errors.HTTPError, RuntimeError, ValueError) as error:
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         status = getattr(getattr(cause, "response", None), "status_code", None)
         said = " ".join(str(cause).split())
         if status == 401:
-            raise HubRefused(f"{at}: the hub knows no token of yours ({said}). {token}") from error
+            raise HubRefused(f"{at}: the hub got no valid token ({said}). {token}") from error
         if status in (403, 404):
             raise HubRefused(
-                f"{at}: your token may not write to {namespace} ({said}). Wanted --namespace with your own name or an "
-                f"organisation's that you may write to; then {token}"
+                f"{at}: your token may not write to {namespace} ({said}). Use your own name, or an organisation that "
+                f"you may write to, as --namespace; then {token}"
             ) from error
         if status in (409, 412):
-            raise HubUnavailable(f"{at}: somebody else is writing to it ({said}). Try again") from error
+            raise HubUnavailable(f"{at}: another process changed it at the same time ({said}). Try again") from error
         if isinstance(error, ValueError):
-            raise C2LError(f"{at}: refused ({said})") from error
-        raise HubUnavailable(f"{at}: not sent ({said}). Try again; check the network and HF_ENDPOINT") from error
+            raise C2LError(f"{at}: rejected ({said})") from error
+        raise HubUnavailable(f"{at}: not uploaded ({said}). Try again; check the network and HF_ENDPOINT") from error

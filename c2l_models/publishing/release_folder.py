@@ -1,4 +1,4 @@
-"""A folder that holds all of a release, for machines without a network and for the hub."""
+"""Write a folder with all files of a release, for machines without a network and for the hub."""
 
 import hashlib
 import os
@@ -24,22 +24,24 @@ warranties of any kind. The license in full:
 https://creativecommons.org/licenses/by/4.0/legalcode"""
 
 LICENSES = {"CC-BY-4.0": CC_BY}
-"""What may be done with weights, in words, under the license's SPDX name."""
+"""The text of each license, by its SPDX name."""
 
 
 def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card: str | None = None) -> list[Path]:
-    """Write `folder`: timm's two files, card, license, provenance, and `SHA256SUMS` for `sha256sum -c`.
+    """Write a release to `folder`: timm's two files, card, license, provenance, and `SHA256SUMS` for `sha256sum -c`.
 
     `c2l_models.create_model(..., weights=folder)` and `timm.create_model("local-dir:FOLDER", pretrained=True)` load
-    it. `card`: the text of `README.md`; one of the record's facts by default. The folder is complete or not there: it
-    is written beside, then renamed. An earlier one is replaced; one with other files raises `C2LError`. Weights
-    without provenance, as nobody released them, have none here either. Raises as `Weights.read`. Returns the files.
+    the folder. `card`: the text of `README.md`; by default a short text from the record. Weights without provenance,
+    which no release has, are written without it. Returns the files.
+
+    The folder is written under another name and then renamed, so it is never incomplete. A folder that this function
+    wrote before is replaced. Raises `C2LError` if the folder holds other files, and as `Weights.read`.
     """
     folder = Path(folder).resolve()
     if folder.exists() and not _is_ours(folder):
-        raise C2LError(f"{folder} holds other things than a release. Wanted a folder that is empty or not there yet")
+        raise C2LError(f"expected a new or empty folder, or a release, found other files in {folder}; choose another")
     if folder.is_mount():
-        raise C2LError(f"{folder} is where a disk is mounted; wanted a folder in it, such as {folder / weights.name}")
+        raise C2LError(f"{folder} is a mount point; choose a folder inside it, such as {folder / weights.name}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     try:
@@ -65,27 +67,27 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
                 old.rename(folder)
             raise
     finally:
-        for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
     return [folder / name for name in (*names, SUMS_NAME)]
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder is empty, or an earlier release's: complete, and nothing else in it."""
+    """Whether a folder is empty, or holds a complete release and no other file."""
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
     return not held or {SUMS_NAME, FILE_NAME} <= held <= NAMES
 
 
 def license_text(weights: Weights) -> str:
-    """The license of the weights, in words where it is one that is known here."""
+    """Return the text of the weights' license, or only its name if the text is not known."""
     words = LICENSES.get(weights.license, f"licensed: {weights.license}")
     return f"The weights {weights.name} are {words}\n"
 
 
 def plain_card(weights: Weights) -> str:
-    """What the record says, as Markdown; the front matter is what the hub reads."""
+    """Return a short card from the record: front matter for the hub, then Markdown."""
     side, features = weights.input_size[-1], find_architecture(weights.architecture).num_features
-    trained_on = "\n".join(f"- {source}" for source in weights.trained_on) or "- not told"
+    trained_on = "\n".join(f"- {source}" for source in weights.trained_on) or "- not recorded"
     return (
         f"---\nlicense: {weights.license.lower()}\nlibrary_name: timm\npipeline_tag: image-feature-extraction\n---\n"
         f"# {weights.name}\n\n{weights.architecture}, {weights.num_params:,} parameters, {features} features of a "

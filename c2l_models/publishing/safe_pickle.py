@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint of `torch.save`, read without running anything that it asks for."""
+"""Read the tensors of a `torch.save` checkpoint without running any of its code."""
 
 import argparse
 import pickletools
@@ -15,42 +15,43 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAFE_TORCH = (2, 10)
-"""The version from which `torch.load(weights_only=True)` holds what it promises, major and minor."""
+"""The first version, (major, minor), in which `torch.load(weights_only=True)` is safe."""
+
 DEPTH = 4
-"""Tables within tables that are looked into; a checkpoint has two, and a pickle may hold itself."""
+"""Number of nested tables that are searched. A checkpoint has two, but a pickle may contain itself."""
 
 _HARMLESS = re.compile(
     r"argparse Namespace|collections OrderedDict|torch \w*(Storage|Size|device|dtype)|torch\._utils _rebuild_\w+"
     r"|torch\._tensor _rebuild_from_type_v2|torch\.nn\.parameter Parameter"
 )
-"""Globals that a checkpoint has for good reason: no message names these."""
+"""Globals that checkpoints normally use; error messages do not list them."""
 
 
 def read_tensors(path: Path) -> "dict[str, Tensor]":
-    """Every tensor of a checkpoint under the dotted path of its keys, on the CPU, copied from the file.
+    """Return every tensor of a checkpoint by the dotted path of its keys, on the CPU.
 
-    Takes both formats of `torch.save`, and of classes beyond torch's own `argparse.Namespace` alone: a file that
-    asks for any other global is refused, which the message names, and nothing of it has run. Raises `C2LError` for
-    that, for a missing or torn file, one of another kind, one without tensors under names, and an older torch.
+    Reads both formats of `torch.save`. Besides torch's own classes, only `argparse.Namespace` is allowed: a file that
+    needs another global is refused before any of it runs, and the message names the global. Raises `C2LError` for
+    such a file, for a missing or truncated file, another format, a file without named tensors, and an older torch.
     """
     import torch
 
     if not path.is_file():
-        raise C2LError(f"{path}: no such file; wanted a checkpoint that torch.save wrote")
+        raise C2LError(f"expected a checkpoint written by torch.save, found no file {path}")
     if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH:
         raise C2LError(
-            f"torch {torch.__version__} can be made to corrupt memory by a checkpoint, even by its safe way to read "
-            "one (CVE-2026-24747); wanted 2.10 or later: pip install --upgrade torch torchvision"
+            f"expected torch 2.10 or later, found {torch.__version__}: a checkpoint can make it corrupt memory, even "
+            "with weights_only=True (CVE-2026-24747). Run: pip install --upgrade torch torchvision"
         )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a pickle's protocol: what comes of it is all there is to say
+            warnings.simplefilter("ignore")  # about the pickle protocol; the result or the error below says enough
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file of any bytes makes an unpickler raise anything
+    except Exception as error:  # on arbitrary bytes an unpickler can raise any exception
         raise C2LError(f"{path}: {_why(path, error)}") from None
     tensors = dict(_flat(content, "", DEPTH))
     if not tensors:
-        raise C2LError(f"{path}: a {type(content).__name__} without tensors under names; wanted a state dict")
+        raise C2LError(f"{path}: expected a state dict, found a {type(content).__name__} without named tensors")
     return tensors
 
 
@@ -66,23 +67,24 @@ def _flat(content: Any, prefix: str, depth: int) -> "Iterator[tuple[str, Tensor]
 
 
 def _why(path: Path, error: Exception) -> str:
-    """What a message says of a file that was not loaded."""
-    asked = dict.fromkeys(name for name in _globals(path) if not _HARMLESS.fullmatch(name))
-    if asked:
+    """Explain why a file was not loaded."""
+    needed = dict.fromkeys(name for name in _globals(path) if not _HARMLESS.fullmatch(name))
+    if needed:
+        names = ", ".join(name.replace(" ", ".") for name in list(needed)[:5])
         return (
-            f"a pickle that asks for {', '.join(name.replace(' ', '.') for name in list(asked)[:5])}, which could run "
-            "code; nothing of it was run. Wanted tensors alone: have its makers save the state dict"
+            f"expected only tensors, found a pickle that needs {names}"
+            ", which could run code; none was run. Ask the authors for a saved state dict"
         )
     if path.stat().st_size == 0:
         return "the file is empty; copy or download it again"
     return (
-        f"not a whole checkpoint of torch.save with tensors alone ({type(error).__name__}). If it should be one, it is "
-        "cut short or damaged: copy or download it again"
+        f"expected a torch.save checkpoint with only tensors, found a truncated, damaged or other file "
+        f"({type(error).__name__}). Copy or download it again"
     )
 
 
 def _globals(path: Path) -> list[str]:
-    """ "module name" of each global that a file's pickles ask for, in order; read, never run."""
+    """List the globals, "module name", that a file's pickles need, in order. The pickles are parsed, never run."""
     names: list[str] = []
     try:
         if zipfile.is_zipfile(path):
@@ -92,16 +94,16 @@ def _globals(path: Path) -> list[str]:
                         with archive.open(member) as file:
                             _add_globals(file, names)  # type: ignore[arg-type]
         else:
-            with path.open("rb") as file:  # the old format is several pickles, then bytes
+            with path.open("rb") as file:  # the old format: several pickles, then raw bytes
                 while file.peek(1):
                     _add_globals(file, names)
-    except Exception:  # what was found until then is what there is to say
+    except Exception:  # a damaged pickle: report the globals found so far
         return names
     return names
 
 
 def _add_globals(file: BinaryIO, names: list[str]) -> None:
-    """Follow one pickle's operations to its end; strings and the memo as far as a global's name needs them."""
+    """Parse one pickle and append its globals to `names`. Strings and the memo are tracked because names use them."""
     strings: list[str] = []
     memo: dict[int, str] = {}
     for operation, argument, _ in pickletools.genops(file):

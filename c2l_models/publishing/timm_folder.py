@@ -1,4 +1,4 @@
-"""A folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads, and hubs hold."""
+"""Write a folder in timm's layout, which `timm.create_model("local-dir:FOLDER", pretrained=True)` and hubs load."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from ..releases.timm_config import pretrained_config
 
 
 def write_timm_folder(weights: Weights, folder: str | os.PathLike[str]) -> Path:
-    """Write `config.json` and `model.safetensors` into `folder`, which is made where it is not there.
+    """Write `config.json` and `model.safetensors` into `folder`, which is created if necessary. Returns the folder.
 
-    The weight file is the release's own, byte for byte, so its sha256 stays. Needs timm >= 1.0.16
-    to be loaded; `c2l_models.create_model(..., weights=folder)` loads it too. Returns the folder.
+    The weight file is the release's own, byte for byte, so its sha256 does not change. timm >= 1.0.16 and
+    `c2l_models.create_model(..., weights=folder)` load the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

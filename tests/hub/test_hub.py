@@ -1,4 +1,4 @@
-"""Bytes of weight files: what is read, and what is refused and why."""
+"""Weight files that are read, and files that are refused with a reason."""
 
 import hashlib
 import pickle

@@ -1,4 +1,4 @@
-"""End to end: a release laid on the hub's stand-in gives the same features by timm and by us."""
+"""End to end: a release on the hub's stand-in gives the same features through timm and through c2l_models."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Weights from the hub, through its own client, from a stand-in on this machine: the ways that work, and the faults."""
+"""Weights are loaded from a stand-in for the hub by the hub's own client, with and without faults."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ def client(hub: HubStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module", autouse=True)
 def patient(hub: HubStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Client]]:
-    """Clients that wait for long, so from the first test on: for a hub that is not there, for one that always cuts."""
+    """Two clients that wait long, for an absent hub and for one that always cuts. They start early to save time."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
     hub.lay("owner/cut", {FILE: DATA})
@@ -53,15 +53,15 @@ def patient(hub: HubStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield {"unreachable": unreachable, "cut": cut}
 
 
-def wishes(hub: HubStandIn) -> list[str]:
-    """The requests since the last call, but for what the client asks for itself."""
+def new_requests(hub: HubStandIn) -> list[str]:
+    """Return the requests since the last call, without the client's own."""
     found = [request for request in hub.requests if "agent-harnesses" not in request and "owner/cut" not in request]
     hub.requests.clear()
     return found
 
 
 def blobs(client: Client, repo_id: str) -> list[Path]:
-    """The files of a repository that the client takes for whole; old versions keep halves beside, under other names."""
+    """Return the cached files that the client considers complete; old versions also keep partial files."""
     folder = Path(client.environment["HF_HOME"], "hub", f"models--{repo_id.replace('/', '--')}")
     return [path for path in folder.glob("blobs/*") if path.suffix != ".incomplete"]
 
@@ -86,10 +86,10 @@ def test_a_branch_a_tag_and_a_commit_are_loaded(hub: HubStandIn, client: Client)
 
 def test_a_commit_in_the_cache_takes_no_request_in_a_new_process(hub: HubStandIn, tmp_path: Path) -> None:
     commit = hub.lay("owner/pinned", {FILE: DATA})
-    wishes(hub)
+    new_requests(hub)
     with Client(tmp_path, hub.endpoint) as first:
         assert first(weights=f"hf-hub:owner/pinned@{commit}")["sha256"] == SHA256
-    assert wishes(hub) == [f"{method} /owner/pinned/resolve/{commit}/{FILE}" for method in ("HEAD", "GET")]
+    assert new_requests(hub) == [f"{method} /owner/pinned/resolve/{commit}/{FILE}" for method in ("HEAD", "GET")]
     for path in tmp_path.iterdir():
         if path.name != "hub":  # what the client keeps for itself, so that it would ask once more
             path.unlink()
@@ -99,7 +99,7 @@ def test_a_commit_in_the_cache_takes_no_request_in_a_new_process(hub: HubStandIn
 
 
 def register(folder: Path, table: str, sha256: str = SHA256) -> str:
-    """A registry of one release, `resnet18.test`. Returns the file."""
+    """Write a registry with one release, `resnet18.test`. Returns its path."""
     path = folder / "releases.toml"
     path.write_text(
         f'[resnet18.test]\ndefault = true\n{table}\nsha256 = "{sha256}"\nnum_params = 1\nmean = [0.4, 0.4, 0.4]\n'
@@ -125,11 +125,11 @@ def test_the_file_in_the_package_comes_first(hub: HubStandIn, client: Client, tm
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "a.safetensors").write_bytes(DATA)
     both = f'file = "a.safetensors"\nrepo_id = "owner/nowhere"\nrevision = "{"0" * 40}"'
-    wishes(hub)
+    new_requests(hub)
     answer = client(weights="resnet18.test", registry=register(tmp_path, both))
     assert answer["location"] == str(tmp_path / "weights" / "a.safetensors")
     assert client(weights="resnet18.c2l_open15k", registry=str(releases()))["name"] == "resnet18.c2l_open15k"
-    assert wishes(hub) == []
+    assert new_requests(hub) == []
     (tmp_path / "weights" / "a.safetensors").unlink()
     assert "owner/nowhere" in client(weights="resnet18.test", registry=str(tmp_path / "releases.toml"))["message"]
 
@@ -228,7 +228,7 @@ def test_a_cut_connection_leaves_nothing(hub: HubStandIn, patient: dict[str, Cli
 
 
 def test_wrong_bytes_of_the_right_length(hub: HubStandIn, client: Client, tmp_path: Path) -> None:
-    """The hub's client takes them for the file, and keeps them."""
+    """The hub's client accepts and caches the corrupted bytes."""
     commit = hub.lay("owner/flip", {FILE: DATA})
     hub.repositories["owner/flip"].fault = Fault("flip", times=1)
     registry = register(tmp_path, f'repo_id = "owner/flip"\nrevision = "{commit}"')
@@ -295,7 +295,7 @@ def test_a_repository_of_timms_users_is_left_to_timm(hub: HubStandIn, client: Cl
 def test_offline_with_and_without_the_file(hub: HubStandIn, client: Client) -> None:
     commit = hub.lay("owner/offline", {FILE: DATA})
     client(weights="hf-hub:owner/offline")
-    wishes(hub)
+    new_requests(hub)
     with Client(Path(client.environment["HF_HOME"]), hub.endpoint, HF_HUB_OFFLINE="1") as offline:
         for revision in ("", "@main", f"@{commit}"):
             answer = offline(weights=f"hf-hub:owner/offline{revision}")
@@ -305,7 +305,7 @@ def test_offline_with_and_without_the_file(hub: HubStandIn, client: Client) -> N
     assert "owner/absent, revision v1" in answer["message"]
     assert "HF_HUB_OFFLINE" in answer["message"]
     assert "c2l download hf-hub:owner/absent@v1 --to DIR" in answer["message"]
-    assert wishes(hub) == []
+    assert new_requests(hub) == []
 
 
 def test_the_command_line_says_to_try_again(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_the_command_line_says_to_try_again(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 128 kB."""
+    """A folder on a disk of 128 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
@@ -415,7 +415,7 @@ def test_other_names_are_refused_before_any_request(name: str, client: Client) -
 
 
 def test_an_error_of_the_large_file_storage_is_the_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client raises those of hf_xet as they come, after minutes: so this one is made here."""
+    """The error is raised here, because hf_xet would raise it only after minutes."""
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("Task error: CAS Client Error: error sending request")

@@ -1,4 +1,4 @@
-"""The model card of a release: what the hub reads of it, and whether that is what the registry says."""
+"""The model card of a release: the hub can read it, and its facts match the registry."""
 
 import json
 import re
@@ -96,7 +96,7 @@ def test_several_releases_are_put_together(
 
 def test_the_text_says_what_has_to_be_said(weights: c2l_models.Weights) -> None:
     text = str(model_card(weights, "owner/name"))
-    for title in ("For what, and not for what", "Load", "Preprocessing", "Data", "What was seen", "Metrics", "Cite"):
+    for title in ("Intended use", "Load", "Preprocessing", "Data", "Patients seen in pretraining", "Metrics", "Cite"):
         assert re.search(rf"^##+ {title}$", text, re.MULTILINE), title
     for figure in metrics(weights):
         assert f"{figure.value:.4f} ({figure.low:.4f}–{figure.high:.4f})" in text
@@ -116,5 +116,5 @@ def test_what_has_no_words_gets_no_card(weights: c2l_models.Weights) -> None:
         card_data(replace(weights, tag="other", architecture="resnet18"))
     with pytest.raises(WeightsNotFound, match=r"\[datasets\.mammograms\]"):
         card_data(replace(weights, trained_on=("mammograms train: 3 images, 1 patients",)))
-    with pytest.raises(WeightsCorrupted, match=r"'goodness'.*HOW, METRIC, WHAT"):
+    with pytest.raises(WeightsCorrupted, match=r"'DATASET METHOD, METRIC, TARGET', found 'goodness'"):
         card_data(replace(weights, metrics={"goodness": {"value": 1.0, "low": 1.0, "high": 1.0}}))

@@ -1,4 +1,4 @@
-"""Others' checkpoints, written by the modules that their makers save, against those modules' own features."""
+"""Checkpoints of others: converted weights compute the same features as the modules that the checkpoint came from."""
 
 import argparse
 from collections.abc import Callable
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 @cache
 def network(architecture: str, seed: int) -> nn.Module:
-    """torchvision's, with the batch norms of a trained one; not to be changed."""
+    """torchvision's network with batch-norm statistics like a trained one's. Tests must not change it."""
     torch.manual_seed(seed)
     built = getattr(torchvision.models, architecture)(weights=None, num_classes=128)
     for module in built.modules():
@@ -39,7 +39,7 @@ def network(architecture: str, seed: int) -> nn.Module:
 
 
 class Authors(nn.Module):
-    """The networks of the paper's code: a DataParallel under the name that its wrapper gives it."""
+    """The networks of the paper's code: a DataParallel inside a wrapper module."""
 
     def __init__(self, architecture: str, seed: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Authors(nn.Module):
 
 
 class MoCo(nn.Module):
-    """Two encoders with a projection for a head, and a queue."""
+    """Two encoders with projection heads, and a queue."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class MoCo(nn.Module):
 
 
 class Lightly(nn.Module):
-    """A backbone cut out of a torchvision network by its children, with its momentum twin."""
+    """A backbone made of a torchvision network's children, with a momentum copy."""
 
     def __init__(self, architecture: str) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def bare(architecture: str, seed: int) -> nn.Module:
 
 
 def check_features(path: Path, wanted: nn.Module, other: nn.Module, films: torch.Tensor) -> None:
-    """The file's network gives with its one mean and std what `wanted` gives with ImageNet's, for 1 channel and 3."""
+    """Check that the file's network, with its one mean and std, computes the features of `wanted` with ImageNet's."""
     x = (films - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     expected, others = features(wanted, x), features(other, x)
     weights = Weights.from_file(path)
@@ -156,7 +156,7 @@ def state_of(module: nn.Module, wrap: str = "", without: str = "") -> dict[str, 
 
 
 def old_densenet() -> dict[str, torch.Tensor]:
-    """As torchvision's own file has it: dots before the numbers, no counters."""
+    """The keys of the file that torchvision distributes: dots before the numbers, no counters."""
     state = state_of(network("densenet121", 0), without="num_batches_tracked")
     for n in (1, 2):
         for kind in ("norm", "conv"):
@@ -182,7 +182,7 @@ PLAIN: dict[str, tuple[str, Callable[[], object], str, int]] = {
 
 @pytest.fixture(scope="module")
 def canonical(films: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
-    """By architecture, what torchvision's own state dict becomes, held to its features."""
+    """By architecture: the conversion of torchvision's own state dict, checked by its features."""
     folder, states = tmp_path_factory.mktemp("canonical"), {}
     for architecture in ("resnet18", "densenet121"):
         torch.save(network(architecture, 0).state_dict(), folder / "a.pth")
@@ -226,16 +226,18 @@ def lacking(*names: str) -> dict[str, torch.Tensor]:
 
 REFUSED: dict[str, tuple[str, Callable[[], object], str, str]] = {
     "wrong architecture": ("densenet121", lambda: lacking(), "student",
-                           r"no densenet121 .*looks like a resnet18: --arch"),
-    "another network": ("resnet18", lambda: state_of(nn.Linear(2, 2)), "student", r"no resnet18 among its 2 tensors"),
+                           r"expected a densenet121, .*looks like a resnet18: --arch"),
+    "another network": ("resnet18", lambda: state_of(nn.Linear(2, 2)), "student",
+                        r"expected a resnet18, found 2 other tensors"),
     "missing": ("resnet18", lambda: lacking("bn1.weight"), "student", r"1 missing \(bn1\.weight\)"),
     "shape": ("resnet18", lambda: lacking() | {"conv1.weight": torch.ones(64, 3, 3, 3)}, "student",
-              r"1 of another shape \(conv1\.weight \[64, 3, 3, 3\], wanted \[64, 3, 7, 7\]\)"),
+              r"1 of another shape \(conv1\.weight \[64, 3, 3, 3\], expected \[64, 3, 7, 7\]\)"),
     "deeper": ("resnet18", lambda: state_of(torchvision.models.resnet34(weights=None)), "student",
-               r"96 too many \(layer1\.2\.conv1\.weight"),
+               r"96 unexpected \(layer1\.2\.conv1\.weight"),
     "no teacher": ("resnet18", lambda: lacking(), "teacher",
-                   r"0 networks that could be the teacher.*at the top \(student\)"),
-    "two students": ("resnet18", lambda: {"a": lacking(), "b": lacking()}, "student", r"2 networks.* a \(student\), b"),
+                   r"expected one teacher, found 0.*at the top level \(student\)"),
+    "two students": ("resnet18", lambda: {"a": lacking(), "b": lacking()}, "student",
+                     r"expected one student, found 2.* a \(student\), b"),
     "no plain floats": ("resnet18", lambda: lacking() | {"bn1.bias": torch.ones(64, dtype=torch.int32)}, "student",
                         r"1 not plain floats \(bn1\.bias\)"),
     "negative variance": ("resnet18", lambda: lacking() | {"bn1.running_var": -torch.ones(64)}, "student",
@@ -255,9 +257,9 @@ def test_what_is_refused_leaves_no_file(case: str, tmp_path: Path) -> None:
 
 def test_arguments_are_checked_before_anything_is_read(tmp_path: Path) -> None:
     absent = tmp_path / "absent.pth"
-    with pytest.raises(C2LError, match=r"ends in \.safetensors"):
+    with pytest.raises(C2LError, match=r"expected a name like resnet18\.mine\.safetensors"):
         convert(absent, tmp_path / "a.onnx", "resnet18")
-    with pytest.raises(C2LError, match="mean is 2 numbers"):
+    with pytest.raises(C2LError, match=r"expected one number for mean, or three .*found 2"):
         convert(absent, tmp_path / "a.safetensors", "resnet18", mean=[0.5, 0.5])
     with pytest.raises(C2LError, match="above 0"):
         convert(absent, tmp_path / "a.safetensors", "resnet18", std=[0])

@@ -1,4 +1,4 @@
-"""Exported files against the network in eager mode, read by the runtimes that they are for."""
+"""Exported files, run by their runtimes, compute the features of the network in eager mode."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def films() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def wanted(films: torch.Tensor) -> torch.Tensor:
-    """The release's features of the films as three channels, which the files' one channel has to give."""
+    """The release's features of the films with three channels; the exported files must compute them from one."""
     with torch.inference_mode():
         return c2l_models.resnet18(weights=NAME).eval()(films.expand(-1, 3, -1, -1))
 
@@ -80,7 +80,7 @@ class Tiny(nn.Module):
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that is translated at once, in place of the release's."""
+    """A small network, quick to export, in place of the release's."""
     monkeypatch.setattr("c2l_models.models.model_from_file", lambda *_, **__: Tiny().eval())
 
 
@@ -96,7 +96,7 @@ def test_a_file_that_computes_something_else_is_not_written(
         return data, lambda images: change(run(images))
 
     monkeypatch.setattr(export, "_pt2", wrong)
-    with pytest.raises(C2LError, match="not written, for its features differ"):
+    with pytest.raises(C2LError, match="not written, because the exported features differ"):
         export_weights(NAME, tmp_path / "a.pt2", "pt2")
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
@@ -125,7 +125,7 @@ def test_a_missing_library_is_told_before_any_work(name: str, tmp_path: Path, mo
     ("arguments", "says"),
     [
         ([NAME, "--out", "a.bin"], "ends in .safetensors, .onnx, .pt2"),
-        (["nothing", "--out", "a.pt2"], "nothing is no run folder"),
+        (["nothing", "--out", "a.pt2"], "found no run folder nothing"),
         (
             [NAME, "--out", "a.pt2", "--teacher"],
             "--teacher, --best, --tag, --size and --license need a run folder, found resnet18",
@@ -134,7 +134,7 @@ def test_a_missing_library_is_told_before_any_work(name: str, tmp_path: Path, mo
             [NAME, "--out", "a.pt2", "--tag", "mine"],
             "--tag, --size and --license need a run folder, found resnet18.c2l_open15k; leave them out",
         ),
-        (["empty", "--out", "a.safetensors"], "empty holds no run.json"),
+        (["empty", "--out", "a.safetensors"], "found no run.json in empty"),
     ],
 )
 def test_what_the_command_refuses(
@@ -154,14 +154,14 @@ def test_what_a_run_folder_is(tmp_path: Path) -> None:
     assert not is_run_folder(tmp_path / "absent")
     (tmp_path / "model.safetensors").touch()
     assert not is_run_folder(tmp_path)
-    with pytest.raises(C2LError, match="format is 'tf'"):
+    with pytest.raises(C2LError, match=r"expected one of the formats .*found 'tf'"):
         export_weights(NAME, tmp_path / "a", "tf")
     with pytest.raises(WeightsNotFound, match=r"no release 'resnet18\.nothing'"):
         export_weights("resnet18.nothing", tmp_path / "a.pt2", "pt2")
 
 
 def test_a_run_is_exported_through_its_weight_file(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run's own export is tested with runs; here, that its file is what is translated."""
+    """Only that the run's weight file is exported; `export_run` is tested with runs."""
     asked: list[object] = []
 
     def export_run(run: Path, path: Path, *options: object) -> Path:

@@ -1,4 +1,4 @@
-"""Another normalisation folded into the first layers: the same function, but for the border."""
+"""A normalisation folded into the first layers gives the same function, except at the border."""
 
 import pytest
 import timm
@@ -12,7 +12,7 @@ ONTO_MEAN, ONTO_STD = 0.5, 0.25
 
 @pytest.fixture(scope="module", params=["resnet18", "densenet121"])
 def pair(request):
-    """A network at random for three channels with ImageNet's statistics, and what is folded from it."""
+    """A random network for three channels with ImageNet's normalisation, and the folded network."""
     torch.manual_seed(0)
     network = timm.create_model(request.param, num_classes=0).eval()
     for norm in network.modules():  # statistics that are not the untouched 0 and 1
@@ -28,7 +28,7 @@ def pair(request):
 
 @pytest.fixture(scope="module")
 def inputs():
-    """Smooth grey images [2, 1, 96, 96] in [0, 1], as each of the two networks is given them."""
+    """Smooth grey images [2, 1, 96, 96] in [0, 1], normalised for each of the two networks."""
     torch.manual_seed(1)
     small = torch.rand(2, 1, 6, 6)
     grey = torch.nn.functional.interpolate(small, (96, 96), mode="bicubic").clamp(0, 1)
@@ -38,7 +38,7 @@ def inputs():
 
 
 def first_layers(network, images):
-    """After the first convolution and its batch norm."""
+    """The output of the first convolution and its batch norm."""
     if hasattr(network, "conv1"):
         return network.bn1(network.conv1(images))
     return network.features.norm0(network.features.conv0(images))
@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_refused():
     state = {"conv1.weight": torch.zeros(4, 3, 7, 7), "bn1.running_mean": torch.zeros(4)}
     with pytest.raises(C2LError, match="3 channels of conv1"):
         fold_normalisation(state, "resnet18", (0.5,), (0.2,), 0.5, 0.25)
-    with pytest.raises(C2LError, match="every std above 0"):
+    with pytest.raises(C2LError, match="expected one mean and one std above 0"):
         fold_normalisation(state, "resnet18", IMAGENET_MEAN, (0.2, 0.0, 0.2), 0.5, 0.25)
     with pytest.raises(WeightsCorrupted, match="no bn1"):
         fold_normalisation({"conv1.weight": state["conv1.weight"]}, "resnet18", IMAGENET_MEAN, IMAGENET_STD, 0.5, 0.25)

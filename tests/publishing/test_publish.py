@@ -1,4 +1,4 @@
-"""A release is published, and comes back: by the hub's real client, from a stand-in for the hub."""
+"""A release is published to a stand-in for the hub by the real client, and loaded back."""
 
 import hashlib
 import json
@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(hub: HubStandIn, folder: Path) -> str:
-    """What the first publishing said."""
+    """The output of the first `c2l publish`."""
     done = python(C2L, "publish", RELEASE, "--namespace", "owner", cwd=folder, endpoint=hub.endpoint)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -189,7 +189,7 @@ def test_a_repository_with_other_weights_stays_as_it_is(hub: HubStandIn, tmp_pat
     commit = hub.lay(f"rival/{RELEASE}", {"model.safetensors": b"others"})
     done = python(C2L, "publish", RELEASE, "--namespace", "rival", cwd=tmp_path, endpoint=hub.endpoint)
     assert done.returncode == 2
-    assert re.search("holds other weights.*another tag", done.stderr)
+    assert re.search("expected weights with sha256 .*another tag", done.stderr)
     assert list(hub.repositories[f"rival/{RELEASE}"].commits) == [commit]
 
 
@@ -197,11 +197,11 @@ def test_a_repository_that_holds_no_release_stays_as_it_is(hub: HubStandIn, tmp_
     commit = hub.lay(f"someone/{RELEASE}", {"README.md": b"mine", "pytorch_model.bin": b"others"})
     done = python(C2L, "publish", RELEASE, "--namespace", "someone", cwd=tmp_path, endpoint=hub.endpoint)
     assert done.returncode == 2
-    assert "holds no release, but README.md, pytorch_model.bin" in done.stderr
+    assert "expected a release or no repository, found README.md, pytorch_model.bin" in done.stderr
     assert list(hub.repositories[f"someone/{RELEASE}"].commits) == [commit]
 
 
 @pytest.mark.parametrize("namespace", ["two/names", "with space", "", "a--b"])
 def test_what_is_no_name_for_the_hub_is_refused(namespace: str) -> None:
-    with pytest.raises(C2LError, match=r"--namespace.*user or an organisation"):
+    with pytest.raises(C2LError, match=r"--namespace: expected the name of a user or organisation"):
         repository_of(c2l_models.get_weights(RELEASE), namespace)

@@ -1,4 +1,4 @@
-"""A release's folder: complete or not there, and loaded by timm and by us without a network."""
+"""A release's folder is complete or absent; timm and c2l_models load it without a network."""
 
 import errno
 import hashlib
@@ -27,7 +27,7 @@ NAMES = ["LICENSE", "README.md", "SHA256SUMS", "config.json", "model.safetensors
 
 @pytest.fixture
 def record(tmp_path: Path) -> Weights:
-    """Weights that nobody released: no provenance beside."""
+    """Weights without provenance, which are no release."""
     (tmp_path / "a.safetensors").write_bytes(small_weights())
     return Weights.from_file(tmp_path / "a.safetensors")
 
@@ -76,7 +76,7 @@ def test_the_same_again_is_replaced_and_other_files_are_not(record: Weights, tmp
     }
     (folder / "mine.txt").touch()
     for taken in (folder, folder / "mine.txt"):
-        with pytest.raises(C2LError, match="holds other things than a release"):
+        with pytest.raises(C2LError, match="expected a new or empty folder, or a release, found other files in"):
             write_release_folder(record, taken)
     assert (folder / "mine.txt").exists()
 
@@ -86,7 +86,7 @@ def test_a_users_own_readme_and_license_stay(record: Weights, tmp_path: Path) ->
     mine.mkdir()
     for name in ("README.md", "LICENSE"):
         (mine / name).write_text("precious")
-    with pytest.raises(C2LError, match="holds other things than a release"):
+    with pytest.raises(C2LError, match="expected a new or empty folder, or a release, found other files in"):
         write_release_folder(record, mine)
     assert (mine / "README.md").read_text() == "precious"
 

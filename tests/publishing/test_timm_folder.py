@@ -1,4 +1,4 @@
-"""A folder that timm loads by itself."""
+"""timm loads the folder that `write_timm_folder` writes."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module", params=["resnet18", "densenet121"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release's folder, written from a file of random weights."""
+    """A release's folder, written from random weights."""
     root = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
     model = timm.create_model(request.param, num_classes=0, in_chans=1)

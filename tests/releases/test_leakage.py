@@ -1,4 +1,4 @@
-"""Lists of every form against a release of known patients; counts by hand, and a set of strings on real lists."""
+"""The leakage check, on lists of every form with counts by hand, and on real lists with a plain set of strings."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ OTHER_UUID = "0100515c-5204-4f31-98e0-f35e4b00004a"
 def weights_that_saw(
     folder: Path, patients: object, trained_on: tuple[str, ...] = ("chestxray14 train_val: 4 images",)
 ):
-    """A record whose file is not read, with its provenance."""
+    """A record with provenance; its weight file is never read."""
     path = folder / "resnet18.a.safetensors"
     path.touch()
     path.with_suffix(".json").write_text(json.dumps({"patients": patients}))
@@ -190,7 +190,7 @@ def test_what_is_refused(tmp_path: Path, weights: Weights) -> None:
 
 @pytest.mark.parametrize("with_mapping", [False, True])
 def test_a_release_that_saw_rsna_images_under_their_own_ids(with_mapping: bool, tmp_path: Path) -> None:
-    """The published id counts, mapped or not; and what no mapping resolves leaves ChestX-ray14's patients untold."""
+    """Published ids count with or without a mapping; an unmapped RSNA image leaves ChestX-ray14 patients undecided."""
     saw = weights_that_saw(tmp_path, {"rsna": [f"rsna:{UUID}", f"rsna:{OTHER_UUID}"]}, ("rsna train: 2 images",))
     mapping = tmp_path / "mapping.csv"
     mapping.write_text(f"patientId,Image Index\n{UUID},00001336_000.png\n")
@@ -241,7 +241,7 @@ def test_a_big_list_is_fast(tmp_path: Path, weights: Weights) -> None:
 
 
 def test_the_official_lists(real_data: Path) -> None:
-    """The release was trained on train_val, which is to be seen whole, and on no patient of test."""
+    """The release was trained on every patient of train_val and on no patient of test."""
     weights = get_weights("resnet18.c2l_open15k")
     folder = real_data / "chestxray14"
     train = check_leakage(folder / "train_val_list.txt", weights)

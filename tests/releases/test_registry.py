@@ -1,4 +1,4 @@
-"""Records, registry and files of weights."""
+"""Weight records, the registry, and weight files."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def state_dict() -> dict[str, Tensor]:
-    """A random backbone of one input channel."""
+    """The state dict of a random backbone with one input channel."""
     torch.manual_seed(0)
     return timm.create_model("resnet18", num_classes=0, in_chans=1, zero_init_last=False).state_dict()
 
@@ -46,7 +46,7 @@ def file(state_dict: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def registry(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A registry of two releases, both of one file."""
+    """A registry with two releases that share a file."""
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "model.safetensors").symlink_to(file)
     record = Weights.from_file(file)

@@ -1,4 +1,4 @@
-"""`c2l demo`: the whole way in a few minutes, on synthetic films or on a folder of one's own images."""
+"""`c2l demo`: every stage in a few minutes, on synthetic films or on a folder of the user's images."""
 
 import pickle
 from collections import Counter
@@ -33,8 +33,8 @@ from ..store.image_store import ImageStore
 from ..store.prepare import prepare
 
 FILMS, SIZE = 300, 128
-FEWEST = 16  # images: with fewer there is no batch to contrast, and no neighbour worth looking at
-GALLERY = 1000  # images that neighbours are looked for among, so that a large folder takes no hour
+MIN_IMAGES = 16  # fewer do not fill a batch for contrastive learning
+GALLERY = 1000  # largest number of images to search for neighbours, so that a large folder does not take hours
 QUERIES, NEIGHBOURS = 5, 4
 
 console = Console(markup=False)
@@ -43,13 +43,13 @@ console = Console(markup=False)
 def run_demo(
     out: Path = Path("demo_output"), images: Path | None = None, seconds: float = 60, seed: int = 0
 ) -> list[Path]:
-    """Load, embed, search, pretrain, export and probe; gives the files written, named at the end.
+    """Load, embed, search, pretrain, export and probe. Returns the files written, which are also printed.
 
     Args:
-        out: folder to write into; where it holds something already, out-2, out-3, … is taken.
-        images: a folder of radiographs, with a `labels.csv` or without; None: synthetic films.
-        seconds: the most that pretraining may take.
-        seed: of the films, the pretraining, and the random network that it is compared with.
+        out: folder to write to; if it is not empty, out-2, out-3, … is used.
+        images: a folder of radiographs, with or without a `labels.csv`; by default synthetic films are drawn.
+        seconds: time limit of the pretraining.
+        seed: of the synthetic films, the pretraining, and the random baseline network.
 
     Raises:
         DatasetError: fewer than 16 readable images, or a `labels.csv` that the folder adapter refuses.
@@ -57,7 +57,7 @@ def run_demo(
     if images is not None:
         check_count(images, sum(1 for _ in image_files(images)))
     out = fresh_folder(out)
-    console.rule("1  One network, loaded in three ways")
+    console.rule("1  The same network, loaded in three ways")
     show_loaders(folder := out / "timm_resnet18")
     console.rule("2  Radiographs")
     films = images or write_films(out / "films", FILMS, seed)
@@ -65,42 +65,44 @@ def run_demo(
     store = ImageStore.open(report.store)
     console.print(f"{len(store)} images at {SIZE}×{SIZE} pixels, {report.refused} refused (store/refused.parquet)")
     check_count(films, len(store))
-    console.rule("3  Nearest neighbours, by the embedded release")
+    console.rule("3  Nearest neighbours, by the default release")
     draw_neighbours(films, store, picture := out / "neighbours.png")
-    console.rule(f"4  C2L pretraining, at most {seconds:.0f} seconds of it")
+    console.rule(f"4  C2L pretraining, at most {seconds:.0f} seconds")
     recipe = fit_recipe(load_recipe("smoke"), store, seed)
     run = pretrain(recipe, store, out / "run", max_seconds=seconds)
     weights = export_run(run, out / "backbone.safetensors", store)
     c2l_models.resnet18(weights=weights)
-    console.print(f"Exported, and loaded back: c2l_models.resnet18(weights={str(weights)!r})")
-    console.rule("5  What the features know")
+    console.print(f"Exported and loaded again: c2l_models.resnet18(weights={str(weights)!r})")
+    console.rule("5  Evaluation of the features")
     if reason := why_no_probe(store) or show_probes(store, weights, seed):
         console.print(f"No linear probe: {reason}.")
-        tell_contrast(run)
+        print_contrast(run)
 
     files = {} if images else {films: f"{FILMS} synthetic chest films and their labels.csv"}
     files |= {
-        folder: "the embedded release as timm and the Hugging Face hub want it",
-        store.path: "the images as one array, an index, and what was refused and why (refused.parquet)",
-        picture: "films at the left, each with its nearest to the right",
+        folder: "the default release in the layout of timm and the Hugging Face hub",
+        store.path: "the images as one array, an index, and the refused files with reasons (refused.parquet)",
+        picture: "films on the left, with the nearest films to their right",
         run / "curves.png": "loss, contrast and k-NN curves of the pretraining",
         run: "the run: recipe, log, TensorBoard files, checkpoints",
-        weights: "the network just pretrained, for resnet18(weights=…)",
+        weights: "the pretrained network, for resnet18(weights=…)",
     }
-    console.rule("Written")
+    console.rule("Files")
     for path, meaning in files.items():
         console.print(f"{path}  {meaning}", soft_wrap=True)
     return list(files)
 
 
 def check_count(folder: Path, count: int) -> None:
-    """Raises DatasetError where a folder holds too few images to do anything with."""
-    if count < FEWEST:
-        raise DatasetError(f"{folder} gives {count} images; wanted {FEWEST} readable PNG, JPEG, TIFF or DICOM, or more")
+    """Raise DatasetError if a folder holds fewer than `MIN_IMAGES` images."""
+    if count < MIN_IMAGES:
+        raise DatasetError(
+            f"expected at least {MIN_IMAGES} readable PNG, JPEG, TIFF or DICOM files, found {count} in {folder}"
+        )
 
 
 def fresh_folder(out: Path) -> Path:
-    """`out`, or the first of out-2, out-3, … that holds nothing: what an earlier demo wrote is kept."""
+    """Create and return `out`, or the first of out-2, out-3, … that is empty, to keep the files of an earlier demo."""
     folder, number = out, 1
     while folder.exists() and any(folder.iterdir()):
         number += 1
@@ -110,19 +112,19 @@ def fresh_folder(out: Path) -> Path:
 
 
 def show_loaders(folder: Path) -> None:
-    """The default release by c2l_models, by timm from `folder` (written here) and by torch.hub, on one batch."""
+    """Load the default release by c2l_models, timm (from `folder`, written here) and torch.hub; compare features."""
     weights = default_weights("resnet18")
     write_timm_folder(weights, folder)
     models = {"c2l_models": c2l_models.resnet18(pretrained=True)}
     try:
         models["timm, from a folder"] = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except pickle.UnpicklingError:  # timm hands the file to torch.load
-        console.print(f"timm is left out: torch.load of torch {torch.__version__} reads no safetensors.")
+        console.print(f"timm is skipped: torch.load of torch {torch.__version__} cannot read safetensors files.")
     repository = Path(c2l_models.__file__).parent.parent
     if (repository / "hubconf.py").is_file():
         models["torch.hub, local"] = torch.hub.load(str(repository), "resnet18", source="local", pretrained=True)
     else:
-        console.print("torch.hub is left out: hubconf.py lies in the repository, and this is an installed package.")
+        console.print("torch.hub is skipped: it needs hubconf.py, which is only in the repository.")
     batch = torch.randn(4, *weights.input_size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         features = {name: model.eval()(batch) for name, model in models.items()}
@@ -134,7 +136,7 @@ def show_loaders(folder: Path) -> None:
 
 
 def draw_neighbours(films: Path, store: ImageStore, picture: Path) -> None:
-    """Embed films with the release; draw one of each of the commonest captions, and the films nearest to it."""
+    """Embed films with the release; draw one film for each of the most common captions, and its nearest films."""
     rows = store.index.take(evenly_spaced(np.arange(len(store)), GALLERY)).to_pylist()
     captions = {films / row["path"]: caption(row) for row in rows}
     embeddings = c2l_models.embed(captions, progress=True)
@@ -144,38 +146,38 @@ def draw_neighbours(films: Path, store: ImageStore, picture: Path) -> None:
     shown = [[query, *row] for query, row in zip(queries, indices.tolist(), strict=True)]
     pictures = [[c2l_models.read_radiograph(embeddings.paths[i]) for i in row] for row in shown]
     contact_sheet(pictures, [[names[i] for i in row] for row in shown], picture, cosines)
-    console.print(f"{len(shown)} of {len(names)} films and the {NEIGHBOURS} nearest to each: {picture}")
+    console.print(f"{len(shown)} of {len(names)} films with the {NEIGHBOURS} nearest films: {picture}")
 
 
 def caption(row: dict[str, Any]) -> str:
-    """What is known of an image of the index: its findings, or else its file's name."""
+    """Return the findings of an image of the index; if it has no labels, its file name."""
     known = {name: value for name, value in row["labels"] if value == value}  # not NaN
     found = [name if value == 1 else f"{name} {value:g}" for name, value in known.items() if value]
     return ", ".join(found) or ("no finding" if known else Path(row["path"]).name)
 
 
 def fit_recipe(recipe: Recipe, store: ImageStore, seed: int) -> Recipe:
-    """The recipe with a batch that few images can fill."""
+    """Return the recipe with a batch size that a small store can fill."""
     images = len(training_rows(recipe, store))
     batch = min(recipe.batch_size, 1 << (images.bit_length() - 1)) if images else recipe.batch_size
     return replace(recipe, seed=seed, batch_size=batch, batch_norm_group=batch // 4)
 
 
 def why_no_probe(store: ImageStore) -> str:
-    """Why these images allow no linear probe; empty where they do."""
+    """Return why a linear probe is impossible on these images; empty if it is possible."""
     if not load_task("folder").label_names(store):
-        return "it needs labels, columns of 0 and 1 in a labels.csv beside the images"
+        return "it needs labels: columns of 0 and 1 in a labels.csv beside the images"
     if not 0 < len(store.select(split="test")) < len(store):
-        return "it needs a column split in labels.csv that says train or test, by patient"
+        return "it needs a column `split` in labels.csv with train or test for each patient"
     return ""
 
 
 def show_probes(store: ImageStore, weights: Path, seed: int) -> str:
-    """Linear-probe AUROC before and after pretraining, and the release's; gives why there is none, if so."""
+    """Print linear-probe AUROCs before and after pretraining, and the release's. Returns the reason if it fails."""
     targets = {"before (random)": "random", "after": str(weights), "release": default_weights("resnet18").name}
     try:
         reports = {name: probe(to, store, "folder", baselines=False, seed=seed) for name, to in targets.items()}
-    except C2LError as error:  # a person's few labels may not suffice to tune and fit a probe
+    except C2LError as error:  # a user's few labels may not suffice to tune and fit a probe
         return str(error)
     before, after, _ = reports.values()
     columns = [f"{name}, {report.facts['size']} px" for name, report in reports.items()]
@@ -185,22 +187,23 @@ def show_probes(store: ImageStore, weights: Path, seed: int) -> str:
     console.print(table)
     gain = after.difference(before.target, after.headline)
     console.print(
-        f"On {after.facts['test_images']} images of {after.facts['test_patients']} patients that this pretraining has "
-        f"not seen. After minus before, paired: {gain}. The random network is one seed's; others differ."
+        f"Measured on {after.facts['test_images']} images of {after.facts['test_patients']} patients that were not in "
+        f"this pretraining. After minus before, paired: {gain}. The random network is of one seed; other seeds differ."
     )
     return ""
 
 
-def tell_contrast(run: Path) -> None:
-    """What a run can say of itself without labels: the first and the last line of its log."""
+def print_contrast(run: Path) -> None:
+    """Print how loss and contrastive accuracy changed, which needs no labels."""
     lines = [line for line in read(run) if line["kind"] == "train"]
     if not lines:
-        console.print("The pretraining stopped before the first line of its log: give it more seconds.")
+        console.print("The pretraining stopped before its first line of log: allow more seconds.")
         return
     first, last = lines[0], lines[-1]
     console.print(
-        f"In {last['step']} steps the loss went from {first['loss']:.2f} to {last['loss']:.2f}; a film's other view "
-        f"was told from the queue's in {first['top1']:.0%} of the cases at first, in {last['top1']:.0%} at last. At "
-        "first the queue holds random vectors, which are easy to tell from films; then it holds films. A minute is "
-        "too short to judge by, and films told apart are not findings: look at the neighbours, or add labels."
+        f"In {last['step']} steps the loss went from {first['loss']:.2f} to {last['loss']:.2f}. The share of films "
+        f"whose other view was nearer than every queue entry went from {first['top1']:.0%} to {last['top1']:.0%}. The "
+        "queue first holds random vectors, which are easy to distinguish from films, and later films. A minute is too "
+        "short for a judgement, and distinguishing films is not recognising findings: look at the neighbours, or add "
+        "labels."
     )

@@ -1,4 +1,4 @@
-"""`c2l benchmark …`: flags become arguments; the table is printed, the JSON written."""
+"""`c2l benchmark`: flags become arguments, the table is printed, the JSON file is written."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from c2l_models.training.benchmark import timing
 
 @dataclass(frozen=True)
 class Result:
-    """In place of a benchmark's."""
+    """Replaces a benchmark's result."""
 
     seconds: float = 1.5
 
