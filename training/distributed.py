@@ -1,7 +1,7 @@
 """One of many processes: its rows of a batch, and the exchange of images and features.
 
-Batches and random numbers are those of the whole job; each process computes an equal block of rows. So a job's result
-is the same on any number of processes, to the rounding of sums.
+Batches and random numbers belong to the whole job; each process computes an equal block of rows. So a job has the
+same result on any number of processes, to the rounding of sums.
 """
 
 import os
@@ -94,8 +94,8 @@ class World:
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         """Wrap a module so that its gradients are averaged over processes; all start with the weights of rank 0.
 
-        Buffers are not synchronised. The queue is the same on every process anyway. Of batch norm's running statistics,
-        those of rank 0 are probed and saved, after a recalibration by default.
+        Buffers are not synchronised. The queue is the same on every process anyway. Of batch norm's running
+        statistics only rank 0's are probed and saved, by default after a recalibration.
         """
         if self.size == 1:
             return module

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from c2l_models.training import callbacks as watch
+from c2l_models.training import callbacks
 from c2l_models.training import pretrain as loop
 from c2l_models.training.objectives import momentum_teacher
 from c2l_models.training.recipe import Optimizer, Recipe
@@ -105,8 +105,8 @@ class SmallEncoder(nn.Module):
 def use_small_networks(patch: pytest.MonkeyPatch) -> None:
     """Replace student and teacher by one convolution, and draw no pictures."""
     patch.setattr(momentum_teacher, "Encoder", SmallEncoder)
-    patch.setattr(watch, "draw_curves", lambda run_folder, panels: run_folder)
-    patch.setattr(watch, "draw_first_batch", lambda *_: None)
+    patch.setattr(callbacks, "draw_curves", lambda run_folder, panels: run_folder)
+    patch.setattr(callbacks, "draw_first_batch", lambda *_: None)
 
 
 @pytest.fixture

@@ -234,10 +234,10 @@ def test_checkpointing_goes_with_the_averaging_of_gradients(tiny_recipe, method)
 def test_a_killed_process_ends_the_job_with_one_clear_error(jobs, recipe, tiny_store, tmp_path):
     done, _ = start(tmp_path / "job", recipe, tiny_store, 2, KILL=f"1:5:{tmp_path / 'killed'}")
     assert done.returncode not in (0, -signal.SIGKILL)
-    told = [line for line in done.stderr.splitlines() if line.startswith("c2l: ")]
-    assert len(told) == 1, done.stderr
-    assert "process 0 of 2 lost the others" in told[0]
-    assert "--resume" in told[0]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("c2l: ")]
+    assert len(errors) == 1, done.stderr
+    assert "process 0 of 2 lost the others" in errors[0]
+    assert "--resume" in errors[0]
     assert checkpoint.load(tmp_path / "job" / "run").state["step"] == 4  # an epoch's end
 
     resumed, _ = start(tmp_path / "job", recipe, tiny_store, 1)  # one process can finish it
@@ -268,8 +268,8 @@ def test_two_machines_start_a_killed_job_again_from_its_checkpoint(jobs, recipe,
     ]
     jobs_there = [launch(tmp_path / "job", recipe, tiny_store, machines, KILL=f"1:5:{marker}") for _ in range(2)]
     for job in jobs_there:
-        _, told = job.communicate(timeout=150)
-        assert job.returncode == 0, told
+        _, stderr = job.communicate(timeout=150)
+        assert job.returncode == 0, stderr
     assert marker.exists()
     again, whole = (checkpoint.load(folder / "run").state for folder in (tmp_path / "job", jobs[2][0]))
     assert again["step"] == whole["step"] == STEPS

@@ -49,7 +49,7 @@ HIGHEST = math.log(1 + 37 * math.exp(1 / 0.07))
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "problem"),
     [
         ({"total": math.nan}, "the loss is nan"),
         ({"loss_a": math.inf}, "the loss is 3"),
@@ -57,11 +57,11 @@ HIGHEST = math.log(1 + 37 * math.exp(1 / 0.07))
         ({"total": 15.0, "loss_m": 2 * HIGHEST + 0.1}, "the loss is 15"),
     ],
 )
-def test_a_broken_step_is_named_with_its_images(run, tiny_recipe, tiny_store, broken, told):
+def test_a_broken_step_is_named_with_its_images(run, tiny_recipe, tiny_store, broken, problem):
     rows = training_rows(tiny_recipe, tiny_store)
     for step in range(7):
         add(run, **(broken if step == 4 else {}))
-    with pytest.raises(RunError, match=f"step 5: {told}"):
+    with pytest.raises(RunError, match=f"step 5: {problem}"):
         check_metrics(run)
     failure = json.loads((run.folder / "failure.json").read_text())
     expected = batch_rows(rows, tiny_recipe, 4)

@@ -50,7 +50,8 @@ class Column:
     """One column of first_batch.png.
 
     Attributes:
-        title, subtitle: what the images are, and where they are or which network sees them.
+        title: the kind of image.
+        subtitle: where the images are, or the network that sees them.
         images: [B, 1, S, S], intensities in [0, 1].
         captions: a line below each image.
     """

@@ -36,7 +36,7 @@ def check_same_settings(
             counts as None.
         now: the settings of the present run.
         free: keys that may differ, as `flatten` writes them.
-        advice: the message's last sentence: what the user can do.
+        advice: the message's last sentence, an instruction to the user.
     """
     began, now = flatten(began), flatten(now)
     keys = sorted(key for key in {*began, *now} - set(free) if began.get(key) != now.get(key))

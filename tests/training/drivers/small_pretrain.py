@@ -15,15 +15,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import SmallEncoder
 
 from c2l_models.cli import main
-from c2l_models.training import callbacks as watch
-from c2l_models.training import pretrain, run
+from c2l_models.training import callbacks, pretrain, run
 from c2l_models.training.objectives import momentum_teacher
 from c2l_models.training.run_files import backbone as export
 
 torch.set_num_threads(1)
 momentum_teacher.Encoder = SmallEncoder
 export.export_run = lambda run_folder, path, store: path.write_text("exported")
-watch.draw_curves = watch.draw_first_batch = lambda *_: None
+callbacks.draw_curves = callbacks.draw_first_batch = lambda *_: None
 step = pretrain.train_step
 rank = int(os.environ.get("RANK", "0"))
 runs = []

@@ -23,8 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from conftest import SmallEncoder
 
 from c2l_models import cli
-from c2l_models.training import callbacks as between
-from c2l_models.training import pretrain
+from c2l_models.training import callbacks, pretrain
 from c2l_models.training.objectives import momentum_teacher
 from c2l_models.training.probing.knn_monitor import KnnMonitor
 from c2l_models.training.run import Run
@@ -215,12 +214,12 @@ def run(arguments: list[str], faults: dict[str, Any], events: str, times: bool, 
     momentum_teacher.Encoder = SmallEncoder  # type: ignore[assignment, misc]
     KnnMonitor.__call__ = varied(KnnMonitor.__call__)  # type: ignore[method-assign]
     if not pictures:
-        between.draw_first_batch = between.draw_curves = lambda *_: None
+        callbacks.draw_first_batch = callbacks.draw_curves = lambda *_: None
     export.export_run = lambda run_folder, path, *_: path  # a network of one convolution is no backbone to export
-    told = Events(events)
-    watch(told)
+    recorder = Events(events)
+    watch(recorder)
     if times:
-        time_phases(told)
+        time_phases(recorder)
     for name, options in faults.items():
         FAULTS[name](**options)
     cli.main(["pretrain", *arguments])

@@ -32,12 +32,12 @@ def test_values_and_gradients(batch, dim, length, temperature):
         v.requires_grad_()
     result = c2l_loss(*fast, temperature)
     expected = oracle.loss(*slow, temperature)
-    for value, wanted in zip(result, expected, strict=True):
-        torch.testing.assert_close(value, wanted, rtol=1e-12, atol=1e-12)
+    for value, reference in zip(result, expected, strict=True):
+        torch.testing.assert_close(value, reference, rtol=1e-12, atol=1e-12)
     result.total.backward()
     expected[0].backward()
-    for v, wanted in zip(fast[:5], slow[:5], strict=True):
-        torch.testing.assert_close(v.grad, wanted.grad, rtol=1e-10, atol=1e-12)
+    for v, reference in zip(fast[:5], slow[:5], strict=True):
+        torch.testing.assert_close(v.grad, reference.grad, rtol=1e-10, atol=1e-12)
 
 
 def test_student_gradients_by_finite_differences():
@@ -132,10 +132,10 @@ def test_a_whole_forward_pass(small_c2l):
     )
     before = copy.deepcopy(small_c2l.state_dict())
     step = small_c2l(x1, x2, drawing)
-    for value, wanted in zip(step.loss, expected, strict=True):
-        assert value.item() == pytest.approx(wanted.item(), rel=1e-5)
-    for rows, wanted in zip(step.keys, keys, strict=True):
-        torch.testing.assert_close(rows.double(), torch.stack(wanted), rtol=1e-5, atol=1e-6)
+    for value, reference in zip(step.loss, expected, strict=True):
+        assert value.item() == pytest.approx(reference.item(), rel=1e-5)
+    for rows, reference in zip(step.keys, keys, strict=True):
+        torch.testing.assert_close(rows.double(), torch.stack(reference), rtol=1e-5, atol=1e-6)
         assert not rows.requires_grad
     # A forward pass alone changes neither queue nor networks (lines 17 and 18 come after the update).
     for name, value in small_c2l.state_dict().items():
