@@ -149,7 +149,9 @@ def test_the_examples_method_is_pretrained(page: str, tmp_path: Path, monkeypatc
     monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path / "patient.key"))
     prepare([("folder", tmp_path / "films")], tmp_path / "store", size=32, workers=1, progress=False)
     small = {"size": 32, "batch_size": 16, "feature_dim": 16, "epochs": 2, "log_every": 1, "probe_every": 0}
-    recipe = replace(load_recipe("smoke"), method="in_batch", **small)
+    (tmp_path / "in-batch.toml").write_text(example(page, "Add a method", "toml"))
+    recipe = replace(load_recipe(tmp_path / "in-batch.toml"), **small)
+    assert recipe.method == "in_batch"
     store = ImageStore.open(tmp_path / "store")
     run = pretrain(recipe, store, tmp_path / "run", "cpu", progress=False)
     lines = log.read(run)
@@ -163,6 +165,8 @@ def test_the_examples_method_is_pretrained(page: str, tmp_path: Path, monkeypatc
 
 
 def test_the_examples_architecture_is_built(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from c2l_models.training.recipe import Recipe
+
     entry = eval(f"{{{example(page, 'Add an architecture')}}}", {"Architecture": Architecture})
     assert list(entry) == ["resnet34"]
     monkeypatch.setitem(ARCHITECTURES, "resnet34", entry["resnet34"])
@@ -170,6 +174,7 @@ def test_the_examples_architecture_is_built(page: str, monkeypatch: pytest.Monke
     model = c2l_models.create_model("resnet34", in_chans=1).eval()
     with torch.inference_mode():
         assert model(torch.zeros(1, 1, 64, 64)).shape == (1, entry["resnet34"].num_features)
+    assert Recipe("example", architecture="resnet34").architecture == "resnet34"
 
 
 def test_modules_that_the_changelog_names_exist(repository: Path) -> None:
