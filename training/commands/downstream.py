@@ -61,7 +61,7 @@ def probe(
 
 def finetune(arguments: list[str]) -> None:
     """Fine-tune a network on a task's labels: `c2l finetune TASK --store STORE --init INIT --out RUN`."""
-    from ..finetuning import Settings
+    from ..finetuning.settings import Settings
 
     def run(
         task: Annotated[Positional[str], arg(help="a task of tasks.toml: chestxray14, chexpert, knee_kl or folder")],
@@ -85,7 +85,7 @@ def finetune(arguments: list[str]) -> None:
         from ..evaluation.predictions import Predictions
         from ..evaluation.result import Result
         from ..evaluation.tasks import load_task
-        from ..finetuning import finetune
+        from ..finetuning.finetune import finetune
         from ..finetuning.finetuning_report import report_of
         from ..store.image_store import ImageStore
 

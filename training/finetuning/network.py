@@ -1,4 +1,4 @@
-"""What learns: a start with a new head, its loss, and how its parameters are stepped."""
+"""The trained network of a fine-tuning run, its loss, its optimizer and its learning-rate schedule."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,12 +14,12 @@ from ..initialization import Initialization
 from .settings import Settings
 
 
-def with_head(start: Initialization, outputs: int, settings: Settings) -> nn.Module:
-    """The start's own network with a new linear head: [B, 1, S, S] -> logits [B, outputs]; it is changed in place.
+def with_head(init: Initialization, outputs: int, settings: Settings) -> nn.Module:
+    """Add a new linear head to an initialization's network, in place: [B, 1, S, S] -> logits [B, outputs].
 
-    Frozen, only the head has gradients; the global random state is left alone.
+    With `settings.frozen`, only the head has gradients. The global random state does not change.
     """
-    network: Any = start.network
+    network: Any = init.network
     device = next(network.parameters()).device
     network.requires_grad_(not settings.frozen)
     with torch.random.fork_rng(devices=[]):
@@ -31,9 +31,11 @@ def with_head(start: Initialization, outputs: int, settings: Settings) -> nn.Mod
 
 
 def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy, the mean over known labels: logits [B, L], targets 0, 1 or NaN (unknown) [B, L].
+    """Binary cross-entropy, averaged over the known labels; 0 if no label is known.
 
-    0 where none is known.
+    Args:
+        logits: [B, L].
+        targets: [B, L]; 0, 1, or NaN if unknown.
     """
     known = ~targets.isnan()
     each = functional.binary_cross_entropy_with_logits(logits.float(), targets.nan_to_num(), reduction="none")
@@ -41,9 +43,12 @@ def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """timm's, over what has gradients; a stage's rate is `lr` times its group's `lr_scale`, which the schedule sets."""
+    """timm's optimizer over the parameters with gradients.
+
+    A stage's learning rate is `lr` times its group's `lr_scale`; the schedule sets it.
+    """
     groups = param_groups_layer_decay(
-        _by_stage(network), weight_decay=settings.weight_decay, layer_decay=settings.layer_decay
+        _grouped_by_stage(network), weight_decay=settings.weight_decay, layer_decay=settings.layer_decay
     )
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         groups,
@@ -51,22 +56,22 @@ def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimi
         lr=settings.lr,
         weight_decay=settings.weight_decay,
         momentum=0.9,
-        fused=True,  # on a CPU core a third of the time, which was a sixth of a step's
+        fused=True,  # three times as fast on one CPU core, where it took a sixth of a step
     )
     return optimizer
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: Settings, steps: int) -> Scheduler:
-    """The rate at each of so many steps: `step_update(step)` before it."""
+    """The schedule of the learning rate over `steps` steps. Call `step_update(step)` before each step."""
     if settings.schedule == "cosine":
         return CosineLRScheduler(optimizer, t_initial=steps, t_in_epochs=False)
     return StepLRScheduler(optimizer, decay_t=-(-steps // 3), decay_rate=0.1, t_in_epochs=False)
 
 
-def _by_stage(network: Any) -> nn.Module:
-    """The network, its layers grouped by stage for timm.
+def _grouped_by_stage(network: Any) -> nn.Module:
+    """The network, whose layers timm then groups by stage.
 
-    timm's finer groups are DenseNet-121's 58 dense layers: any decay would freeze all but the last of them.
+    timm's finer groups are the 58 dense layers of DenseNet-121, and any decay would freeze all but the last of them.
     """
     matcher: Callable[..., Any] = network.group_matcher
     network.group_matcher = lambda coarse=False: matcher(coarse=True)

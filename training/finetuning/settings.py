@@ -1,4 +1,4 @@
-"""Everything that decides what a fine-tuning run computes, beside its start, its store and its task."""
+"""Settings of a fine-tuning run."""
 
 import dataclasses
 import json
@@ -11,38 +11,42 @@ from ..recipe import Augment
 
 @dataclass(frozen=True)
 class Settings:
-    """One fine-tuning run; input size and epochs are the paper's, which says nothing of the rest (section 4)."""
+    """All settings of one fine-tuning run. Size and epochs are the paper's (section 4), which names no others."""
 
     size: Annotated[int, AtLeast(1)] = 224
-    """Side of the input, pixels, resampled from the store's images."""
+    """Side of the input in pixels. The store's images are resampled to it."""
     epochs: Annotated[int, AtLeast(1)] = 50
+    """Passes over the images to fit."""
     batch_size: Annotated[int, AtLeast(2)] = 64
-    """Fewer images than this to fit: all of them are one batch."""
+    """Images per step. If there are fewer images to fit, all of them are one batch."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """AdamW: one rate serves a random start, a pretrained one and a handful of labels, so that starts are compared and
-    not how well each was tuned; SGD, with momentum 0.9, wants a rate a hundred times as high."""
+    """AdamW works with one learning rate for random and pretrained initializations and for few labels, so a comparison
+    does not depend on tuning. SGD has momentum 0.9 and needs a learning rate a hundred times as high."""
     lr: Annotated[float, AtLeast(0)] = 5e-4
+    """Learning rate of the head, at its highest."""
     weight_decay: Annotated[float, AtLeast(0)] = 0.05
-    """Not of biases and batch norm."""
+    """Weight decay of all parameters except biases and batch norm."""
     schedule: Literal["cosine", "step"] = "cosine"
-    """cosine: down to 0 at the end; step: divided by 10 after each third of the steps."""
+    """Schedule of the learning rate. cosine: falls to 0 at the end. step: is divided by 10 after each third of the
+    steps."""
     layer_decay: Annotated[float, Above(0), AtMost(1)] = 1.0
-    """A stage's rate, as a share of the rate of the stage after it; the head has `lr`."""
+    """Learning rate of a stage, as a share of the next stage's. The head has `lr`."""
     frozen: bool = False
-    """Train the head alone; the backbone stays as it is, batch norm included."""
+    """Train the head only. The backbone does not change, batch norm included."""
     fraction: Annotated[float, Above(0), AtMost(1)] = 1.0
-    """Share of the training patients whose labels are used at all, by the hash of seed and id: 1 % of them are among
-    the 10 %."""
+    """Share of the training patients whose labels are used, chosen by a hash of seed and id. Smaller shares are part of
+    larger ones."""
     hold_out: Annotated[float, Above(0), Below(1)] = 0.2
-    """Share of those patients that are not fitted; the best epoch is chosen on them."""
+    """Share of those patients to choose the best epoch on. They are not trained on."""
     uncertain: Literal["zeros", "ones", "ignore"] = "ignore"
-    """What a label that was read as uncertain is trained as, where a data set has such (CheXpert)."""
+    """Target of uncertain labels, which CheXpert has."""
     seed: Annotated[int, AtLeast(0)] = 0
-    """Of the new head, a random start, the order, the augmentation, and both splits by patients."""
+    """Seed of the new head, a random initialization, the order of the images, the augmentation and the splits by
+    patient."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: autocast of the network in training; loss, parameters and all that is measured stay float32."""
+    """Precision of the network in training. bfloat16 uses autocast; loss, parameters and evaluation stay float32."""
     bootstrap: Annotated[int, AtLeast(0)] = 1000
-    """Resamples of the test patients, the same ones whatever the seed: runs of several seeds can be paired."""
+    """Resamples of the test patients. They do not depend on the seed, so runs with several seeds can be paired."""
     augment: Augment = field(
         default_factory=lambda: Augment(
             crop_scale=(0.6, 1.0),
@@ -54,14 +58,14 @@ class Settings:
             cutout_holes=0,
         )
     )
-    """Milder than pretraining's: a finding should stay in the view. One default for all tasks: mirrored, a knee is the
-    other knee, and of the chest's labels none depends on the side."""
+    """Augmentation, milder than in pretraining, so that a finding stays in the view. All tasks have this default: a
+    mirrored knee is the other knee, and no chest label depends on the side."""
 
     def __post_init__(self) -> None:
-        """Raises RecipeError for a value of the wrong type or outside its range."""
+        """Check all settings. Raises RecipeError."""
         check_values(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """All keys and values, as JSON knows them."""
+        """All keys and their values, as JSON represents them."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain

@@ -23,7 +23,7 @@ from ..evaluation.predictions import Predictions
 from ..evaluation.result import Result
 from ..evaluation.tasks import load_task
 from ..features import clean_batches
-from ..finetuning.tuned_network import load_network
+from ..finetuning.finetuned_network import load_network
 from ..store.image_store import ImageStore
 from .samples import Rows
 

@@ -97,7 +97,7 @@ class LocalBackend:
     def _finetune(
         self, spec: str, store: ImageStore, measurement: Measurement, settings: dict[str, Any], out: Path
     ) -> Result:
-        from ..finetuning.loop import finetune
+        from ..finetuning.finetune import finetune
         from ..finetuning.settings import Settings
 
         task = patient_share_task(measurement.task, measurement.held_out, "pretraining")

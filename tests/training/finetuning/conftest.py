@@ -1,4 +1,4 @@
-"""A small store that answers its labels, and a small network to start from."""
+"""A small store whose labels can be learnt, and a small network as initialization."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ import timm
 import torch
 
 from c2l_models.training.evaluation.report import Report
-from c2l_models.training.finetuning import loop
+from c2l_models.training.finetuning import finetune as loop
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.initialization import Initialization
 from c2l_models.training.store.image_store import ImageStore
@@ -20,9 +20,10 @@ TRAIN_PATIENTS, TEST_PATIENTS, FILMS = 40, 20, 2
 
 
 def build_store(path: Path, size: int = 32) -> ImageStore:
-    """Noise; with `bright`, a brighter middle. `rare` is never positive to train on, `always` always so in the test.
+    """Noise images; those with label `bright` have a brighter middle.
 
-    `bright` is unknown for each tenth film, and all labels are of one.
+    `rare` is never positive in training, and `always` is always positive in the test part. `bright` is unknown for
+    each tenth image, and one image has no labels.
     """
     rng = np.random.default_rng(0)
     count = (TRAIN_PATIENTS + TEST_PATIENTS) * FILMS
@@ -52,18 +53,18 @@ def build_store(path: Path, size: int = 32) -> ImageStore:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
-    """80 training films of 40 patients, 40 test films of 20."""
+    """80 training images of 40 patients, 40 test images of 20."""
     return build_store(tmp_path_factory.mktemp("finetuning") / "store")
 
 
 @pytest.fixture
 def settings() -> Settings:
-    """Three epochs of four steps or so: enough to learn what is bright."""
+    """Three epochs of about four steps, which suffice to learn `bright`."""
     return Settings(size=32, epochs=3, batch_size=16, lr=3e-3, bootstrap=20)
 
 
 def small_start(seen: frozenset[str] = frozenset()) -> Initialization:
-    """timm's smallest ResNet, always the same."""
+    """timm's smallest ResNet, always with the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = timm.create_model("test_resnet", in_chans=1, num_classes=0)
@@ -72,7 +73,7 @@ def small_start(seen: frozenset[str] = frozenset()) -> Initialization:
 
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever is started from, it is the small network; torch on one thread."""
+    """Each initialization is the small network; torch runs on one thread."""
     monkeypatch.setattr(loop, "load_initialization", lambda *_: small_start())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -82,6 +83,6 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without pictures: drawing them takes longer than the training."""
+    """Reports without plots, because drawing them takes longer than the training."""
     monkeypatch.setattr(loop, "draw_roc", lambda *_: None)
     monkeypatch.setattr(Report, "picture", lambda _: b"")

@@ -1,4 +1,4 @@
-"""The loss by hand, rates a stage, schedules, and what a frozen start leaves to train."""
+"""The loss and the schedules by hand, learning rates per stage, and a frozen backbone."""
 
 import math
 

@@ -11,7 +11,7 @@ import torch
 from c2l_models.radiographs.phantom import films
 from c2l_models.training.datasets.constants import label_names
 from c2l_models.training.evaluation.report import Report
-from c2l_models.training.finetuning import loop
+from c2l_models.training.finetuning import finetune as loop
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.store.store_format import INDEX_SCHEMA

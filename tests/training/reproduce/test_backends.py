@@ -6,9 +6,9 @@ import pytest
 
 from c2l_models.training.batches import training_rows
 from c2l_models.training.evaluation.tasks import load_task
-from c2l_models.training.finetuning import loop
-from c2l_models.training.finetuning.parts import split_task
+from c2l_models.training.finetuning import finetune as loop
 from c2l_models.training.finetuning.settings import Settings
+from c2l_models.training.finetuning.task_split import split_task
 from c2l_models.training.recipe import load_recipe
 from c2l_models.training.reproduce import backends
 from c2l_models.training.reproduce.backends import LocalBackend, spec_of

@@ -1,4 +1,4 @@
-"""The network that a fine-tuning run leaves, read back."""
+"""Save and load a fine-tuned network."""
 
 import json
 
@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from c2l_models.errors import C2LError, WeightsCorrupted, WeightsNotFound
 from c2l_models.hub.weight_file import read_verified
-from c2l_models.training.finetuning.tuned_network import METADATA_KEY, load_network, save_network
+from c2l_models.training.finetuning.finetuned_network import METADATA_KEY, load_network, save_network
 
 ABOUT = {"architecture": "resnet18", "labels": ["a", "b"], "mean": 0.5, "std": 0.25, "size": 32, "in_chans": 1}
 
@@ -30,7 +30,7 @@ def test_what_is_no_such_network_is_refused(tmp_path):
     with pytest.raises(WeightsNotFound):
         load_network(tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(C2LError, match="not of `c2l finetune`"):
+    with pytest.raises(C2LError, match=r"expected a network of `c2l finetune`, found .* without its metadata"):
         load_network(tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors", {METADATA_KEY: json.dumps(ABOUT)})
     with pytest.raises(WeightsCorrupted, match="does not fit resnet18"):

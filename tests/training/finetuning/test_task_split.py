@@ -1,4 +1,4 @@
-"""No patient in two parts, and shares of the labels that are nested."""
+"""Parts share no patient, and smaller shares of the labels are part of larger ones."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ import pytest
 
 from c2l_models.errors import DatasetError, RecipeError, RunError
 from c2l_models.training.evaluation.tasks import check_no_shared_patients, load_task
-from c2l_models.training.finetuning.parts import split_task
 from c2l_models.training.finetuning.settings import Settings
+from c2l_models.training.finetuning.task_split import split_task
 from c2l_models.training.patient_splits import split_patients
 
 
@@ -47,7 +47,7 @@ def test_shares_are_nested_and_of_whole_patients():
 
 
 def test_a_small_share_still_has_both_parts():
-    """Were the splits by one hash, all of a tenth of the patients would be held out; so, too, of a task's own share."""
+    """With one hash for both splits, all of a tenth of the patients would be held out; the same for a task's share."""
     patients = np.array([f"p{n}" for n in range(4000)])
     for seed in (0, 1, 2):
         for used in (
@@ -60,7 +60,7 @@ def test_a_small_share_still_has_both_parts():
 
 
 def test_too_few_patients_are_said(store):
-    with pytest.raises(DatasetError, match=r"images to .*, from 0.01 of the training patients of folder"):
+    with pytest.raises(DatasetError, match=r"both classes .* images from 0\.01 of the training patients of folder"):
         split_task(load_task("folder"), store, Settings(fraction=0.01))
     with pytest.raises(DatasetError, match="chestxray14 in split train_val, found none in the store"):
         split_task(load_task("chestxray14"), store, Settings())

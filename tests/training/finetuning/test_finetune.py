@@ -1,4 +1,4 @@
-"""Fine-tuning from a start to a result: it learns, resumes to the bit, and tells what has to be told."""
+"""Fine-tuning from an initialization to a result: learning, bit-identical resuming, reports and refusals."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from c2l_models.cli import main
 from c2l_models.errors import C2LError, RunError, RunInterrupted
 from c2l_models.training.evaluation.predictions import Predictions
 from c2l_models.training.evaluation.result import Result
-from c2l_models.training.finetuning import loop
-from c2l_models.training.finetuning.loop import finetune
-from c2l_models.training.finetuning.parts import Parts
+from c2l_models.training.finetuning import finetune as loop
+from c2l_models.training.finetuning.finetune import finetune
 from c2l_models.training.finetuning.settings import Settings
+from c2l_models.training.finetuning.task_split import TaskSplit
 
 from .conftest import small_start
 
@@ -96,7 +96,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(store, settings, tmp_path, monke
     with pytest.raises(RunInterrupted if how == "asked to stop" else MemoryError):
         tuned(store, tmp_path / "stopped", settings)
     assert not Result.is_done(tmp_path / "stopped")
-    with pytest.raises(RunError, match="go on with that run: --resume"):
+    with pytest.raises(RunError, match="exists; choose another folder, or resume that run with --resume"):
         tuned(store, tmp_path / "stopped", settings)
     again = tuned(store, tmp_path / "stopped", settings, resume=True)
 
@@ -110,11 +110,11 @@ def test_a_stopped_run_goes_on_to_the_same_bits(store, settings, tmp_path, monke
 @pytest.mark.usefixtures("no_pictures")
 def test_a_folder_of_another_run_is_not_gone_on_with(store, settings, tmp_path):
     tuned(store, tmp_path / "run", replace(settings, epochs=1))
-    with pytest.raises(RunError, match=r"settings\.lr: began with 0\.003, now 0\.1"):
+    with pytest.raises(RunError, match=r"These settings differ: settings\.lr: began with 0\.003, now 0\.1\."):
         tuned(store, tmp_path / "run", replace(settings, epochs=1, lr=0.1), resume=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "something").touch()
-    with pytest.raises(RunError, match=r"holds no settings\.json, and something else"):
+    with pytest.raises(RunError, match=r"expected settings\.json of a run, found other files only"):
         tuned(store, tmp_path / "other", settings, resume=True)
 
 
@@ -123,7 +123,7 @@ def test_a_finished_run_is_read_and_paired(store, settings, tmp_path, monkeypatc
     short = replace(settings, epochs=1)
     first = tuned(store, tmp_path / "one", short)
     tuned(store, tmp_path / "two", replace(short, lr=1e-5))
-    monkeypatch.setattr(loop, "Run", None)  # nothing is trained again
+    monkeypatch.setattr(loop, "FinetuningRun", None)  # nothing is trained again
     again = tuned(store, tmp_path / "one", short, resume=True, versus=tmp_path / "two")
     assert np.array_equal(again.metrics.resamples, first.metrics.resamples, equal_nan=True)
     report = (tmp_path / "one" / "report.md").read_text()
@@ -145,11 +145,11 @@ def test_test_patients_seen_in_pretraining_are_told(store, settings, tmp_path, m
     result = tuned(store, tmp_path / "run", replace(settings, epochs=1))
     assert result.facts["test_patients_seen_in_pretraining"] == 2
     report = (tmp_path / "run" / "report.md").read_text()
-    assert "2 of the test patients were among those that the start was pretrained on" in report
+    assert "2 of the test patients were also in pretraining, without labels" in report
 
 
 def test_a_test_patient_that_was_fitted_is_never_scored(store, settings, tmp_path, monkeypatch):
-    leaking = Parts(np.arange(10, 80), np.arange(10), np.arange(78, 120))  # as no split of ours would be
+    leaking = TaskSplit(np.arange(10, 80), np.arange(10), np.arange(78, 120))  # `split_task` never returns this
     monkeypatch.setattr(loop, "split_task", lambda *_: leaking)
     with pytest.raises(RunError, match="found 1 patients in both the training and the test part"):
         tuned(store, tmp_path / "run", replace(settings, epochs=1))
@@ -178,7 +178,7 @@ def test_a_frozen_start_stays_as_it_is(store, settings, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_run(store, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "masked_bce", lambda logits, targets: logits.sum() * float("nan"))
-    with pytest.raises(RunError, match="begin a new run with a lower --lr than"):
+    with pytest.raises(RunError, match="start a new run with a lower --lr than"):
         tuned(store, tmp_path / "run", settings)
 
 

@@ -1,4 +1,4 @@
-"""A fine-tuning run's state: what the next step needs is in a checkpoint, or follows from settings and step."""
+"""State of a fine-tuning run. A checkpoint holds it; the rest follows from settings and step."""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from ..run_files import checkpoint
 from ..seeding import seed_of
 from ..store.image_store import ImageStore
 from .network import make_optimizer, make_schedule, with_head
-from .parts import Parts
 from .settings import Settings
+from .task_split import TaskSplit
 
 
 @dataclass(frozen=True)
 class View:
-    """How training images are drawn and normalised: the settings' augmentation, the start's normalisation."""
+    """Size, normalisation and augmentation of the training images."""
 
     size: int
     mean: float
@@ -30,27 +30,33 @@ class View:
     augment: Augment
 
 
-class Run:
+class FinetuningRun:
     """Network, optimizer and progress.
 
     Attributes:
-        network: the start with a new head, changed in place.
-        order: the settings, with a batch no larger than what there is to fit.
-        step: steps done; `steps_per_epoch` and `total_steps` follow from the settings and the number of images.
-        loss: the sum over the present epoch's steps, left on the device.
-        lines: of the log, one an epoch.
+        network: the initialization's network with a new head, changed in place.
+        order: the settings, with a batch size of at most the number of images to fit.
+        step: number of finished steps. `steps_per_epoch` and `total_steps` follow from settings and number of images.
+        loss: sum of the losses of the present epoch's steps, on the device.
+        lines: of the log, one per epoch.
         best, best_step: the highest tuning AUROC so far, and the step after which it was reached.
     """
 
     def __init__(
-        self, start: Initialization, parts: Parts, outputs: int, settings: Settings, folder: Path, device: torch.device
+        self,
+        init: Initialization,
+        split: TaskSplit,
+        outputs: int,
+        settings: Settings,
+        folder: Path,
+        device: torch.device,
     ):
-        self.settings, self.folder, self.device, self.parts = settings, folder, device, parts
-        self.order = replace(settings, batch_size=min(settings.batch_size, len(parts.fit)))
-        self.steps_per_epoch = len(parts.fit) // self.order.batch_size
+        self.settings, self.folder, self.device, self.split = settings, folder, device, split
+        self.order = replace(settings, batch_size=min(settings.batch_size, len(split.fit)))
+        self.steps_per_epoch = len(split.fit) // self.order.batch_size
         self.total_steps = settings.epochs * self.steps_per_epoch
-        self.view = View(settings.size, start.mean, start.std, settings.augment)
-        self.network = with_head(start, outputs, settings)
+        self.view = View(settings.size, init.mean, init.std, settings.augment)
+        self.network = with_head(init, outputs, settings)
         self.optimizer = make_optimizer(self.network, settings)
         self.schedule = make_schedule(self.optimizer, settings, self.total_steps)
         self.step = 0
@@ -62,56 +68,56 @@ class Run:
 
     @property
     def epoch(self) -> int:
-        """Whole epochs done."""
+        """Number of finished epochs."""
         return self.step // self.steps_per_epoch
 
     @property
     def lr(self) -> float:
-        """The head's learning rate at the step before."""
+        """The head's learning rate at the last step."""
         return float(max(group["lr"] for group in self.optimizer.param_groups))
 
-    def seeded(self) -> torch.Generator:
-        """The generator that the next step draws from: a function of seed and step alone."""
+    def step_generator(self) -> torch.Generator:
+        """The random generator of the next step. It depends on seed and step only."""
         return self._generator.manual_seed(seed_of(self.settings.seed, self.step))
 
     def autocast(self) -> torch.autocast:
-        """The precision of the network's steps."""
+        """Autocast for the network in training, enabled for bfloat16."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16")
 
     def train(self) -> None:
-        """Training mode; a frozen backbone's batch norm stays as it is."""
+        """Set training mode. A frozen network stays in evaluation mode, so its batch norm does not change."""
         self.network.train(not self.settings.frozen)
 
     def predict(self, store: ImageStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log odds of each label on the clean view of each row, float32 [len(rows), L].
+        """Logits of the clean images of some rows, float32 [len(rows), L].
 
-        In float32 whatever the precision: bfloat16 has a hundred values to a factor of two, and so ties.
+        Always in float32: bfloat16 has about a hundred values per factor of two, which would cause ties.
         """
         view = self.view
         return extract_features(self.network, store, rows, view.size, view.mean, view.std, self.device)
 
     def save(self) -> None:
-        """Write a checkpoint, and mark it where its epoch is the best so far. Raises CheckpointNotWritten."""
+        """Write a checkpoint, and mark it if its epoch is the best so far. Raises CheckpointNotWritten."""
         state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        state |= {key: getattr(self, key) for key in _PLAIN}
+        state |= {key: getattr(self, key) for key in _SAVED}
         path = checkpoint.save(self.folder, state, self.step, keep=1)
         if self.best_step == self.step:
             checkpoint.mark_best(self.folder, path)
 
     def load(self) -> None:
-        """Go on from the newest sound checkpoint. Raises RunError where none is sound."""
+        """Restore the newest intact checkpoint. Raises RunError if none is intact."""
         loaded = checkpoint.load(self.folder)
         self.network.load_state_dict(loaded.state["network"])
         self.optimizer.load_state_dict(loaded.state["optimizer"])
-        for key in _PLAIN:
+        for key in _SAVED:
             setattr(self, key, loaded.state[key])
         self.loss = self.loss.to(self.device)
         if self.best_step == self.step:
-            checkpoint.mark_best(self.folder, loaded.path)  # a kill may have come between writing and marking
+            checkpoint.mark_best(self.folder, loaded.path)  # the run may have ended between writing and marking
 
-    def choose(self) -> None:
-        """Take the network of the epoch that was best on the held-out patients."""
+    def restore_best(self) -> None:
+        """Load the network of the epoch that was best on the tuning patients."""
         self.network.load_state_dict(checkpoint.load(self.folder, best=True).state["network"])
 
 
-_PLAIN = ("step", "loss", "lines", "best", "best_step")
+_SAVED = ("step", "loss", "lines", "best", "best_step")

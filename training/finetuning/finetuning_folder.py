@@ -1,0 +1,49 @@
+"""Files of a fine-tuning run's folder: settings.json, log.jsonl, checkpoints."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from c2l_models.errors import RunError
+from c2l_models.files import write_atomically
+
+from ..run_files import checkpoint
+from ..run_files.identity import check_same_settings
+
+SETTINGS, LOG = "settings.json", "log.jsonl"
+
+
+def open_folder(folder: Path, identity: dict[str, Any], resume: bool) -> None:
+    """Make the folder with settings.json, or check that it holds the same run.
+
+    Args:
+        folder: of the run.
+        identity: all settings and inputs of the run, as JSON values.
+        resume: accept an existing folder of the same run.
+
+    Raises:
+        RunError: the folder exists and `resume` is not set, or it holds another run; the message names each setting
+            that differs.
+    """
+    file = folder / SETTINGS
+    if not folder.exists():
+        folder.mkdir(parents=True)
+    elif not resume:
+        raise RunError(f"{folder} exists; choose another folder, or resume that run with --resume")
+    elif file.is_file():
+        check_same_settings(folder, json.loads(file.read_text()), identity)
+        return
+    elif any(folder.iterdir()):
+        raise RunError(f"{folder}: expected {SETTINGS} of a run, found other files only; choose another folder")
+    write_atomically(file, (json.dumps(identity, indent=2) + "\n").encode())
+
+
+def write_log(folder: Path, lines: list[dict[str, Any]]) -> None:
+    """Write all of log.jsonl, one line per epoch. A resumed run therefore logs each epoch once."""
+    write_atomically(folder / LOG, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a finished run. They are many times larger than its network."""
+    shutil.rmtree(folder / checkpoint.FOLDER, ignore_errors=True)
