@@ -10,8 +10,9 @@ from typing import NoReturn
 
 import tyro
 
-from .commands import COMMANDS, HOW_TO_GET_TRAINING, TRAINING_COMMANDS, has_training, require_training
+from .commands import COMMANDS
 from .errors import C2LError
+from .optional_training import HOW_TO_GET_TRAINING, TRAINING_COMMANDS, has_training, require_training
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 PATH_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EBUSY}

@@ -5,13 +5,13 @@ Each command imports its modules when it runs, so that `c2l --help` answers at o
 
 import sys
 from collections.abc import Callable, Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from .errors import C2LError
+from .optional_training import require_training
 
 
 def list_() -> None:
@@ -327,35 +327,3 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": convert,
     "export": export,
 }
-
-TRAINING_COMMANDS = {
-    "prepare": "Decode radiographs on disk into an image store: one uint8 array and one index.",
-    "join": "Join the shards that `c2l prepare --shard` wrote into one image store.",
-    "pretrain": "Pretrain a network: `c2l pretrain RECIPE --store STORE --out RUN`.",
-    "release": "Turn a run into a release: export it, probe it, write its file, provenance and registry entry.",
-    "probe": "Measure frozen features with a linear probe or k-NN: AUROC with patient-level intervals.",
-    "finetune": "Fine-tune a network on a task's labels: `c2l finetune TASK --store STORE --init INIT --out RUN`.",
-    "detect": "Fine-tune and measure a pneumonia detector: `c2l detect rsna --init INIT --data DIR --out RUN`.",
-    "look": "Draw nearest films, a feature map, and a fine-tuned network's class activation maps.",
-    "reproduce": "Reproduce a table of the paper, or a release's metrics, from raw data folders.",
-    "benchmark": "Measure speed: `c2l benchmark step|input|prepare|embed|peer|scaling`.",
-    "demo": "Run every stage in a few minutes, on synthetic films or on a folder of your own.",
-}
-"""Commands of `c2l_models.training`, with the first line of their help. They are listed here so that `c2l --help` needs
-no import of the training pipeline."""
-
-HOW_TO_GET_TRAINING = (
-    "Clone the repository with git, because a zip download leaves out the link c2l_models/training (on Windows: turn "
-    "on Developer Mode, then git clone -c core.symlinks=true). In the clone, run: pip install '.[train]'"
-)
-
-
-def has_training() -> bool:
-    """Whether this installation holds the training pipeline, `c2l_models.training`."""
-    return find_spec("c2l_models.training") is not None
-
-
-def require_training(what: str) -> None:
-    """Raise C2LError with installation instructions if the training pipeline is missing. `what` needs it."""
-    if not has_training():
-        raise C2LError(f"{what} needs the training pipeline, which is not installed. {HOW_TO_GET_TRAINING}")

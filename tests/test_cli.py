@@ -14,7 +14,8 @@ from PIL import Image
 
 import c2l_models
 from c2l_models import cli
-from c2l_models.commands import COMMANDS, TRAINING_COMMANDS
+from c2l_models.commands import COMMANDS
+from c2l_models.optional_training import TRAINING_COMMANDS
 
 WATCHED = """
 import sys

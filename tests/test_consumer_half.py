@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from c2l_models import get_weights
-from c2l_models.commands import COMMANDS, TRAINING_COMMANDS
+from c2l_models.commands import COMMANDS
+from c2l_models.optional_training import TRAINING_COMMANDS
 from c2l_models.publishing.safe_pickle import SAFE_TORCH
 from c2l_models.radiographs.phantom import write_films
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from c2l_models import list_weights
 from c2l_models.errors import WeightsCorrupted, WeightsNotFound
-from c2l_models.releases import registry as weights_module
+from c2l_models.releases import registry
 from c2l_models.releases.record import Weights, save_weights
 from c2l_models.releases.registry import get_weights
 from c2l_models.verification import TOLERANCE, golden_embedding, golden_image, verify
@@ -36,7 +36,7 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "mean = [0.4, 0.4, 0.4]\nstd = [0.2, 0.2, 0.2]\ninput_size = [3, 64, 64]\n"
         'trained_on = []\nrecipe = "none"\nlicense = "Apache-2.0"\n'
     )
-    monkeypatch.setattr(weights_module, "REGISTRY", tmp_path / "releases.toml")
+    monkeypatch.setattr(registry, "REGISTRY", tmp_path / "releases.toml")
     # The one-channel original, not the file: independent of how weights are stored and loaded.
     golden = golden_embedding(model, Weights.from_file(path))
     path.with_suffix(".json").write_text(json.dumps({"golden_embedding": golden}))
@@ -88,13 +88,13 @@ def test_a_release_without_golden_embedding_or_file(released: Path) -> None:
 
 
 def test_another_fault_than_the_hash_is_told_as_such(released: Path) -> None:
-    registry, path = released.parent / "releases.toml", released / "resnet18.a.safetensors"
-    text = registry.read_text()
+    table, path = released.parent / "releases.toml", released / "resnet18.a.safetensors"
+    text = table.read_text()
     tensors = load_file(path)
     del tensors["bn1.weight"]
     save_file(tensors, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    registry.write_text(text.replace(get_weights("resnet18.a").sha256, digest))
+    table.write_text(text.replace(get_weights("resnet18.a").sha256, digest))
     with pytest.raises(WeightsCorrupted, match=r"does not fit resnet18.*bn1\.weight"):
         verify("resnet18.a")
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")

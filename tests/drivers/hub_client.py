@@ -11,13 +11,13 @@ from pathlib import Path
 
 from c2l_models.errors import C2LError
 from c2l_models.publishing.release_folder import write_release_folder
-from c2l_models.releases import registry as weights
+from c2l_models.releases import registry
 
 for line in sys.stdin:
     request = json.loads(line)
-    weights.REGISTRY = Path(request.get("registry", weights.REGISTRY))
+    registry.REGISTRY = Path(request.get("registry", registry.REGISTRY))
     try:
-        record, file = weights.open_weights(request["weights"], request.get("sha256"))
+        record, file = registry.open_weights(request["weights"], request.get("sha256"))
         answer = {"name": record.name, "sha256": file.sha256, "location": str(file.location)}
         if "to" in request:
             answer["files"] = [path.name for path in write_release_folder(record, request["to"])]
