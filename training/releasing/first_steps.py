@@ -25,7 +25,7 @@ from ..run import Run
 from ..run_files.log import progress_line
 from ..run_files.run_folder import machine_name
 from ..store.image_store import ImageStore
-from ..store.store_format import STORE
+from ..store.store_format import DESCRIPTION
 
 MAX_STEPS, MIN_STEPS = 24, 2
 PIXELS = MAX_STEPS * 64 * 64**2
@@ -144,5 +144,5 @@ def instructions() -> str:
 
 def prepared_with(store: ImageStore) -> dict[str, str]:
     """Versions of the libraries that a store's bytes depend on, from its description."""
-    plan: dict[str, Any] = json.loads((store.path / STORE).read_text())["plan"]
+    plan: dict[str, Any] = json.loads((store.path / DESCRIPTION).read_text())["plan"]
     return {key: value for key, value in plan.items() if key.startswith("version of ")}

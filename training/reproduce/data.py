@@ -11,7 +11,7 @@ from ..datasets.adapters import ADAPTERS
 from ..datasets.constants import constants
 from ..store.image_store import ImageStore
 from ..store.prepare import prepare
-from ..store.store_format import STORE
+from ..store.store_format import DESCRIPTION
 from .plan import known_name
 
 
@@ -116,7 +116,7 @@ class Stores:
     def _covering(self, datasets: Collection[str]) -> list[Path]:
         """Finished stores of this size that hold all of these data sets."""
         found = []
-        for file in self.folder.glob(f"*/{STORE}"):
+        for file in self.folder.glob(f"*/{DESCRIPTION}"):
             description = json.loads(file.read_text())
             held = {part.partition("/")[0] for part in description.get("counts", ())}
             if description.get("size") == self.size and set(datasets) <= held and "shard" not in description:

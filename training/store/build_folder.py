@@ -1,4 +1,4 @@
-"""The folder in which a store is built: locked for one process, and never a folder with the user's own files."""
+"""The folder in which a store is built: one process locks it, and it never contains the user's own files."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from c2l_models.errors import DatasetError
 
 try:
     import fcntl
-except ImportError:  # Windows: two calls at once are not detected
+except ImportError:  # Windows: two processes in one folder are not detected
     fcntl = None  # type: ignore[assignment]
 
 LOCK = "c2l.lock"
@@ -41,7 +41,7 @@ def locked_build_folder(folder: Path) -> Iterator[None]:
         yield
         with write_errors(folder, ADVICE):
             clear(folder)
-    # After the lock file is closed: neither Windows nor NFS removes an open file.
+    # The lock file is closed first, because neither Windows nor NFS removes an open file.
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -19,7 +19,7 @@ RECORDS_KEY = "sha256 of the records"
 
 
 def make_plan(sources: Sequence[Source], size: int) -> dict[str, Any]:
-    """The plan of a store with images of `size` pixels: format, package version, data sets, hash of all records."""
+    """The plan of a store with images of `size` x `size` pixels, as JSON values; it includes a hash of all records."""
     digest = hashlib.sha256()
     for source in sources:
         for record in source.records:
@@ -41,18 +41,18 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
     hint = ""
     if different == [RECORDS_KEY]:
         hint = (
-            " (files or labels changed, or the patient key is another one: C2L_PATIENT_KEY must name the same key "
-            "everywhere)"
+            " (files, labels or the patient key changed; C2L_PATIENT_KEY must name a file with the same key in every "
+            "call)"
         )
     return ", ".join(different) + hint
 
 
 def shard_slice(count: int, shard: Shard | None) -> slice:
-    """The part of `count` records that belongs to a shard: contiguous; shard lengths differ by at most one.
+    """The contiguous part of `count` records that belongs to a shard. Lengths of shards differ by at most one.
 
     Raises DatasetError if the shard's number is not from 1 to the number of shards.
     """
-    number, of = shard or (1, 1)
-    if not 1 <= number <= of:
-        raise DatasetError(f"expected shard K/N with K from 1 to N, such as 3/16, found {number}/{of}")
-    return slice((number - 1) * count // of, number * count // of)
+    number, shards = shard or (1, 1)
+    if not 1 <= number <= shards:
+        raise DatasetError(f"expected shard K/N with K from 1 to N, such as 3/16, found {number}/{shards}")
+    return slice((number - 1) * count // shards, number * count // shards)

@@ -17,10 +17,11 @@ from c2l_models.errors import DatasetError
 from c2l_models.files import sync_folder
 
 from .build_folder import write_errors
-from .decode_workers import Outcome
+from .decode_or_refuse import Outcome
 
 JOURNAL = "journal.jsonl"
 SYNC_SECONDS = 1.0
+"""Shortest time between two flushes to the disk, except the last."""
 
 
 def npy_header(count: int, size: int) -> bytes:
@@ -39,16 +40,16 @@ def write_all(file: BinaryIO, data: bytes) -> None:
 
 
 class CrashSafeArray:
-    """An .npy file of uint8 [kept, size, size] that grows, and a journal with the outcome of each decoded file.
+    """A growing .npy file of uint8 [kept, size, size], and a journal with the outcome of each decoded file.
 
-    The journal's first line is `header`, a JSON object that says what the array is built from. Each further line
-    has the outcomes of one chunk of files.
+    The journal's first line is `header`, a JSON object that identifies the array's content. Each further line has the
+    outcomes of one chunk of files.
 
     Rows are appended in the order of the files, without the rows of refused files, so that the array is written once.
-    A journal line is written only after its rows are flushed to the disk, at most every `SYNC_SECONDS` and at the end.
-    After a kill, the work since the last line is repeated, and all rows in the journal are complete. Each line has
-    a checksum. If a line is damaged, its files and all later files are decoded again, and a warning gives the number
-    of lines. A last line that a kill cut short is dropped without a warning.
+    Journal lines are written after their rows are flushed to the disk, so every row in the journal is complete. This
+    happens at most once per `SYNC_SECONDS`, and at the end. After a kill, the files since the last line are decoded
+    again. Each line has a checksum. If a line is damaged, its files and all later files are decoded again, and a
+    warning reports the number of lines. A last line that a kill cut short is dropped without a warning.
 
     Raises DatasetError if the journal has another header, if the array is shorter than the journal says, or if the
     disk is full.
@@ -78,7 +79,7 @@ class CrashSafeArray:
             try:
                 write_all(self._images, rows)
             except OSError:
-                self._images.truncate(end)  # leaves room on a full disk for the journal lines of completed rows
+                self._images.truncate(end)  # on a full disk, journal lines of earlier rows need the space
                 raise
         self._pending.append(_line([len(self.outcomes), *([o.sha256, o.refused] for o in outcomes)]))
         self.outcomes += outcomes
@@ -95,7 +96,7 @@ class CrashSafeArray:
         self._synced = time.monotonic()
 
     def finish(self) -> None:
-        """Write the header of the .npy file, which completes it."""
+        """Write the header of the .npy file, which makes the file valid."""
         self.flush()
         with self._write_errors():
             self._images.seek(0)
@@ -126,9 +127,11 @@ class CrashSafeArray:
     def _resume(self, images: Path, header: dict[str, Any]) -> None:
         found, self.outcomes, valid = _read(self._journal.read(), self._folder / JOURNAL)
         if found not in (None, header):
-            raise DatasetError(f"{self._folder / JOURNAL} belongs to another store; remove {self._folder}")
+            raise DatasetError(
+                f"{self._folder / JOURNAL} belongs to another store; remove {self._folder} to start again"
+            )
         if self._images.seek(0, os.SEEK_END) < self._end() and self.outcomes:
-            raise DatasetError(f"{images} is shorter than {JOURNAL} says; remove {self._folder}")
+            raise DatasetError(f"{images} is shorter than {JOURNAL} says; remove {self._folder} to start again")
         self._journal.truncate(valid)
         self._journal.seek(valid)
         self._images.truncate(self._end())

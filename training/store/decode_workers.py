@@ -1,78 +1,40 @@
-"""Decode files to uint8 rows in parallel processes, which import neither torch nor pyarrow."""
+"""Run the decoding of files in parallel processes, and survive files that crash their decoder.
 
-import hashlib
+The processes import neither torch nor pyarrow.
+"""
+
 import multiprocessing
 import os
 import signal
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection
 
-from c2l_models.errors import C2LError, DatasetError, MachineError
-from c2l_models.radiographs.reading import decode_square, read_file
+from c2l_models.errors import DatasetError
+
+from .decode_or_refuse import Decoded, Outcome
 
 CHUNK = 16  # files per task
-AHEAD = 4  # tasks submitted per worker: bounds memory while a slow file holds up the results
+AHEAD = 4  # tasks submitted per worker: limits memory, because results wait in order behind a slow file
 CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGILL)  # exit codes of a crashed decoder
 SPAWN = multiprocessing.get_context("spawn")  # forking a process with torch's threads may hang
 
 Task = Sequence[str]
-Decoded = tuple[bytes, list["Outcome"]]
 Function = Callable[[Task], Decoded]
 Mapper = Callable[[Function, Iterable[Task]], Iterator[Decoded]]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Result of decoding one file; exactly one field is set. The reasons do not contain the path.
-
-    Attributes:
-        sha256: of the file, if it was decoded.
-        refused: the reason, if the file cannot be decoded.
-        stopped: the reason, if this machine failed (disk, memory, missing decoder). Such a file is not recorded.
-    """
-
-    sha256: str = ""
-    refused: str = ""
-    stopped: str = ""
-
-
-def decode_chunk(paths: Sequence[str], size: int) -> Decoded:
-    """Decode files: rows uint8 [kept, size, size] as bytes, without refused files, and the outcome of each path.
-
-    Decoding ends at the first file that this machine fails to decode; its outcome is the last.
-    """
-    rows, outcomes = [], []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a decoder's warnings may quote the file's content
-        for path in paths:
-            try:
-                data = read_file(path)
-                rows.append(decode_square(data, size).tobytes())
-                outcomes.append(Outcome(sha256=hashlib.sha256(data).hexdigest()))
-            except Exception as error:  # a file may break a decoder in any way; the other files must still be decoded
-                # Only the type: the text of an unknown error may quote the file's content.
-                reason = str(error) if isinstance(error, C2LError) else f"unexpected {type(error).__name__}"
-                if isinstance(error, (MachineError, MemoryError, OSError, ImportError)):
-                    outcomes.append(Outcome(stopped=reason))
-                    break
-                outcomes.append(Outcome(refused=reason))
-    return b"".join(rows), outcomes
-
-
 @contextmanager
 def decoding_pool(workers: int | None) -> Iterator[Mapper]:
-    """A lazy map that keeps the order, over `workers` processes: by default one per usable core; 1 uses this process.
+    """A lazy map over `workers` processes that keeps the order. Default: one per usable core; 1 uses this process.
 
-    If decoding a file crashes a worker, and crashes again in a process of its own, the file is refused. Raises
-    DatasetError if no process can start.
+    If decoding a file crashes a worker, and again crashes a process that decodes only this file, the file is refused.
+    Raises DatasetError if no process can start.
     """
     if workers == 1:
         yield map
@@ -123,7 +85,7 @@ def _map_in_order(
 
 
 def _isolate_crashes(function: Function, task: Task) -> Decoded:
-    """Run a task in its own process; if the process dies, run each half separately, down to the file at fault."""
+    """Run a task in its own process. If the process dies, run each half separately, until one file is found."""
     decoded = _run_alone(function, task)
     if not isinstance(decoded, int):
         return decoded

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from c2l_models.errors import DatasetError
 
 from .build_plan import Shard, differences
-from .store_format import INDEX, STORE, count_duplicates
+from .store_format import DESCRIPTION, INDEX, count_duplicates
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class PrepareReport:
         images: number of images.
         refused: number of rows of refused.parquet.
         duplicates: images whose file has the same bytes as an earlier one; they are kept.
-        seconds: duration of this call.
-        shard: (k, n) of a shard, None for a store.
+        seconds: duration of the call.
+        shard: (k, n) of a shard; None for a store.
     """
 
     store: Path
@@ -38,7 +38,7 @@ class PrepareReport:
 def check_same_plan(out: Path, plan: dict[str, Any], shard: Shard | None) -> None:
     """Raise DatasetError unless the store or shard `out` was built from this plan."""
     try:
-        description = json.loads((out / STORE).read_text())
+        description = json.loads((out / DESCRIPTION).read_text())
         found = description["plan"] | {"shard": description.get("shard")}
     except (ValueError, KeyError, TypeError, OSError):
         found = {}
@@ -52,7 +52,7 @@ def check_same_plan(out: Path, plan: dict[str, Any], shard: Shard | None) -> Non
 
 def summarize_store(out: Path, shard: Shard | None, started: float) -> PrepareReport:
     """Summary of a finished store or shard; `started` is the call's start by `time.monotonic`."""
-    description = json.loads((out / STORE).read_text())
+    description = json.loads((out / DESCRIPTION).read_text())
     duplicates = count_duplicates(pq.read_table(out / INDEX, columns=["sha256"]))
     seconds = time.monotonic() - started
     return PrepareReport(out, description["images"], description["refused"], duplicates, seconds, shard)

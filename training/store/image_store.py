@@ -16,7 +16,7 @@ import torch
 
 from c2l_models.errors import DatasetError
 
-from .store_format import FORMAT, IMAGES, INDEX, INDEX_SCHEMA, STORE, file_sha256
+from .store_format import DESCRIPTION, FORMAT, IMAGES, INDEX, INDEX_SCHEMA, file_sha256
 
 Rows = torch.Tensor | np.ndarray | Sequence[int]
 
@@ -30,7 +30,7 @@ class ImageStore:
         images: uint8 [N, S, S], memory-mapped, or a tensor on a device after `to`.
         index: N rows in the order of the images: path, dataset, patient, study, view, split, labels, sha256 of the
             file.
-        sha256: of index.parquet; it identifies the corpus.
+        sha256: sha256 of index.parquet, which identifies the corpus.
     """
 
     path: Path
@@ -40,22 +40,24 @@ class ImageStore:
 
     @classmethod
     def open(cls, path: Path | str) -> "ImageStore":
-        """Open the store in the folder `path`: reads the index and maps the array without reading it (see `verify`).
+        """Open the store in the folder `path`.
+
+        The index is read and its sha256 is checked. The array is mapped, not read; `verify` checks it.
 
         Raises DatasetError if the folder is a shard or an unfinished store, or if array, index and description
         disagree.
         """
         path = Path(path)
-        if missing := [name for name in (STORE, INDEX, IMAGES) if not (path / name).is_file()]:
+        if missing := [name for name in (DESCRIPTION, INDEX, IMAGES) if not (path / name).is_file()]:
             raise DatasetError(
                 f"{path} is not a store: {', '.join(missing)} missing; make or finish it with `c2l prepare`"
             )
         try:
-            description = json.loads((path / STORE).read_text())
+            description = json.loads((path / DESCRIPTION).read_text())
             images = np.load(path / IMAGES, mmap_mode="r", allow_pickle=False)
             table = (path / INDEX).read_bytes()
             sha256 = hashlib.sha256(table).hexdigest()
-            _check(path, description, images, sha256)
+            _check_description(path, description, images, sha256)
             index = pq.read_table(pa.BufferReader(table))
         except (ValueError, KeyError, TypeError, EOFError, pa.ArrowException) as error:
             raise DatasetError(f"{path} is damaged: {error}; {COPY_AGAIN}") from error
@@ -67,9 +69,9 @@ class ImageStore:
 
     def verify(self) -> None:
         """Read the whole array from the disk; raises DatasetError if its sha256 differs from the one in store.json."""
-        expected = json.loads((self.path / STORE).read_text()).get("images_sha256")
+        expected = json.loads((self.path / DESCRIPTION).read_text()).get("images_sha256")
         if file_sha256(self.path / IMAGES) != expected:
-            raise DatasetError(f"{self.path / IMAGES} does not match its sha256 in {STORE}; {COPY_AGAIN}")
+            raise DatasetError(f"{self.path / IMAGES} does not match its sha256 in {DESCRIPTION}; {COPY_AGAIN}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -89,7 +91,7 @@ class ImageStore:
     def to(self, device: torch.device | str) -> "ImageStore":
         """A store whose batches are gathered on this device.
 
-        A GPU holds the whole array. On the CPU, a memory-mapped array stays mapped.
+        A GPU stores the whole array in its memory. On the CPU, a memory-mapped array stays mapped.
         """
         if torch.device(device).type == "cpu" and isinstance(self.images, np.ndarray):
             return self
@@ -119,8 +121,8 @@ class ImageStore:
         keys, values = column.keys, column.items.to_numpy(zero_copy_only=False)
         table = np.full((len(self), len(names)), np.nan, np.float32)
         for position, name in enumerate(names):
-            here = pc.equal(keys, name).to_numpy(zero_copy_only=False)
-            table[rows[here], position] = values[here]
+            is_label = pc.equal(keys, name).to_numpy(zero_copy_only=False)
+            table[rows[is_label], position] = values[is_label]
         return table
 
     @cached_property
@@ -132,7 +134,7 @@ class ImageStore:
 COPY_AGAIN = "copy the store again from its source, or make it again with `c2l prepare`"
 
 
-def _check(path: Path, description: dict[str, Any], images: np.ndarray, sha256: str) -> None:
+def _check_description(path: Path, description: dict[str, Any], images: np.ndarray, sha256: str) -> None:
     if "shard" in description:
         shard = description["shard"]
         raise DatasetError(
@@ -146,8 +148,8 @@ def _check(path: Path, description: dict[str, Any], images: np.ndarray, sha256: 
     expected = (description["images"], description["size"], description["size"])
     if images.shape != expected or images.dtype != np.uint8:
         raise DatasetError(
-            f"{path / IMAGES}: expected uint8 {expected} as in {STORE}, found {images.dtype} {images.shape}; "
+            f"{path / IMAGES}: expected uint8 {expected} as in {DESCRIPTION}, found {images.dtype} {images.shape}; "
             f"{COPY_AGAIN}"
         )
     if sha256 != description["index_sha256"]:
-        raise DatasetError(f"{path / INDEX} does not match its sha256 in {STORE}; {COPY_AGAIN}")
+        raise DatasetError(f"{path / INDEX} does not match its sha256 in {DESCRIPTION}; {COPY_AGAIN}")

@@ -29,14 +29,15 @@ from ..progress import progress_bar
 from .build_folder import STORE_FOLDER, locked_build_folder, write_errors
 from .build_plan import Shard, differences, make_plan, shard_slice
 from .crash_safe_array import CrashSafeArray, journal_header
-from .decode_workers import CHUNK, Outcome, decode_chunk, decoding_pool
+from .decode_or_refuse import Outcome, decode_chunk
+from .decode_workers import CHUNK, decoding_pool
 from .finished_store import PrepareReport, check_same_plan, summarize_store
 from .sources import Source, index_path, load_sources
 from .store_format import (
+    DESCRIPTION,
     IMAGES,
     INDEX_SCHEMA,
     REFUSED_SCHEMA,
-    STORE,
     file_sha256,
     library_versions,
     write_description,
@@ -44,7 +45,7 @@ from .store_format import (
 )
 from .unmounted_disk import UnmountedDiskCheck, find_sentinels
 
-ADVICE = "The images are safe: free disk space, then repeat the command to resume"
+ADVICE = "Finished work is safe: free disk space, then repeat the command to resume"
 
 SENTINELS_KEY = "landmarks"
 """Key of the journal's header; part of the file format."""
@@ -63,10 +64,10 @@ def prepare(
 ) -> PrepareReport:
     """Decode every image of the data sets once and write the store `out`.
 
-    Images are in the order of the data sets, then of their index paths. Each is `decode_square(bytes of the file,
-    size)`: the shorter side is resized to `size`, the centre is kept. Each file is read once, so the sha256 in the
-    index is the hash of the decoded bytes. The same files give the same bytes of all files of the store. The array is
-    on disk once.
+    Images are sorted by data set, in the order of `sources`, then by index path. Each is `decode_square(bytes of the
+    file, size)`: the shorter side is resized to `size`, then the central square is cropped. Each file is read once, so
+    the sha256 in the index is the hash of the decoded bytes. The same files always produce a store with the same bytes.
+    The disk never holds a second copy of the array.
 
     A missing, damaged or unreadable file, or one that crashes its decoder, is recorded in refused.parquet and skipped.
     If the cause is not the file, the call stops and records nothing: a failing disk, too little memory, a missing
@@ -82,16 +83,16 @@ def prepare(
         size: side of the stored images in pixels.
         workers: number of processes, by default one per core; 1 decodes in this process.
         progress: show a progress bar.
-        shard: (k, n) makes the k-th of n parts in `out`, on one of several machines that see the same files and have
-            the same patient key. `shards.join_shards` joins all parts to the store.
+        shard: (k, n) writes only the k-th of n parts to `out`, so that several machines with the same files and the
+            same patient key can share the work. `shards.join_shards` joins all parts to the store.
 
-    Raises DatasetError if `out` exists and is something else, if `<out>.partial` was begun with other settings or is
+    Raises DatasetError if `out` exists and is not this store, if `<out>.partial` was begun with other settings or is
     in use by another process, if a data set has another layout than its distribution, if no image can be decoded, if
     this machine cannot decode a file, or if the disk is full.
     """
     started = time.monotonic()
     out = Path(out)
-    if out.exists() and not (out / STORE).is_file():
+    if out.exists() and not (out / DESCRIPTION).is_file():
         raise DatasetError(
             f"{out} already exists, is not a store and is not overwritten; remove it, or choose another folder"
         )
@@ -188,7 +189,7 @@ def _decode(
 
 
 def _check_disk(check: UnmountedDiskCheck, first: int, outcomes: Sequence[Outcome], building: Path) -> None:
-    """Raise DatasetError if folders disappeared together with refused files; `first` is the first outcome's row."""
+    """Raise DatasetError if folders disappeared together with refused files; `first` is the row of `outcomes[0]`."""
     refused = (first + offset for offset, outcome in enumerate(outcomes) if outcome.refused)
     if dataset := check.lost_dataset(refused):
         raise DatasetError(

@@ -21,11 +21,11 @@ from .build_plan import differences
 from .crash_safe_array import npy_header, write_all
 from .finished_store import PrepareReport, check_same_plan, summarize_store
 from .store_format import (
+    DESCRIPTION,
     FORMAT,
     IMAGES,
     INDEX,
     REFUSED,
-    STORE,
     file_sha256,
     write_description,
     write_tables,
@@ -37,11 +37,11 @@ COPY_AGAIN = "copy the shard again, or make it again"
 
 @dataclass(frozen=True)
 class FinishedShard:
-    """A finished shard: its folder and the content of its store.json."""
+    """A finished shard: its folder, its number from 1 to `total`, and the content of its store.json."""
 
     path: Path
     number: int
-    of: int
+    total: int
     plan: dict[str, Any]
     description: dict[str, Any]
 
@@ -54,13 +54,13 @@ def join_shards(shards: Sequence[Path], out: Path, progress: bool = True) -> Pre
     in `<out>.joining` and renamed; after an interruption, the same call starts again. If `out` is already the store,
     for example after a kill at the very end, the call only returns its report.
 
-    Raises DatasetError if `out` is something else, if another process is joining it, if a folder is not a finished
-    shard, if a shard is missing, given twice, damaged or from another plan, if no shard has an image, or if the disk is
-    full.
+    Raises DatasetError if `out` exists and is not this store, if another process is joining it, if a folder is not a
+    finished shard, if a shard is missing, given twice, damaged or from another plan, if no shard has an image, or if
+    the disk is full.
     """
     started = time.monotonic()
     out = Path(out)
-    opened = sorted((_open(Path(path)) for path in shards), key=lambda shard: shard.number)
+    opened = sorted((_open_shard(Path(path)) for path in shards), key=lambda shard: shard.number)
     _check_complete(opened)
     if out.exists():
         check_same_plan(out, opened[0].plan, None)
@@ -69,31 +69,32 @@ def join_shards(shards: Sequence[Path], out: Path, progress: bool = True) -> Pre
         if not out.exists():
             with write_errors(joining, "The shards are safe: free disk space, then repeat the command to start again"):
                 clear(joining)
-                _join(opened, joining / STORE_FOLDER, progress)
+                _write_store(opened, joining / STORE_FOLDER, progress)
                 (joining / STORE_FOLDER).rename(out)
                 sync_folder(out.parent)
     return summarize_store(out, None, started)
 
 
-def _join(shards: Sequence[FinishedShard], store: Path, progress: bool) -> None:
+def _write_store(shards: Sequence[FinishedShard], store: Path, progress: bool) -> None:
     store.mkdir()
-    write_tables(store, _table(shards, INDEX), _table(shards, REFUSED))
+    write_tables(store, _join_tables(shards, INDEX), _join_tables(shards, REFUSED))
     write_description(store, shards[0].plan, _join_images(shards, store / IMAGES, progress))
 
 
-def _open(path: Path) -> FinishedShard:
-    if not (path / STORE).is_file():
+def _open_shard(path: Path) -> FinishedShard:
+    if not (path / DESCRIPTION).is_file():
         raise DatasetError(
-            f"{path} is not a finished shard: {STORE} is missing; finish it by repeating its `c2l prepare` command"
+            f"{path} is not a finished shard: {DESCRIPTION} is missing; finish it by repeating its `c2l prepare` "
+            "command"
         )
     try:
-        description = json.loads((path / STORE).read_text())
+        description = json.loads((path / DESCRIPTION).read_text())
         if description["format"] != FORMAT or "shard" not in description:
             raise DatasetError(f"{path} is not a shard of format {FORMAT}; make it with `c2l prepare --shard K/N`")
         shard = description["shard"]
         return FinishedShard(path, shard["number"], shard["of"], description["plan"], description)
     except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path / STORE} is damaged: {error!r}; {COPY_AGAIN}") from error
+        raise DatasetError(f"{path / DESCRIPTION} is damaged: {error!r}; {COPY_AGAIN}") from error
 
 
 def _check_complete(shards: Sequence[FinishedShard]) -> None:
@@ -101,21 +102,23 @@ def _check_complete(shards: Sequence[FinishedShard]) -> None:
         raise DatasetError("expected the folders of all shards, found none; `c2l prepare --shard` makes them")
     first = shards[0]
     for shard in shards:
-        if different := differences(first.plan | {"shards": first.of}, shard.plan | {"shards": shard.of}):
+        if different := differences(first.plan | {"shards": first.total}, shard.plan | {"shards": shard.total}):
             raise DatasetError(
                 f"{shard.path} is not a shard of the same store as {first.path}; these settings differ: {different}; "
                 "give the shards of one store"
             )
     numbers = Counter(shard.number for shard in shards)
-    if missing := [str(number) for number in range(1, first.of + 1) if number not in numbers]:
-        raise DatasetError(f"expected {first.of} shards, {', '.join(missing)} missing; give the folders of all shards")
+    if missing := [str(number) for number in range(1, first.total + 1) if number not in numbers]:
+        raise DatasetError(
+            f"expected {first.total} shards, {', '.join(missing)} missing; give the folders of all shards"
+        )
     if duplicates := [str(shard.path) for shard in shards if numbers[shard.number] > 1]:
         raise DatasetError(f"{', '.join(duplicates)} are the same shard; give each shard once")
     if not any(shard.description["images"] for shard in shards):
         raise DatasetError(f"no shard has an image; the reasons are in the {REFUSED} of each shard")
 
 
-def _table(shards: Sequence[FinishedShard], name: str) -> pa.Table:
+def _join_tables(shards: Sequence[FinishedShard], name: str) -> pa.Table:
     return pa.concat_tables(pq.read_table(_checked(shard, name)) for shard in shards)
 
 
@@ -128,7 +131,7 @@ def _checked(shard: FinishedShard, name: str) -> Path:
 
 
 def _damaged(file: Path) -> DatasetError:
-    return DatasetError(f"{file} does not match its sha256 in {STORE}; {COPY_AGAIN}")
+    return DatasetError(f"{file} does not match its sha256 in {DESCRIPTION}; {COPY_AGAIN}")
 
 
 def _join_images(shards: Sequence[FinishedShard], out: Path, progress: bool) -> str:
@@ -139,23 +142,23 @@ def _join_images(shards: Sequence[FinishedShard], out: Path, progress: bool) -> 
         task = bar.add_task("", total=count)
         write_all(target, npy_header(count, size))
         for shard in shards:
-            _append(shard, size, target, digest)
+            _append_images(shard, size, target, digest)
             bar.advance(task, shard.description["images"])
     return digest.hexdigest()
 
 
-def _append(shard: FinishedShard, size: int, target: BinaryIO, written: "hashlib._Hash") -> None:
-    """Copy the rows of a shard's array and check its hash; `written` is the hash of the joined array."""
+def _append_images(shard: FinishedShard, size: int, target: BinaryIO, joined_hash: "hashlib._Hash") -> None:
+    """Copy the rows of a shard's array, check the shard's hash, and update the hash of the joined array."""
     file = shard.path / IMAGES
     header = npy_header(shard.description["images"], size)
     if not file.is_file() or file.stat().st_size != len(header) + shard.description["images"] * size**2:
         raise _damaged(file)
-    read = hashlib.sha256()
+    shard_hash = hashlib.sha256()
     with file.open("rb") as source:
-        read.update(source.read(len(header)))
+        shard_hash.update(source.read(len(header)))
         while block := source.read(BLOCK_BYTES):
-            read.update(block)
-            written.update(block)
+            shard_hash.update(block)
+            joined_hash.update(block)
             write_all(target, block)
-    if read.hexdigest() != shard.description["images_sha256"]:
+    if shard_hash.hexdigest() != shard.description["images_sha256"]:
         raise _damaged(file)

@@ -43,12 +43,12 @@ def index_path(record: Record, root: Path) -> str:
 
 
 def load_sources(sources: Sequence[tuple[str, Path]], list_unused: bool = True) -> list[Source]:
-    """Load the records of data sets, given as (name, root folder).
+    """Load the records of data sets from (name, root folder) pairs.
 
-    Records are sorted by index path, because in the order of the original paths the k-th hash of CheXpert's index
-    would belong to patient k.
+    Records are sorted by index path. If they were sorted by original path, the k-th patient hash in CheXpert's index
+    would belong to patient k, so the order would reveal the patient numbers.
 
-    Raises DatasetError for an unknown data set, a data set given twice, a root folder with another layout than the
+    Raises DatasetError for an unknown data set, a data set listed twice, a root folder with another layout than the
     distribution, or a record outside the root.
     """
     names = [name for name, _ in sources]

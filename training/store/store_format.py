@@ -14,7 +14,7 @@ from PIL import features
 
 from c2l_models.files import sync_file, sync_folder
 
-IMAGES, INDEX, REFUSED, STORE = "images.npy", "index.parquet", "refused.parquet", "store.json"
+IMAGES, INDEX, REFUSED, DESCRIPTION = "images.npy", "index.parquet", "refused.parquet", "store.json"
 FORMAT = 2
 
 INDEX_SCHEMA = pa.schema(
@@ -45,7 +45,7 @@ def _version(name: str) -> str:
 
 
 def write_tables(folder: Path, index: pa.Table, refused: pa.Table) -> None:
-    """Write index.parquet and refused.parquet. The same rows give the same bytes, also if they come from shards."""
+    """Write index.parquet and refused.parquet. The same rows produce the same bytes, even if joined from shards."""
     for table, schema, name in ((index, INDEX_SCHEMA, INDEX), (refused, REFUSED_SCHEMA, REFUSED)):
         # The cast restores the names of the map's fields, which reading a table changes.
         pq.write_table(table.cast(schema).combine_chunks(), folder / name)
@@ -56,7 +56,8 @@ def write_description(
 ) -> None:
     """Write store.json for the array and the tables in `folder`, then flush all files to the disk.
 
-    store.json contains the plan. All shards of a store contain the plan of the whole store, so that it can be compared.
+    store.json contains the plan. The store.json of a shard contains the plan of the whole store, so that shards can be
+    compared.
     """
     index, refused = pq.read_table(folder / INDEX), pq.read_metadata(folder / REFUSED)
     counts = Counter(zip(index["dataset"].to_pylist(), index["split"].to_pylist(), strict=True))
@@ -75,8 +76,8 @@ def write_description(
     }
     if shard:
         description["shard"] = {"number": shard[0], "of": shard[1]}
-    (folder / STORE).write_text(json.dumps(description, indent=2) + "\n")
-    for name in (IMAGES, INDEX, REFUSED, STORE):
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    for name in (IMAGES, INDEX, REFUSED, DESCRIPTION):
         sync_file(folder / name)
     sync_folder(folder)
 

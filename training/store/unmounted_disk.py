@@ -9,7 +9,7 @@ from pathlib import Path
 from ..datasets.record import Record
 
 STEP = 64
-"""One file in `STEP` of a data set, in path order, is a sentinel."""
+"""Every `STEP`-th file of a data set, in path order, is a sentinel, if its folder is not empty."""
 
 
 def find_sentinels(records: Sequence[Record]) -> list[int]:
@@ -22,11 +22,11 @@ def find_sentinels(records: Sequence[Record]) -> list[int]:
 
 
 class UnmountedDiskCheck:
-    """Checks the folders of the sentinels that `find_sentinels` found when the store was begun.
+    """Checks whether folders of the sentinels disappeared after the store was begun.
 
     Args:
-        records: the same records.
-        sentinels: their row numbers.
+        records: the records that `find_sentinels` was called with.
+        sentinels: row numbers of the sentinels.
     """
 
     def __init__(self, records: Sequence[Record], sentinels: Sequence[int]) -> None:
@@ -40,13 +40,13 @@ class UnmountedDiskCheck:
         unreadable. A folder that was empty when the store was begun, for example after a partial download, has no
         sentinel, so its files count as missing.
         """
-        return next((found for number in refused if (found := self._lost_beside(number))), "")
+        return next((found for number in refused if (found := self._lost_near(number))), "")
 
-    def _lost_beside(self, number: int) -> str:
+    def _lost_near(self, number: int) -> str:
         at = bisect_left(self._keys, _key(self._records[number]))
         # Skip the file itself: if it was the only file of its folder, someone may have removed just this file.
-        beside = [other for other in self._sentinels[max(at - 1, 0) : at + 2] if other != number][:2]
-        lost = (self._records[other] for other in beside if not _is_not_empty(self._records[other].path.parent))
+        nearest = [other for other in self._sentinels[max(at - 1, 0) : at + 2] if other != number][:2]
+        lost = (self._records[other] for other in nearest if not _is_not_empty(self._records[other].path.parent))
         return next((record.dataset for record in lost), "")
 
 

@@ -1,4 +1,4 @@
-"""The build folder, and targets that exist already: a store begun, a finished store, the user's own folder."""
+"""The build folder, and existing targets: an unfinished store, a finished store, the user's own folder."""
 
 import errno
 from dataclasses import replace

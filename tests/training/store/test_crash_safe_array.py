@@ -14,7 +14,7 @@ from c2l_models.errors import DatasetError
 from c2l_models.files import sync_file, sync_folder
 from c2l_models.training.store import crash_safe_array
 from c2l_models.training.store.crash_safe_array import JOURNAL, CrashSafeArray, journal_header, npy_header
-from c2l_models.training.store.decode_workers import Outcome
+from c2l_models.training.store.decode_or_refuse import Outcome
 
 SIZE = 4
 HEADER = {"size": SIZE, "sources": ["brökén"]}
@@ -149,7 +149,7 @@ def test_a_journal_is_of_its_head_alone(tmp_path):
 
 
 def test_a_folder_that_cannot_be_synced_is_let_be_but_not_a_file(tmp_path, monkeypatch):
-    """A file system may not support it; a failing disk is an error also for a folder."""
+    """A file system may be unable to flush a folder. A failing disk is an error, for a folder too."""
     (tmp_path / "file").touch()
     for code, folder_raises in ((errno.EINVAL, False), (errno.EIO, True)):
 

@@ -48,7 +48,7 @@ def test_rows_are_gathered_as_a_batch(made, device, kind):
     assert (batch.dtype, batch.shape) == (torch.uint8, (3, 1, SIZE, SIZE))
     assert batch.device.type == (device or "cpu")
     np.testing.assert_array_equal(batch[:, 0].cpu(), pixels[[4, 0, 0]])
-    batch.zero_()  # a batch is a copy: the store does not change
+    batch.zero_()  # a batch is a copy, so the store does not change
     np.testing.assert_array_equal(store[[4]][0, 0].cpu(), pixels[4])
     assert (len(store), store.size) == (5, SIZE)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from store_helpers import SIZE, prepare_folder, refusal_reasons, stopped_at, store_bytes, write_image, write_images
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import decode_workers, prepare, sources, store_format
+from c2l_models.training.store import decode_or_refuse, decode_workers, prepare, sources, store_format
 
 
 @pytest.fixture(autouse=True)
@@ -151,14 +151,14 @@ def test_what_cannot_be_prepared_says_why(tmp_path):
 
 def test_a_decoder_that_breaks_in_its_own_way_stops_nothing_and_is_not_quoted(tmp_path, monkeypatch):
     write_images(tmp_path / "films", 2)
-    read = decode_workers.read_file
+    read = decode_or_refuse.read_file
 
     def breaking(path):
         if path.endswith("0000.png"):
             raise RuntimeError("DOE^JANE")
         return read(path)
 
-    monkeypatch.setattr(decode_workers, "read_file", breaking)
+    monkeypatch.setattr(decode_or_refuse, "read_file", breaking)
     assert refusal_reasons(prepare_folder(tmp_path / "films", tmp_path / "store").store) == {
         "0000.png": "unexpected RuntimeError"
     }
@@ -168,7 +168,7 @@ def test_a_decoder_that_breaks_in_its_own_way_stops_nothing_and_is_not_quoted(tm
 def test_what_this_machine_cannot_do_now_stops_the_call_and_is_not_recorded(tmp_path, monkeypatch, error):
     root = write_images(tmp_path / "films", 3)
     (root / "0000.png").write_bytes(b"broken")
-    read = decode_workers.read_file
+    read = decode_or_refuse.read_file
 
     def failing(path):
         if path.endswith("0001.png"):
@@ -176,7 +176,7 @@ def test_what_this_machine_cannot_do_now_stops_the_call_and_is_not_recorded(tmp_
         return read(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(decode_workers, "read_file", failing)
+        patch.setattr(decode_or_refuse, "read_file", failing)
         with pytest.raises(
             DatasetError, match=rf"0001\.png: unexpected {error.__name__}\. Correct the cause, or move the file away"
         ):

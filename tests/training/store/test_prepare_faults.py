@@ -28,7 +28,7 @@ from store_helpers import (
 )
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.store import crash_safe_array, decode_workers, store_format
+from c2l_models.training.store import crash_safe_array, decode_or_refuse, store_format
 from c2l_models.training.store.decode_workers import CHUNK
 
 
@@ -42,9 +42,9 @@ def key(tmp_path_factory, monkeypatch):
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from c2l_models.training.store import crash_safe_array, decode_workers, prepare
+from c2l_models.training.store import crash_safe_array, decode_or_refuse, prepare
 
-read, log = decode_workers.read_file, os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+read, log = decode_or_refuse.read_file, os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 crash_safe_array.SYNC_SECONDS = 0.05
 
 def slow(path):
@@ -54,7 +54,7 @@ def slow(path):
         os.kill(os.getpid(), getattr(signal, deadly.read_text()))
     return read(path)
 
-decode_workers.read_file = slow
+decode_or_refuse.read_file = slow
 
 if __name__ == "__main__":
     root, out, workers = sys.argv[1:]
@@ -264,8 +264,8 @@ def test_folders_and_files_that_may_not_be_read_are_listed_and_the_others_go_on(
 
 def before_reading(monkeypatch, name: str, act) -> None:
     """Call `act` between the listing of a file and its reading."""
-    read = decode_workers.read_file
-    monkeypatch.setattr(decode_workers, "read_file", lambda path: (path.endswith(name) and act(), read(path))[1])
+    read = decode_or_refuse.read_file
+    monkeypatch.setattr(decode_or_refuse, "read_file", lambda path: (path.endswith(name) and act(), read(path))[1])
 
 
 def test_a_file_that_changes_or_vanishes_is_stored_as_it_was_read_or_refused(tmp_path, monkeypatch):

@@ -98,7 +98,8 @@ def test_what_is_missing_twice_or_of_another_plan_is_named(tmp_path, root, key):
     key.write_bytes(bytes([1] * 32))
     stranger = prepare_folder(root, tmp_path / "stranger", shard=(2, 4)).store
     with pytest.raises(
-        DatasetError, match=r"stranger is not a shard .*C2L_PATIENT_KEY must name the same key everywhere"
+        DatasetError,
+        match=r"stranger is not a shard .*patient key changed; C2L_PATIENT_KEY must name a file with the same key in",
     ):
         join_shards([made[0], stranger, *made[2:]], out, progress=False)
     with pytest.raises(DatasetError, match="expected the folders of all shards, found none"):

@@ -8,7 +8,7 @@ from store_helpers import prepare_folder, refusal_reasons, store_bytes, write_im
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.datasets.record import Record
-from c2l_models.training.store import decode_workers
+from c2l_models.training.store import decode_or_refuse
 from c2l_models.training.store.decode_workers import CHUNK
 from c2l_models.training.store.unmounted_disk import STEP, UnmountedDiskCheck, find_sentinels
 
@@ -25,7 +25,7 @@ def key(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """Two folders of five chunks each; a label file lists their files, and as many in a third folder that is absent."""
+    """Two folders of five chunks each, and a label file of their files and of five chunks in a third, absent folder."""
     for name in ("a", "b"):
         write_images(tmp_path / "films" / name, 5 * CHUNK)
     lines = [f"{name}/{number:04}.png\n" for name in "abc" for number in range(5 * CHUNK)]
@@ -34,8 +34,8 @@ def root(tmp_path) -> Path:
 
 
 def at(monkeypatch, name: str, act) -> None:
-    read = decode_workers.read_file
-    monkeypatch.setattr(decode_workers, "read_file", lambda path: (path.endswith(name) and act(), read(path))[1])
+    read = decode_or_refuse.read_file
+    monkeypatch.setattr(decode_or_refuse, "read_file", lambda path: (path.endswith(name) and act(), read(path))[1])
 
 
 @pytest.mark.parametrize("left", ["nothing", "an empty folder"])

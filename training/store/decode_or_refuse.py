@@ -1,0 +1,51 @@
+"""Decode files to uint8 rows, and decide for each file that cannot be decoded: refuse the file, or stop the call."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from c2l_models.errors import C2LError, MachineError
+from c2l_models.radiographs.reading import decode_square, read_file
+
+Decoded = tuple[bytes, list["Outcome"]]
+"""The rows of decoded files, uint8 [kept, size, size] as bytes, and the outcome of each file."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of decoding one file; exactly one field is set. The reasons do not contain the path.
+
+    Attributes:
+        sha256: of the file, if it was decoded.
+        refused: the reason, if the file cannot be decoded.
+        stopped: the reason, if this machine failed (disk, memory, missing decoder). Such a file is not recorded.
+    """
+
+    sha256: str = ""
+    refused: str = ""
+    stopped: str = ""
+
+
+def decode_chunk(paths: Sequence[str], size: int) -> Decoded:
+    """Decode files to squares of `size` pixels. Refused files have an outcome, but no row.
+
+    A file is refused if the file is the cause. If this machine is the cause (disk, memory, missing decoder), decoding
+    ends there, and the last outcome is `stopped`.
+    """
+    rows, outcomes = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a decoder's warnings may quote the file's content
+        for path in paths:
+            try:
+                data = read_file(path)
+                rows.append(decode_square(data, size).tobytes())
+                outcomes.append(Outcome(sha256=hashlib.sha256(data).hexdigest()))
+            except Exception as error:  # a file may break a decoder in any way; the other files must still be decoded
+                # Only the type: the text of an unknown error may quote the file's content.
+                reason = str(error) if isinstance(error, C2LError) else f"unexpected {type(error).__name__}"
+                if isinstance(error, (MachineError, MemoryError, OSError, ImportError)):
+                    outcomes.append(Outcome(stopped=reason))
+                    break
+                outcomes.append(Outcome(refused=reason))
+    return b"".join(rows), outcomes
