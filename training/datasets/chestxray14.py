@@ -1,4 +1,4 @@
-"""NIH ChestX-ray14 as distributed: label file, official lists, and `images/` or `images_001/images/` …."""
+"""NIH ChestX-ray14 as distributed: label file, two official lists, and `images/` or `images_001/images/`, …"""
 
 import csv
 import re
@@ -14,14 +14,14 @@ from .record import Record
 
 NAME = "chestxray14"
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
-"""Label file: NIH's, corrected in 2020; otherwise Kaggle's."""
+"""Names of the label file, preferred first: NIH's correction of 2020, and the original, which Kaggle distributes."""
 LISTS = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
 PART = re.compile(r"images_\d+")
 SIDE = 1024
 """Width and height of a distributed image in pixels; boxes use these coordinates."""
 BOX_COLUMNS = ["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]"]
 BOX_NAMES = {"Infiltrate": "Infiltration"}
-"""Label name by box-file name, if the two differ."""
+"""Label by name in the box file, for names that differ."""
 
 
 class FindingBox(NamedTuple):
@@ -38,11 +38,11 @@ class FindingBox(NamedTuple):
 def records(root: Path) -> list[Record]:
     """One record per row of the label file: all 14 labels 0 or 1, view PA or AP, split "train_val" or "test".
 
-    112,120 images of 30,805 patients, 86,524 of them in train_val. The study is the patient's follow-up number. An
+    112,120 images of 30,805 patients; 86,524 images are in train_val. The study is the patient's follow-up number. An
     image that is missing on disk keeps its record, with the path `root/images/…`.
 
-    Raises DatasetError if the label file and the two official lists do not name the same images once each, if a
-    patient is in both lists, or if a finding is unknown.
+    Raises DatasetError if the label file and the official lists do not name the same images, if an image has two rows
+    or is in both lists, if a patient is in both lists, or if a finding is unknown.
     """
     table = next((root / name for name in TABLES if (root / name).is_file()), root / TABLES[0])
     columns = ("Image Index", "Finding Labels", "Patient ID", "View Position")
@@ -72,7 +72,8 @@ def records(root: Path) -> list[Record]:
 def boxes(table: Path) -> list[FindingBox]:
     """The boxes of BBox_List_2017.csv in file order; the full list has 984 boxes of eight findings on 880 images.
 
-    Raises DatasetError for a missing file, a file with other columns, an unknown finding, or a box outside its image.
+    Raises DatasetError for a missing file, a file with other columns, an unknown finding, or a box that
+    has no area or lies outside its image.
     """
     if not table.is_file():
         raise DatasetError(f"{table} is missing; expected BBox_List_2017.csv, which is distributed with the images")
@@ -99,7 +100,9 @@ def _box(row: list[str], where: str) -> FindingBox:
             f"{where}: unknown finding; expected one of {', '.join(label_names(NAME))}; download the file again"
         )
     if not (min(width, height) > 0 and -width < left < SIDE and -height < top < SIDE):
-        raise DatasetError(f"{where}: the box is outside its image of {SIDE} x {SIDE} pixels; download the file again")
+        raise DatasetError(
+            f"{where}: the box has no area or is outside its image of {SIDE} x {SIDE} pixels; download the file again"
+        )
     return FindingBox(image, name, left, top, width, height)
 
 
@@ -112,7 +115,7 @@ def _splits(root: Path, table: Path, images: set[str]) -> dict[str, str]:
     splits: dict[str, str] = {}
     for split, name in LISTS.items():
         if not (root / name).is_file():
-            raise DatasetError(f"{root / name} is missing; download it, it belongs to the distribution")
+            raise DatasetError(f"{root / name} is missing; download it again, because the data set includes it")
         listed = set((root / name).read_text(encoding="utf-8").split())
         if both := listed & splits.keys():
             raise DatasetError(f"{root}: images in both official lists: {summarize(both)}; download the lists again")

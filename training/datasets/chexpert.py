@@ -1,4 +1,4 @@
-"""CheXpert v1.0 as distributed: full size or `-small`, which have the same layout, or in batches.
+"""CheXpert v1.0 as distributed: at full size or `-small`, which have the same layout, or in batches.
 
     CheXpert-v1.0/train.csv, valid.csv
     CheXpert-v1.0/{train,valid}/patient00001/study1/view1_frontal.jpg
@@ -38,8 +38,9 @@ def records(root: Path) -> list[Record]:
     """One record per row of the label files; split "train", "val" (valid.csv) or "test".
 
     `root` is the folder that contains train.csv and valid.csv, its parent folder, or the folder of the batches.
-    Labels are 1, 0, -1 (uncertain), or absent if the field is blank. The view is the code in the column AP/PA; if
-    that is empty, LATERAL for a lateral image. Patients are keyed hashes, also in `name`.
+    Labels are 1, 0, -1 (uncertain), or absent if the field is blank. The view is the code in the column AP/PA. If that
+    column has no view code, it is LATERAL for a lateral image, otherwise empty. Patients are keyed hashes, also in
+    `name`.
 
     Raises DatasetError, which names the line and never the path, for a row of another form, an image with two rows,
     or a patient in two splits.

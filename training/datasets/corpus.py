@@ -13,14 +13,14 @@ import pyarrow as pa
 from rich.table import Table
 
 SPLIT_ORDER = {"train": 0, "train_val": 0, "val": 1, "test": 2}
-"""Splits in the order training, validation, test."""
+"""Order of the splits: training, validation, test."""
 
 GROUP_COLUMNS = ("patient", "dataset", "split", "count_all")
 
 
 @dataclass(frozen=True)
 class CorpusRow:
-    """Image counts of some splits of a data set: in the store, in the paper's corpus, and as the paper prints it."""
+    """Image counts of some splits of a data set: in the store, in the paper's corpus, and as printed in the paper."""
 
     dataset: str
     splits: str
@@ -71,9 +71,9 @@ class Overlap:
 def shared_patients(index: pa.Table) -> list[Overlap]:
     """Detect leakage: patients in two parts of different kinds (training, validation, test), per pair of parts.
 
-    `index` is a store's index; dataset, split and patient are read (1 s for 750,000 rows). To remove the leakage,
-    leave out the shared patients' images of `part`. Data sets that give the same person different ids, such as keyed
-    hashes of their own, cannot be compared.
+    `index` is a store's index: its dataset, split and patient are read (1 s for 750,000 rows). To remove the leakage,
+    leave out the shared patients' images of `part`. If two data sets have different ids for the same person, such as
+    keyed hashes, their shared patients are not found.
     """
     grouped = index.group_by(["patient", "dataset", "split"]).aggregate([([], "count_all")])
     parts: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
@@ -89,17 +89,17 @@ def shared_patients(index: pa.Table) -> list[Overlap]:
 
 def table(rows: list[CorpusRow]) -> Table:
     """A table of the rows for the terminal."""
-    printed = Table(title="This store compared with the paper's corpus")
+    shown = Table(title="This store compared with the paper's corpus")
     for name in ("data set", "splits"):
-        printed.add_column(name)
+        shown.add_column(name)
     for name in ("images in this store", "in the paper's corpus", "as printed in the paper"):
-        printed.add_column(name, justify="right")
+        shown.add_column(name, justify="right")
     for row in rows:
         if row.dataset == "sum":
-            printed.add_section()
+            shown.add_section()
         in_paper = f"{row.in_paper:,}" if row.in_paper else "–"
-        printed.add_row(row.dataset, row.splits, f"{row.in_store:,}", in_paper, row.printed)
-    return printed
+        shown.add_row(row.dataset, row.splits, f"{row.in_store:,}", in_paper, row.printed)
+    return shown
 
 
 @cache

@@ -17,7 +17,7 @@ NAME = "folder"
 TABLE = "labels.csv"
 NOT_LABELS = frozenset({"path", "patient", "study", "view", "split"})
 MIN_LABEL, MAX_LABEL = -1, 10
-"""Findings and grades are in this range. Record numbers, dates and most ages are not; they must not enter a store."""
+"""Range of a label. Record numbers, dates and most ages, which must not enter a store, are outside it."""
 
 
 def records(root: Path) -> list[Record]:

@@ -1,4 +1,4 @@
-"""Reading and checking of label files, shared by the adapters. No message quotes a field: it may identify a patient."""
+"""Read and check label files; for all adapters. No message quotes a field, because it may identify a patient."""
 
 import csv
 import gzip
@@ -84,9 +84,9 @@ def check_coverage(table: Path, listed: Container[str], expected: Collection[str
     Args:
         table: the file, named in the messages.
         listed: the ids that the table lists.
-        expected: the id of each image.
+        expected: the id of each image, or of its study.
 
-    Raises DatasetError if the table lists no image. Warns if it lacks more than 1% of the images.
+    Raises DatasetError if the table lists none of the images. Warns if it lacks more than 1% of the images.
     """
     missing = sum(name not in listed for name in expected)
     if expected and missing == len(expected):

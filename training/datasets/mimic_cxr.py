@@ -34,8 +34,9 @@ def records(root: Path) -> list[Record]:
     An image has the labels of its study from the CheXpert labeller: 1, 0, -1 (uncertain), or absent. The tables may be
     gzipped or not. Patients and studies are keyed hashes, also in `name`, which keeps the DICOM id.
 
-    Raises DatasetError, which names the line and never an id, if metadata and split do not list the same images once
-    each, if a row is malformed, if a patient is in two splits, or if no study has labels.
+    Raises DatasetError, which names the line and never an id, if the metadata and the split file do not list the same
+    images, if an image is listed twice, if a row is malformed, if a patient is in two splits, or if no study has
+    labels.
     """
     splits = _splits(_table(root, "split"))
     label_table, table = _table(root, "chexpert"), _table(root, "metadata")

@@ -1,7 +1,7 @@
 """Keyed hashes that replace the patient ids of private images.
 
-An unkeyed hash of a patient number can be reversed: hash every possible number and compare. This is impossible
-without the secret key, so the key is kept outside all stores and never published.
+An unkeyed hash of a patient number can be reversed: anyone can hash every possible number and compare. With a secret
+key, only its owner can do that. The key is kept outside all stores and is never published.
 """
 
 import hmac

@@ -7,10 +7,10 @@
 Stage 1: 25,684 training images in 28,989 rows, and 1,000 test images. Stage 2: 26,684 training images (the training
 and test images of stage 1) in 30,227 rows, and 3,000 test images. Source: Shih et al., Radiology: AI 2019.
 
-Despite its name, the challenge's patientId identifies an image. The images come from ChestX-ray14, and RSNA publishes
-which: `pneumonia-challenge-dataset-mappings_2018.json`. A table `nih_image_index.csv` (patientId, Image Index) may
-replace it. If either file is present, patients have their ChestX-ray14 ids, so that leakage between both data sets can
-be detected.
+Despite its name, the challenge's patientId identifies an image. The images come from ChestX-ray14. RSNA publishes the
+original name of each image in `pneumonia-challenge-dataset-mappings_2018.json`. If a table `nih_image_index.csv`
+(patientId, Image Index) is present, it is used instead. With either file, patients have their ChestX-ray14 ids, so that
+leakage between both data sets can be detected.
 """
 
 import json
@@ -52,10 +52,10 @@ def records(root: Path) -> list[Record]:
 
     If both stages are present, stage 2 is read. `abnormal` means that the class is not Normal; it is absent if the
     class file is missing. Test images have no labels unless `stage_<n>_test_labels.csv` exists. The view is PA or AP,
-    read from each file's header (30,000 files take some 10 s). The challenge was split by image, not by patient: if
+    read from each file's header (about 10 s for 30,000 files). The challenge was split by image, not by patient: if
     the NIH mapping is present, a patient may be in both splits.
 
-    Raises DatasetError for a malformed id, contradicting rows of an image, an invalid box, a duplicate box, or a
+    Raises DatasetError for a malformed id, contradictory rows of an image, an invalid box, a duplicate box, or a
     class file or mapping that is malformed or lists none of the images.
     """
     stage = _stage(root)
@@ -64,7 +64,7 @@ def records(root: Path) -> list[Record]:
     patients = _nih_patients(root, images["train"])
     found = []
     for split, labels in images.items():
-        for image, known in labels.items():
+        for image, image_labels in labels.items():
             path = root / f"{stage}_{split}_images" / f"{image}.dcm"
             found.append(
                 Record(
@@ -73,7 +73,7 @@ def records(root: Path) -> list[Record]:
                     patient=patients.get(image, f"{NAME}:{image}"),
                     view=dicom_header(path).get("ViewPosition", ""),
                     split=split,
-                    labels=known | classes.get(image, {}),
+                    labels=image_labels | classes.get(image, {}),
                     study=f"{NAME}:{image}",
                 )
             )
@@ -87,11 +87,11 @@ def boxes(root: Path) -> dict[Path, list[Box]]:
     return {root / f"{stage}_train_images" / f"{image}.dcm": found.boxes for image, found in rows.items()}
 
 
-def line_of(root: Path, path: Path, box: Box) -> str:
+def locate_box(root: Path, path: Path, box: Box) -> str:
     """File and line of a training image's box, for a message."""
     table = root / f"{_stage(root)}_train_labels.csv"
     for line, row in read_table(table, ("patientId", *BOX, "Target")):
-        if row["patientId"] == path.stem and _target(row, table, line)[1] == [box]:
+        if row["patientId"] == path.stem and _target_and_boxes(row, table, line)[1] == [box]:
             return f"{table}, line {line}"
     return str(table)
 
@@ -117,23 +117,23 @@ def _rows(table: Path) -> dict[str, ImageLabels]:
             raise DatasetError(
                 f"{table}, line {line}: expected a patientId of the form {EXAMPLE}; download the file again"
             )
-        target, box = _target(row, table, line)
+        target, boxes_of_row = _target_and_boxes(row, table, line)
         known = images.get(row["patientId"])
         if known is None:
-            images[row["patientId"]] = ImageLabels(target, box)
+            images[row["patientId"]] = ImageLabels(target, boxes_of_row)
         elif known.pneumonia != target:
             raise DatasetError(
                 f"{table}, line {line}: Target differs from an earlier row of this image; correct the line"
             )
-        elif not box or box[0] in known.boxes:
+        elif not boxes_of_row or boxes_of_row[0] in known.boxes:
             raise DatasetError(f"{table}, line {line}: duplicate row; keep one")
         else:
-            known.boxes.extend(box)
+            known.boxes.extend(boxes_of_row)
     return images
 
 
-def _target(row: Mapping[str, str], table: Path, line: int) -> tuple[float, list[Box]]:
-    """Target, and the row's box if it has one."""
+def _target_and_boxes(row: Mapping[str, str], table: Path, line: int) -> tuple[float, list[Box]]:
+    """Target of a row, and a list with the row's box, or an empty list."""
     fields = [row[name].strip() for name in BOX]
     if row["Target"] == "0" and not any(fields):
         return 0.0, []

@@ -156,7 +156,7 @@ def _check_boxes(boxes: Floats, square: Square, record: Record, data: Path) -> N
     for box in boxes:
         x, y, width, height = box.tolist()
         if not (x < square.width and y < square.height and x + width > 0 and y + height > 0):
-            place = rsna.line_of(data, record.path, (x, y, width, height))
+            place = rsna.locate_box(data, record.path, (x, y, width, height))
             raise DatasetError(
                 f"{place}: a box at {x:g}, {y:g} of {width:g} x {height:g} is outside its image of {square.width} x "
                 f"{square.height} pixels; mend the line, or fetch labels and images again, of one release"

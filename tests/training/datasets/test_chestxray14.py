@@ -23,7 +23,7 @@ def nih(
     header = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "View Position"]
     write_csv(root / "Data_Entry_2017_v2020.csv", header, *rows)
     (root / "train_val_list.txt").write_text("\n".join(train_val) + "\n")
-    (root / "test_list.txt").write_text("\n".join(test))  # the official one ends without a newline
+    (root / "test_list.txt").write_text("\n".join(test))  # the official list ends without a newline
     for folder, name in (("images_001", NIH_ROWS[0][0]), ("images_012", NIH_ROWS[2][0])):
         (root / folder / "images").mkdir(parents=True)
         (root / folder / "images" / name).touch()
@@ -132,7 +132,7 @@ def test_boxes_are_read_as_they_are_distributed(tmp_path, write_csv):
         (["a.png", "Mass", "1", "2", "3"], "line 2: expected an image, a finding and four numbers"),
         (["a.png", "Mass", "1", "2", "3", "x"], "four numbers"),
         (["a.png", "Cough", "1", "2", "3", "4"], "unknown finding; expected one of Atelectasis"),
-        (["a.png", "Mass", "1024", "2", "3", "4"], "outside its image of 1024 x 1024"),
+        (["a.png", "Mass", "1024", "2", "3", "4"], "has no area or is outside its image of 1024 x 1024"),
         (["a.png", "Mass", "1", "2", "0", "4"], "outside its image"),
         (["a.png", "Mass", "nan", "2", "3", "4"], "outside its image"),
     ],

@@ -1,4 +1,4 @@
-"""The store's counts compared with the paper's, and patients shared between splits."""
+"""A store's image counts compared with the paper's, and patients shared between splits."""
 
 import io
 

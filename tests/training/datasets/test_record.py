@@ -1,4 +1,4 @@
-"""Shared by the adapters: label names, label files, relative paths, refusals."""
+"""Code that the adapters share: label names, label files, relative paths, refused rows."""
 
 import gzip
 from pathlib import Path
