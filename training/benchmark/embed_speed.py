@@ -20,7 +20,7 @@ from c2l_models.releases.registry import default_weights
 
 from ..distributed import pick_device
 from .decode_only import decode_all
-from .input_images import find_images, link, source_name, synthetic_images
+from .input_images import find_images, link_files, source_name, synthetic_images
 from .timing import Machine, Workload, load_average, median_and_range, ratios_by_round, save_json, time_alternately
 
 
@@ -30,7 +30,7 @@ class EmbedBenchmark:
 
     Attributes:
         source: the folder of the images, or "synthetic images".
-        model: the release.
+        model: name of the release.
         files: number of files per call.
         distinct_images: number of different images that the files link to.
         workers: decoding processes; `embed` itself uses threads.
@@ -50,20 +50,20 @@ class EmbedBenchmark:
 
     @property
     def sequential(self) -> tuple[float, ...]:
-        """Seconds of decoding, then the forward pass, per round: the limit on a CPU, where both share the cores."""
+        """Seconds of decoding plus forward pass, per round: the lower bound on a CPU, where both use the same cores."""
         return tuple(sum(pair) for pair in zip(self.decode, self.forward, strict=True))
 
     @property
     def overlapped(self) -> tuple[float, ...]:
-        """Seconds of the longer part per round: the limit if the parts run at the same time, as with a GPU."""
+        """Seconds of the longer part, per round: the lower bound if the parts run at the same time, as with a GPU."""
         return tuple(map(max, self.decode, self.forward))
 
     @property
     def ratios(self) -> dict[str, float]:
-        """The rate of `embed` divided by the rate of each limit; medians over rounds."""
-        return {name: median(ratios_by_round(times, self.embed)) for name, times in self._limits().items()}
+        """Seconds of each lower bound divided by the seconds of `embed`; medians over rounds."""
+        return {name: median(ratios_by_round(times, self.embed)) for name, times in self._bounds().items()}
 
-    def _limits(self) -> dict[str, tuple[float, ...]]:
+    def _bounds(self) -> dict[str, tuple[float, ...]]:
         return {"sequential": self.sequential, "overlapped": self.overlapped}
 
     def save(self, path: Path) -> None:
@@ -80,9 +80,9 @@ class EmbedBenchmark:
         for column in ("images/s", "rate of embed / this rate"):
             table.add_column(column, justify="right")
         parts = {"decoding alone": self.decode, "forward pass alone": self.forward}
-        limits = {f"both, {name}": times for name, times in self._limits().items()}
-        for name, seconds in ({"c2l embed": self.embed} | parts | limits).items():
-            ratio = median_and_range(ratios_by_round(seconds, self.embed)) if name in limits else ""
+        bounds = {f"both, {name}": times for name, times in self._bounds().items()}
+        for name, seconds in ({"c2l embed": self.embed} | parts | bounds).items():
+            ratio = median_and_range(ratios_by_round(seconds, self.embed)) if name in bounds else ""
             table.add_row(name, f"{self.files / median(seconds):,.1f}", ratio)
         return table
 
@@ -102,10 +102,10 @@ def time_embed(
     Args:
         images: a folder of PNG or JPEG images; None uses synthetic images of 1024 pixels.
         architecture: its default release is used.
-        files: number of files per call: links to the images, which may be fewer.
-        batch_size: of `embed` and of the forward pass.
-        workers: processes of decoding alone, by default one per core.
-        repeats: rounds.
+        files: number of files per call; each is a link to an image, and several may link to the same image.
+        batch_size: batch size of `embed` and of the forward pass.
+        workers: number of processes that decode in "decoding alone", by default one per core.
+        repeats: number of rounds.
         device: "cpu", "cuda", or "auto": CUDA if available.
         progress: show a progress bar.
 
@@ -118,7 +118,7 @@ def time_embed(
     network = create_model(architecture, weights=weights, in_chans=1).eval().to(torch_device)
     with tempfile.TemporaryDirectory() as folder:
         distinct = find_images(images or synthetic_images(Path(folder) / "synthetic"))
-        paths = sorted(link(distinct, files, Path(folder) / "files").iterdir())
+        paths = sorted(link_files(distinct, files, Path(folder) / "files").iterdir())
         batches = prepared_batches(paths[: len(distinct)], weights, files, batch_size)
         workloads: dict[str, Workload] = {
             "embed": partial(_embed, paths, network, batch_size),

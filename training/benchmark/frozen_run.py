@@ -31,7 +31,7 @@ def endless_batches(recipe: Recipe, store: ImageStore, device: torch.device) -> 
 
 
 def noise_in_memory(count: int, side: int, device: torch.device) -> ImageStore:
-    """A store of `count` images of noise on the device."""
+    """A store of `count` images of noise, uint8 [count, side, side], on the device."""
     noise = np.random.default_rng(0).integers(256, size=(count, side, side), dtype=np.uint8)
     return ImageStore(path=Path(), images=torch.from_numpy(noise).to(device), index=pa.table({}), sha256="")
 
@@ -45,9 +45,9 @@ def noise_on_disk(folder: Path, size_in_bytes: int, side: int) -> ImageStore:
         images[start : start + 1024] = random.integers(256, size=images[start : start + 1024].shape, dtype=np.uint8)
     images.flush()
     store = ImageStore(path=folder, images=images, index=pa.table({}), sha256="")
-    return mapped_again(store, folder / IMAGES)
+    return map_again(store, folder / IMAGES)
 
 
-def mapped_again(store: ImageStore, file: Path) -> ImageStore:
-    """The store with its array mapped anew from its file."""
+def map_again(store: ImageStore, file: Path) -> ImageStore:
+    """The same store, whose array is mapped from this .npy file once more."""
     return replace(store, images=np.load(file, mmap_mode="r"))

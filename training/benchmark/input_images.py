@@ -1,4 +1,4 @@
-"""Image files for the benchmarks: the user's or synthetic ones, converted and linked as often as necessary."""
+"""Image files for the benchmarks: the user's or synthetic images, converted and linked as often as necessary."""
 
 from collections.abc import Sequence
 from itertools import cycle, islice
@@ -32,7 +32,7 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def images_by_kind(images: Path, folder: Path) -> dict[str, list[Path]]:
-    """Images of each kind of `SUFFIXES`; if a kind is missing, the images of the other are converted to `folder`."""
+    """Image files by kind. If the folder `images` has none of a kind, the other files are converted, in `folder`."""
     paths = find_images(images)
     found = {kind: [path for path in paths if path.suffix.lower() in SUFFIXES[kind]] for kind in SUFFIXES}
     png, jpeg = found["PNG"], found["JPEG"]
@@ -52,8 +52,8 @@ def convert(kind: str, paths: Sequence[Path], folder: Path) -> list[Path]:
     return saved
 
 
-def link(paths: Sequence[Path], count: int, folder: Path) -> Path:
-    """Create a folder of `count` links to these files, each file in turn."""
+def link_files(paths: Sequence[Path], count: int, folder: Path) -> Path:
+    """Create a folder of `count` links to these files. If there are fewer files, they are repeated in order."""
     folder.mkdir()
     for number, path in enumerate(islice(cycle(paths), count)):
         (folder / f"{number:06}{path.suffix}").symlink_to(path.resolve())
@@ -61,5 +61,5 @@ def link(paths: Sequence[Path], count: int, folder: Path) -> Path:
 
 
 def source_name(images: Path | None) -> str:
-    """The images' folder as results name it: the last two parts of its path, to reveal little of the machine."""
+    """Name of the images in a result: the last two parts of the folder's path, to reveal little about the machine."""
     return "synthetic images" if images is None else str(Path(*images.resolve().parts[-2:]))

@@ -20,14 +20,14 @@ from ..pretrain import train_step
 from ..recipe import Recipe
 from ..store.image_store import ImageStore
 from ..store.store_format import IMAGES
-from .frozen_run import endless_batches, frozen_run, mapped_again, noise_on_disk
+from .frozen_run import endless_batches, frozen_run, map_again, noise_on_disk
 from .timing import Machine, Workload, load_average, median_and_range, ratios_by_round, save_json, time_alternately
 
 STORE_BYTES = 2**28
 """Size of the store of noise."""
 
 BATCHES = 32
-"""Maximum number of batches per call, so that mapping the file and starting a thread take a small part of it."""
+"""Maximum number of batches per call. With many, the time to map the file and to start a thread is negligible."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class InputBenchmark:
         images, side: the store's number of images N and their side in pixels.
         size: side of the views in pixels.
         step: seconds per whole pretraining step, one value per round.
-        inputs: seconds per batch of gathering and two views, one value per round, by location of the store:
-            "resident" on the device or in memory, "mapped" from a file in the system's cache, "cold" from a file that
-            is not in the cache.
+        inputs: seconds to gather a batch and make its two views, one value per round, by location of the images:
+            "resident" (on the device or in memory), "mapped" (a file in the system's cache) and "cold" (a file that is
+            not in the cache).
     """
 
     recipe: str
@@ -95,10 +95,10 @@ def time_input(
 
     Args:
         recipe: defines the views and the step.
-        store: a store's folder; None uses noise in a temporary file, whose side is 256/224 of the views' side.
+        store: a store's folder; None uses images of noise in a temporary file, with a side of 256/224 of `size`.
         batch_size: B, replaces the recipe's.
         size: side S of the views, replaces the recipe's.
-        repeats: rounds.
+        repeats: number of rounds.
         device: "cpu", "cuda", or "auto": CUDA if available.
         progress: show a progress bar.
 
@@ -144,14 +144,14 @@ def _time(
 
 
 def build_workloads(recipe: Recipe, store: ImageStore, device: torch.device) -> dict[str, Workload]:
-    """The workloads: "step" is one step; each other one makes two views of `batches_per_call` batches.
+    """The workloads "step", which is one step, and one per location of the store's images (see `InputBenchmark`).
 
-    The others are named by the location of the store. Only the locations that this device uses are included.
+    These make two views of `batches_per_call` batches. Only the locations that this device uses are included.
     """
     run = frozen_run(recipe, store, device)
     generator = run.seeded(0)
     file = store.path / IMAGES
-    # Load the array without the map: the system keeps in its cache what a process has mapped and read.
+    # Loaded, not mapped, because the system does not drop mapped pages from its cache, so no file would be cold.
     resident = store.to(device) if fits(store, device) else replace(store, images=np.load(file))
     step_input = endless_batches(recipe, resident, device)
 
@@ -164,18 +164,18 @@ def build_workloads(recipe: Recipe, store: ImageStore, device: torch.device) -> 
 
     def make_views_cold() -> None:
         drop_from_cache(file)
-        make_views(mapped_again(resident, file))
+        make_views(map_again(resident, file))
 
     workloads: dict[str, Workload] = {"step": step, "resident": lambda: make_views(resident)}
     if not fits(resident, device):
-        workloads["mapped"] = lambda: make_views(mapped_again(resident, file))
+        workloads["mapped"] = lambda: make_views(map_again(resident, file))
         if hasattr(os, "posix_fadvise"):
             workloads["cold"] = make_views_cold
     return workloads
 
 
 def batches_per_call(recipe: Recipe, store: ImageStore) -> int:
-    """Batches per call of an input workload: no image is read twice, because the second time it would be cached."""
+    """Batches per call of an input workload. A call reads no image twice, because then it would be cached."""
     return min(BATCHES, len(store) // recipe.batch_size)
 
 

@@ -26,6 +26,7 @@ MEAN, STD = 0.5, 0.25
 
 
 def main() -> None:
+    """Train, time the steps after the warm-up, and print seconds per step, threads and versions as JSON."""
     options = parse()
     device = torch.device(options.device)
     loader = make_loader(options)
@@ -37,10 +38,10 @@ def main() -> None:
     started = 0.0
     for number, (query, key) in enumerate(endless(loader, device)):
         if number == options.warm_up:
-            wait_for(device)
+            synchronize(device)
             started = time.perf_counter()
         if number == options.warm_up + options.steps:
-            wait_for(device)
+            synchronize(device)
             break
         update_momentum(student, teacher, m=0.999)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
@@ -67,12 +68,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", required=True)
     for name in ("size", "batch-size", "queue-length", "workers", "steps", "warm-up"):
         parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--channels-last", action="store_true", help="not used in Lightly's examples")
+    parser.add_argument(
+        "--channels-last",
+        action="store_true",
+        help="memory format; Lightly's examples do not use it",
+    )
     return parser.parse_args()
 
 
 def make_loader(options: argparse.Namespace) -> DataLoader:
-    """Lightly's data set, which decodes each file in each epoch; two views of one grey channel."""
+    """A loader of Lightly's data set, which decodes each file in each epoch: two views of one grey channel."""
     views = MoCoV1Transform(input_size=options.size, normalize={"mean": [MEAN], "std": [STD]})
     transform = torchvision.transforms.Compose([torchvision.transforms.Grayscale(), views])
     return DataLoader(
@@ -106,7 +111,8 @@ def endless(loader: DataLoader, device: torch.device) -> Iterator[tuple[Tensor, 
             yield query.to(device, non_blocking=True), key.to(device, non_blocking=True)
 
 
-def wait_for(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished; returns at once on the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 

@@ -24,7 +24,7 @@ from ..recipe import Objective, Recipe
 from ..store.image_store import ImageStore
 from ..store.prepare import prepare
 from .frozen_run import endless_batches, frozen_run
-from .input_images import find_images, link, source_name, synthetic_images
+from .input_images import find_images, link_files, source_name, synthetic_images
 from .timing import Machine, load_average, median_and_range, ratios_by_round, save_json, synchronize
 
 SCRIPT = Path(__file__).with_name("lightly_moco.py")
@@ -32,10 +32,10 @@ INSTALL = (
     "create an environment for Lightly: python -m venv peer && "
     "peer/bin/pip install lightly torch torchvision, then --peer-python peer/bin/python"
 )
-WARM_UP = 3  # untimed steps at the start; the peer has more, because its loader prefetches batches
+WARM_UP = 3  # untimed steps at the start; the peer has two more per worker, because its loader prefetches batches
 
 PASSES = {"peer": 3, "moco": 3, "c2l": 6}
-"""Network passes per image, forward plus backward: 2 + 1 in MoCo, 4 + 2 in C2L."""
+"""Network passes per image: 2 forward and 1 backward in MoCo, 4 forward and 2 backward in C2L."""
 NAMES = {
     "peer": "Lightly's MoCo with its own loader",
     "moco": "this pipeline, MoCo",
@@ -54,9 +54,9 @@ class PeerBenchmark:
         side: side of the prepared store's images in pixels.
         prepare_seconds: time to make the store, once.
         size: side of the views in pixels.
-        peer: the peer's library versions, its decoding processes and its torch threads.
-        seconds: per step, one value per round: "peer", "moco" (this pipeline with only the first of C2L's three
-            contrasts, which is MoCo) and "c2l".
+        peer: versions of the peer's libraries, number of its decoding processes and of its torch threads.
+        seconds: seconds per step, one value per round, by pipeline: "peer", "moco" (this pipeline with MoCo, the first
+            of C2L's three contrasts) and "c2l".
     """
 
     recipe: str
@@ -75,7 +75,7 @@ class PeerBenchmark:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Images per second divided by the peer's; medians over rounds. "moco" is the same method as the peer's."""
+        """Images per second divided by the peer's rate; medians over rounds. "moco" is the peer's method."""
         return {name: median(ratios_by_round(self.seconds["peer"], times)) for name, times in self.seconds.items()}
 
     def save(self, path: Path) -> None:
@@ -119,8 +119,8 @@ def time_peer(
 ) -> PeerBenchmark:
     """Time steps of the peer, of MoCo in this pipeline, and of C2L alternately, including loading and decoding.
 
-    The peer decodes the files in each epoch, as it normally does; this pipeline prepares them once. Both have the same
-    network, batch size, view size, precision and queue length.
+    The peer decodes the files in each epoch, which is its usual way; this pipeline prepares a store once. Both have the
+    same network, batch size, view size, precision and queue length.
 
     Args:
         recipe: defines the C2L step; the peer uses its precision and queue length.
@@ -128,10 +128,10 @@ def time_peer(
         peer_python: an interpreter that has lightly, torch and torchvision.
         batch_size: B, replaces the recipe's.
         size: side S of the views, replaces the recipe's.
-        files: number of files that both read: links to the images, which may be fewer.
-        steps: timed steps per round, after some untimed ones.
-        workers: decoding processes of the peer, by default one per core.
-        repeats: rounds.
+        files: number of files that both read; each is a link to an image, and several may link to the same image.
+        steps: timed steps per round, after the untimed steps.
+        workers: number of the peer's decoding processes, by default one per core.
+        repeats: number of rounds.
         device: "cpu", "cuda", or "auto": CUDA if available.
         progress: show a progress bar.
 
@@ -148,7 +148,7 @@ def time_peer(
     torch_device, load_before = pick_device(device), load_average()
     with tempfile.TemporaryDirectory() as folder:
         distinct = find_images(images or synthetic_images(Path(folder) / "synthetic"))
-        root = link(distinct, files, Path(folder) / "files")
+        root = link_files(distinct, files, Path(folder) / "files")
         report = prepare([("folder", root)], Path(folder) / "store", round(size * 256 / 224), progress=False)
         store = ImageStore.open(report.store)
         seconds: dict[str, list[float]] = {name: [] for name in NAMES}

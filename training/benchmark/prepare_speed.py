@@ -15,7 +15,7 @@ from c2l_models.errors import DatasetError
 
 from ..store.prepare import prepare
 from .decode_only import decode_all
-from .input_images import images_by_kind, link, source_name, synthetic_images
+from .input_images import images_by_kind, link_files, source_name, synthetic_images
 from .timing import Machine, Workload, load_average, median_and_range, ratios_by_round, save_json, time_alternately
 
 
@@ -77,12 +77,12 @@ def time_prepare(
     """Time `prepare` and decoding alone alternately, on PNG and on JPEG files.
 
     Args:
-        images: a folder of PNG or JPEG images. If one kind is missing, the images of the other are converted. None
+        images: a folder of PNG or JPEG images. If one kind is missing, images of the other kind are converted. None
             uses synthetic images of 1024 pixels.
         size: side of the stored images in pixels.
-        files: number of files per call: links to the images, which may be fewer.
-        workers: processes, by default one per core.
-        repeats: rounds.
+        files: number of files per call; each is a link to an image, and several may link to the same image.
+        workers: number of decoding processes, by default one per core.
+        repeats: number of rounds.
         kind: "PNG" or "JPEG"; None times both.
         progress: show a progress bar.
 
@@ -96,7 +96,7 @@ def time_prepare(
         found = {name: paths for name, paths in found.items() if kind in (None, name)}
         workloads: dict[str, Workload] = {}
         for name, paths in found.items():
-            root = link(paths, files, Path(folder) / f"{name} files")
+            root = link_files(paths, files, Path(folder) / f"{name} files")
             workloads[f"prepare {name}"] = partial(_prepare, root, size, workers)
             workloads[f"decode {name}"] = partial(decode_all, sorted(root.iterdir()), workers)
         seconds = time_alternately(workloads, repeats, cpu, progress)

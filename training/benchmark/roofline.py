@@ -50,7 +50,7 @@ class Ceilings:
     bytes: float
 
     def seconds(self, cost: Cost) -> float:
-        """The shortest possible time: the longer of computing and moving data, as if both ran at the same time."""
+        """The shortest possible time: computing or moving data, whichever takes longer, because both can overlap."""
         return max(cost.flops / self.flops, cost.bytes / self.bytes)
 
     def bound(self, cost: Cost) -> str:
@@ -58,7 +58,7 @@ class Ceilings:
         return "compute" if cost.flops / self.flops >= cost.bytes / self.bytes else "memory"
 
 
-def count(workload: Workload) -> Cost:
+def count_cost(workload: Workload) -> Cost:
     """Call a workload once and count its FLOPs and bytes. NumPy operations are not counted."""
     with FlopCounterMode(display=False) as flops, ByteCounter() as moved:
         workload()
@@ -68,7 +68,7 @@ def count(workload: Workload) -> Cost:
 class ByteCounter(TorchDispatchMode):
     """Sums the bytes of the tensors that each operation reads and writes.
 
-    A view moves nothing. Indexing reads only the selected rows. An expanded tensor counts with the size of its storage.
+    A view moves no bytes. Indexing reads only the selected rows. An expanded tensor has the size of its storage.
     """
 
     def __init__(self) -> None:
@@ -77,12 +77,12 @@ class ByteCounter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.total += _moved(func, args, kwargs or {}, result)
+        self.total += _moved_bytes(func, args, kwargs or {}, result)
         return result
 
 
-def _moved(func: Any, args: Any, kwargs: Any, result: Any) -> int:
-    """Bytes that an operation reads and writes, from its schema: arguments that it changes, and new results."""
+def _moved_bytes(func: Any, args: Any, kwargs: Any, result: Any) -> int:
+    """Bytes that an operation reads and writes. Its schema lists the arguments that it changes and its new results."""
     schema = func._schema
     returns = [value.alias_info for value in schema.returns]
     is_view = bool(returns) and all(alias is not None and not alias.is_write for alias in returns)
@@ -132,8 +132,8 @@ def ceiling_workloads(device: torch.device, precision: str) -> dict[str, Workloa
 
 
 def ceilings(workloads: Mapping[str, Workload], seconds: Mapping[str, Sequence[float]]) -> Ceilings:
-    """Rates from the seconds of `ceiling_workloads`, one value per round: the fastest round, and the faster kernel."""
-    costs = {name: count(workload) for name, workload in workloads.items()}
+    """The highest rates over rounds and kernels, from the seconds of `ceiling_workloads`, one value per round."""
+    costs = {name: count_cost(workload) for name, workload in workloads.items()}
     best = {name: min(seconds[name]) for name in workloads}
     flops = max(costs[name].flops / best[name] for name in ("matmul", "convolution"))
     return Ceilings(flops, costs["triad"].bytes / best["triad"])

@@ -1,4 +1,4 @@
-"""`c2l benchmark scaling`: estimated hours of a run on many GPUs, from one GPU's measured rate and network traffic."""
+"""`c2l benchmark scaling`: estimate the hours of a run on many GPUs from one GPU's rate and the network's rate."""
 
 from dataclasses import dataclass
 
@@ -39,15 +39,15 @@ def traffic(recipe: Recipe, processes: int) -> Traffic:
     if recipe.method != "c2l":
         batches = int(recipe.method == "moco")  # Model Genesis has no teacher
     others = batches * (recipe.batch_size - recipe.batch_size // processes)  # images of the other processes
-    value = 2 if recipe.precision == "bfloat16" else 4  # bytes per value of images and keys on the network
+    value_bytes = 2 if recipe.precision == "bfloat16" else 4  # images and keys
     return Traffic(
-        gradients=2 * 4 * parameters(recipe) * (processes - 1) // processes,
-        images=others * recipe.size**2 * value * objective.shuffle_bn,
-        keys=others * recipe.feature_dim * value,
+        gradients=2 * 4 * count_parameters(recipe) * (processes - 1) // processes,
+        images=others * recipe.size**2 * value_bytes * objective.shuffle_bn,
+        keys=others * recipe.feature_dim * value_bytes,
     )
 
 
-def parameters(recipe: Recipe) -> int:
+def count_parameters(recipe: Recipe) -> int:
     """Number of the student's parameters."""
     with torch.device("meta"):
         student: nn.Module = Encoder(recipe.architecture, recipe.feature_dim, recipe.projection)
@@ -62,11 +62,11 @@ class Scaling:
 
     Attributes:
         processes: number of GPUs.
-        batch_size: of all processes together.
-        steps: of the whole run.
+        batch_size: images per step of all processes together.
+        steps: number of steps of the whole run.
         step_traffic: bytes that each process receives per step.
-        computing: hours, from one GPU's rate.
-        sending: hours, from the bytes and the network's rate.
+        computing: hours of computing, from one GPU's rate.
+        sending: hours of communication, from the bytes and the network's rate.
     """
 
     processes: int
@@ -86,7 +86,7 @@ def estimate_scaling(
         recipe: its batch size counts the images of all processes together.
         processes: W, one per GPU.
         images: number of images of the corpus.
-        images_per_second: one GPU's rate in the recipe's steps; measure it with `c2l benchmark step`.
+        images_per_second: rate of one GPU in steps of the recipe; measure it with `c2l benchmark step`.
         gigabytes_per_second: rate at which one GPU receives data, in 1e9 bytes per second.
     """
     steps = images // recipe.batch_size * recipe.epochs

@@ -21,11 +21,11 @@ from ..objectives.contrastive import contrast_top1
 from ..pretrain import train_step
 from ..recipe import Objective, Recipe
 from .frozen_run import frozen_run, noise_in_memory
-from .roofline import Ceilings, Cost, ceiling_workloads, ceilings, count
+from .roofline import Ceilings, Cost, ceiling_workloads, ceilings, count_cost
 from .timing import Machine, Workload, load_average, median_and_range, ratios_by_round, save_json, time_alternately
 
 STORE_IMAGES = 2048
-"""Images of the store of noise."""
+"""Number of images of the store of noise."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class StepBenchmark:
         step: seconds per pretraining step, one value per round.
         bare: seconds of the bare networks' work in a step (see `time_step`), one value per round.
         compiled: seconds per step with compiled networks, one value per round; empty if not measured.
-        parts: seconds of each part of a step beyond the bare work, timed separately; medians over rounds. "grouping",
-            the cost of batch norm in groups, is a difference of two timings, so noise may make it negative.
-        costs: FLOPs and bytes of each workload, counted by `roofline.count`; "compiled" has the costs of "step".
+        parts: seconds of each part of a step that the bare networks lack, timed separately; medians over rounds.
+            "grouping", the cost of batch norm in groups, is a difference of two timings, so noise may make it negative.
+        costs: FLOPs and bytes of each workload, counted by `roofline.count_cost`; "compiled" has the costs of "step".
         ceilings: the machine's highest measured rates, in the same rounds.
     """
 
@@ -63,7 +63,7 @@ class StepBenchmark:
 
     @property
     def roofline_share(self) -> float:
-        """The shortest possible time for a step's FLOPs and bytes, divided by its time."""
+        """The shortest possible time for a step's FLOPs and bytes, divided by the measured time."""
         return self.ceilings.seconds(self.costs["step"]) / median(self.step)
 
     def save(self, path: Path) -> None:
@@ -129,7 +129,7 @@ def time_step(
         recipe: defines the step.
         batch_size: B, replaces the recipe's.
         size: side S of the views, replaces the recipe's.
-        repeats: rounds; each round times every workload once.
+        repeats: number of rounds; each round times every workload once.
         device: "cpu", "cuda", or "auto": CUDA if available.
         compile: also time a step whose networks are compiled by `torch.compile`, which takes minutes at the start.
         progress: show a progress bar.
@@ -139,8 +139,8 @@ def time_step(
     """
     if recipe.method != "c2l" or recipe.objective != Objective():
         raise RecipeError(
-            f"recipe {recipe.name}: expected method c2l with the default objective, because the bare networks of this "
-            "benchmark do its work; choose another recipe"
+            f"recipe {recipe.name}: expected method c2l with the default objective, because this benchmark compares it "
+            "with the networks of that method; choose another recipe"
         )
     recipe = replace(recipe, batch_size=batch_size, size=size, compile=False)
     torch_device = pick_device(device)
@@ -150,9 +150,10 @@ def time_step(
     others = dict(limits)
     if compile:
         others["compiled"] = build_workloads(replace(recipe, compile=True), torch_device)["step"]
-        others["compiled"]()  # compiles for minutes: this call must not decide how often a timing calls it
+        # The first call compiles for minutes, so it must not determine the number of calls per timing.
+        others["compiled"]()
     seconds = time_alternately(workloads | others, repeats, torch_device, progress)
-    costs = {name: count(workload) for name, workload in workloads.items() if name != "grouped"}
+    costs = {name: count_cost(workload) for name, workload in workloads.items() if name != "grouped"}
     best = ceilings(limits, {name: seconds.pop(name) for name in limits})
     steps, bares, compiled = seconds.pop("step"), seconds.pop("bare"), seconds.pop("compiled", ())
     grouping = median(grouped - bare for grouped, bare in zip(seconds.pop("grouped"), bares, strict=True))

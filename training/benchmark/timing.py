@@ -1,4 +1,4 @@
-"""Time workloads alternately, so that other load on the machine affects all of them alike."""
+"""Time workloads alternately, so that other load on the machine affects all of them equally."""
 
 import dataclasses
 import json
@@ -53,7 +53,7 @@ class Machine:
 def time_alternately(
     workloads: Mapping[str, Workload], repeats: int, device: torch.device, progress: bool = True
 ) -> dict[str, tuple[float, ...]]:
-    """Seconds per call of each workload, one value per round; each is called once or twice before to warm up."""
+    """Seconds per call of each workload, one value per round. Before the first round, each is called to warm up."""
     calls = {name: calls_per_timing(workload, device) for name, workload in workloads.items()}
     seconds: dict[str, list[float]] = {name: [] for name in workloads}
     for repeat in track(range(repeats), "timing", disable=not progress, transient=True):
@@ -77,7 +77,7 @@ def seconds_per_call(workload: Workload, calls: int, device: torch.device) -> fl
 def calls_per_timing(workload: Workload, device: torch.device) -> int:
     """Warm up and return the number of calls that take about `MIN_SECONDS` or more."""
     seconds = seconds_per_call(workload, 1, device)
-    if seconds < 10 * MIN_SECONDS:  # the first call of a short workload is not representative
+    if seconds < 10 * MIN_SECONDS:  # the first call of a short workload takes longer than later calls
         seconds = seconds_per_call(workload, 1, device)
     return max(1, round(MIN_SECONDS / seconds))
 
@@ -94,7 +94,7 @@ def load_average() -> float:
 
 
 def ratios_by_round(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:
-    """The ratio in each round: a slow phase of the machine affects both values of a round."""
+    """The ratio in each round. If the machine is slow for a while, both values of a round are affected."""
     return tuple(a / b for a, b in zip(numerators, denominators, strict=True))
 
 

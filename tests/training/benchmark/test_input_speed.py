@@ -1,4 +1,4 @@
-"""The input benchmark on the tiny store: the images it reads, and from where; not the speed."""
+"""The input benchmark on the tiny store: which images it reads, and from where; not the speed."""
 
 import json
 import mmap
@@ -17,7 +17,7 @@ from c2l_models.errors import DatasetError
 from c2l_models.training.batches import batch_rows
 from c2l_models.training.benchmark import input_speed as module
 from c2l_models.training.benchmark import timing
-from c2l_models.training.benchmark.frozen_run import endless_batches, mapped_again
+from c2l_models.training.benchmark.frozen_run import endless_batches, map_again
 from c2l_models.training.benchmark.input_speed import (
     InputBenchmark,
     build_workloads,
@@ -56,7 +56,7 @@ def test_without_a_store_noise_is_read(tiny_recipe: Recipe, monkeypatch: pytest.
 def test_seconds_are_of_a_batch_and_ratios_of_pairs(
     tiny_recipe: Recipe, tiny_store_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call of an input workload delivers 8 batches of 8 of the 64 images."""
+    """A call of an input workload reads the 64 images in 8 batches of 8."""
     taken = {"step": (2.0, 8.0, 4.0), "resident": (4.0, 4.0, 4.0), "cold": (8.0, 16.0, 32.0)}
     monkeypatch.setattr(module, "build_workloads", lambda *_: dict.fromkeys(taken, float))
     monkeypatch.setattr(module, "time_alternately", lambda *_: taken)
@@ -106,7 +106,7 @@ def test_every_way_delivers_a_runs_batches(
 def test_batches_never_end(tiny_recipe: Recipe, tiny_store: ImageStore) -> None:
     recipe = replace(tiny_recipe, epochs=1)
     batches: Iterator[Tensor] = endless_batches(recipe, tiny_store, CPU)
-    assert sum(1 for _, _ in zip(range(20), batches, strict=False)) == 20  # an epoch has 8
+    assert sum(1 for _, _ in zip(range(20), batches, strict=False)) == 20  # an epoch has 8 batches
 
 
 def test_a_cold_file_is_read_from_the_disk(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_cold_file_is_read_from_the_disk(tmp_path: Path) -> None:
 
     def fetched() -> int:
         before = int(counts.read_text().split("read_bytes: ")[1].split()[0])
-        mapped_again(store, tmp_path / IMAGES)[np.arange(1024)]
+        map_again(store, tmp_path / IMAGES)[np.arange(1024)]
         return int(counts.read_text().split("read_bytes: ")[1].split()[0]) - before
 
     with (tmp_path / IMAGES).open("rb") as file:

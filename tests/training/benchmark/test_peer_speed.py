@@ -43,7 +43,7 @@ def test_without_an_interpreter_it_says_what_to_do(tiny_recipe: Recipe, tiny_fol
 
 
 def test_an_interpreter_without_lightly_is_told(tiny_recipe: Recipe, tiny_folder: Path) -> None:
-    """The tests' interpreter has no lightly."""
+    """The interpreter that runs the tests has no lightly."""
     if not subprocess.run([sys.executable, "-c", "import lightly"], capture_output=True, check=False).returncode:
         pytest.skip("lightly is installed beside the project")
     with pytest.raises(
@@ -56,7 +56,7 @@ def test_the_peer_gets_the_same_settings(tiny_recipe: Recipe, tmp_path: Path) ->
     python = interpreter(tmp_path, f"echo \"$@\" > {tmp_path}/options\necho a warning\necho '{json.dumps(REPORT)}'")
     assert run_peer(python, tiny_recipe, tmp_path, steps=5, workers=3, device=CPU) == REPORT
     isolated, script, *options = (tmp_path / "options").read_text().split()
-    assert isolated == "-I"  # neither this project nor its environment
+    assert isolated == "-I"  # ignores this project and PYTHONPATH
     assert Path(script) == module.SCRIPT
     assert set(options) == {
         f"--images={tmp_path}",
@@ -108,7 +108,7 @@ def test_what_is_timed_here_is_moco_and_c2l(
 def test_the_passes_are_as_many_as_the_networks_make(tiny_recipe: Recipe, name: Literal["moco", "c2l"]) -> None:
     recipe = replace(tiny_recipe, batch_norm_group=8, method=name)
     c2l = build(recipe).train()
-    passes: list[int] = []  # of 8 images each
+    passes: list[int] = []  # number of batches of 8 images
     for network in (c2l.student, c2l.teacher):
         network.register_forward_hook(lambda _, inputs, output: passes.append(len(output) // 8))
     c2l.student.projection.register_full_backward_hook(lambda _, inputs, outputs: passes.append(len(outputs[0]) // 8))

@@ -10,7 +10,7 @@ from PIL import Image
 from c2l_models.errors import DatasetError
 from c2l_models.training.benchmark import decode_only, input_images, timing
 from c2l_models.training.benchmark import prepare_speed as module
-from c2l_models.training.benchmark.input_images import images_by_kind, link, synthetic_images
+from c2l_models.training.benchmark.input_images import images_by_kind, link_files, synthetic_images
 from c2l_models.training.benchmark.prepare_speed import time_prepare
 
 
@@ -70,7 +70,7 @@ def test_films_are_linked_again_and_again(tmp_path: Path) -> None:
     films = [tmp_path / "a.png", tmp_path / "b.jpg"]
     for film in films:
         film.write_text(film.name)
-    root = link(films, 3, tmp_path / "links")
+    root = link_files(films, 3, tmp_path / "links")
     assert [path.read_text() for path in sorted(root.iterdir())] == ["a.png", "b.jpg", "a.png"]
     assert [path.suffix for path in sorted(root.iterdir())] == [".png", ".jpg", ".png"]
 

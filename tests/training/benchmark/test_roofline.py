@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from c2l_models.training.benchmark import roofline
-from c2l_models.training.benchmark.roofline import Ceilings, Cost, ceiling_workloads, ceilings, count
+from c2l_models.training.benchmark.roofline import Ceilings, Cost, ceiling_workloads, ceilings, count_cost
 
 X = torch.ones(10, 10)  # 400 bytes
 FOUR = torch.ones(4)  # 16 bytes
@@ -26,24 +26,24 @@ ROWS = torch.tensor([1, 2])
         (lambda: torch.empty(1000), 0),
         (lambda: FOUR.expand(100, 4).exp(), 16 + 1600),  # the expanded tensor is not copied
         (lambda: X[:1].exp(), 2 * 40),
-        (lambda: X[ROWS], 2 * 80),  # the rows, not the table
+        (lambda: X[ROWS], 2 * 80),  # the selected rows, not the whole tensor
         (lambda: torch._foreach_lerp_([FOUR, FOUR], [FOUR, FOUR], 0.5), 2 * 3 * 16),
         (lambda: torch.cat([X, X]), 2 * 800),
         (lambda: torch.topk(FOUR, 2), 16 + 2 * 4 + 2 * 8),  # two results
     ],
 )
 def test_bytes(workload: Callable[[], object], moved: int) -> None:
-    assert count(workload) == Cost(0, moved)
+    assert count_cost(workload) == Cost(0, moved)
 
 
 def test_rows_that_are_put_count_alone() -> None:
     value = torch.ones(2, 10)
-    assert count(lambda: X.index_put_((ROWS,), value)).bytes == 2 * 80
+    assert count_cost(lambda: X.index_put_((ROWS,), value)).bytes == 2 * 80
 
 
 def test_a_matrix_product() -> None:
     a, b = torch.ones(3, 5), torch.ones(5, 7)
-    assert count(lambda: a @ b) == Cost(2 * 3 * 5 * 7, 4 * (15 + 35 + 21))
+    assert count_cost(lambda: a @ b) == Cost(2 * 3 * 5 * 7, 4 * (15 + 35 + 21))
 
 
 def test_a_convolution_forward_and_backward() -> None:
@@ -51,14 +51,14 @@ def test_a_convolution_forward_and_backward() -> None:
     image, kernel = torch.ones(2, 3, 8, 8), torch.ones(4, 3, 3, 3, requires_grad=True)
     forward = 2 * 2 * (4 * 6 * 6) * (3 * 3 * 3)
     in_and_out = 4 * (2 * 3 * 64 + 4 * 27 + 2 * 4 * 36)
-    assert count(lambda: functional.conv2d(image, kernel)) == Cost(forward, in_and_out)
+    assert count_cost(lambda: functional.conv2d(image, kernel)) == Cost(forward, in_and_out)
 
     out = functional.conv2d(image, kernel)
-    backward = count(lambda: out.backward(torch.ones_like(out)))
+    backward = count_cost(lambda: out.backward(torch.ones_like(out)))
     assert backward.flops == forward  # the kernel's gradient only: the image has none
     image.requires_grad_()
     out = functional.conv2d(image, kernel)
-    assert count(lambda: out.backward(torch.ones_like(out))).flops == 2 * forward
+    assert count_cost(lambda: out.backward(torch.ones_like(out))).flops == 2 * forward
 
 
 def test_the_roofline_is_the_slower_of_computing_and_moving() -> None:
@@ -84,9 +84,9 @@ MATMUL, CONVOLUTION, TRIAD = 2 * 8**3, 2 * (2 * 4 * 6 * 6) * (4 * 9), 3 * 400
 def test_what_the_ceilings_are_measured_with(precision: str) -> None:
     workloads = ceiling_workloads(torch.device("cpu"), precision)
     size = getattr(torch, precision).itemsize
-    assert count(workloads["matmul"]) == Cost(MATMUL, 3 * 64 * size)
-    assert count(workloads["convolution"]) == Cost(CONVOLUTION, (2 * 288 + 4 * 4 * 9) * size)
-    assert count(workloads["triad"]) == Cost(0, TRIAD)
+    assert count_cost(workloads["matmul"]) == Cost(MATMUL, 3 * 64 * size)
+    assert count_cost(workloads["convolution"]) == Cost(CONVOLUTION, (2 * 288 + 4 * 4 * 9) * size)
+    assert count_cost(workloads["triad"]) == Cost(0, TRIAD)
 
 
 @pytest.mark.usefixtures("small")

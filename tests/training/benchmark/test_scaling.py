@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from c2l_models.training.benchmark.scaling import estimate_scaling, parameters, table, traffic
+from c2l_models.training.benchmark.scaling import count_parameters, estimate_scaling, table, traffic
 from c2l_models.training.recipe import Objective, Recipe
 
 RECIPE = replace(Recipe("scale"), precision="bfloat16")
 
 
 def test_parameters_are_the_networks():
-    """ImageNet's ResNet-18 has 11,689,512; without its head and two input channels, plus the projection."""
+    """ImageNet's ResNet-18 has 11,689,512. The student has one input channel, and a projection instead of its head."""
     resnet18 = 11_689_512 - 513 * 1000 - 2 * 64 * 7 * 7
-    assert parameters(RECIPE) == resnet18 + 513 * 128
-    assert parameters(replace(RECIPE, projection="mlp")) == resnet18 + 513 * 512 + 513 * 128
+    assert count_parameters(RECIPE) == resnet18 + 513 * 128
+    assert count_parameters(replace(RECIPE, projection="mlp")) == resnet18 + 513 * 512 + 513 * 128
 
 
 def test_one_process_receives_nothing():
@@ -26,7 +26,7 @@ def test_eight_processes():
     found = traffic(RECIPE, 8)
     assert found.images == 2 * 224 * 224 * 224 * 2
     assert found.keys == 2 * 224 * 128 * 2
-    assert found.gradients == pytest.approx(2 * 7 / 8 * 4 * parameters(RECIPE), rel=1e-6)
+    assert found.gradients == pytest.approx(2 * 7 / 8 * 4 * count_parameters(RECIPE), rel=1e-6)
     assert traffic(replace(RECIPE, precision="float32"), 8).images == 2 * found.images
 
 
@@ -55,7 +55,7 @@ def test_model_genesis_sends_gradients_alone():
     genesis = replace(RECIPE, method="model_genesis")
     widths = ((512 + 256, 128), (128 + 128, 64), (64 + 64, 32), (32 + 64, 16), (16, 16))
     decoder = sum(9 * before * after + 2 * after for before, after in widths) + 16 + 1
-    assert parameters(genesis) == 11_689_512 - 513 * 1000 - 2 * 64 * 7 * 7 + decoder
+    assert count_parameters(genesis) == 11_689_512 - 513 * 1000 - 2 * 64 * 7 * 7 + decoder
     found = traffic(genesis, 8)
     assert (found.images, found.keys) == (0, 0)
-    assert found.gradients == pytest.approx(2 * 7 / 8 * 4 * parameters(genesis), rel=1e-6)
+    assert found.gradients == pytest.approx(2 * 7 / 8 * 4 * count_parameters(genesis), rel=1e-6)

@@ -72,12 +72,12 @@ def test_a_tiny_step_is_timed(measured: StepBenchmark) -> None:
 
 
 def test_what_a_step_computes_is_counted(measured: StepBenchmark) -> None:
-    """A step's FLOPs: the networks', and the products with the queue: forward, backward, and for the top-1 metric."""
+    """A step's FLOPs: networks, and products with the queue in the loss (forward, backward) and the top-1 metric."""
     assert set(measured.costs) == (PARTS | {"step", "bare"}) - {"grouping"}
     queue = 2 * 4 * TINY.queue_length * TINY.feature_dim
     assert (
         measured.costs["loss_and_queue"].flops == 5 * queue
-    )  # v1_a and v1_m forward and backward, and the top-1 metric
+    )  # v1_a and v1_m, each forward and backward, and the top-1 metric
     assert measured.costs["step"].flops == measured.costs["bare"].flops + 5 * queue
     assert measured.costs["step"].bytes > measured.costs["bare"].bytes > 0
     assert measured.costs["gather"].bytes == 2 * 4 * 32 * 32
@@ -94,7 +94,7 @@ def test_the_networks_flops_are_those_of_the_known_network(measured: StepBenchma
             if entering != width:
                 convolutions.append((entering, width, 1, side))
     layers = [2 * i * o * k * k * side * side for i, o, k, side in convolutions] + [2 * 512 * 128]
-    backward = 2 * sum(layers) - layers[0]  # an image has no gradient
+    backward = 2 * sum(layers) - layers[0]  # no gradient of the images is computed
     assert measured.costs["bare"].flops == 4 * (4 * sum(layers) + 2 * backward)
 
 
@@ -177,11 +177,13 @@ def test_a_step_is_that_of_pretraining_and_leaves_the_weights(monkeypatch: pytes
 
 
 def test_the_parts_do_what_a_step_does() -> None:
-    """Without the networks, the parts move as many bytes as a step, except for the operations between the parts."""
+    """The parts and the grouped networks move as many bytes as a step, except for operations between the parts."""
     workloads = build_workloads(TINY, CPU)
     workloads["step"]()  # the optimizer's first step differs
-    joined = roofline.count(workloads["step"]).bytes
-    parts = sum(roofline.count(workload).bytes for name, workload in workloads.items() if name not in ("step", "bare"))
+    joined = roofline.count_cost(workloads["step"]).bytes
+    parts = sum(
+        roofline.count_cost(workload).bytes for name, workload in workloads.items() if name not in ("step", "bare")
+    )
     assert parts == pytest.approx(joined, abs=100_000)  # mixing two views' images moves 300,000
 
 
