@@ -16,7 +16,7 @@ from c2l_models.files import write_atomically
 
 
 def save_npz(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Write arrays and a JSON header, compressed and atomically. The header is the array `head`, of one string."""
+    """Write arrays and a JSON header, compressed and atomically. The header is stored as a string named `head`."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, head=np.array(json.dumps(header)), **arrays)
     write_atomically(path, buffer.getvalue())
@@ -40,7 +40,7 @@ def load_npz(
 
 
 def sample_fingerprint(description: tuple[object, ...], truth: NDArray[np.float64], patients: Iterable[object]) -> str:
-    """Hash an evaluation sample: two runs can be paired if their fingerprints are equal.
+    """Hash an evaluation sample. Two runs can be paired if their fingerprints are equal.
 
     Args:
         description: shape of the truth, number of bootstrap resamples, and seed.

@@ -21,9 +21,9 @@ class Auroc:
     """AUROC of each label, also on each bootstrap resample.
 
     Attributes:
-        per_label: float64 [L]; NaN for a label with only one class.
+        per_label: float64 [L]; NaN for a label with only one class or without scores.
         resamples: float64 [R, L]; NaN if the resample has only one class of the label.
-        sample: fingerprint of labels, patients, R and seed. Two results can be paired if it is equal.
+        sample: fingerprint of labels, patients, R and seed. Two results with equal fingerprints can be paired.
     """
 
     per_label: Floats
@@ -36,7 +36,7 @@ class Auroc:
         return self.mean_of().value
 
     def interval(self, label: int | None = None) -> tuple[float, float]:
-        """The 95 % interval of one label's AUROC; None: of the mean."""
+        """The 95 % interval, low and high, of one label's AUROC; None: of the mean over labels."""
         found = self.mean_of() if label is None else self.label(label)
         return found.low, found.high
 
@@ -95,33 +95,33 @@ def auroc(
 
 
 def weighted_kappa(
-    given: ArrayLike, true: ArrayLike, patients: NDArray[Any], bootstrap: int = 1000, seed: int = 0
+    predicted: ArrayLike, true: ArrayLike, patients: NDArray[Any], bootstrap: int = 1000, seed: int = 0
 ) -> tuple[float, Floats]:
-    """Cohen's kappa of two gradings with quadratic weights.
+    """Cohen's kappa of predicted and true grades with quadratic weights.
 
-    1 - Σ_n (g_n - t_n)² / (Σ_n Σ_m (g_n - t_m)² / N): one minus the squared disagreement, divided by the squared
-    disagreement of the same grades in random order.
+    1 - Σ_n (p_n - t_n)² / (Σ_n Σ_m (p_n - t_m)² / N). The denominator is the expected squared disagreement if the
+    predicted grades were in random order.
 
     Args:
-        given: predicted grades [N]; NaN: no prediction.
+        predicted: predicted grades [N]; NaN: no prediction.
         true: true grades [N]; NaN: unknown, the image is ignored.
         patients: ids [N].
-        bootstrap, seed: as for `auroc`; the resamples are the same.
+        bootstrap, seed: number of resamples R and seed, as for `auroc`, which draws the same resamples.
 
     Returns:
         Kappa and its values on the R resamples of whole patients, [R]. NaN if all grades are equal, or if the grade
         of an image with a known grade was not predicted.
     """
-    given, true = np.asarray(given, dtype=np.float64), np.asarray(true, dtype=np.float64)
+    predicted, true = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
     known = ~np.isnan(true)
-    g, t = given[known], true[known]
+    p, t = predicted[known], true[known]
 
     def statistic(weights: Floats) -> Floats:
         w = weights[known]
-        n, sum_g, sum_t = w.sum(axis=0), g @ w, t @ w
-        by_chance = n * ((g**2 + t**2) @ w) - 2 * sum_g * sum_t
-        found = n * ((g - t) ** 2 @ w)
-        ratio = np.divide(found, by_chance, out=np.full(len(n), np.nan), where=by_chance > 0)
+        n, sum_p, sum_t = w.sum(axis=0), p @ w, t @ w
+        by_chance = n * ((p**2 + t**2) @ w) - 2 * sum_p * sum_t
+        disagreement = n * ((p - t) ** 2 @ w)
+        ratio = np.divide(disagreement, by_chance, out=np.full(len(n), np.nan), where=by_chance > 0)
         return 1 - ratio[:, None]
 
     values, resamples = bootstrap_patients(statistic, patients, bootstrap, seed)
@@ -144,14 +144,14 @@ def _weighted_auroc(scores: Floats, labels: Floats, weights: Floats) -> Floats:
     below = np.concatenate([np.zeros((1, weights.shape[1])), weights[negative][order].cumsum(axis=0)])
     lower = below[np.searchsorted(ranked, scores[positive], side="left")]
     lower_or_equal = below[np.searchsorted(ranked, scores[positive], side="right")]
-    of_positives = weights[positive]
-    in_order = np.einsum("nr,nr->r", of_positives, lower + lower_or_equal) / 2
-    pairs = of_positives.sum(axis=0) * below[-1]
+    positive_weights = weights[positive]
+    in_order = np.einsum("nr,nr->r", positive_weights, lower + lower_or_equal) / 2
+    pairs = positive_weights.sum(axis=0) * below[-1]
     return np.divide(in_order, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
 def _mean(values: Floats, mask: Mask | None) -> Floats:
-    """Mean over the last axis of the values in the mask that are not NaN; NaN if there are none."""
+    """Mean over the last axis of the values in the mask that are not NaN; NaN if all are NaN."""
     known = ~np.isnan(values) if mask is None else ~np.isnan(values) & mask
     count = known.sum(axis=-1)
     total = np.where(known, values, 0.0).sum(axis=-1)

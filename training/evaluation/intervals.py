@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 LEVEL = 0.95
 """Coverage of every interval."""
 CHUNK = 4_000_000
-"""Number of image weights in memory at once. 25,596 images x 1,000 resamples would take 200 MB per array."""
+"""Maximum number of image weights in memory at once. 25,596 images x 1,000 resamples would take 200 MB."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def estimate_from_resamples(value: float, resamples: Floats) -> Estimate:
 def bootstrap_patients(
     statistic: Callable[[Floats], Floats], patients: NDArray[np.generic], bootstrap: int, seed: int
 ) -> tuple[Floats, Floats]:
-    """Compute a statistic on the whole sample, [F], and on R resamples of whole patients, [R, F].
+    """Compute F statistics on the whole sample, [F], and on R resamples of whole patients, [R, F].
 
     `statistic` maps the weights of N images in K samples, float64 [N, K], to [K, F].
     """

@@ -10,7 +10,7 @@ from c2l_models.errors import C2LError
 from .intervals import Estimate
 from .plotting import LABEL, LINE_STYLES, new_figure, save_png, style_axes
 
-APART = 1.06
+OFFSET = 1.06
 """Horizontal offset between two initializations, as a factor, so that their intervals do not overlap."""
 
 
@@ -20,11 +20,11 @@ def draw_label_efficiency(
     """Draw a PNG: the metric and its 95 % interval against the share of training labels (log axis).
 
     Args:
-        estimates: initialization -> share of labels, in (0, 1] -> metric. Up to 18 initializations, which need not
-            have the same shares. NaN metrics have no point; the legend says 'n/a' if an initialization has no point.
+        estimates: initialization -> share of labels in (0, 1] -> metric. Up to 18 initializations; their shares may
+            differ. A NaN metric has no point. The legend says 'n/a' for an initialization without points.
         path: PNG to write.
-        title: task and metric.
-        metric: name of the vertical axis.
+        title: title of the plot, such as task and metric.
+        metric: label of the vertical axis.
 
     Raises:
         C2LError: no initialization, more than 18, or a share outside (0, 1].
@@ -45,12 +45,12 @@ def draw_label_efficiency(
             [(by_share[share].value, by_share[share].low, by_share[share].high) for share in at]
         ).T
         known, (colour, line) = ~np.isnan(values), LINE_STYLES[i]
-        where = 100 * at[known] * APART ** (i - middle)
+        where = 100 * at[known] * OFFSET ** (i - middle)
         label = name if known.any() else f"{name}: n/a"
         axes.plot(where, values[known], "o", linestyle=line, color=colour, markersize=4.5, linewidth=1.4, label=label)
         axes.vlines(where, low[known], high[known], color=colour, linewidth=1.1, alpha=0.75)
     axes.set_xscale("log")
-    axes.set_xlim(100 * shares[0] / APART ** (middle + 3), 100 * shares[-1] * APART ** (middle + 3))
+    axes.set_xlim(100 * shares[0] / OFFSET ** (middle + 3), 100 * shares[-1] * OFFSET ** (middle + 3))
     axes.set_xticks([100 * share for share in shares], [f"{100 * share:g} %" for share in shares])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("share of the training labels")

@@ -1,6 +1,6 @@
 """Metrics of a run on one sample, stored with their bootstrap resamples.
 
-Runs measured on the same sample can be compared resample by resample, also long after they finished.
+Runs that were measured on the same sample can be compared resample by resample, even long after they finished.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class Metrics:
         names: names of the F metrics, as in a table.
         values: float64 [F]; NaN if a metric cannot be computed.
         resamples: float64 [R, F], the metrics on each bootstrap resample; NaN if a metric cannot be computed there.
-        sample: fingerprint of labels, patients, R and seed. Two runs can be paired if it is equal.
-        skipped_labels: labels that the run could not learn. They count in no mean. In an average of runs that skipped
-            different labels, the lists of all runs.
+        sample: fingerprint of labels, patients, R and seed. Two runs with equal fingerprints can be paired.
+        skipped_labels: comma-separated names of labels that the run could not learn. They count in no mean. An
+            average of runs that skipped different labels has the list of each run, separated by semicolons.
     """
 
     names: tuple[str, ...]
@@ -54,9 +54,9 @@ class Metrics:
                 "expected runs that learned the same labels, because means over different labels cannot be compared: "
                 f"one skipped {self.skipped_labels or 'none'}, the other {other.skipped_labels or 'none'}"
             )
-        mine, its = self._column(name), other._column(name)
-        difference = self.resamples[:, mine] - other.resamples[:, its]
-        found = estimate_from_resamples(float(self.values[mine] - other.values[its]), difference)
+        own_column, other_column = self._column(name), other._column(name)
+        difference = self.resamples[:, own_column] - other.resamples[:, other_column]
+        found = estimate_from_resamples(float(self.values[own_column] - other.values[other_column]), difference)
         return Difference(found.value, found.low, found.high)
 
     def save(self, folder: Path) -> Path:
@@ -78,7 +78,7 @@ class Metrics:
 
 
 def average(runs: Sequence[Metrics]) -> Metrics:
-    """Average the metrics of several runs on one sample, such as one run per seed, also in each resample.
+    """Average the metrics of several runs on one sample, such as one run per seed. Each resample is averaged too.
 
     With few labels, each seed trains on other patients and may skip other labels. A mean over labels is then the mean
     over the labels that each run learned. Two such averages can be paired if, run by run, the same labels were skipped.

@@ -15,7 +15,7 @@ PALETTE = ("#c1272d", "#1f5f99", "#2e7d32", "#222222", "#8e5ba6", "#e08a1e")
 LINE_STYLES = tuple((colour, line) for line in ("-", "--", ":") for colour in PALETTE)
 """Colour and line of up to 18 series."""
 PAIRED = ("#c1272d", "#222222", "#7fa6c9", "#1f5f99", "#8fbf8f", "#2e7d32")
-"""Two single colours, then pairs of a pale and a dark one."""
+"""Two single colours, then pairs of a pale and a dark shade of one colour."""
 REFERENCE = "0.6"
 """Grey of reference lines, such as chance."""
 TITLE, LABEL, SMALL = 10, 9, 8
@@ -23,7 +23,7 @@ TITLE, LABEL, SMALL = 10, 9, 8
 
 
 def new_figure(width: float, height: float, layout: "LayoutEngine | None" = None) -> "Figure":
-    """A figure of this size in inches, at 100 dots per inch. It needs no display and no global state."""
+    """A figure of this size in inches, at 100 dots per inch. It needs no display and changes no global state."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout=layout or "constrained")
@@ -40,7 +40,7 @@ def style_axes(axes: "Axes", title: str = "", grid: Literal["x", "y", "both", ""
 
 
 def as_png(figure: "Figure") -> bytes:
-    """The figure's PNG, the same bytes each time."""
+    """The figure as a PNG. The same figure always has the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()

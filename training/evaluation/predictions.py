@@ -51,14 +51,14 @@ class Predictions:
 
 
 def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: int = 0) -> Metrics:
-    """Compute the AUROC of each label, then the task's summary: means over labels, or weighted kappa of the grades.
+    """Compute the AUROC of each label, and the task's summary: means over labels, or weighted kappa of the grades.
 
     A label with only one class has no AUROC: its metric is NaN and counts in no mean. Kappa is NaN if a step of the
     grade could not be learned.
 
     Args:
         predictions: predictions on the task's test images.
-        task: task, which defines the means over labels, or the grade whose steps the labels are.
+        task: task of the predictions. It defines the means over labels, or the grade that the labels are steps of.
         bootstrap: number of resamples of whole patients.
         seed: seed of the resampling.
 

@@ -24,7 +24,13 @@ from .predictions import KAPPA
 
 @dataclass(frozen=True)
 class ReportColumn:
-    """Metrics of one network or baseline; `seeds`: headline metric of each seed, if there are several."""
+    """Metrics of one network or baseline.
+
+    Attributes:
+        name: name in tables.
+        metrics: metrics, averaged over seeds if there are several.
+        seeds: headline metric of each seed; empty if there is only one.
+    """
 
     name: str
     metrics: Metrics
@@ -36,12 +42,13 @@ class Report:
     """Metrics of a run, compared with baselines or with another run.
 
     Attributes:
-        title: method, such as "Linear probe".
-        positives: number of positive test images of each label. Metrics with other names summarize several labels.
-        columns: the target, then the baselines or runs that it is compared with. All have the same metrics.
+        title: name of the method, such as "Linear probe".
+        positives: number of positive test images by label. Metrics that are not labels summarize several labels.
+        columns: the target, which the report is about, then the baselines or runs that it is compared with. All have
+            the same metrics.
         headline: name of the metric that summarizes the task.
-        facts: data, settings and versions behind the metrics. Needs `task`, `size`, `test_images`, `test_patients` and
-            `bootstrap`.
+        facts: data, settings and versions behind the metrics. Required keys: `task`, `size`, `test_images`,
+            `test_patients` and `bootstrap`.
         notes: sentences for the caption.
     """
 
@@ -54,6 +61,7 @@ class Report:
 
     @property
     def target(self) -> ReportColumn:
+        """The column of the network that the report is about."""
         return self.columns[0]
 
     @property
@@ -71,11 +79,11 @@ class Report:
         return f"AUROC, {KAPPA}" if KAPPA in self.summaries else "AUROC"
 
     def difference(self, other: ReportColumn, name: str) -> Difference:
-        """Target minus another column, paired by resample."""
+        """A metric of the target minus the same metric of another column, paired by resample."""
         return self.target.metrics.minus(other.metrics, name)
 
     def write(self, out: Path) -> None:
-        """Write report.csv, report.md and report.png into a folder; create it if needed."""
+        """Write report.csv, report.md and report.png into a folder, which is created if necessary."""
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "report.csv", self.csv().encode())
         write_atomically(out / "report.md", self.markdown().encode())
@@ -107,7 +115,8 @@ class Report:
     def csv(self) -> str:
         """The report as CSV, one row per metric and column.
 
-        `kind` is "figure" (a metric) or "difference" (the target minus the column, paired); `figure` names the metric.
+        The CSV column `kind` is "figure" (a metric) or "difference" (the target minus the report's column, paired). The
+        CSV column `figure` is the metric's name.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -132,7 +141,7 @@ class Report:
             axes.hlines(where, low, high, color=colour, linewidth=width)
             marker = "o" if column is self.target else "s"
             axes.plot(values, where, marker, color=colour, markersize=size, label=column.name)
-        # Chance level of an AUROC. The chance level of kappa is 0, so the line ends above it.
+        # Chance level of an AUROC. The chance level of kappa is 0, so the line stops before kappa's row.
         axes.plot([0.5, 0.5], [-0.5, len(names) - 0.5 - (KAPPA in names)], ":", color=REFERENCE, linewidth=1)
         shown = [f"{name} ({count})" if (count := self._positives(name)) else name for name in names]
         axes.set_yticks(range(len(names)), shown)

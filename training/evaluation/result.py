@@ -22,9 +22,9 @@ class Result:
 
     Attributes:
         kind: "probe", "knn", "finetune" or "detect".
-        initialization: name of the network's first weights, as in a table. Its key in result.json is `start`.
-        architecture, task, seed: as the run was called with.
-        metrics: metrics on the test part.
+        initialization: name of the network's initialization in tables. Its key in result.json is `start`.
+        architecture, task, seed: settings of the run.
+        metrics: metrics on the test part. Their key in result.json is `figures`.
         facts: data, settings, versions and time, as JSON values.
     """
 
@@ -58,7 +58,7 @@ class Result:
         """Read the result of a run. Raises C2LError if a file is missing or damaged."""
         try:
             content = json.loads((out / FILE).read_text(encoding="utf-8"))
-            content.pop("figures", None)  # rounded, for people to read; the metrics are in figures.npz
+            content.pop("figures", None)  # rounded for readers; the exact metrics are in figures.npz
             return cls(initialization=content.pop("start"), **content, metrics=Metrics.load(out))
         except FileNotFoundError:
             raise C2LError(f"{out} has no {FILE}; expected the folder of a finished run") from None
@@ -72,6 +72,6 @@ class Result:
 
 
 def estimate_as_json(estimate: Estimate) -> dict[str, float | None]:
-    """Value, low and high to four decimals; null if NaN."""
+    """Value, low and high, rounded to four decimals; None instead of NaN."""
     values = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
     return {key: None if np.isnan(value) else round(value, 4) for key, value in values.items()}

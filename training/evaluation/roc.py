@@ -15,10 +15,10 @@ COLUMNS = 4
 
 
 def draw_roc(runs: Predictions | Mapping[str, Predictions], path: Path) -> Path:
-    """Draw a PNG: sensitivity against 1 - specificity, with the AUROC of each label ('n/a' if it has one class only).
+    """Draw a PNG: sensitivity against 1 - specificity, and the AUROC of each label ('n/a' for a label with one class).
 
     Args:
-        runs: one run, or up to six by name, on the same labels of the same images.
+        runs: predictions of one run, or of up to six runs by name, on the same labels of the same images.
         path: PNG to write.
 
     Raises:
@@ -28,7 +28,7 @@ def draw_roc(runs: Predictions | Mapping[str, Predictions], path: Path) -> Path:
     labels = _labels(named)
     columns = min(COLUMNS, len(labels))
     rows = -(-len(labels) // columns)
-    side = 2.5 if columns > 2 else 3.2  # inches; a single panel needs room for the names of the runs
+    side = 2.5 if columns > 2 else 3.2  # inches; one or two panels need more room for the names of the runs
     legend_columns = max(1, columns - 1)
     legend = -(-len(named) // legend_columns) if len(named) > 1 else 0
     figure = new_figure(side * columns + 0.4, (side + 0.05) * rows + 0.75 + 0.22 * legend)

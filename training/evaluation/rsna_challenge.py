@@ -2,9 +2,9 @@
 
 The score of an image is the mean of TP / (TP + FP + FN) over the IoU thresholds 0.40, 0.45 … 0.75. Predictions are
 matched in descending order of confidence. A prediction is a true positive if its IoU with an unmatched true box is
-greater than the threshold; it is matched to the one it overlaps most. An image without true boxes scores 0 if it has
-any prediction, and is ignored otherwise. (Source: the challenge's page, "Evaluation".) As in table 5, predictions
-count only if their confidence is above a threshold.
+greater than the threshold; it is matched to the unmatched box with the largest IoU. An image without true boxes scores
+0 if it has any prediction, and is ignored otherwise. (Source: the challenge's page, "Evaluation".) As in table 5,
+predictions count only if their confidence is above a threshold.
 """
 
 from collections.abc import Sequence
@@ -68,26 +68,26 @@ def image_scores(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats], 
         count = len(detected.scores)
         overlap[i, :count, : len(true)] = box_iou(torch.from_numpy(detected.boxes), torch.from_numpy(true)).numpy()
         ranked[i, :count] = detected.scores
-    # The match of a prediction depends only on predictions of higher confidence, so the hits among the first k are
-    # the same for every confidence threshold.
-    reported = (ranked[:, :, None] > confidences).sum(axis=1)  # [N, C]
-    hits = _hits_so_far(overlap)[np.arange(len(boxes))[:, None], reported]  # [N, C, thresholds]: TP
-    total = reported[..., None] + num_true[:, None, None] - hits  # TP + FP + FN
+    # Whether a prediction is a hit depends only on predictions of higher confidence. The number of hits among the k
+    # most confident predictions is therefore the same for every confidence threshold.
+    num_predicted = (ranked[:, :, None] > confidences).sum(axis=1)  # [N, C]
+    hits = _hits_of_first(overlap)[np.arange(len(boxes))[:, None], num_predicted]  # [N, C, thresholds]: TP
+    total = num_predicted[..., None] + num_true[:, None, None] - hits  # TP + FP + FN
     scores: Floats = (hits / np.maximum(total, 1)).mean(axis=2)
-    scores[(num_true[:, None] == 0) & (reported == 0)] = np.nan
+    scores[(num_true[:, None] == 0) & (num_predicted == 0)] = np.nan
     return scores
 
 
-def _hits_so_far(overlap: Floats) -> NDArray[np.int64]:
-    """True positives among the k most confident predictions: IoU [N, P, G] -> [N, P + 1, IoU thresholds]."""
+def _hits_of_first(overlap: Floats) -> NDArray[np.int64]:
+    """True positives among the k most confident predictions, k = 0 to P: IoU [N, P, G] -> [N, P + 1, thresholds]."""
     images, predictions, boxes = overlap.shape
     hits = np.zeros((images, predictions + 1, len(IOU_THRESHOLDS)), np.int64)
     if not boxes:
         return hits
     free = np.ones((images, len(IOU_THRESHOLDS), boxes), bool)
     for k in range(predictions):
-        near = overlap[:, k, None, :]
-        matches = np.where(free & (near > IOU_THRESHOLDS[:, None]), near, 0)  # [N, thresholds, G]
+        iou = overlap[:, k, None, :]
+        matches = np.where(free & (iou > IOU_THRESHOLDS[:, None]), iou, 0)  # [N, thresholds, G]
         taken = matches.argmax(axis=2)[..., None]
         hit = np.take_along_axis(matches, taken, 2) > 0
         np.put_along_axis(free, taken, np.take_along_axis(free, taken, 2) & ~hit, 2)

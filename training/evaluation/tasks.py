@@ -45,7 +45,7 @@ class Task:
         return bool(self.grade)
 
     def means(self, labels: Sequence[str]) -> dict[str, Mask]:
-        """Means over labels that summarize the task: name -> bool mask [L]."""
+        """Masks of the means that summarize the task: name of the mean -> labels that it includes, bool [L]."""
         means = {"mean": np.ones(len(labels), bool)}
         if self.without and not set(labels) <= set(self.without):
             means[f"mean without {', '.join(self.without)}"] = ~np.isin(labels, self.without)
@@ -53,25 +53,25 @@ class Task:
 
     def label_names(self, store: ImageStore) -> tuple[str, ...]:
         """Names of the L labels, such as "Mass", or "kl_grade ≥ 2" for a step of a grade."""
-        return tuple(self._findings(store)[0])
+        return tuple(self._names_and_values(store)[0])
 
     def labels(self, store: ImageStore) -> NDArray[np.float32]:
         """Labels of every row of the store, float32 [N, L]: 0, 1 or NaN (unknown, or a row of another data set).
 
-        In the training part, uncertain labels (-1) are replaced as `uncertain` says, and missing labels as
-        `unmentioned` says. In the test part, both are NaN: metrics use known labels only.
+        In the training part, the setting `uncertain` decides the value of uncertain labels (-1), and `unmentioned` the
+        value of missing labels. In the test part, both are NaN, because metrics use known labels only.
         """
-        return self._findings(store)[1]
+        return self._names_and_values(store)[1]
 
     def train_rows(self, store: ImageStore) -> NDArray[np.int64]:
-        """Rows of the training part, int64. Raises DatasetError if there are none."""
+        """Rows of the training part, int64 [n]. Raises DatasetError if the store has none."""
         return self._rows(store, self.train)
 
     def test_rows(self, store: ImageStore) -> NDArray[np.int64]:
-        """Rows of the test part, int64. Raises DatasetError if there are none."""
+        """Rows of the test part, int64 [n]. Raises DatasetError if the store has none."""
         return self._rows(store, self.test)
 
-    def _findings(self, store: ImageStore) -> tuple[list[str], NDArray[np.float32]]:
+    def _names_and_values(self, store: ImageStore) -> tuple[list[str], NDArray[np.float32]]:
         """Names and values [N, L] of the labels, without labels that are never known or not binary."""
         own = store.select(dataset=self.dataset)
         names = list(self.findings or label_names(self.dataset)) or _labels_in(store, own)
@@ -115,7 +115,7 @@ def check_no_shared_patients(store: ImageStore, train: NDArray[np.int64], test: 
 
 
 def count_seen_patients(seen: frozenset[str] | None, patients: NDArray[np.str_]) -> int | None:
-    """Number of these patients that were seen in pretraining; None if it is unknown."""
+    """Number of these patients that were seen in pretraining; None if `seen` is None, because it is unknown."""
     return None if seen is None else len(seen & set(patients.tolist()))
 
 

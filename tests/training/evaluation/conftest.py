@@ -1,4 +1,4 @@
-"""Image store of the probing tests, for the tests of evaluation."""
+"""The tests of evaluation use the image store of the probing tests."""
 
 from ..probing.conftest import store
 

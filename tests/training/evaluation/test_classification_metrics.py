@@ -1,4 +1,4 @@
-"""AUROC against pair counting and scikit-learn; the bootstrap against explicitly repeated rows."""
+"""AUROC compared with pair counting and scikit-learn; the bootstrap compared with explicitly repeated rows."""
 
 import math
 import time
@@ -148,12 +148,12 @@ def test_weighted_kappa_is_scikit_learns(missing):
     value, resamples = weighted_kappa(given, true, patients, bootstrap=30, seed=3)
     assert value == pytest.approx(reference(np.arange(300)))
     counts, row_of = draw_patients(patients, 30, 3)
-    for column, resampled in enumerate(resamples):  # an image as often as its patient was drawn
+    for column, resampled in enumerate(resamples):  # repeat an image as often as its patient was drawn
         assert resampled == pytest.approx(reference(np.repeat(np.arange(300), counts[row_of, column].astype(int))))
 
 
 def test_weighted_kappa_by_hand():
-    """Two gradings of three images: squared disagreement 1 + 0 + 1 = 2, by chance (1/3) Σ Σ (g - t)² = 10/3."""
+    """Two gradings of three images: squared disagreement 1 + 0 + 1 = 2, by chance (1/3) Σ Σ (p - t)² = 10/3."""
     value, _ = weighted_kappa([1, 1, 3], [0, 1, 2], np.arange(3), bootstrap=0)
     assert value == pytest.approx(1 - 2 / ((1 + 0 + 1 + 1 + 0 + 1 + 9 + 4 + 1) / 3))
     one_grade, _ = weighted_kappa([2, 2], [2, 2], np.arange(2), bootstrap=0)

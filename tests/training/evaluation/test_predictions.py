@@ -129,7 +129,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
 
 
 def test_files_of_earlier_versions_are_read(tmp_path):
-    """The files keep the keys `unlearnt`, `yes` and `start`, whose attributes have other names now."""
+    """The files keep the keys `unlearnt`, `yes` and `start`. The attributes have new names."""
     arrays = {"values": np.array([0.7]), "resamples": np.array([[0.6], [0.8]])}
     save_npz(tmp_path / "figures.npz", {"names": ["Mass"], "sample": "ab", "unlearnt": "Edema"}, arrays)
     assert Metrics.load(tmp_path).skipped_labels == "Edema"

@@ -1,4 +1,4 @@
-"""The challenge's score: cases computed by hand, and random cases against an explicit loop."""
+"""The challenge's score: cases computed by hand, and random cases compared with an explicit loop."""
 
 import math
 
