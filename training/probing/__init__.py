@@ -1,1 +1,1 @@
-"""Classifiers on frozen features: linear probe, k-NN, and the baselines beside them."""
+"""Classifiers on frozen features (linear probe, k-NN), their baselines, and the k-NN monitor of pretraining."""

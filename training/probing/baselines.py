@@ -24,24 +24,31 @@ from . import linear_probe
 from .classifiers import Classifier, fit_and_score
 
 FOLDER = "floors"
-"""Folder of cached scores in a store. It keeps its first name, so that older caches are found."""
+"""Folder of cached scores in a store. It keeps the name of earlier versions, so that their caches are found."""
 SEEDS = (0, 1, 2, 3, 4)
 PIXELS = 16
 """Side of the pooled image whose pixels are the features of the pixel baseline."""
 VERSION = 2
-"""Increased when a change of the code changes the scores. Scores cached by older versions are then not used."""
+"""To be increased if a change of the code changes the scores, so that older cached scores are not used."""
 
 Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class BaselineSpec:
-    """One baseline: a random network, or pixels if `architecture` is empty."""
+    """One baseline: a random network, or pixels if `architecture` is empty.
+
+    Attributes:
+        name: name in tables.
+        architecture: architecture of the random network.
+        zero_init_last: whether residual branches are initialized to zero; None: the architecture has no such option.
+        recalibrated: whether the batch norm of the network is recalibrated on the training part.
+        seeds: seeds of the networks.
+    """
 
     name: str
     architecture: str = ""
     zero_init_last: bool | None = None
-    """Whether residual branches are initialized to zero; None: the architecture has no such option."""
     recalibrated: bool = False
     seeds: tuple[int, ...] = SEEDS
 
@@ -49,7 +56,8 @@ class BaselineSpec:
 def baseline_specs(architecture: str) -> list[BaselineSpec]:
     """Baselines of an architecture: pixels, and timm's random network with and without recalibrated batch norm.
 
-    If the architecture can initialize its residual branches to zero (`zero_init_last`), random networks of both kinds.
+    If the architecture can initialize its residual branches to zero (`zero_init_last`), the list has random networks
+    with and without this option.
     """
     specs = [BaselineSpec(f"pixels {PIXELS}×{PIXELS}", seeds=SEEDS[:1])]
     residual = isinstance(timm.create_model(architecture), timm.models.ResNet)
@@ -78,7 +86,7 @@ def baseline_scores(
         spec: baseline.
         store: images and labels.
         task: task.
-        size: input side of a network, pixels. The pixel baseline pools the stored images, whatever the size.
+        size: input side of a network in pixels. The pixel baseline ignores it and pools the stored images.
         device: torch device.
         seed: seed of the probe's tuning split. The seeds of the networks are `spec.seeds`.
         progress: show a progress bar.
@@ -90,7 +98,9 @@ def baseline_scores(
             scores: Scores = cached["scores"]
         return scores
     seeds = track(spec.seeds, description=f"baseline: {spec.name}", transient=True, disable=not progress)
-    scores = np.stack([_scores(spec, one, store, task, size, device, seed, classifier) for one in seeds])
+    scores = np.stack(
+        [_scores(spec, network_seed, store, task, size, device, seed, classifier) for network_seed in seeds]
+    )
     buffer = io.BytesIO()
     np.savez_compressed(buffer, scores=scores)
     file.parent.mkdir(exist_ok=True)
@@ -99,9 +109,9 @@ def baseline_scores(
 
 
 def without_zero_branches(network: nn.Module) -> nn.Module:
-    """Remove residual branches that output zero, in place: the same function in a third of the time.
+    """Remove residual branches that output zero, in place. The output stays the same and takes a third of the time.
 
-    A branch outputs zero if the weight and bias of its last batch norm are zero, whatever the running statistics.
+    A branch outputs zero if the weight and bias of its last batch norm are zero, for any running statistics.
     """
     for stage in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for name, block in stage.named_children():
@@ -135,8 +145,8 @@ def _scores(
 
 
 def _key(spec: BaselineSpec, store: ImageStore, task: Task, size: int, seed: int, classifier: Classifier) -> str:
-    """File name of the cached scores, with a hash of everything that they depend on."""
-    depends = {  # other keys would change the hash, so that existing caches would not be found
+    """File name of the cached scores, with a hash of all inputs."""
+    inputs = {  # keys must not change, because they are hashed and existing caches would not be found
         "spec": asdict(spec),
         "store": (store.sha256, store.size),
         "task": (asdict(task), task.label_names(store)),
@@ -152,7 +162,7 @@ def _key(spec: BaselineSpec, store: ImageStore, task: Task, size: int, seed: int
         ),
         "floor": (PIXELS, CALIBRATION_IMAGES, MEAN, STD, VERSION),
     }
-    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    name = f"{classifier} {task.name} {depends['size']} {spec.name}"
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    name = f"{classifier} {task.name} {inputs['size']} {spec.name}"
     words = "".join(letter if letter.isalnum() else "-" for letter in name)
     return f"{words}-{digest[:16]}"

@@ -15,7 +15,7 @@ TITLES = {"linear": "Linear probe", "knn": "k-NN"}
 
 @dataclass(frozen=True)
 class ClassifierScores:
-    """Scores of a classifier on a test part.
+    """Scores of a classifier for M test images and L labels.
 
     Attributes:
         scores: float32 [M, L]; higher means more likely positive. NaN for a label with one class in the training part.
@@ -40,9 +40,9 @@ def fit_and_score(
 
     Args:
         classifier: "linear" or "knn".
-        train_features, train_labels: training part.
-        train_patients: ids [N]; the linear probe is tuned on held-out patients.
-        test_features: test part.
+        train_features, train_labels: features [N, D] and labels [N, L] of the training part.
+        train_patients: patient ids [N]. The penalty of the linear probe is tuned on held-out patients.
+        test_features: features [M, D] of the test part.
         seed: seed of the tuning split.
 
     Raises:

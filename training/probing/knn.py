@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 from ..features import check_finite
 
 _CHUNK = 1024
-"""Test rows compared with all training rows at once."""
+"""Number of test rows that are compared with all training rows at once, to limit memory."""
 
 
 def knn_scores(

@@ -14,19 +14,19 @@ from ..store.image_store import ImageStore
 from .knn import knn_scores
 
 BANK, QUERIES = 4000, 1000
-"""Maximum number of neighbours to choose from, and of images to classify."""
+"""Maximum number of labelled images that neighbours are chosen from, and of images that are classified."""
 HELD_OUT = 0.2
 """Share of the training patients whose images are classified."""
 
 
 class KnnMonitor:
-    """k-NN classification of held-out training patients; test rows are not used.
+    """k-NN classification of held-out training patients. Test rows are not used.
 
     Reports the headline metric of each task. Neither the network nor any random state changes.
     """
 
     def __init__(self, recipe: Recipe, store: ImageStore, rows: np.ndarray) -> None:
-        """`rows`: training rows of the run. Tasks without a label among them are skipped."""
+        """`rows`: training rows of the run. Tasks need labelled rows of held-out patients and of others."""
         self.recipe, self.store, self.rows = recipe, store, rows
         self.tasks = {}
         if not recipe.probe_every:
@@ -45,7 +45,7 @@ class KnnMonitor:
         return bool(self.tasks) and epoch % self.recipe.probe_every == 0
 
     def __call__(self, backbone: nn.Module) -> dict[str, float]:
-        """Headline metric of each task: task name -> value. The backbone takes one-channel images."""
+        """Headline metric by task name. The backbone maps one-channel images [B, 1, S, S] to features [B, D]."""
         network = copy.deepcopy(backbone)
         size, mean, std = self.recipe.size, self.recipe.mean, self.recipe.std
         device = next(network.parameters()).device
@@ -64,5 +64,5 @@ class KnnMonitor:
 
 
 def evenly_spaced(rows: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the rows, evenly spaced; always the same rows."""
+    """At most `count` of the rows, evenly spaced. The same arguments always return the same rows."""
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)] if len(rows) else rows

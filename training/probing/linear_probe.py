@@ -18,7 +18,7 @@ from ..patient_splits import split_patients
 Floats = NDArray[np.floating]
 
 C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Inverse penalties to try. All labels of a task share one."""
+"""Inverse penalties to try. All labels of a task use the same one."""
 HELD_OUT = 0.2
 """Share of the training patients held out to tune the penalty."""
 TOLERANCE, MAX_ITERATIONS = 1e-5, 1000
@@ -51,7 +51,7 @@ def linear_probe(
     Args:
         train_features: [N, D].
         train_labels: [N, L]; 0, 1 or NaN (unknown: the image is ignored for this label).
-        train_patients: ids [N]; no patient is used both to fit and to tune.
+        train_patients: patient ids [N]; during tuning, no patient is both fitted and evaluated.
         test_features: [M, D].
         seed: seed of the split by patients.
 
@@ -68,8 +68,8 @@ def linear_probe(
     best = max(tuned, key=lambda c: tuned[c], default=np.nan)
     if np.isnan(tuned.get(best, np.nan)):
         raise C2LError(
-            f"{held_out.sum()} of {len(held_out)} training images are held out to tune the penalty, and no label has "
-            "both classes in both parts; use a training part with more patients"
+            f"{held_out.sum()} of {len(held_out)} training images are held out to tune the penalty; expected a label "
+            "with both classes in both parts, found none; use a training part with more patients"
         )
     return ProbeResult(_scores(train_features, train_labels, test_features, best), best, tuned[best])
 

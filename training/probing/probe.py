@@ -39,14 +39,14 @@ def probe(
     """Train a classifier on frozen features of a task's training part and measure it on the test part.
 
     Args:
-        target: network, as `load_initialization` takes it: name of a release, .safetensors file, run folder,
+        target: network, in a form that `load_initialization` accepts: name of a release, .safetensors file, run folder,
             "imagenet", "random" (ResNet-18) or "random:densenet121". The batch norm of a random network is
             recalibrated on the task's training part.
         store: images and labels. Scores of baselines are cached in its folder `floors`.
         task: task, or its name in `tasks.toml`.
         out: folder for report.csv, report.md, report.png, roc.png, predictions.npz, figures.npz and result.json;
             None: nothing is written.
-        size: input side in pixels; default: the size of the weights.
+        size: input side in pixels; default: the input size of the weights.
         baselines: also measure pixels and random networks of the same architecture.
         seed: seed of the tuning split, and of a random target.
         bootstrap: number of resamples. They do not depend on the seed.
@@ -57,7 +57,7 @@ def probe(
     Raises:
         C2LError: unknown task or target, or a store without images or binary labels of the task.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     task = load_task(task) if isinstance(task, str) else task
     train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
     if not (names := task.label_names(store)):
@@ -114,7 +114,7 @@ def probe(
         predicted = predictions(scored.scores)
         predicted.save(out)
         draw_roc(predicted, out / "roc.png")
-        facts = facts | {"seconds": round(time.perf_counter() - began, 1)}
+        facts = facts | {"seconds": round(time.perf_counter() - started, 1)}
         Result(KINDS[classifier], init.name, init.architecture, task.name, seed, report.target.metrics, facts).write(
             out
         )
@@ -125,4 +125,4 @@ BASELINES_NOTE = (
     'Each random network is a mean over seeds, with the interval of this mean. "BN recalibrated": its batch-norm '
     "statistics were computed on the task's training images."
 )
-"""Note on the baselines in a report."""
+"""Note under the metrics of a report with baselines."""

@@ -11,7 +11,10 @@ from c2l_models.training.store.store_format import INDEX_SCHEMA
 
 
 def build_store(path: Path, patients: int = 40, films: int = 2, size: int = 32) -> ImageStore:
-    """Noise, with a bright square at the top left if `square` is 1; `coin` is random. Half of the patients are test."""
+    """Noise, with a bright square at the top left if `square` is 1; `coin` is random.
+
+    Half of the patients are in the test split.
+    """
     rng = np.random.default_rng(0)
     square = rng.random(patients * films) < 0.5
     images = rng.integers(0, 120, (patients * films, size, size), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Baselines: their networks, and scores that are computed once and cached."""
+"""Baselines: their networks, and their scores, which are computed once and cached."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""k-NN scores against a loop over queries, neighbours and labels."""
+"""k-NN scores compared with a loop over queries, neighbours and labels."""
 
 import math
 

@@ -26,4 +26,4 @@ def test_statistics_are_recalibrated_where_the_recipe_says_so(tiny_recipe, tiny_
     assert KnnMonitor(recipe, tiny_store, training_rows(recipe, tiny_store))(backbone)
     assert probed
     assert torch.equal(probed[0], before) != recalibrate
-    assert torch.equal(backbone.bn1.running_mean, before)  # the network under training is left alone
+    assert torch.equal(backbone.bn1.running_mean, before)  # the trained network is unchanged

@@ -1,4 +1,4 @@
-"""The linear probe against an explicit implementation with another solver."""
+"""The linear probe compared with an explicit implementation with another solver."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_refusals(sample):
 
 
 def test_patients_that_are_left_after_a_hold_out_are_tuned_on_too():
-    """If both splits used one hash, no patient beyond the first quarter would be in the first fifth."""
+    """Both splits select by a hash. If the hashes were equal, the second split would select no remaining patient."""
     rng = np.random.default_rng(0)
     patients = np.array([f"p{n}" for n in range(400)])
     left = patients[~split_patients(patients, 0.25, "pretraining")]

@@ -75,7 +75,7 @@ def test_neighbours_in_place_of_a_fit(store, tmp_path):
     linear = probe("random", store, "folder", **options)
     assert (
         linear.columns[2].metrics["coin"] != report.columns[2].metrics["coin"]
-    )  # the cache keeps the classifiers apart
+    )  # each classifier has its own cached scores
 
 
 def test_a_weight_file_is_called_by_its_name(store, tmp_path):
