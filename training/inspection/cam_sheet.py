@@ -15,17 +15,17 @@ from .cams import BoxedFinding, Cam
 from .pointing_game import is_inside, peak
 
 TILE, BETWEEN, GAP, MARGIN = 208, 4, 22, 28  # pixels
-TITLE, TEXT, LINE = 22, 15, 20
-COLUMNS, MOST = 3, 12
-SHADES = "inferno"
+TITLE, TEXT, LINE = 22, 15, 20  # font sizes and line height, pixels
+COLUMNS, MAX_FINDINGS = 3, 12
+COLORMAP = "inferno"
 OPACITY = 0.5
 """Opacity of the map's maximum. Its minimum is transparent."""
 ARM = 7
 """Length of the arms of the cross that marks the maximum, pixels."""
 
 
-def choose_findings(boxed: Sequence[BoxedFinding], seed: int, most: int = MOST) -> list[int]:
-    """Indices of at most `most` findings, drawn at random and evenly over their names, sorted by name."""
+def choose_findings(boxed: Sequence[BoxedFinding], seed: int, most: int = MAX_FINDINGS) -> list[int]:
+    """Draw at most `most` findings at random, evenly over their names. Returns their indices, sorted by name."""
     random = np.random.default_rng(seed)
     queues: dict[str, list[int]] = {}
     for i in random.permutation(len(boxed)):
@@ -35,7 +35,7 @@ def choose_findings(boxed: Sequence[BoxedFinding], seed: int, most: int = MOST) 
 
 
 def draw_cams(path: Path, store: ImageStore, boxed: Sequence[BoxedFinding], cams: Sequence[Cam], title: str) -> None:
-    """Draw images as a PNG: each image, and the image with map and box. It names no patient and no file."""
+    """Draw a PNG: each image, and beside it the image with map and boxes. The PNG names no patient and no file."""
     columns = min(COLUMNS, len(boxed))
     rows = -(-len(boxed) // columns)
     pair = 2 * TILE + BETWEEN
@@ -85,7 +85,7 @@ def _blend(image: Floats, heat: Floats) -> Image.Image:
     from matplotlib import colormaps
 
     alpha = OPACITY * heat[:, :, None]
-    pixels = (1 - alpha) * image[:, :, None] + alpha * colormaps[SHADES](heat)[:, :, :3]
+    pixels = (1 - alpha) * image[:, :, None] + alpha * colormaps[COLORMAP](heat)[:, :, :3]
     rounded: NDArray[np.uint8] = (255 * pixels).round().astype(np.uint8)
     return Image.fromarray(rounded)
 

@@ -48,7 +48,13 @@ class FinetunedRun:
 
 
 class BoxedFinding(NamedTuple):
-    """A finding on an image. Boxes [n, 4]: left, top, right, bottom, as shares of the image's side."""
+    """A finding on an image, and its boxes.
+
+    Attributes:
+        row: row of the image in the store.
+        finding: name of the label.
+        boxes: float64 [n, 4]: left, top, right, bottom, as shares of the image's side.
+    """
 
     row: int
     finding: str
@@ -56,7 +62,7 @@ class BoxedFinding(NamedTuple):
 
 
 class Cam(NamedTuple):
-    """Activation map of a finding, [h, w] in logits, and the network's probability of the finding."""
+    """Activation map of a finding, float64 [h, w], in logits, and the network's probability of the finding."""
 
     map: Floats
     probability: float
@@ -67,11 +73,11 @@ def load_finetuned(folder: Path, store: ImageStore, architecture: str) -> Finetu
 
     Args:
         folder: folder of the run.
-        store: store of the run, because its splits say which images the run was not trained on.
+        store: store of the run. Its splits define the images that the run was not trained on.
         architecture: expected architecture.
 
     Raises:
-        C2LError: no finished run, or a run with another task, store or architecture.
+        C2LError: no finished run, or a run of another kind, task, store or architecture.
     """
     result = Result.read(folder)
     if (result.kind, result.task) != ("finetune", chestxray14.NAME):
@@ -86,7 +92,7 @@ def load_finetuned(folder: Path, store: ImageStore, architecture: str) -> Finetu
     if result.facts.get("store_sha256") != store.sha256:
         raise C2LError(
             f"the run in {folder} was fine-tuned on the store {str(result.facts.get('store_sha256'))[:12]}…, but this "
-            f"store is {store.sha256[:12]}…, and some of its images may have been trained on; use the store of the run"
+            f"store is {store.sha256[:12]}…, and the run may have been trained on its test images; use the run's store"
         )
     network, about = load_network(folder)
     scores = Predictions.load(folder).scores
@@ -96,7 +102,7 @@ def load_finetuned(folder: Path, store: ImageStore, architecture: str) -> Finetu
 
 
 def find_boxed_findings(store: ImageStore, table: Path, findings: frozenset[str]) -> list[BoxedFinding]:
-    """Findings with boxes on test images, which are never trained on, sorted by row and finding.
+    """Findings with boxes on test images, on which the run was not trained, sorted by row and finding.
 
     The original images are squares of 1,024 pixels, and a store keeps the whole square, so boxes as shares of the side
     do not depend on the store's size. Boxes are clipped to the image.
@@ -104,10 +110,11 @@ def find_boxed_findings(store: ImageStore, table: Path, findings: frozenset[str]
     Args:
         store: image store.
         table: BBox_List_2017.csv.
-        findings: findings to return.
+        findings: names of the findings to return.
 
     Raises:
-        DatasetError: as `chestxray14.boxes`; a store without test images; no box of these findings on a test image.
+        DatasetError: an error of `chestxray14.boxes`, a store without test images, or no box of these findings on a
+            test image.
     """
     test = load_task(chestxray14.NAME).test_rows(store)
     paths = store.index["path"].to_numpy()[test]
@@ -119,8 +126,9 @@ def find_boxed_findings(store: ImageStore, table: Path, findings: frozenset[str]
             found.setdefault((row_of[image], finding), []).append(box)
     if not found:
         raise DatasetError(
-            f"expected boxes of findings that the run learned, on the store's {len(test)} test images; none of the "
-            f"{len(listed)} boxes in {table.name} is one"
+            f"expected boxes of findings that the run learned, on the store's {len(test)} test images; found none "
+            f"among the {len(listed)} boxes in {table.name}; give the full BBox_List_2017.csv "
+            "and a store with its images"
         )
     square = Square(chestxray14.SIDE, chestxray14.SIDE, size=1)
     return [BoxedFinding(*key, square.inward(np.array(boxes)).clip(0, 1)) for key, boxes in sorted(found.items())]

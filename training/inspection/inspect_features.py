@@ -45,12 +45,12 @@ def inspect_features(
     neighbours.png and cams.png show images of the store; map.png shows none. No output names a patient or a file.
 
     Args:
-        target: network, as `load_initialization` takes it.
+        target: network, in a form that `load_initialization` accepts.
         store: images and labels.
-        out: output folder; created if needed.
+        out: output folder; created if necessary.
         finetuned: folder of a finished run of `c2l finetune chestxray14`, for cams.png.
         boxes: BBox_List_2017.csv; required with `finetuned`.
-        size: input side in pixels for neighbours and map; default: the size of the weights.
+        size: input side in pixels for neighbours and map; default: the input size of the weights.
         seed: seed of the drawn images, of the bootstrap, and of a random target.
         bootstrap: number of resamples of whole patients.
         device: torch device.
@@ -62,7 +62,7 @@ def inspect_features(
         DatasetError: a store without labels or without test images, or no box on a test image.
         C2LError: only one of `finetuned` and `boxes`; a run of another kind, store or architecture; unknown target.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     if (finetuned is None) != (boxes is None):
         raise C2LError(
             "activation maps need both --finetuned (a run of `c2l finetune chestxray14`) and --boxes "
@@ -71,7 +71,7 @@ def inspect_features(
     samples = sample_data_sets(store, seed)
     train, test = (np.concatenate([getattr(sample, part) for sample in samples]) for part in ("train", "test"))
     init = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
-    if finetuned and boxes:  # before the slow extraction of features, so that errors come early
+    if finetuned and boxes:  # before the slow extraction of features, so that errors are raised early
         run = load_finetuned(finetuned, store, init.architecture)
         boxed = find_boxed_findings(store, boxes, run.learned)
     train_features, test_features = (extract(init, store, rows, device) for rows in (train, test))
@@ -92,7 +92,7 @@ def inspect_features(
         rates = play_pointing_game(boxed, cams, store.patients[[one.row for one in boxed]], bootstrap, seed)
         listed = {"file": boxes.name, "sha256": file_sha256(boxes), "boxes": len(chestxray14.boxes(boxes))}
         facts["cams"] = {
-            **_about(run),
+            **_run_facts(run),
             "map": [height, width],
             "boxes": listed,
             "drawn": len(shown),
@@ -100,7 +100,7 @@ def inspect_features(
             "bootstrap": bootstrap,
             "pointing_game": _hit_rates(rates),
         }
-    facts["seconds"] = round(time.perf_counter() - began, 1)
+    facts["seconds"] = round(time.perf_counter() - started, 1)
     write_atomically(out / REPORT, markdown(facts).encode())
     write_atomically(out / FACTS, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
     return facts
@@ -129,7 +129,7 @@ def _facts(init: Initialization, store: ImageStore, samples: list[DataSetSample]
     }
 
 
-def _about(run: FinetunedRun) -> dict[str, Any]:
+def _run_facts(run: FinetunedRun) -> dict[str, Any]:
     facts = run.result.facts
     return {
         "start": run.result.initialization,
@@ -143,7 +143,7 @@ def _about(run: FinetunedRun) -> dict[str, Any]:
 
 
 def _hit_rates(rates: HitRates) -> dict[str, Any]:
-    """Films, patients and hit rates of each finding, as JSON values."""
+    """Number of films and patients, and hit rates, of each finding, as JSON values."""
     return {
         name: {
             "films": images,

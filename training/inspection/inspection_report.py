@@ -26,9 +26,9 @@ def _neighbours(facts: Mapping[str, Any]) -> list[str]:
     ]
     text = (
         "Test films drawn at random, and the training films whose features are most similar (highest cosine). The "
-        "test films of a data set are from different groups: one without a finding (or with the lowest grade) if there "
-        "is any, the others with findings or grades drawn at random. Films of the test film's own patient are left "
-        "out. A caption in colour equals the test film's caption."
+        "test films of a data set are from different groups: the first has no finding (or the lowest grade) if the "
+        "data set has such films; the others have findings or grades drawn at random. Training films of the test "
+        "film's patient are left out. A caption is in colour if it equals the test film's caption."
     )
     table = markdown_table(("test film", "nearest training films, cosine"), rows, align="ll")
     return ["## Nearest neighbours: neighbours.png", text, table]
@@ -54,22 +54,22 @@ def _cams(cams: Mapping[str, Any]) -> list[str]:
     overall = rates[OVERALL]
     text = (
         f"Class-activation maps of {cams['start']}, fine-tuned on ChestX-ray14 (epoch {cams['epoch']}, mean AUROC "
-        f"{_estimate(cams['mean_auroc'])}), at {cams['size']} pixels. A map has {height} × {width} cells; "
-        "each cell is its contribution to the logit of the finding (Zhou et al., CVPR 2016). The picture interpolates "
-        f"between the cells, so it has no finer detail than the cells. It shows {cams['drawn']} findings, drawn at "
-        "random and as evenly over the findings as possible."
+        f"{_estimate(cams['mean_auroc'])}), at {cams['size']} pixels. A map has {height} × {width} cells. The "
+        "mean of the cells, plus a constant, is the logit of the finding (Zhou et al., CVPR 2016). The picture "
+        "interpolates between the cells, so it has no finer detail than the cells. It shows "
+        f"{cams['drawn']} findings on films, drawn at random and evenly over the kinds of finding."
     )
     game = (
         f"Pointing game, over all {overall['films']} findings with a box on the test films, of {overall['patients']} "
         "patients. The network was not fine-tuned on these patients, and its epoch was not chosen on them. Map: share "
         "of maps whose largest cell has its centre inside the box. Chance: the same share for a random point of the "
-        "film, which is the area of the box. Centre: the same share for the centre of the film. 95 % intervals over "
-        f"{cams['bootstrap']} resamples of whole patients; differences are paired. If all or none of a finding's films "
-        "are hits, all resamples are equal, and the interval has no meaning."
+        "film, which is the share of the film's area inside the box. Centre: the same share for the centre of the "
+        f"film. 95 % intervals over {cams['bootstrap']} resamples of whole patients; differences are paired. If all or "
+        "none of a finding's films are hits, all resamples are equal, and the interval has no meaning."
     )
     negative = (
         f"In {cams['maps_without_positive_cell']} of the {overall['films']} maps, no cell is above 0: every cell is "
-        "evidence against the finding, and the largest cell is only the weakest of them."
+        "evidence against the finding, and the largest cell is only the weakest evidence."
     )
     header = ["finding", "films", "patients", "map", "chance", "centre", "map minus chance", "map minus centre"]
     rows = [

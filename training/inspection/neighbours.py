@@ -15,6 +15,7 @@ from ..store.image_store import ImageStore
 from .samples import DataSetSample, Features, Rows
 
 QUERIES, NEIGHBOURS = 6, 6
+"""Number of queries, and of neighbours per query."""
 
 
 class QueryResult(NamedTuple):
@@ -28,8 +29,8 @@ class QueryResult(NamedTuple):
 def choose_queries(samples: Sequence[DataSetSample], seed: int, count: int = QUERIES) -> list[int]:
     """Draw about `count` test images, evenly over the data sets.
 
-    Each image of a data set is from another group: one from the first group, the others from groups drawn at random. A
-    data set with few groups has fewer queries.
+    The images of a data set are from different groups (see `DataSetSample.groups`): one from the first group, the
+    others from groups drawn at random. A data set with few groups has fewer queries.
     """
     random = np.random.default_rng(seed)
     chosen: list[int] = []
@@ -56,7 +57,8 @@ def find_neighbours(
         others: Rows = train.rows[store.patients[train.rows] != store.patients[query]]
         if len(others) < k:
             raise DatasetError(
-                f"expected at least {k} training images of patients other than the query's, found {len(others)}"
+                f"expected at least {k} training images of patients other than the query's, found {len(others)}; "
+                "prepare a store with more training images"
             )
         indices, cosines = nearest(train.at(others), test.at(np.array([query])), k)
         results.append(QueryResult(query, others[indices[0]].tolist(), cosines[0].tolist()))

@@ -23,10 +23,11 @@ FINDINGS = 5
 ALL_DATA_SETS = "all_films"
 """Name of the plane of all data sets together."""
 COLUMNS = 4
-REST, SHOWN = "#c9ced6", PALETTE[0]
+WITHOUT, WITH = "#c9ced6", PALETTE[0]
+"""Colours of images without and with a finding."""
 CLASSES = (PALETTE[1], PALETTE[5], PALETTE[4], PALETTE[3])
 """Colours that colour-blind readers can distinguish."""
-GRADES = "viridis"
+GRADE_COLORMAP = "viridis"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Panel:
-    """One colouring of a plane. Groups, drawn in order: name, colour, and mask of its points, bool [n]."""
+    """A plane whose points are coloured by group. `groups`, in drawing order: name, colour, mask of points bool [n]."""
 
     title: str
     plane: Plane
@@ -54,7 +55,7 @@ class Panel:
 
 
 def fit_plane(name: str, train: NDArray[np.float32], test: NDArray[np.float32]) -> Plane:
-    """Fit a PCA on features [N, D] (N and D at least 2) and project [n, D]. Raises DatasetError if N < 2."""
+    """Fit a PCA on training features [N, D] with D >= 2, and project test features [n, D]. DatasetError if N < 2."""
     from sklearn.decomposition import PCA
 
     if len(train) < 2:
@@ -64,7 +65,7 @@ def fit_plane(name: str, train: NDArray[np.float32], test: NDArray[np.float32]) 
 
 
 def make_panels(samples: Sequence[DataSetSample], train: Features, test: Features) -> list[Panel]:
-    """All images by data set, if there are several; then each data set by view and finding, or by grade.
+    """Panels of all images by data set, if the store has several; then of each data set by view and finding, or grade.
 
     Each data set has its own plane, because the plane of all images mainly separates the data sets.
     """
@@ -86,7 +87,7 @@ def make_panels(samples: Sequence[DataSetSample], train: Features, test: Feature
 
 
 def draw_map(path: Path, panels: Sequence[Panel], title: str) -> None:
-    """Draw the panels as a PNG, four per row. It shows no images."""
+    """Draw the panels as a PNG, four per row. The PNG shows no images."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = min(COLUMNS, len(panels))
@@ -105,7 +106,7 @@ def draw_map(path: Path, panels: Sequence[Panel], title: str) -> None:
 
 def _draw_panel(axes: "Axes", panel: Panel) -> None:
     points = panel.plane.points
-    # The fewer points, the larger the dots.
+    # With fewer points, the dots are larger, so that they remain visible.
     size = float(np.clip(6000 / len(points), 3, 16))
     for name, colour, mask in panel.groups:
         label = f"{name} ({mask.sum():,})"
@@ -136,19 +137,19 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
 
 
 def _label_panels(sample: DataSetSample, plane: Plane) -> list[Panel]:
-    """One panel of the grade, or one panel per frequent finding."""
+    """One panel for the grade, or one panel per frequent finding."""
     groups = sample.groups(sample.test)
     if sample.task.is_graded:
         from matplotlib import colormaps
 
-        shades = colormaps[GRADES](np.linspace(0, 0.92, len(groups)))
+        shades = colormaps[GRADE_COLORMAP](np.linspace(0, 0.92, len(groups)))
         coloured = [(name, shade, mask) for (name, mask), shade in zip(groups.items(), shades, strict=True)]
         return [Panel(sample.task.grade, plane, [(name.split()[-1], *rest) for name, *rest in coloured])]
     shown = sorted((name for name in groups if name in sample.names), key=lambda name: -groups[name].sum())
     panels = []
     for name in shown[:FINDINGS]:
         without = sample.labels[sample.test, sample.names.index(name)] == 0
-        panels.append(Panel(name, plane, [("without", REST, without), ("with", SHOWN, groups[name])]))
+        panels.append(Panel(name, plane, [("without", WITHOUT, without), ("with", WITH, groups[name])]))
     return panels
 
 

@@ -1,6 +1,7 @@
 """Pointing game: how often the maximum of an activation map lies inside the finding's box.
 
-Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016, but without their margin around the box.
+Source: Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016. They add a margin around the box;
+here it has none.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ class HitRates:
     """Share of points inside the box, by finding and rule.
 
     Attributes:
-        names: findings and, last, all findings together, [F].
+        names: the findings, then `OVERALL` for all findings together, [F].
         images, patients: number of images and patients, [F]. An image counts once for each finding that has a box.
         values: float64 [F, 3], one column per rule.
         resamples: float64 [R, F, 3], values on resamples of whole patients.
@@ -36,12 +37,12 @@ class HitRates:
     resamples: Floats
 
     def rate(self, name: str, rule: str) -> Estimate:
-        """Share of hits of a rule for a finding, with its interval."""
+        """Share of a rule's points inside the box, for one finding or `OVERALL`, with its interval."""
         row, column = self.names.index(name), RULES.index(rule)
         return estimate_from_resamples(float(self.values[row, column]), self.resamples[:, row, column])
 
     def map_minus(self, name: str, rule: str) -> Difference:
-        """Share of hits of the map minus the share of another rule, paired."""
+        """Share of the rule "map" minus the share of another rule, paired by resample."""
         row, column = self.names.index(name), RULES.index(rule)
         found = estimate_from_resamples(
             float(self.values[row, 0] - self.values[row, column]),
@@ -61,8 +62,8 @@ def play_pointing_game(
 
     Args:
         boxed: N findings with boxes.
-        cams: their activation maps.
-        patients: patient of each image, [N].
+        cams: activation map of each finding.
+        patients: patient of each finding's image, [N].
         bootstrap: number of resamples of whole patients.
         seed: seed of the resampling.
     """
@@ -110,7 +111,7 @@ def is_inside(point: tuple[float, float], boxes: Floats) -> bool:
 def covered_share(boxes: Floats) -> float:
     """Share of the image that the boxes [n, 4] cover; overlaps count once."""
     xs, ys = (pairwise(np.unique(boxes[:, [edge, edge + 2]]).tolist()) for edge in (0, 1))
-    cells = product(xs, ys)  # no edge of a box lies inside a cell, so a cell is covered if its centre is
+    cells = product(xs, ys)  # no edge of a box lies inside a cell, so a cell is covered if its centre is covered
     return sum(
         (x1 - x0) * (y1 - y0) for (x0, x1), (y0, y1) in cells if is_inside(((x0 + x1) / 2, (y0 + y1) / 2), boxes)
     )

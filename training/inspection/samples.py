@@ -1,4 +1,4 @@
-"""Images of a store that are inspected: their labels, captions and features."""
+"""Samples of a store's images for inspection: their labels, captions and features."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from ..store.image_store import ImageStore
 
 Rows = NDArray[np.int64]
 
-MOST_TRAINING, MOST_TEST = 20_000, 2_000
+MAX_TRAINING, MAX_TEST = 20_000, 2_000
 """Maximum number of training and test images per data set. If there are more, a seeded sample is drawn."""
 
 
@@ -52,7 +52,7 @@ class DataSetSample:
         return self.store.labels(self.names) if self.task.is_graded else self.task.labels(self.store)
 
     def groups(self, rows: Rows) -> dict[str, Mask]:
-        """Groups of these rows by grade, or by finding and "no finding": name -> bool mask [len(rows)], none empty.
+        """Non-empty groups of these rows, by grade, or by finding and "no finding": name -> bool mask [len(rows)].
 
         An image with several findings is in several groups. An image without a known finding is in "no finding" only
         if all its labels are known.
@@ -67,7 +67,7 @@ class DataSetSample:
         return {name: mask for name, mask in groups.items() if mask.any()}
 
     def caption(self, row: int) -> str:
-        """Name of the data set and findings or grade of an image. It names no patient and no file."""
+        """Name of the data set, and findings or grade of an image. The caption names no patient and no file."""
         shown = [name for name, mask in self.groups(np.array([row])).items() if mask[0]]
         return f"{self.name}: {', '.join(shown) or 'not known'}"
 
@@ -80,7 +80,7 @@ def sample_data_sets(store: ImageStore, seed: int) -> list[DataSetSample]:
     samples = []
     for task in load_tasks(store):
         parts = (store.select(dataset=task.dataset, split=splits) for splits in (task.train, task.test))
-        train, test = (_draw(rows, most, seed) for rows, most in zip(parts, (MOST_TRAINING, MOST_TEST), strict=True))
+        train, test = (_draw(rows, most, seed) for rows, most in zip(parts, (MAX_TRAINING, MAX_TEST), strict=True))
         if len(train) and len(test):
             samples.append(DataSetSample(task, store, train, test))
     if not samples:
@@ -98,7 +98,7 @@ def _draw(rows: Rows, most: int, seed: int) -> Rows:
 
 @dataclass(frozen=True)
 class Features:
-    """Features of clean views, float32 [n, D], of n ascending rows of a store."""
+    """Features of clean views, float32 [n, D], of n rows of a store in ascending order."""
 
     rows: Rows
     values: NDArray[np.float32]

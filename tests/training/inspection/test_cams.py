@@ -1,4 +1,4 @@
-"""Class-activation maps against an explicit loop, and boxes as shares of the image's side."""
+"""Class-activation maps compared with an explicit loop, and boxes as shares of the image's side."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def test_a_films_boxes_of_one_finding_are_together_and_end_at_its_edge(store, tm
 
 def test_no_box_on_a_test_film(store, tmp_path):
     rows = [[image(0), "Mass", 1, 1, 9, 9]]
-    with pytest.raises(DatasetError, match=r"none of the 1 boxes in b\.csv is one"):
+    with pytest.raises(DatasetError, match=r"found none among the 1 boxes in b\.csv; give"):
         find_boxed_findings(store, write_boxes(tmp_path / "b.csv", rows), ALL)
 
 

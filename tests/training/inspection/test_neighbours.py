@@ -1,4 +1,4 @@
-"""Nearest training images against brute force, without the query's own patient."""
+"""Nearest training images compared with brute force, without the query's own patient."""
 
 import numpy as np
 import pytest

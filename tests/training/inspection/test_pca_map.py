@@ -1,4 +1,4 @@
-"""The PCA map against a singular value decomposition, and the groups of every panel."""
+"""The PCA map compared with a singular value decomposition, and the groups of every panel."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from PIL import Image
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.evaluation.plotting import PALETTE
-from c2l_models.training.inspection.pca_map import REST, SHOWN, draw_map, fit_plane, make_panels
+from c2l_models.training.inspection.pca_map import WITH, WITHOUT, draw_map, fit_plane, make_panels
 from c2l_models.training.inspection.samples import Features, sample_data_sets
 
 
@@ -47,7 +47,7 @@ def test_panels_colour_each_test_film_by_what_is_known_of_it(store, drawn):
     assert 1 < len(titles[2:-1]) <= 5
     for panel in found[2:-1]:
         (_, rest, without), (_, shown, having) = panel.groups
-        assert (rest, shown) == (REST, SHOWN)
+        assert (rest, shown) == (WITHOUT, WITH)
         has = [dict(labels)[panel.title] for labels in store.index["labels"].to_pylist()[36:52]]
         assert having.tolist() == [value == 1 for value in has]
         assert without.tolist() == [value == 0 for value in has]

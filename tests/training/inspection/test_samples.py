@@ -33,7 +33,7 @@ def test_a_film_says_all_that_it_shows_and_no_finding_only_where_that_is_known(s
 
 
 def test_of_many_films_a_seeded_draw(store, monkeypatch):
-    monkeypatch.setattr(module, "MOST_TRAINING", 7)
+    monkeypatch.setattr(module, "MAX_TRAINING", 7)
     one, again, other = (sample_data_sets(store, seed)[0].train.tolist() for seed in (0, 0, 1))
     assert one == again != other
     assert len(one) == 7
