@@ -16,7 +16,7 @@ def key(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path_factory.mktemp("key") / "patient.key"))
 
 
-def begun(tmp_path: Path) -> tuple[Path, Path]:
+def interrupted_store(tmp_path: Path) -> tuple[Path, Path]:
     """A folder of images, and the path of its store, whose creation was interrupted."""
     write_images(tmp_path / "films", 3)
     with stopped_at(store_format.pq, "write_table"):
@@ -78,7 +78,7 @@ def test_a_folder_of_ones_own_is_not_taken_for_a_store_begun(tmp_path):
 
 
 def test_a_journal_of_unknown_plan_is_begun_again_and_never_trusted(tmp_path):
-    root, out = begun(tmp_path)
+    root, out = interrupted_store(tmp_path)
     names = sorted(path.name for path in root.iterdir())
     for name, new in zip(names, ("c.png", "b.png", "a.png"), strict=True):
         (root / name).rename(root / new)
@@ -92,7 +92,7 @@ def test_a_journal_of_unknown_plan_is_begun_again_and_never_trusted(tmp_path):
 
 @pytest.mark.parametrize("name", ["pillow", "pyarrow"])
 def test_a_store_is_of_one_version_of_what_decodes_and_writes(tmp_path, monkeypatch, name):
-    root, out = begun(tmp_path)
+    root, out = interrupted_store(tmp_path)
     version = store_format.version
     monkeypatch.setattr(store_format, "version", lambda library: "0" if library == name else version(library))
     with pytest.raises(DatasetError, match=f"begun with other settings: version of {name};"):
@@ -100,7 +100,7 @@ def test_a_store_is_of_one_version_of_what_decodes_and_writes(tmp_path, monkeypa
 
 
 def test_stopped_while_the_store_is_put_together_it_goes_on(tmp_path):
-    root, out = begun(tmp_path)
+    root, out = interrupted_store(tmp_path)
     assert not out.exists()
     partial = tmp_path / "store.partial"
     assert {str(path.relative_to(partial)) for path in partial.rglob("*.*") if path.is_file()} == {
@@ -112,7 +112,7 @@ def test_stopped_while_the_store_is_put_together_it_goes_on(tmp_path):
 
 
 def test_a_store_begun_for_something_else_is_refused(tmp_path):
-    root, out = begun(tmp_path)
+    root, out = interrupted_store(tmp_path)
     with pytest.raises(DatasetError, match=r"store\.partial was begun with other settings: size;"):
         prepare_folder(root, out, size=SIZE + 1)
     with pytest.raises(DatasetError, match="begun with other settings: shard;"):

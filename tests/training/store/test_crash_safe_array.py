@@ -26,7 +26,7 @@ def chunk(number: int) -> tuple[bytes, list[Outcome]]:
     return rows, [Outcome("a" * 64), Outcome(refused="brökén"), Outcome(f"{number:064x}")]
 
 
-def opened(folder: Path) -> CrashSafeArray:
+def open_array(folder: Path) -> CrashSafeArray:
     return CrashSafeArray(folder, folder / "images.npy", SIZE, HEADER)
 
 
@@ -50,10 +50,10 @@ def test_the_head_of_the_array_is_numpys_and_of_one_length(tmp_path, count):
 
 def test_what_was_appended_is_an_array_and_outcomes_after_stops_between(tmp_path):
     for number in range(3):
-        with opened(tmp_path) as array:
+        with open_array(tmp_path) as array:
             assert len(array.outcomes) == 3 * number
             array.append(*chunk(number))
-    with opened(tmp_path) as array:
+    with open_array(tmp_path) as array:
         array.finish()
         assert array.outcomes == [o for number in range(3) for o in chunk(number)[1]]
     assert rows(tmp_path) == [0, 1, 2, 3, 4, 5]
@@ -73,7 +73,7 @@ def test_a_line_is_written_only_when_its_rows_are_on_the_disk_and_not_with_every
     monkeypatch.setattr(crash_safe_array.os, "fsync", spy)
     monkeypatch.setattr(crash_safe_array.time, "monotonic", lambda: now[0])
     head, each = len(npy_header(0, SIZE)), 2 * SIZE**2
-    with opened(tmp_path) as array:
+    with open_array(tmp_path) as array:
         written = (tmp_path / JOURNAL).stat().st_size
         seen.clear()
         array.append(*chunk(0))
@@ -88,7 +88,7 @@ def test_a_line_is_written_only_when_its_rows_are_on_the_disk_and_not_with_every
 
 
 def test_any_flipped_or_cut_journal_gives_a_true_beginning(tmp_path):
-    with opened(tmp_path) as array:
+    with open_array(tmp_path) as array:
         for number in range(3):
             array.append(*chunk(number))
     whole, rows_of_whole = (tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()
@@ -98,7 +98,7 @@ def test_any_flipped_or_cut_journal_gives_a_true_beginning(tmp_path):
     def reread(data: bytes) -> list[Outcome]:
         (tmp_path / JOURNAL).write_bytes(data)
         (tmp_path / "images.npy").write_bytes(rows_of_whole)
-        with warnings.catch_warnings(record=True) as caught, opened(tmp_path) as array:
+        with warnings.catch_warnings(record=True) as caught, open_array(tmp_path) as array:
             warnings.simplefilter("always")
         kept = len(array.outcomes)
         good = [first, *ends][kept // 3] if data.startswith(whole[:first]) else 0
@@ -117,27 +117,27 @@ def test_any_flipped_or_cut_journal_gives_a_true_beginning(tmp_path):
 
 
 def test_rows_that_no_line_stands_for_are_written_over(tmp_path):
-    with opened(tmp_path) as array:
+    with open_array(tmp_path) as array:
         array.append(*chunk(0))
     with (tmp_path / "images.npy").open("ab") as file:
         file.write(b"torn")
-    with opened(tmp_path) as array:
+    with open_array(tmp_path) as array:
         array.append(*chunk(5))
         array.finish()
     assert rows(tmp_path) == [0, 1, 10, 11]
 
 
 def test_rows_that_are_gone_are_told(tmp_path):
-    with opened(tmp_path) as array:
+    with open_array(tmp_path) as array:
         array.append(*chunk(0))
     os.truncate(tmp_path / "images.npy", 100)
     with pytest.raises(DatasetError, match=r"images\.npy is shorter than journal\.jsonl says; remove"):
-        opened(tmp_path)
+        open_array(tmp_path)
 
 
 def test_a_journal_is_of_its_head_alone(tmp_path):
     assert journal_header(tmp_path) is None
-    with opened(tmp_path) as array:
+    with open_array(tmp_path) as array:
         array.append(*chunk(0))
     assert journal_header(tmp_path) == HEADER
     before = (tmp_path / JOURNAL).read_bytes(), (tmp_path / "images.npy").read_bytes()

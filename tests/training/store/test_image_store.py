@@ -19,7 +19,7 @@ FIRST = "path,patient,split,nodule,grade\n0.png,a,train,1,\n1.png,a,train,0,5\n2
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def store_and_pixels(tmp_path_factory):
     """A store of three images from `folder` and two from `knee_kl`, and their pixels [5, 6, 6]."""
     root = tmp_path_factory.mktemp("data")
     pixels = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE), dtype=np.uint8)
@@ -38,10 +38,10 @@ def made(tmp_path_factory):
 
 @pytest.mark.parametrize("device", [None, "cpu", "cuda"])
 @pytest.mark.parametrize("kind", [torch.tensor, np.array, list])
-def test_rows_are_gathered_as_a_batch(made, device, kind):
+def test_rows_are_gathered_as_a_batch(store_and_pixels, device, kind):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    path, pixels = made
+    path, pixels = store_and_pixels
     store = ImageStore.open(path)
     store = store.to(device) if device else store
     batch = store[kind([4, 0, 0])]
@@ -53,8 +53,8 @@ def test_rows_are_gathered_as_a_batch(made, device, kind):
     assert (len(store), store.size) == (5, SIZE)
 
 
-def test_selection_labels_and_patients(made):
-    path, _ = made
+def test_selection_labels_and_patients(store_and_pixels):
+    path, _ = store_and_pixels
     store = ImageStore.open(path)
     assert store.select().tolist() == [0, 1, 2, 3, 4]
     assert store.select().dtype == np.int64
@@ -126,9 +126,9 @@ def other_index(store: Path) -> None:
         (other_index, "lacks a column"),
     ],
 )
-def test_a_damaged_store_is_refused(made, tmp_path, damage, message):
+def test_a_damaged_store_is_refused(store_and_pixels, tmp_path, damage, message):
     store = tmp_path / "store"
-    shutil.copytree(made[0], store)
+    shutil.copytree(store_and_pixels[0], store)
     ImageStore.open(store)
     damage(store)
     with pytest.raises(DatasetError, match=message) as caught:
@@ -136,10 +136,10 @@ def test_a_damaged_store_is_refused(made, tmp_path, damage, message):
     assert str(store) in str(caught.value)
 
 
-def test_a_flipped_bit_of_the_array_is_found_by_verify(made, tmp_path):
-    ImageStore.open(made[0]).verify()
+def test_a_flipped_bit_of_the_array_is_found_by_verify(store_and_pixels, tmp_path):
+    ImageStore.open(store_and_pixels[0]).verify()
     store = tmp_path / "store"
-    shutil.copytree(made[0], store)
+    shutil.copytree(store_and_pixels[0], store)
     array = bytearray((store / "images.npy").read_bytes())
     array[-1] ^= 1
     (store / "images.npy").write_bytes(array)

@@ -70,8 +70,8 @@ def script(tmp_path: Path) -> tuple[list[str], Path]:
     return [sys.executable, str(file), str(tmp_path / "films"), str(tmp_path / "store")], log
 
 
-def group(leader: int) -> list[int]:
-    """Live processes of a group."""
+def live_processes(leader: int) -> list[int]:
+    """Ids of the live processes of a process group."""
     alive = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -94,7 +94,7 @@ def size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def finished(partial: Path) -> int:
+def count_journaled(partial: Path) -> int:
     """Number of files in the journal, read without the code under test."""
     _, *lines = (partial / "journal.jsonl").read_bytes().split(b"\n")[:-1]
     return sum(len(json.loads(line[9:])) - 1 for line in lines)
@@ -107,7 +107,7 @@ def kill_when(command: list[str], ready, delay: float) -> bool:
         time.sleep(delay)
         ended = process.poll() is not None
         process.kill()
-    wait_for(lambda: group(process.pid) == [])  # the workers end with their parent
+    wait_for(lambda: live_processes(process.pid) == [])  # the workers end with their parent
     return not ended
 
 
@@ -133,7 +133,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes_and_does_nothing_f
         assert decoded
         assert min(decoded) == f"{journaled:04}.png"  # resumes at the first file that is not in the journal
         assert len(set(decoded)) == len(decoded)
-        journaled, earlier = finished(tmp_path / "store.partial"), journaled
+        journaled, earlier = count_journaled(tmp_path / "store.partial"), journaled
         assert journaled >= earlier
     assert kills >= 3
     assert journaled > 0
@@ -153,9 +153,9 @@ def test_a_worker_that_is_killed_is_told_and_what_was_finished_stays(tmp_path, s
         f"DatasetError: {8 * CHUNK:04}.png: the process that decoded this file was killed (exit code -9), possibly "
         "because memory ran out"
     ) in ended.stderr
-    assert finished(tmp_path / "store.partial") == 8 * CHUNK
+    assert count_journaled(tmp_path / "store.partial") == 8 * CHUNK
     deadly.unlink()
-    first = finished(tmp_path / "store.partial")
+    first = count_journaled(tmp_path / "store.partial")
     log.unlink()
     subprocess.run([*command, "2"], check=True)
     assert min(log.read_text().split()) == f"{first:04}.png"
@@ -202,7 +202,7 @@ def test_a_full_disk_is_told_and_the_same_call_goes_on(tmp_path, monkeypatch, si
         prepare_folder(root, out, size=side)
     assert "store.partial" in str(caught.value)
     assert "free disk space, then repeat the command to resume" in str(caught.value)
-    assert finished(tmp_path / "store.partial") >= CHUNK
+    assert count_journaled(tmp_path / "store.partial") >= CHUNK
     assert store_bytes(prepare_folder(root, out, size=side).store) == whole
 
 
@@ -225,25 +225,25 @@ def test_a_disk_that_is_really_full(tmp_path):
     with tmpfs(tmp_path / "disk") as disk:
         with pytest.raises(DatasetError, match="No space left on device"):
             prepare_folder(root, disk / "store", size=32)
-        assert finished(disk / "store.partial") >= CHUNK
+        assert count_journaled(disk / "store.partial") >= CHUNK
         shutil.copytree(disk / "store.partial", tmp_path / "store.partial")
     assert store_bytes(prepare_folder(root, tmp_path / "store", size=32).store) == whole
 
 
 @pytest.fixture
-def nobodys():
+def nobody_folder():
     """A folder of the user nobody, because root may read everything."""
     with tempfile.TemporaryDirectory() as first:
         write_image(Path(first) / "films" / "a.png", 0)
         (Path(first) / "films" / "labels.csv").write_text("path\na.png\n")
-        prepare_folder(Path(first) / "films", Path(first) / "loads-what-nobody-may-not-read")
+        prepare_folder(Path(first) / "films", Path(first) / "other")  # imports modules that only root may read
     with folder_of_nobody() as folder:
         yield folder
 
 
-def test_folders_and_files_that_may_not_be_read_are_listed_and_the_others_go_on(nobodys, monkeypatch):
-    root = nobodys / "films"
-    monkeypatch.setenv("C2L_PATIENT_KEY", str(nobodys / "key"))
+def test_folders_and_files_that_may_not_be_read_are_listed_and_the_others_go_on(nobody_folder, monkeypatch):
+    root = nobody_folder / "films"
+    monkeypatch.setenv("C2L_PATIENT_KEY", str(nobody_folder / "key"))
     write_image(root / "a.png", 1)
     write_image(root / "locked" / "b.png", 2)
     write_image(root / "unlisted" / "d.png", 3)
@@ -252,7 +252,7 @@ def test_folders_and_files_that_may_not_be_read_are_listed_and_the_others_go_on(
     (root / "c.png").chmod(0)
     (root / "locked").chmod(0)
     (root / "unlisted").chmod(0)
-    store = prepare_folder(root, nobodys / "store").store
+    store = prepare_folder(root, nobody_folder / "store").store
     assert pq.read_table(store / "index.parquet")["path"].to_pylist() == ["a.png"]
     assert refusal_reasons(store) == {
         "c.png": "cannot be opened: Permission denied",
