@@ -1,4 +1,4 @@
-"""A film and its boxes, mirrored, shifted, scaled, brighter or darker: mild, for a lung stays a lung."""
+"""Augment an image and its boxes: flip, shift, scale, brightness, contrast. Mild, so that the lungs stay in view."""
 
 import torch
 from torch import Tensor
@@ -12,23 +12,23 @@ _AUGMENT = v2.Compose(
         v2.RandomHorizontalFlip(0.5),
         v2.RandomAffine(0, translate=(SHIFT, SHIFT), scale=(1 - SCALE, 1 + SCALE)),  # no rotation: boxes stay tight
         v2.ColorJitter(brightness=JITTER, contrast=JITTER),
-        v2.SanitizeBoundingBoxes(labels_getter=None),  # one that was shifted out of the film
+        v2.SanitizeBoundingBoxes(labels_getter=None),  # removes boxes outside the image
     ]
 )
 
 
-def augment(film: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw from torch's global generator, one film at a time.
+def augment(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Augment one image, with random numbers from torch's global generator.
 
     Args:
-        film: uint8 [1, S, S].
-        boxes: float [n, 4], n from 0: left, top, right, bottom.
+        image: uint8 [1, S, S].
+        boxes: float [n, 4], n >= 0: left, top, right, bottom.
 
     Returns:
-        Film and boxes, of which those outside the film are gone.
+        Image and boxes; boxes outside the image are removed.
     """
-    height, width = film.shape[-2:]
+    height, width = image.shape[-2:]
     format = tv_tensors.BoundingBoxFormat.XYXY
-    both = _AUGMENT(tv_tensors.Image(film), tv_tensors.BoundingBoxes(boxes, format=format, canvas_size=(height, width)))
-    changed, moved = (part.as_subclass(torch.Tensor) for part in both)
-    return changed, moved
+    boxed = tv_tensors.BoundingBoxes(boxes, format=format, canvas_size=(height, width))
+    new_image, new_boxes = (part.as_subclass(torch.Tensor) for part in _AUGMENT(tv_tensors.Image(image), boxed))
+    return new_image, new_boxes

@@ -1,4 +1,4 @@
-"""Boxes found and true boxes -> metrics: the challenge's mAP with patient-level intervals, and COCO's AP."""
+"""Metrics of detected boxes: the challenge's mAP with patient-level intervals, and COCO's AP."""
 
 from collections.abc import Sequence
 
@@ -23,14 +23,14 @@ def measure_boxes(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Metrics:
-    """The metrics of N images: "mAP at 0.2" … "mAP at 0.8", "COCO AP", "COCO AP50".
+    """Compute the metrics of N images: "mAP at 0.2" … "mAP at 0.8", "COCO AP", "COCO AP50".
 
-    A resample draws whole patients; a mAP is the mean over the images that are not left out, each as often as its
-    patient was drawn. COCO's metrics have no interval (their resamples are NaN): each would be its whole evaluation
-    again. Where no image has a box, every figure is NaN.
+    A resample draws whole patients. A mAP is the mean over the images that count, each weighted by the number of times
+    its patient was drawn. COCO's metrics have no interval (their resamples are NaN), because each resample would need
+    COCO's whole evaluation. If no image has a box, every metric is NaN.
 
     Args:
-        predictions, boxes: as `challenge.rsna_map` takes them.
+        predictions, boxes: as `rsna_challenge.rsna_map` takes them.
         patients: [N] ids.
         bootstrap: number of resamples R.
         seed: of the resampling.
@@ -60,11 +60,11 @@ def measure_boxes(
 
 
 def coco_ap(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats]) -> Floats:
-    """COCO's AP (over IoU 0.50 … 0.95) and AP50, [2], of one class; NaN where no image has a box."""
+    """COCO's AP (over IoU 0.50 … 0.95) and AP50, [2], of one class; NaN if no image has a box."""
     if not any(map(len, boxes)):
         return np.full(2, np.nan)
     metric = MeanAveragePrecision()
-    metric.warn_on_many_detections = False  # COCO's limit of 100 an image is wanted
+    metric.warn_on_many_detections = False  # COCO's limit of 100 boxes per image is intended
     for predicted, of_image in zip(predictions, boxes, strict=True):
         found = {"boxes": _tensor(predicted.boxes), "scores": _tensor(predicted.scores)}
         metric.update([_one_class(found)], [_one_class({"boxes": _tensor(of_image)})])

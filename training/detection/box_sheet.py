@@ -1,4 +1,4 @@
-"""A picture of evaluation films with their true boxes and those that a detector finds."""
+"""Contact sheet of evaluation images with true and detected boxes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,27 +11,27 @@ from c2l_models.sheets import ACCENT, BACKGROUND, DIM, FRAME, LIGHT, font
 
 from ..evaluation.intervals import Floats
 from ..evaluation.rsna_challenge import CONFIDENCES, DetectedBoxes
-from .images import Films
+from .images import DetectionImages
 
 TILE, GAP, MARGIN = 256, 14, 28  # pixels
 TITLE, TEXT, LINE = 22, 14, 20
-COLUMNS, MOST = 4, 12
-TRUE, FOUND = ACCENT, "#f2a65a"
+COLUMNS, MAX_TILES = 4, 12
+TRUE, DETECTED = ACCENT, "#f2a65a"
 
 
 def draw_boxes(
-    path: Path, films: Films, positions: NDArray[np.int64], predictions: Sequence[DetectedBoxes], title: str
+    path: Path, images: DetectionImages, positions: NDArray[np.int64], predictions: Sequence[DetectedBoxes], title: str
 ) -> Path:
-    """Draw up to 12 films as a PNG, two of three with true boxes where there are so many; none is named.
+    """Draw up to 12 images as a PNG, two thirds of them with true boxes if there are enough. No image is named.
 
     Args:
-        path: is written.
-        films: what was measured on.
-        positions: the measured films, M of them.
-        predictions: of these; those surer than 0.2 are drawn.
-        title: what found them.
+        path: PNG file to write.
+        images: the challenge's images.
+        positions: of the M evaluated images.
+        predictions: of the M images. Boxes with a confidence above 0.2 are drawn.
+        title: name of the detector.
     """
-    shown = _chosen([len(films.boxes[i]) > 0 for i in positions])
+    shown = _chosen([len(images.boxes[i]) > 0 for i in positions])
     rows = -(-len(shown) // COLUMNS)
     top = MARGIN + TITLE + LINE + GAP
     size = (2 * MARGIN + COLUMNS * (TILE + GAP) - GAP, top + rows * (TILE + LINE + GAP) + MARGIN - GAP)
@@ -40,36 +40,36 @@ def draw_boxes(
     pen.text((MARGIN, MARGIN - 8), title, LIGHT, font(TITLE))
     below = (MARGIN, MARGIN - 8 + TITLE + GAP // 2)
     pen.text(below, "true boxes", TRUE, font(TEXT))
-    pen.text((below[0] + 90, below[1]), f"found, surer than {CONFIDENCES[0]:.1f}", FOUND, font(TEXT))
-    for place, which in enumerate(shown):
-        row, column = divmod(place, COLUMNS)
+    pen.text((below[0] + 90, below[1]), f"detected, confidence above {CONFIDENCES[0]:.1f}", DETECTED, font(TEXT))
+    for tile, which in enumerate(shown):
+        row, column = divmod(tile, COLUMNS)
         corner = (MARGIN + column * (TILE + GAP), top + row * (TILE + LINE + GAP))
-        film = films.store[[int(films.rows[positions[which]])]][0, 0].cpu().numpy()
-        true, predicted = films.boxes[positions[which]], predictions[which]
-        sheet.paste(_film(film, true, predicted), corner)
+        image = images.store[[int(images.rows[positions[which]])]][0, 0].cpu().numpy()
+        true, predicted = images.boxes[positions[which]], predictions[which]
+        sheet.paste(_tile(image, true, predicted), corner)
         pen.rectangle((corner[0] - 1, corner[1] - 1, corner[0] + TILE, corner[1] + TILE), outline=FRAME)
-        surest = f"surest {predicted.scores.max():.2f}" if len(predicted.scores) else "nothing found"
-        pen.text((corner[0], corner[1] + TILE + 2), f"{len(true)} true, {surest}", DIM, font(TEXT))
+        best = f"highest confidence {predicted.scores.max():.2f}" if len(predicted.scores) else "none detected"
+        pen.text((corner[0], corner[1] + TILE + 2), f"{len(true)} true, {best}", DIM, font(TEXT))
     sheet.save(path)
     return path
 
 
-def _film(film: NDArray[np.uint8], true: Floats, predicted: DetectedBoxes) -> Image.Image:
-    tile = Image.fromarray(film).resize((TILE, TILE), Image.Resampling.BICUBIC).convert("RGB")
+def _tile(image: NDArray[np.uint8], true: Floats, predicted: DetectedBoxes) -> Image.Image:
+    tile = Image.fromarray(image).resize((TILE, TILE), Image.Resampling.BICUBIC).convert("RGB")
     pen = ImageDraw.Draw(tile)
-    scale = TILE / len(film)
+    scale = TILE / len(image)
     for box in true:
         pen.rectangle([float(edge) for edge in box * scale], outline=TRUE, width=2)
     for box, score in zip(predicted.boxes, predicted.scores, strict=True):
         if score > CONFIDENCES[0]:
-            pen.rectangle([float(edge) for edge in box * scale], outline=FOUND, width=2)
-            pen.text((box[0] * scale + 4, box[1] * scale + 2), f"{score:.2f}", FOUND, font(TEXT))
+            pen.rectangle([float(edge) for edge in box * scale], outline=DETECTED, width=2)
+            pen.text((box[0] * scale + 4, box[1] * scale + 2), f"{score:.2f}", DETECTED, font(TEXT))
     return tile
 
 
 def _chosen(has_boxes: Sequence[bool]) -> list[int]:
-    """The first films with boxes, then the first without."""
+    """The first images with boxes, then the first without."""
     with_boxes = [i for i, has in enumerate(has_boxes) if has]
     without = [i for i, has in enumerate(has_boxes) if not has]
-    wanted = max(MOST * 2 // 3, MOST - len(without))
-    return (with_boxes[:wanted] + without)[:MOST]
+    count = max(MAX_TILES * 2 // 3, MAX_TILES - len(without))
+    return (with_boxes[:count] + without)[:MAX_TILES]

@@ -1,4 +1,4 @@
-"""`c2l detect rsna`: a start fine-tuned to find pneumonia, and how well it does (table 5)."""
+"""`c2l detect rsna`: fine-tune a pneumonia detector from an initialization, and evaluate it (Table 5)."""
 
 import csv
 import hashlib
@@ -25,12 +25,13 @@ from ..evaluation.result import Result
 from ..evaluation.rsna_challenge import DetectedBoxes
 from ..initialization import Initialization, load_initialization
 from ..run_files import checkpoint
+from ..run_files.identity import check_same_settings
 from ..run_files.run_folder import LIBRARIES, code_version, machine_name
 from .box_metrics import measure_boxes
 from .box_sheet import draw_boxes
 from .detection_report import write_report
 from .detector import build_detector
-from .images import Films, load_films
+from .images import DetectionImages, load_images
 from .patients import EVALUATION, TRAINING, check_unseen, patients_of
 from .predict import predict
 from .settings import Settings
@@ -40,7 +41,7 @@ SETTINGS, DETECTIONS, SPLIT, PICTURE = "settings.json", "detections.json", "spli
 
 
 def detect(
-    start: str,
+    spec: str,
     data: Path,
     out: Path,
     settings: Settings | None = None,
@@ -52,126 +53,124 @@ def detect(
     store: Path | None = None,
     workers: int | None = None,
 ) -> Result:
-    """Fine-tune a detector from a start on the training part, and measure it on the evaluation part.
+    """Train a detector on the training part, and evaluate it on the evaluation part.
 
     Args:
-        start: as `load_initialization` takes it.
+        spec: the initialization, as `load_initialization` takes it.
         data: the challenge's folder, stage 1 or 2, as distributed.
-        out: run folder, which is made; gets settings.json, split.csv, log.jsonl, tensorboard/, checkpoints/ while it
-            trains, model.safetensors, detections.json (of the evaluation part: left, top, width and height in the
-            film's own pixels, and confidence), boxes.png, report.md, report.csv, figures.npz and result.json.
-        settings: the defaults where None.
-        device: "cpu", "cuda", or "auto": CUDA where there is one.
-        resume: go on with the run in `out`, or begin where there is none; a finished one is read.
-        progress: show bars.
-        avoid: stores and lists, as `split.patients_of` takes them: their patients are never in the evaluation part.
-            For starts to be compared, give each run all that any of them has seen.
-        store: folder for the decoded films, made or taken; by default one beside `out`, for runs beside it to share.
-        workers: decoding processes; by default one a core.
+        out: folder of the run. It receives settings.json, split.csv, log.jsonl, tensorboard/, checkpoints/ during
+            training, model.safetensors, detections.json, boxes.png, report.md, report.csv, figures.npz and
+            result.json. detections.json holds left, top, width and height in the original image's pixels, and the
+            confidence, for the evaluation part.
+        settings: of the run; None: the defaults.
+        device: "cpu", "cuda", or "auto": CUDA if available.
+        resume: resume the run in `out`, or start it if there is none. For a finished run, its result is read.
+        progress: show progress bars.
+        avoid: stores and lists, as `patients_of` takes them; their patients are never in the evaluation part. To
+            compare initializations, pass each run all patients that any of them has seen.
+        store: folder of the decoded images, built or reused. Default: a folder beside `out`, shared by the runs there.
+        workers: decoding processes. Default: one per core.
 
     Raises:
-        RunError: `out` exists and `resume` is not set, or is of another run; the loss is not finite.
-        RunInterrupted: SIGTERM or Ctrl-C; a checkpoint is written.
-        DatasetError: see `load_films`; or the start has seen a patient of the evaluation part.
-        C2LError: see `load_initialization`; an architecture that detection is not made for.
+        RunError: `out` exists and `resume` is not set, or it holds another run; the loss is not finite.
+        RunInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
+        DatasetError: as `load_images`; or pretraining has seen a patient of the evaluation part.
+        C2LError: as `load_initialization`; the architecture is not supported.
     """
     settings = settings or Settings()
     if out.exists() and not resume:
-        raise RunError(f"{out} exists; choose another folder, or go on with that run: --resume")
-    place = pick_device(device)
+        raise RunError(f"{out} exists; choose another folder, or resume that run with --resume")
+    used_device = pick_device(device)
     store = store or out.parent / f"{rsna.NAME}-{settings.size}"
-    films = load_films(data, store, settings.size, patients_of(avoid), workers, progress)
-    begun = load_initialization(
-        start, seed=settings.seed, device=place
-    )  # its batch norm is trained on: no calibration at `size`
-    evaluated = films.of(EVALUATION)
-    check_unseen(begun, films.patients[evaluated])
-    description = {
+    images = load_images(data, store, settings.size, patients_of(avoid), workers, progress)
+    # No calibration of batch norm at `size`, because it is trained.
+    init = load_initialization(spec, seed=settings.seed, device=used_device)
+    evaluated = images.of(EVALUATION)
+    check_unseen(init, images.patients[evaluated])
+    identity = {
         "settings": asdict(settings),
-        "start": begun.name,
-        "start_sha256": _fingerprint(begun.network),
-        "store_sha256": films.store.sha256,
-        "split_sha256": hashlib.sha256(_split(films)).hexdigest(),
-        "device": place.type,
+        "start": init.name,
+        "start_sha256": _fingerprint(init.network),
+        "store_sha256": images.store.sha256,
+        "split_sha256": hashlib.sha256(_split_csv(images)).hexdigest(),
+        "device": used_device.type,
     }
-    detector = build_detector(begun, settings.size, settings.seed).to(place)
-    _begin(out, description)
-    write_atomically(out / SPLIT, _split(films))
+    detector = build_detector(init, settings.size, settings.seed).to(used_device)
+    _open_folder(out, identity)
+    write_atomically(out / SPLIT, _split_csv(images))
     if Result.is_done(out):
         return Result.read(out)
-    seconds = train(detector, films, settings, out, place, progress)
-    write_atomically(out / FILE_NAME, safetensors.torch.save(_contiguous(detector), {"about": json.dumps(description)}))
+    seconds = train(detector, images, settings, out, used_device, progress)
+    write_atomically(out / FILE_NAME, safetensors.torch.save(_contiguous(detector), {"about": json.dumps(identity)}))
     began = time.monotonic()
-    predictions = predict(detector, films, evaluated, settings.batch_size, place, progress)
-    boxes = [films.boxes[i] for i in evaluated]
-    metrics = measure_boxes(predictions, boxes, films.patients[evaluated], settings.bootstrap)
-    facts = _facts(begun, films, settings) | {
-        "device": machine_name(place),
+    predictions = predict(detector, images, evaluated, settings.batch_size, used_device, progress)
+    boxes = [images.boxes[i] for i in evaluated]
+    metrics = measure_boxes(predictions, boxes, images.patients[evaluated], settings.bootstrap)
+    facts = _facts(init, images, settings) | {
+        "device": machine_name(used_device),
         "seconds": round(seconds + time.monotonic() - began, 1),
-        "seconds a step": round(seconds / settings.total_steps(len(films.of(TRAINING))), 3),
+        "seconds_per_step": round(seconds / settings.total_steps(len(images.of(TRAINING))), 3),
     }
-    result = Result("detect", begun.name, begun.architecture, rsna.NAME, settings.seed, metrics, facts)
-    write_atomically(out / DETECTIONS, _detections(films, predictions).encode())
-    draw_boxes(out / PICTURE, films, evaluated, predictions, begun.name)
+    result = Result("detect", init.name, init.architecture, rsna.NAME, settings.seed, metrics, facts)
+    write_atomically(out / DETECTIONS, _detections_json(images, predictions).encode())
+    draw_boxes(out / PICTURE, images, evaluated, predictions, init.name)
     write_report(out, result)
     result.write(out)
-    shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)  # hundreds of megabytes that nothing needs any more
+    shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)  # hundreds of megabytes that are no longer needed
     return result
 
 
-def _begin(out: Path, description: dict[str, Any]) -> None:
-    """Make the run folder, or see that the one that is there is of the same run."""
+def _open_folder(out: Path, identity: dict[str, Any]) -> None:
+    """Make the run folder, or check that it holds the same run. Raises RunError."""
     if not out.exists():
         out.mkdir(parents=True)
     elif any(out.iterdir()):
         try:
             began = json.loads((out / SETTINGS).read_text())
-            before, now = began | began["settings"], description | description["settings"]
+            before, now = began | began["settings"], identity | identity["settings"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise RunError(f"{out} is no run of `c2l detect`; choose another folder") from None
-        differing = [key for key in now if key != "settings" and before.get(key) != now[key]]
-        if differing:
-            listed = "; ".join(f"{key}: began with {before.get(key)!r}, now {now[key]!r}" for key in differing)
-            raise RunError(f"this run cannot go on, it would be another run: {listed}")
+            raise RunError(f"{out}: expected a run of `c2l detect`, found other files; choose another folder") from None
+        del now["settings"]  # its keys are compared one by one
+        check_same_settings(out, {key: before.get(key) for key in now}, now)
     versions = {library: version(library) for library in LIBRARIES}
-    text = json.dumps(description | {"versions": versions, "code": code_version()}, indent=2)
+    text = json.dumps(identity | {"versions": versions, "code": code_version()}, indent=2)
     write_atomically(out / SETTINGS, f"{text}\n".encode())
 
 
-def _facts(start: Initialization, films: Films, settings: Settings) -> dict[str, Any]:
+def _facts(init: Initialization, images: DetectionImages, settings: Settings) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "start": start.about,
-        "patients that the start is known to have seen": None if start.seen is None else len(start.seen),
+        "start": init.about,
+        "patients_seen_in_pretraining": None if init.seen is None else len(init.seen),
         "settings": asdict(settings),
-        "steps": settings.total_steps(len(films.of(TRAINING))),
+        "steps": settings.total_steps(len(images.of(TRAINING))),
     }
     for part in (TRAINING, EVALUATION):
-        positions = films.of(part)
-        counts = [len(films.boxes[i]) for i in positions]
+        positions = images.of(part)
+        counts = [len(images.boxes[i]) for i in positions]
         facts[part] = {
             "films": len(positions),
-            "patients": len(set(films.patients[positions].tolist())),
-            "films with boxes": sum(count > 0 for count in counts),
+            "patients": len(set(images.patients[positions].tolist())),
+            "films_with_boxes": sum(count > 0 for count in counts),
             "boxes": sum(counts),
         }
-    return facts | {"not as they were": films.counts}
+    return facts | {"adjusted": images.adjusted}
 
 
-def _split(films: Films) -> bytes:
+def _split_csv(images: DetectionImages) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "part"])
-    writer.writerows(sorted(films.split))
+    writer.writerows(sorted(images.split))
     return text.getvalue().encode()
 
 
-def _detections(films: Films, predictions: Sequence[DetectedBoxes]) -> str:
-    """A line an image, in JSON; tenths of a pixel of the film."""
+def _detections_json(images: DetectionImages, predictions: Sequence[DetectedBoxes]) -> str:
+    """JSON with one line per image. Boxes are rounded to tenths of an original pixel."""
     lines = []
-    for i, predicted in zip(films.of(EVALUATION), predictions, strict=True):
-        boxes = films.squares[i].outward(predicted.boxes).round(1).tolist()
-        found = {"boxes": boxes, "scores": predicted.scores.round(4).tolist()}
-        lines.append(f"  {json.dumps(films.ids[i])}: {json.dumps(found)}")
+    for i, predicted in zip(images.of(EVALUATION), predictions, strict=True):
+        boxes = images.squares[i].outward(predicted.boxes).round(1).tolist()
+        detected = {"boxes": boxes, "scores": predicted.scores.round(4).tolist()}
+        lines.append(f"  {json.dumps(images.ids[i])}: {json.dumps(detected)}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 

@@ -1,4 +1,4 @@
-"""A detector's metrics as a table: report.md and report.csv."""
+"""Report of a detection run: report.md and report.csv."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ from typing import Any
 from c2l_models.files import write_atomically
 
 from ..evaluation.intervals import Estimate
+from ..evaluation.markdown import markdown_table
 from ..evaluation.result import Result
 from .patients import EVALUATION, TRAINING
 
@@ -19,46 +20,41 @@ def write_report(out: Path, result: Result) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["figure", "value", "low", "high"])
     for name in result.metrics.names:
-        found = result.metrics[name]
-        writer.writerow([name, found.value, found.low, found.high])
+        estimate = result.metrics[name]
+        writer.writerow([name, estimate.value, estimate.low, estimate.high])
     write_atomically(out / "report.csv", text.getvalue().encode())
 
 
 def _markdown(result: Result) -> str:
-    facts = result.facts
+    facts, metrics = result.facts, result.metrics
+    rows = [(name, _value(metrics[name]), _interval(metrics[name])) for name in metrics.names]
     lines = [f"# Pneumonia detection from {result.initialization}", ""]
-    lines += ["| figure | value | 95 % interval |", "|---|---|---|"]
-    lines += [f"| {name} | {_value(found)} | {_interval(found)} |" for name, found in _figures(result)]
-    lines += ["", "mAP is the challenge's own score, of the boxes that are surer than the threshold; its interval is"]
-    lines += [f"from {result.facts['settings']['bootstrap']:,} resamples of whole patients. COCO's AP has none here."]
+    lines += [markdown_table(("metric", "value", "95 % interval"), rows, align="lll"), ""]
+    lines += ["mAP is the challenge's own score, of the boxes whose confidence is above the threshold. Its interval is"]
+    lines += [f"from {facts['settings']['bootstrap']:,} resamples of whole patients. COCO's AP has no interval here."]
     if not facts[EVALUATION]["boxes"]:
-        lines += ["", "No film of the evaluation part has a box: there is nothing to find, and no figure."]
+        lines += ["", "No image of the evaluation part has a box, so there are no metrics."]
     lines += ["", *(_part(name, facts[name]) for name in (TRAINING, EVALUATION))]
-    lines += [f"- {text}: {count}" for text, count in facts["not as they were"].items() if count]
-    known = facts["patients that the start is known to have seen"]
-    if known is None:
-        lines += ["- nothing tells which patients the start has seen"]
+    lines += [f"- {name.replace('_', ' ')}: {count}" for name, count in facts["adjusted"].items() if count]
+    if (seen := facts["patients_seen_in_pretraining"]) is None:
+        lines += ["- the patients of pretraining are unknown"]
     else:
-        lines += [f"- the start is known to have seen {known:,} patients, none of them in the evaluation part"]
-    lines += [f"- {facts['steps']:,} steps of {facts['settings']['batch_size']} films, seed {result.seed}"]
-    lines += [f"- {facts['seconds']:,.0f} s on {facts['device']}, {facts['seconds a step']:.3g} s a step"]
+        lines += [f"- pretraining is known to have seen {seen:,} patients, none of them in the evaluation part"]
+    lines += [f"- {facts['steps']:,} steps of {facts['settings']['batch_size']} images, seed {result.seed}"]
+    lines += [f"- {facts['seconds']:,.0f} s on {facts['device']}, {facts['seconds_per_step']:.3g} s per step"]
     return "\n".join(lines) + "\n"
 
 
-def _figures(result: Result) -> list[tuple[str, Estimate]]:
-    return [(name, result.metrics[name]) for name in result.metrics.names]
+def _value(estimate: Estimate) -> str:
+    return "n/a" if estimate.value != estimate.value else f"{estimate.value:.3f}"
 
 
-def _value(found: Estimate) -> str:
-    return "n/a" if found.value != found.value else f"{found.value:.3f}"
-
-
-def _interval(found: Estimate) -> str:
-    return "n/a" if found.low != found.low else f"{found.low:.3f}–{found.high:.3f}"
+def _interval(estimate: Estimate) -> str:
+    return "n/a" if estimate.low != estimate.low else f"{estimate.low:.3f}–{estimate.high:.3f}"
 
 
 def _part(name: str, counts: dict[str, Any]) -> str:
     return (
-        f"- {name}: {counts['films']:,} films of {counts['patients']:,} patients, {counts['films with boxes']:,} of "
+        f"- {name}: {counts['films']:,} images of {counts['patients']:,} patients, {counts['films_with_boxes']:,} of "
         f"them with {counts['boxes']:,} boxes"
     )

@@ -1,4 +1,4 @@
-"""torchvision's RetinaNet, of one class, on the network that a start gives."""
+"""torchvision's RetinaNet with one class, on an initialization's network."""
 
 from typing import Any
 
@@ -13,31 +13,34 @@ from ..initialization import Initialization
 
 ARCHITECTURES = ("resnet18",)
 LAYERS = ("layer2", "layer3", "layer4")
-"""Their maps, of 1/8, 1/16 and 1/32 of the film's side, go into the feature pyramid (P3 to P5; P6 and P7 above)."""
+"""Their maps, of 1/8, 1/16 and 1/32 of the image's side, are P3 to P5 of the feature pyramid. P6 and P7 follow."""
 CHANNELS = 256
 OPACITY = 0
-"""The class. torchvision counts a background in `num_classes`, but gives its sigmoid head one output for each of
-`num_classes` labels from 0 up: of one class, label 0, an output for a background would learn nothing."""
+"""Label of the only class. torchvision's `num_classes` counts a background, but its sigmoid head has one output for
+each label from 0 to `num_classes` - 1. With one class, label 0, an output for the background would learn nothing."""
 
 
-def build_detector(start: Initialization, size: int, seed: int = 0) -> RetinaNet:
-    """A detector whose body is the start's own network, and whose other layers are drawn by the seed.
+def build_detector(init: Initialization, size: int, seed: int = 0) -> RetinaNet:
+    """Build a detector on an initialization's own network; the seed draws all other layers.
 
-    In training mode it takes films, a list of float [1, size, size] in [0, 1], and targets, and gives losses; in
-    evaluation mode, boxes and scores. Every parameter is trained, and so is batch norm, for every start alike: a
-    random network's has to be, and a rule of its own for pretrained ones would make the comparison one of rules. A
-    batch of 4 films of 512 pixels gives batch norm 1,024 positions or more a channel.
+    In training mode it takes images, a list of float [1, size, size] in [0, 1], and targets, and returns losses. In
+    evaluation mode it returns boxes and scores. All parameters and batch norm are trained for every initialization: a
+    random network needs it, and another rule for pretrained networks would make the comparison unfair. A batch of 4
+    images of 512 pixels has at least 1,024 positions per channel for batch norm.
 
     Raises:
-        C2LError: an architecture that detection is not made for.
+        C2LError: the architecture is not supported.
     """
-    if start.architecture not in ARCHITECTURES:
-        raise C2LError(f"{start.name} is a {start.architecture}; detection wants one of: {', '.join(ARCHITECTURES)}")
-    layers: Any = start.network.feature_info
+    if init.architecture not in ARCHITECTURES:
+        raise C2LError(
+            f"detection: expected an architecture among {', '.join(ARCHITECTURES)}, found {init.architecture} "
+            f"({init.name}); choose another initialization"
+        )
+    layers: Any = init.network.feature_info
     widths = {layer["module"]: layer["num_chs"] for layer in layers}
     torch.manual_seed(seed)
     backbone = BackboneWithFPN(
-        start.network,
+        init.network,
         return_layers={layer: str(i) for i, layer in enumerate(LAYERS)},
         in_channels_list=[widths[layer] for layer in LAYERS],
         out_channels=CHANNELS,
@@ -48,6 +51,6 @@ def build_detector(start: Initialization, size: int, seed: int = 0) -> RetinaNet
         num_classes=1,
         min_size=size,
         max_size=size,
-        image_mean=[start.mean],
-        image_std=[start.std],
+        image_mean=[init.mean],
+        image_std=[init.std],
     )

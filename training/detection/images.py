@@ -1,4 +1,4 @@
-"""The challenge's films and boxes, as a detector trains on them: stored squares, and boxes that follow them."""
+"""The challenge's images as stored squares, and their boxes in the squares' coordinates."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,27 +20,28 @@ from ..store.sources import index_path
 from .geometry import Square
 from .patients import EVALUATION, TRAINING, evaluation_part
 
-MISSING = "images missing or unreadable"
-CUT = "images left out, their boxes cut off by the square"
-CLIPPED = "boxes clipped to the image or its square"
-LOST = "boxes cut off by the square"
-LEAST = 1.0
-"""Pixels of a stored square that a box keeps at least, each way; a smaller rest is cut off."""
+MISSING = "images_missing_or_unreadable"
+EMPTIED = "images_left_out_because_the_square_cut_off_their_boxes"
+CLIPPED = "boxes_clipped_to_the_image_or_its_square"
+CUT_OFF = "boxes_cut_off_by_the_square"
+MIN_SIDE = 1.0
+"""Smallest width and height of a clipped box, in pixels of a stored square. A smaller box counts as cut off."""
 
 
 @dataclass(frozen=True)
-class Films:
-    """N labelled films.
+class DetectionImages:
+    """N labelled images.
 
     Attributes:
-        store: their pixels, and `rows`, int64 [N], where in it they are.
+        store: the store of their pixels.
+        rows: int64 [N], their rows in the store.
         ids: the challenge's id of each image, its `patientId`.
         patients: [N] str.
-        boxes: of each film, float64 [n, 4], n from 0: left, top, right, bottom in the stored square.
-        squares: how each was cut.
-        parts: "training" or "evaluation" of each, [N].
-        split: (image, part) of every image in the label file, whether it can be read or not.
-        counts: how many images and boxes were not taken as they are.
+        boxes: per image, float64 [n, 4], n >= 0: left, top, right, bottom in the stored square.
+        squares: per image, the square that the store holds.
+        parts: [N], "training" or "evaluation".
+        split: (image, part) of every image in the label file, readable or not.
+        adjusted: number of images and boxes that were left out or changed, by reason.
     """
 
     store: ImageStore
@@ -51,68 +52,68 @@ class Films:
     squares: list[Square]
     parts: NDArray[np.str_]
     split: list[tuple[str, str]]
-    counts: dict[str, int]
+    adjusted: dict[str, int]
 
     def of(self, part: str) -> NDArray[np.int64]:
-        """Which of the N are of a part, ascending."""
+        """Positions, among the N, of a part's images, ascending."""
         return np.flatnonzero(self.parts == part)
 
 
-def load_films(
+def load_images(
     data: Path,
     store: Path,
     size: int,
     avoid: frozenset[str] = frozenset(),
     workers: int | None = None,
     progress: bool = True,
-) -> Films:
-    """The training images of the challenge's folder, decoded once into a store and split by patient.
+) -> DetectionImages:
+    """Load the challenge's training images: decode them into a store once, and split them by patient.
 
-    An image that is missing or cannot be read is counted and passed over (the store's refused.parquet says why). A
-    box that reaches over the edge is clipped, and counted. Of a film that is not square the store holds the central
-    square: what is outside is cut off, and an image none of whose boxes is left is left out.
+    An image that is missing or unreadable is counted and left out (the store's refused.parquet gives the reason). The
+    store holds the central square of an image that is not square. A box that reaches over its edge is clipped and
+    counted; a box outside it is cut off. An image that loses all its boxes is left out.
 
     Args:
         data: the challenge's folder, stage 1 or 2, as distributed.
-        store: folder of the store; made where there is none, taken where it is of these images.
+        store: folder of the store. It is built if it does not exist, and reused if it holds these images.
         size: side of the stored squares.
         avoid: patients who are never in the evaluation part.
-        workers: decoding processes; by default one a core.
+        workers: decoding processes. Default: one per core.
         progress: show a bar while images are decoded.
 
     Raises:
-        DatasetError: not the challenge's layout; a store of something else; a box outside its image; or a part
-            without films, or no box to learn from.
+        DatasetError: the folder has another layout; the store holds other images; a box is outside its image; a part
+            has no images; or no training image has a box.
     """
     prepare([(rsna.NAME, data)], store, size, workers, progress)
-    images = ImageStore.open(store)
+    stored = ImageStore.open(store)
     records = [record for record in rsna.records(data) if record.split == "train"]
     evaluated = evaluation_part(np.array([record.patient for record in records]), avoid)
-    found = _Found(data, size, dict(zip(images.index["path"].to_pylist(), range(len(images)), strict=True)))
+    loaded = _Loader(data, size, dict(zip(stored.index["path"].to_pylist(), range(len(stored)), strict=True)))
     boxes = rsna.boxes(data)
     for record, is_evaluated in zip(records, evaluated, strict=True):
-        found.take(record, np.array(boxes[record.path]).reshape(-1, 4), EVALUATION if is_evaluated else TRAINING)
-    films = Films(
-        images,
-        np.array(found.rows, dtype=np.int64),
-        [record.path.stem for record in found.records],
-        np.array([record.patient for record in found.records], dtype=str),
-        found.boxes,
-        found.squares,
-        np.array(found.parts, dtype=str),
+        loaded.add(record, np.array(boxes[record.path]).reshape(-1, 4), EVALUATION if is_evaluated else TRAINING)
+    images = DetectionImages(
+        stored,
+        np.array(loaded.rows, dtype=np.int64),
+        [record.path.stem for record in loaded.records],
+        np.array([record.patient for record in loaded.records], dtype=str),
+        loaded.boxes,
+        loaded.squares,
+        np.array(loaded.parts, dtype=str),
         [
             (record.path.stem, EVALUATION if is_evaluated else TRAINING)
             for record, is_evaluated in zip(records, evaluated, strict=True)
         ],
-        dict(found.counts),
+        dict(loaded.adjusted),
     )
-    _check(films, data)
-    return films
+    _check_parts(images, data)
+    return images
 
 
 @dataclass
-class _Found:
-    """What of the challenge's images is there, gathered film by film."""
+class _Loader:
+    """Collects the images that are stored and keep a box, with counts of the others."""
 
     data: Path
     size: int
@@ -122,20 +123,20 @@ class _Found:
     boxes: list[Floats] = field(default_factory=list)
     squares: list[Square] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=lambda: Counter({MISSING: 0, CLIPPED: 0, LOST: 0, CUT: 0}))
+    adjusted: Counter[str] = field(default_factory=lambda: Counter({MISSING: 0, CLIPPED: 0, CUT_OFF: 0, EMPTIED: 0}))
 
-    def take(self, record: Record, boxes: Floats, part: str) -> None:
-        """Take a film, if it is stored and a box is left where there was one."""
+    def add(self, record: Record, boxes: Floats, part: str) -> None:
+        """Add an image if it is stored and has not lost all its boxes."""
         row = self.stored.get(index_path(record, self.data))
         extent = dicom_size(record.path)
         if row is None or extent is None:
-            self.counts[MISSING] += 1
+            self.adjusted[MISSING] += 1
             return
         square = Square(*extent, self.size)
         _check_boxes(boxes, square, record, self.data)
         left = self._clip(square.inward(boxes))
         if len(boxes) and not len(left):
-            self.counts[CUT] += 1
+            self.adjusted[EMPTIED] += 1
             return
         self.rows.append(row)
         self.records.append(record)
@@ -145,33 +146,36 @@ class _Found:
 
     def _clip(self, boxes: Floats) -> Floats:
         clipped = boxes.clip(0, self.size)
-        kept = (clipped[:, 2:] - clipped[:, :2] >= LEAST).all(axis=1)
-        self.counts[LOST] += int((~kept).sum())
-        self.counts[CLIPPED] += int((clipped != boxes)[kept].any(axis=1).sum())
+        kept = (clipped[:, 2:] - clipped[:, :2] >= MIN_SIDE).all(axis=1)
+        self.adjusted[CUT_OFF] += int((~kept).sum())
+        self.adjusted[CLIPPED] += int((clipped != boxes)[kept].any(axis=1).sum())
         return clipped[kept]
 
 
 def _check_boxes(boxes: Floats, square: Square, record: Record, data: Path) -> None:
-    """Raise DatasetError for a box no part of which is in the image, as when sizes or images were mixed up."""
+    """Raise DatasetError for a box outside its image, for example because sizes or images were mixed up."""
     for box in boxes:
         x, y, width, height = box.tolist()
         if not (x < square.width and y < square.height and x + width > 0 and y + height > 0):
-            place = rsna.locate_box(data, record.path, (x, y, width, height))
+            line = rsna.locate_box(data, record.path, (x, y, width, height))
             raise DatasetError(
-                f"{place}: a box at {x:g}, {y:g} of {width:g} x {height:g} is outside its image of {square.width} x "
-                f"{square.height} pixels; mend the line, or fetch labels and images again, of one release"
+                f"{line}: expected a box within its image of {square.width} x {square.height} pixels, found one at "
+                f"{x:g}, {y:g} of {width:g} x {height:g}; correct the line, or download labels and images of one "
+                "release again"
             )
 
 
-def _check(films: Films, data: Path) -> None:
+def _check_parts(images: DetectionImages, data: Path) -> None:
     for part in (TRAINING, EVALUATION):
-        if not len(films.of(part)):
-            raise DatasetError(f"{data}: no film in the {part} part ({len(films.ids)} films in all); wanted more films")
-    if not any(len(films.boxes[i]) for i in films.of(TRAINING)):
-        raise DatasetError(f"{data}: no film of the training part has a box; there is nothing to learn from")
+        if not len(images.of(part)):
+            raise DatasetError(
+                f"{data}: expected images in the {part} part, found none among {len(images.ids)}; use more images"
+            )
+    if not any(len(images.boxes[i]) for i in images.of(TRAINING)):
+        raise DatasetError(f"{data}: expected a box in the training part, found none; use more images")
 
 
 def batches_of(positions: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """The positions, `size` at a time, the last ones fewer."""
+    """The positions in batches of `size`; the last batch may be smaller."""
     for start in range(0, len(positions), size):
         yield positions[start : start + size]

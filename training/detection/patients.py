@@ -1,4 +1,4 @@
-"""Which films train a detector and which measure it: by patient, and never a patient whom a start has seen."""
+"""Split the challenge's patients into training and evaluation part; pretraining never saw an evaluation patient."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,59 +17,68 @@ from ..store.store_format import INDEX
 
 TRAINING, EVALUATION = "training", "evaluation"
 SHARE = 0.2
-"""Of all patients, those in the evaluation part."""
+"""Share of all patients in the evaluation part."""
 NIH = "chestxray14:"
 
 
 def evaluation_part(patients: NDArray[np.str_], avoid: frozenset[str]) -> NDArray[np.bool_]:
-    """Mask, bool [N], of the evaluation part: a fifth of the patients, drawn by hash from those not to be avoided.
+    """Draw the evaluation part by a hash of the ids: a fifth of all patients, from those who may be drawn.
 
-    All of the others where they are fewer than a fifth. Neither the order of the films nor a start changes it.
+    If fewer than a fifth may be drawn, all of them are in it. The order of the images does not matter.
+
+    Args:
+        patients: [N] ids, one per image.
+        avoid: patients who are never in the evaluation part.
+
+    Returns:
+        Mask, bool [N].
 
     Raises:
-        DatasetError: every patient is to be avoided.
+        DatasetError: all patients are in `avoid`.
     """
     allowed = ~np.isin(patients, sorted(avoid))
-    everyone, able = len(np.unique(patients)), len(np.unique(patients[allowed]))
-    if not able:
-        raise DatasetError(f"all {everyone:,} patients are among those to avoid; none is left to measure a detector on")
-    return allowed & split_patients(patients, SHARE * everyone / able, "detection")
+    everyone, available = len(np.unique(patients)), len(np.unique(patients[allowed]))
+    if not available:
+        raise DatasetError(
+            f"expected patients for the evaluation part, found all {everyone:,} among those to avoid; avoid fewer"
+        )
+    return allowed & split_patients(patients, SHARE * everyone / available, "detection")
 
 
 def patients_of(sources: Iterable[Path]) -> frozenset[str]:
-    """The patients that stores or lists name, as a store names them.
+    """Read the patients of stores and lists, named as in a store.
 
-    A store names all of its patients. A list is a text file with a line each: a name of an image of ChestX-ray14, as
-    in its train_val_list.txt (00001336_000.png), or a patient as a store names them (chestxray14:00001336).
+    A store contributes all its patients. A list is a text file with one entry per line: an image of ChestX-ray14, as in
+    its train_val_list.txt (00001336_000.png), or a patient as in a store (chestxray14:00001336).
 
     Raises:
-        DatasetError: neither a store nor a list, or a line that is neither.
+        DatasetError: a source is neither a store nor a list, or a line is neither an image nor a patient.
     """
     return frozenset(patient for source in sources for patient in _patients(source))
 
 
-def check_unseen(start: Initialization, patients: NDArray[np.str_]) -> None:
-    """Raise DatasetError if a start was pretrained on a patient of the evaluation part, or if that cannot be told."""
-    advice = "keep them out of the evaluation part, for all starts that are compared: --avoid STORE_OR_LIST"
-    if start.seen is None:
-        told = start.about.get("trained_on", [])
-        if not told or any(NIH.rstrip(":") in line for line in told):
+def check_unseen(init: Initialization, patients: NDArray[np.str_]) -> None:
+    """Raise DatasetError if pretraining saw a patient of the evaluation part, or if that is unknown."""
+    advice = "exclude them from the evaluation part of all compared runs: --avoid STORE_OR_LIST"
+    if init.seen is None:
+        trained_on = init.about.get("trained_on", [])
+        if not trained_on or any(NIH.rstrip(":") in line for line in trained_on):
             raise DatasetError(
-                f"{start.name} may have been pretrained on patients of ChestX-ray14, of whom RSNA's films are, and "
-                "nothing tells on which; give the run folder or the release in place of a bare file, or put its "
-                "provenance beside it"
+                f"{init.name}: expected a list of its pretraining patients, found none; it may have seen patients "
+                "of ChestX-ray14, whose images RSNA's are; pass the run folder or the release instead of a weight "
+                "file, or put its provenance beside it"
             )
         return
-    if shared := start.seen.intersection(patients.tolist()):
+    if shared := init.seen.intersection(patients.tolist()):
         raise DatasetError(
-            f"{start.name} was pretrained on {len(shared)} of the evaluation part's patients: {summarize(shared)}; "
+            f"{init.name} was pretrained on {len(shared)} of the evaluation part's patients: {summarize(shared)}; "
             f"{advice}"
         )
     unknown = sum(not patient.startswith(NIH) for patient in patients)
-    if unknown and any(patient.startswith(NIH) for patient in start.seen):
+    if unknown and any(patient.startswith(NIH) for patient in init.seen):
         raise DatasetError(
-            f"{start.name} was pretrained on patients of ChestX-ray14, and of {unknown} evaluation films nothing tells "
-            f"whose they are; put RSNA's {rsna.NIH_MAPPING} or a {rsna.NIH_TABLE} beside the label file"
+            f"{init.name} was pretrained on patients of ChestX-ray14, and the patients of {unknown} evaluation "
+            f"images are unknown; put RSNA's {rsna.NIH_MAPPING} or a {rsna.NIH_TABLE} beside the label file"
         )
 
 
@@ -81,7 +90,8 @@ def _patients(source: Path) -> list[str]:
         lines = source.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise DatasetError(
-            f"{source} cannot be read; wanted a folder of `c2l prepare`, or a text file with an image or patient a line"
+            f"{source} cannot be read; expected a folder of `c2l prepare`, or a text file with one image or patient "
+            "per line"
         ) from None
     return [_patient(line.strip(), source, number) for number, line in enumerate(lines, 1) if line.strip()]
 
@@ -92,6 +102,6 @@ def _patient(text: str, source: Path, number: int) -> str:
     if ":" in text and not any(character.isspace() or character == "," for character in text):
         return text
     raise DatasetError(
-        f"{source}, line {number}: neither an image of ChestX-ray14, such as 00001336_000.png, nor a patient, such as "
-        f"{NIH}00001336"
+        f"{source}, line {number}: expected an image of ChestX-ray14, such as 00001336_000.png, or a patient, such as "
+        f"{NIH}00001336, found {text!r}; correct the line"
     )

@@ -1,4 +1,4 @@
-"""A trained detector's boxes."""
+"""Detect boxes with a trained detector."""
 
 from collections.abc import Iterable
 
@@ -9,29 +9,33 @@ from torchvision.models.detection import RetinaNet
 
 from ..evaluation.rsna_challenge import DetectedBoxes
 from ..progress import progress_bar
-from .images import Films, batches_of
+from .images import DetectionImages, batches_of
 
 
 @torch.no_grad()
 def predict(
     detector: RetinaNet,
-    films: Films,
+    images: DetectionImages,
     positions: NDArray[np.int64],
     batch_size: int,
     device: torch.device,
     progress: bool = False,
 ) -> list[DetectedBoxes]:
-    """The boxes of the films at these positions, in the stored squares; the surest first, those below 0.05 dropped."""
+    """Detect boxes in the images at these positions.
+
+    Returns:
+        Per image, its boxes in the stored square, by descending score. Scores below 0.05 are dropped.
+    """
     detector.eval()
-    found: list[DetectedBoxes] = []
+    detected: list[DetectedBoxes] = []
     with progress_bar("evaluating", progress) as bar:
         task = bar.add_task("", total=len(positions))
         for batch in batches_of(positions, batch_size):
-            images = films.store[films.rows[batch]].to(device).float() / 255
-            found += _predicted(detector(list(images)))
-            bar.update(task, completed=len(found))
-    return found
+            pixels = images.store[images.rows[batch]].to(device).float() / 255
+            detected += _to_numpy(detector(list(pixels)))
+            bar.update(task, completed=len(detected))
+    return detected
 
 
-def _predicted(outputs: Iterable[dict[str, torch.Tensor]]) -> list[DetectedBoxes]:
+def _to_numpy(outputs: Iterable[dict[str, torch.Tensor]]) -> list[DetectedBoxes]:
     return [DetectedBoxes(out["boxes"].double().cpu().numpy(), out["scores"].double().cpu().numpy()) for out in outputs]

@@ -1,4 +1,4 @@
-"""What a detector's training and measurement depend on."""
+"""Settings of a detection run, and its learning rate."""
 
 import math
 from dataclasses import dataclass
@@ -9,46 +9,45 @@ from ..constraints import Above, AtLeast, Below, MultipleOf, check_values
 
 @dataclass(frozen=True)
 class Settings:
-    """Size and batch are the paper's (section 5.2), which gives no more; the others are ours, the same for all starts.
+    """Size and batch size are the paper's (section 4), which names no others. The rest is ours, for every
+    initialization.
 
-    The learning rate is that of torchvision's RetinaNet reference (0.01 for 16 images), scaled to a batch of 4; it
-    rises linearly over the warm-up and then falls to 0 as half a cosine.
-
-    Attributes:
-        size: side of the films, pixels.
-        batch_size: films to a step.
-        epochs: passes over the training part; its last films that do not fill a batch are left out.
-        max_steps: fewer steps than the epochs have, for a trial; the learning rate follows.
-        lr: learning rate of SGD, at its highest.
-        momentum: of SGD.
-        weight_decay: of every parameter.
-        warmup: share of the steps.
-        seed: of the layers that are new, the order of the films and their augmentation.
-        bootstrap: resamples for the intervals.
+    The learning rate is that of torchvision's RetinaNet reference (0.01 for 16 images), scaled to a batch of 4. It
+    rises linearly during the warm-up, and then falls to 0 along half a cosine.
     """
 
     size: Annotated[int, AtLeast(128), MultipleOf(32)] = 512
+    """Side of the input in pixels. A multiple of 32, the stride of the backbone's last layer."""
     batch_size: Annotated[int, AtLeast(1)] = 4
+    """Images per step."""
     epochs: Annotated[int, AtLeast(1)] = 20
+    """Passes over the training part. The last images of an epoch that do not fill a batch are left out."""
     max_steps: Annotated[int | None, AtLeast(1)] = None
+    """Largest number of steps, for a trial run. The learning rate's schedule is shortened too."""
     lr: Annotated[float, Above(0)] = 0.0025
+    """Highest learning rate of SGD."""
     momentum: Annotated[float, AtLeast(0), Below(1)] = 0.9
+    """Momentum of SGD."""
     weight_decay: Annotated[float, AtLeast(0)] = 1e-4
+    """Weight decay of all parameters."""
     warmup: Annotated[float, AtLeast(0), Below(1)] = 0.05
+    """Share of the steps in which the learning rate rises."""
     seed: Annotated[int, AtLeast(0)] = 0
+    """Seed of the new layers, the order of the images and their augmentation."""
     bootstrap: Annotated[int, AtLeast(0)] = 1000
+    """Resamples of the patients for the intervals."""
 
     def __post_init__(self) -> None:
-        """Raises RecipeError for a value of the wrong type or outside its range."""
+        """Check all settings. Raises RecipeError."""
         check_values(self)
 
-    def total_steps(self, films: int) -> int:
-        """The steps of a run on so many films."""
-        steps = self.epochs * (films // self.batch_size)
+    def total_steps(self, images: int) -> int:
+        """The number of steps of a run on so many training images."""
+        steps = self.epochs * (images // self.batch_size)
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def lr_at(self, step: int, total: int) -> float:
-        """The learning rate of a step, from 0, of `total`."""
+        """The learning rate of a step, counted from 0, of `total` steps."""
         warmup = round(self.warmup * total)
         if step < warmup:
             return self.lr * (step + 1) / warmup

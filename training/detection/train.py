@@ -1,4 +1,4 @@
-"""Training a detector, read from top to bottom; on the CPU it goes on from a checkpoint to the same bits."""
+"""Train a detector. On the CPU, a resumed run is bit-identical to an uninterrupted one."""
 
 import time
 from pathlib import Path
@@ -17,49 +17,52 @@ from ..run_files.log import RunLog, StepGroup
 from ..seeding import seed_of
 from .box_augment import augment
 from .detector import OPACITY
-from .images import Films
+from .images import DetectionImages
 from .patients import TRAINING
 from .settings import Settings
 
 KEEP = 2
-"""Checkpoints: should the newest be torn, there is the one before."""
+"""Number of checkpoints to keep, so that a damaged one has a predecessor."""
 LOG_EVERY = 10
-"""Steps."""
+"""Steps between two lines of the log."""
 
 
 def train(
     detector: RetinaNet,
-    films: Films,
+    images: DetectionImages,
     settings: Settings,
     folder: Path,
     device: torch.device,
     progress: bool = True,
 ) -> float:
-    """Train on the training part; go on from the folder's newest checkpoint, where there is one.
+    """Train on the training part, from the newest checkpoint in the folder if there is one.
 
-    Films without boxes take part: all that is found in them is wrong. Order, augmentation and learning rate are a
-    function of settings and step.
+    Images without boxes are used too: every detection in them is wrong. Order, augmentation and learning rate depend on
+    settings and step only.
 
     Args:
-        detector: is changed.
-        films: what is learnt from.
-        settings: how.
-        folder: gets log.jsonl, tensorboard/ and, after each epoch, checkpoints/.
-        device: where the detector is.
+        detector: trained in place.
+        images: the challenge's images.
+        settings: of the run.
+        folder: receives log.jsonl, tensorboard/ and, after each epoch, checkpoints/.
+        device: of the detector.
         progress: show a progress line.
 
     Returns:
-        Seconds that all steps took, those before a stop included.
+        Seconds of all steps, those before an interruption included.
 
     Raises:
-        DatasetError: fewer films than one batch.
+        DatasetError: there are fewer images than one batch.
         RunError: the loss is not finite.
-        RunInterrupted: SIGTERM or Ctrl-C; a checkpoint is written.
+        RunInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
     """
-    positions = films.of(TRAINING)
+    positions = images.of(TRAINING)
     steps_per_epoch, total = len(positions) // settings.batch_size, settings.total_steps(len(positions))
     if not total:
-        raise DatasetError(f"{len(positions)} films to train on, fewer than one batch of {settings.batch_size}")
+        raise DatasetError(
+            f"expected at least one batch of {settings.batch_size} training images, found {len(positions)}; "
+            "lower --batch-size or use more images"
+        )
     optimizer = torch.optim.SGD(
         detector.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
     )
@@ -87,44 +90,50 @@ def train(
         for step in range(first, total):
             lr = settings.lr_at(step, total)
             batch = positions[batch_of(step, len(positions), settings)]
-            losses = train_step(detector, optimizer, films, batch, lr, seed_of(settings.seed, 0, step), device)
+            losses = train_step(detector, optimizer, images, batch, lr, seed_of(settings.seed, 0, step), device)
             group.add(len(batch), 0.0, losses)
             log.advance()
             done = step + 1
             if done % LOG_EVERY == 0 or done == total:
                 if not group.read().isfinite().all():
-                    raise RunError(f"the loss is not finite within {LOG_EVERY} steps before step {done}; lower --lr")
+                    raise RunError(
+                        f"expected finite losses, found another within {LOG_EVERY} steps before step {done}; "
+                        "start a new run with a lower --lr"
+                    )
                 log.write_group(done, done / steps_per_epoch, lr, group)
                 group.clear()
             if done % steps_per_epoch == 0 or done == total or request:
                 save(done)
             if request and done < total:
-                raise RunInterrupted(f"{request} after step {done} of {total}; go on with --resume")
+                raise RunInterrupted(f"{request} after step {done} of {total}; resume with --resume")
     return seconds + time.monotonic() - began
 
 
 def train_step(
     detector: RetinaNet,
     optimizer: torch.optim.Optimizer,
-    films: Films,
+    images: DetectionImages,
     batch: NDArray[np.int64],
     lr: float,
     seed: int,
     device: torch.device,
 ) -> dict[str, Tensor]:
-    """One step on the films at these positions; the loss and its two parts. All chance comes from the seed."""
+    """Train on the images at the positions `batch`. Returns the loss and its two terms.
+
+    All random numbers depend on the seed.
+    """
     torch.manual_seed(seed)
-    images, targets = [], []
-    for position, film in zip(batch, films.store[films.rows[batch]].to(device), strict=True):
-        boxes = torch.from_numpy(films.boxes[position]).float().to(device)
-        film, boxes = augment(film, boxes)
-        images.append(film.float() / 255)
+    inputs, targets = [], []
+    for position, image in zip(batch, images.store[images.rows[batch]].to(device), strict=True):
+        boxes = torch.from_numpy(images.boxes[position]).float().to(device)
+        image, boxes = augment(image, boxes)
+        inputs.append(image.float() / 255)
         labels = torch.full((len(boxes),), OPACITY, dtype=torch.int64, device=device)
         targets.append({"boxes": boxes, "labels": labels})
     for parameters in optimizer.param_groups:
         parameters["lr"] = lr
     detector.train()
-    losses: dict[str, Tensor] = detector(images, targets)
+    losses: dict[str, Tensor] = detector(inputs, targets)
     loss = losses["classification"] + losses["bbox_regression"]
     optimizer.zero_grad()
     loss.backward()
@@ -132,8 +141,8 @@ def train_step(
     return {"loss": loss, "loss_class": losses["classification"], "loss_box": losses["bbox_regression"]}
 
 
-def batch_of(step: int, films: int, settings: Settings) -> NDArray[np.int64]:
-    """Which of so many films a step takes; each epoch has an order of its own."""
-    epoch, place = divmod(step, films // settings.batch_size)
-    order = np.random.default_rng(seed_of(settings.seed, 1, epoch)).permutation(films)
-    return order[place * settings.batch_size :][: settings.batch_size]
+def batch_of(step: int, count: int, settings: Settings) -> NDArray[np.int64]:
+    """The positions, among `count` training images, of a step's batch. Each epoch has its own order."""
+    epoch, batch = divmod(step, count // settings.batch_size)
+    order = np.random.default_rng(seed_of(settings.seed, 1, epoch)).permutation(count)
+    return order[batch * settings.batch_size :][: settings.batch_size]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from store_helpers import write_dicom
 
-from c2l_models.training.detection.images import Films, load_films
+from c2l_models.training.detection.images import DetectionImages, load_images
 
 PATIENTS, SIDE = 8, 128
 HEADER = ["patientId", "x", "y", "width", "height", "Target"]
@@ -49,9 +49,9 @@ def challenge(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def films(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Films:
+def films(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> DetectionImages:
     """The miniature, decoded and split."""
-    return load_films(challenge, tmp_path_factory.mktemp("stores") / "store", SIDE, workers=1, progress=False)
+    return load_images(challenge, tmp_path_factory.mktemp("stores") / "store", SIDE, workers=1, progress=False)
 
 
 @pytest.fixture(autouse=True)

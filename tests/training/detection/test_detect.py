@@ -1,4 +1,4 @@
-"""The whole way on a miniature: outputs, resuming to the bit, refusals, and the command."""
+"""A whole run on a miniature challenge: outputs, bit-identical resuming, refusals, and the command."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from c2l_models.errors import C2LError, DatasetError, RunError, RunInterrupted
 from c2l_models.training.detection import train as loop
 from c2l_models.training.detection.detect import detect
 from c2l_models.training.detection.detector import build_detector
-from c2l_models.training.detection.images import load_films
+from c2l_models.training.detection.images import load_images
 from c2l_models.training.detection.predict import predict
 from c2l_models.training.detection.settings import Settings
 from c2l_models.training.detection.train import batch_of
@@ -91,7 +91,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(whole, challenge, runs, monkeypa
         return step(*arguments)
 
     monkeypatch.setattr(loop, "train_step", stopping)
-    with pytest.raises(RunInterrupted, match=f"stopped by SIGTERM after step {stop} of 6; go on with --resume"):
+    with pytest.raises(RunInterrupted, match=f"stopped by SIGTERM after step {stop} of 6; resume with --resume"):
         detect("random", challenge, out, SMALL, **OPTIONS)
     monkeypatch.undo()
     result = detect("random", challenge, out, SMALL, resume=True, **OPTIONS)
@@ -104,14 +104,14 @@ def test_a_stopped_run_goes_on_to_the_same_bits(whole, challenge, runs, monkeypa
 
 def test_a_run_is_not_written_over(whole, challenge, runs, tmp_path, monkeypatch):
     out = runs / "whole"
-    with pytest.raises(RunError, match="whole exists; choose another folder, or go on with that run: --resume"):
+    with pytest.raises(RunError, match="whole exists; choose another folder, or resume that run with --resume"):
         detect("random", challenge, out, SMALL, **OPTIONS)
-    with pytest.raises(RunError, match=r"cannot go on.*lr: began with 0\.01, now 0\.02"):
+    with pytest.raises(RunError, match=r"holds another run\. These settings differ: lr: began with 0\.01, now 0\.02\."):
         detect("random", challenge, out, Settings(size=SIDE, epochs=2, lr=0.02, bootstrap=20), resume=True, **OPTIONS)
-    with pytest.raises(RunError, match=r"cannot go on.*start_sha256"):
+    with pytest.raises(RunError, match=r"These settings differ: .*start_sha256"):
         detect("resnet18.c2l_open15k", challenge, out, SMALL, resume=True, **OPTIONS)
     (tmp_path / "thing").touch()
-    with pytest.raises(RunError, match="is no run of `c2l detect`"):
+    with pytest.raises(RunError, match="expected a run of `c2l detect`, found other files"):
         detect("random", challenge, tmp_path, SMALL, resume=True, store=runs / f"rsna-{SIDE}", **OPTIONS)
     monkeypatch.setattr(loop, "train_step", None)  # a finished run is read
     again = detect("random", challenge, out, SMALL, resume=True, **OPTIONS)
@@ -147,11 +147,11 @@ def test_an_evaluation_part_without_boxes_has_no_figure(challenge, films, tmp_pa
     assert np.isnan(result.metrics.values).all()
     report = (tmp_path / "out" / "report.md").read_text()
     assert "| mAP at 0.2 | n/a | n/a |" in report
-    assert "No film of the evaluation part has a box" in report
+    assert "No image of the evaluation part has a box" in report
 
 
 def test_the_command(challenge, runs, whole, tmp_path, capsys):
-    """Its flags reach the run; its errors are one line."""
+    """Its flags reach the run, and an error is one line."""
     arguments = [
         "detect",
         "rsna",
@@ -200,10 +200,10 @@ def test_settings_out_of_range_are_refused(change):
 
 def test_too_few_films_for_a_batch(challenge, films, tmp_path):
     many = Settings(size=SIDE, batch_size=64)
-    with pytest.raises(DatasetError, match="films to train on, fewer than one batch of 64"):
+    with pytest.raises(DatasetError, match="expected at least one batch of 64 training images, found"):
         detect("random", challenge, tmp_path / "out", many, store=films.store.path, **OPTIONS)
 
 
 def test_a_store_of_other_films_is_refused(challenge, tiny_store_folder):
     with pytest.raises(DatasetError, match="already exists and is not overwritten: it was built with other settings"):
-        load_films(challenge, tiny_store_folder, SIDE, workers=1, progress=False)
+        load_images(challenge, tiny_store_folder, SIDE, workers=1, progress=False)

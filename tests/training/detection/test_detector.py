@@ -1,4 +1,4 @@
-"""The network: shapes of maps and losses, what is trained, and that a few real films can be learnt."""
+"""Shapes of maps and losses, trained parameters, and learning a few real images."""
 
 import csv
 
@@ -8,7 +8,7 @@ import torch
 
 from c2l_models.errors import C2LError
 from c2l_models.training.detection.detector import build_detector
-from c2l_models.training.detection.images import load_films
+from c2l_models.training.detection.images import load_images
 from c2l_models.training.detection.train import train_step
 from c2l_models.training.initialization import load_initialization
 
@@ -60,7 +60,7 @@ def test_new_layers_depend_on_the_seed_alone():
 
 
 def test_another_architecture_is_refused():
-    with pytest.raises(C2LError, match="random:densenet121 is a densenet121; detection wants one of: resnet18"):
+    with pytest.raises(C2LError, match="expected an architecture among resnet18, found densenet121"):
         build_detector(load_initialization("random:densenet121"), 128)
 
 
@@ -76,7 +76,7 @@ def test_real_films_can_be_learnt(real_data, tmp_path):
     for name in names:
         file = f"stage_2_train_images/{name}.dcm"
         (root / file).symlink_to(source / file)
-    films = load_films(root, tmp_path / "store", 128, workers=1, progress=False)
+    films = load_images(root, tmp_path / "store", 128, workers=1, progress=False)
     detector = build_detector(load_initialization("resnet18.c2l_open15k"), 128)
     optimizer = torch.optim.SGD(detector.parameters(), 0.02, 0.9)
     batch = films.of("training")[:4]

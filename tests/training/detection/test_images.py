@@ -1,4 +1,4 @@
-"""Boxes follow their films into the store; what is missing is counted, what is wrong is told with its line."""
+"""Boxes in the coordinates of stored squares; missing images are counted, and errors name the label file's line."""
 
 import shutil
 
@@ -8,13 +8,13 @@ from store_helpers import write_dicom
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.detection.geometry import Square
-from c2l_models.training.detection.images import CLIPPED, CUT, LOST, MISSING, load_films
+from c2l_models.training.detection.images import CLIPPED, CUT_OFF, EMPTIED, MISSING, load_images
 
 from .conftest import HEADER, SIDE, image_id, write_rows
 
 
 def load(root, tmp_path, size=SIDE, **options):
-    return load_films(root, tmp_path / "store", size, workers=1, progress=False, **options)
+    return load_images(root, tmp_path / "store", size, workers=1, progress=False, **options)
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def test_every_film_its_boxes_and_its_part(films):
     assert films.patients[3] == "chestxray14:00000001"
     assert set(films.of("training")) | set(films.of("evaluation")) == set(range(16))
     assert films.split == [(films.ids[i], films.parts[i]) for i in range(16)]
-    assert not any(films.counts.values())
+    assert not any(films.adjusted.values())
 
 
 @pytest.mark.parametrize(("width", "height"), [(128, 128), (192, 128), (128, 160)])
 def test_a_box_covers_the_same_film_in_the_store(copy, tmp_path, width, height):
-    """The bright square of a film, at twice its size and cut to its central square, is where its box is."""
+    """In a square of twice the resolution, the box still covers the image's bright square."""
     film = np.full((height, width), 30, np.uint8)
     film[48:96, 60:92] = 230
     write_dicom(copy / "stage_2_train_images" / f"{image_id(1)}.dcm", film)
@@ -61,7 +61,7 @@ def test_images_that_are_missing_or_broken_are_counted_and_keep_their_part(copy,
     (copy / "stage_2_train_images" / f"{image_id(2)}.dcm").unlink()
     (copy / "stage_2_train_images" / f"{image_id(5)}.dcm").write_bytes(b"no film")
     found = load(copy, tmp_path)
-    assert found.counts[MISSING] == 2
+    assert found.adjusted[MISSING] == 2
     assert found.ids == [name for name in films.ids if name not in (image_id(2), image_id(5))]
     assert found.split == films.split
 
@@ -77,7 +77,7 @@ def test_boxes_over_the_edge_and_beyond_the_square(copy, tmp_path):
     np.testing.assert_allclose(found.boxes[1], [[0, 100, 30, 128]])
     np.testing.assert_allclose(found.boxes[3], [[12, 16, 76, 80]])  # 64 to 128 of 192 are kept, twice as large
     assert image_id(5) not in found.ids
-    assert (found.counts[CLIPPED], found.counts[LOST], found.counts[CUT]) == (1, 2, 1)
+    assert (found.adjusted[CLIPPED], found.adjusted[CUT_OFF], found.adjusted[EMPTIED]) == (1, 2, 1)
 
 
 @pytest.mark.parametrize("row", ["128,0,10,10,1", "-10,0,10,10,1", "0,900,30,30,1", "nan,0,10,10,1"])
@@ -85,21 +85,21 @@ def test_a_box_outside_its_image_is_told_with_its_line(copy, tmp_path, row):
     table = copy / "stage_2_train_labels.csv"
     table.write_text(table.read_text().replace(f"{image_id(1)},,,,,0", f"{image_id(1)},{row}"))
     with pytest.raises(
-        DatasetError, match=r"train_labels\.csv.*: a box at .* is outside its image of 128 x 128 pixels"
+        DatasetError, match=r"train_labels\.csv.*: expected a box within its image of 128 x 128 pixels, found one at"
     ):
         load(copy, tmp_path)
     if "nan" not in row:
-        with pytest.raises(DatasetError, match=r"train_labels\.csv, line 4: a box"):
+        with pytest.raises(DatasetError, match=r"train_labels\.csv, line 4: expected a box"):
             load(copy, tmp_path)
 
 
 def test_what_cannot_be_trained_on_is_told(copy, tmp_path):
     table = copy / "stage_2_train_labels.csv"
-    with pytest.raises(DatasetError, match="all 8 patients are among those to avoid"):
+    with pytest.raises(DatasetError, match="found all 8 among those to avoid"):
         load(copy, tmp_path, avoid=frozenset(f"chestxray14:{i:08}" for i in range(8)))
     write_rows(table, ["patientId", "left", "y", "width", "height", "Target"])
     with pytest.raises(DatasetError, match=r"train_labels\.csv has no column x among its 6"):
         load(copy, tmp_path)
     write_rows(table, HEADER, *([image_id(number), "", "", "", "", 0] for number in range(16)))
-    with pytest.raises(DatasetError, match="no film of the training part has a box"):
-        load_films(copy, tmp_path / "other", SIDE, workers=1, progress=False)
+    with pytest.raises(DatasetError, match="expected a box in the training part, found none"):
+        load_images(copy, tmp_path / "other", SIDE, workers=1, progress=False)
