@@ -131,7 +131,7 @@ def test_the_examples_data_set_is_prepared(page: str, tmp_path: Path, monkeypatc
 
 
 def test_the_examples_method_is_pretrained(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from c2l_models.training import objectives
+    from c2l_models.training import methods
     from c2l_models.training.pretrain import pretrain
     from c2l_models.training.recipe import load_recipe
     from c2l_models.training.run_files import log
@@ -142,8 +142,8 @@ def test_the_examples_method_is_pretrained(page: str, tmp_path: Path, monkeypatc
     module = ModuleType("c2l_models.training.objectives.in_batch")
     exec(example(page, "Add a method"), vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    line = eval(f"{{{example(page, 'Add a method', number=1)}}}", {"MethodEntry": objectives.MethodEntry})
-    monkeypatch.setitem(objectives.METHODS, "in_batch", line["in_batch"])
+    line = eval(f"{{{example(page, 'Add a method', number=1)}}}", {"MethodEntry": methods.MethodEntry})
+    monkeypatch.setitem(methods.METHODS, "in_batch", line["in_batch"])
 
     write_films(tmp_path / "films", 40)
     monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path / "patient.key"))

@@ -19,7 +19,7 @@ from c2l_models.architectures import list_models
 from c2l_models.errors import RecipeError
 
 from .constraints import Above, AnyNumber, Ascending, AtLeast, AtMost, Between, check, check_values
-from .objectives import check_method
+from .methods import check_method
 
 RECIPES = Path(__file__).parent / "recipes"
 OWN_KEYS = ("name", "description", "table")
@@ -142,7 +142,7 @@ class Recipe:
     table: str = ""
     """Table and row of the paper that the recipe reproduces, such as "Table 1, Bat. Mix."."""
     method: str = "c2l"
-    """Pretraining method, a name in `objectives.METHODS`: c2l, moco or model_genesis. The table [objective] is for c2l
+    """Pretraining method, a name in `methods.METHODS`: c2l, moco or model_genesis. The table [objective] is for c2l
     only, [restoration] for model_genesis only."""
     architecture: str = "resnet18"
     """Backbone, a name that `c2l list` knows, such as resnet18 or densenet121."""

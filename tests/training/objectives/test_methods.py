@@ -10,7 +10,8 @@ from PIL import Image
 from torch import nn
 
 from c2l_models.errors import RecipeError
-from c2l_models.training.objectives import METHODS, MethodEntry, build
+from c2l_models.training.methods import METHODS, MethodEntry
+from c2l_models.training.objectives import build
 from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.pretrain import pretrain
 from c2l_models.training.recipe import Objective, Recipe
