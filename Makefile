@@ -43,6 +43,7 @@ test-wheel: wheel
 lint: $(VENV)/.installed-dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
+	$(RUN)/lint-imports --no-cache
 
 types: $(VENV)/.installed-dev
 	$(RUN)/mypy
