@@ -1,6 +1,6 @@
-"""Where paper and released code differ or are silent, each point is a recipe key; here are the choices.
+"""Choices where paper and released code differ or name no value: each is a recipe key that changes the run.
 
-Three points have no key, for there is nothing to choose: the queue wraps round and drops no row
+Three points have no key, because there is no choice: the queue wraps round and drops no row
 (test_memory_queue.py), the teacher's buffers are its own (test_networks.py), and the authors' checkpoints are
 imported whichever network they hold (test_convert.py).
 """
@@ -60,7 +60,7 @@ KEYS = [key for _, key, _, _ in POINTS]
 
 
 class Backbone(nn.Module):
-    """In place of timm's networks: a convolution with batch norm."""
+    """A convolution with batch norm, in place of timm's networks."""
 
     num_features = 16
 
@@ -86,7 +86,7 @@ def with_value(recipe, key, value):
 
 @pytest.fixture(scope="module")
 def outcome(tiny_recipe, tiny_store, tmp_path_factory):
-    """What a small run with one key's value comes to: all that its networks hold, and what it exports."""
+    """The state of the networks, and the exported weights, after a small run with one changed key."""
     usual = replace(tiny_recipe, epochs=1, probe_every=0, checkpoint_every=1000, log_every=1000)
     usual = replace(usual, optimizer=replace(usual.optimizer, lr_milestones=(0,)), augment=Augment())
     known = {}
@@ -125,7 +125,7 @@ def test_another_choice_computes_something_else(outcome, key, other):
 
 
 def test_a_run_is_its_recipes_alone(outcome):
-    """What the comparison above is worth: the same recipe again comes to the same bits."""
+    """The same recipe gives identical bits, so the differences above come from the keys."""
     again = outcome("seed", 0)
     assert all(map(torch.equal, outcome(), again))
 

@@ -1,4 +1,4 @@
-"""Recipes: the paper's values, and what is refused."""
+"""Recipes: the paper's values, bases, and refused values."""
 
 import io
 import json
@@ -82,7 +82,7 @@ def test_the_recipes_of_the_two_architectures_differ_in_nothing_else():
     [(1, 0.03), (120, 0.03), (121, 0.003), (160, 0.003), (161, 3e-4), (200, 3e-4), (201, 3e-5), (240, 3e-5)],
 )
 def test_learning_rate_steps(epoch, rate):
-    """Epochs as the paper counts them, from 1: after 120 of them the 121st is the first at the lower rate."""
+    """Epochs are counted from 1, as in the paper: epoch 121 is the first at the lower rate."""
     for name in ("paper-resnet18", "paper-densenet121"):
         assert load_recipe(name).lr_at(epoch - 1) == pytest.approx(rate, rel=1e-12)
 
@@ -135,7 +135,7 @@ COMMON = {"sources": ["chestxray14:train_val"], "hold_out": 0.19, "precision": "
 
 
 def departures(recipe):
-    """What a recipe has otherwise than the defaults, and than any recipe may."""
+    """The keys of a recipe that differ from the defaults, except those that describe it."""
     given, default = recipe.to_dict(), Recipe("").to_dict()
     flat = {key: (value, default[key]) for key, value in given.items() if key not in SECTIONS}
     flat |= {f"{name}.{key}": (value, default[name][key]) for name in SECTIONS for key, value in given[name].items()}

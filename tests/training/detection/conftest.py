@@ -1,4 +1,4 @@
-"""A miniature of the challenge: films with a bright square where the box is, two films a patient of ChestX-ray14."""
+"""A miniature of the challenge: images with a bright square in each box, two images per patient of ChestX-ray14."""
 
 import csv
 from pathlib import Path
@@ -24,7 +24,7 @@ def write_rows(path: Path, *rows: list) -> None:
 
 
 def draw_challenge(root: Path) -> Path:
-    """16 films of 128 pixels; of each patient the first has a box, and the first patient's has two."""
+    """Write 16 images of 128 pixels. Each patient's first image has a box; the first patient's has two."""
     rng = np.random.default_rng(0)
     labels, mapping = [HEADER], [["patientId", "Image Index"]]
     for number in range(2 * PATIENTS):

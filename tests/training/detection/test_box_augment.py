@@ -1,4 +1,4 @@
-"""Boxes follow what augmentation does to a film."""
+"""Augmentation moves boxes with their image."""
 
 import pytest
 import torch

@@ -10,7 +10,7 @@ from c2l_models.training.evaluation.rsna_challenge import DetectedBoxes
 
 
 def sample(seed=0, images=12):
-    """Noisy finds of films with 0, 1 or 2 boxes; two films a patient."""
+    """Noisy detections in images with 0, 1 or 2 boxes; two images per patient."""
     rng = np.random.default_rng(seed)
     boxes, predictions = [], []
     for number in range(images):

@@ -65,7 +65,7 @@ def test_another_architecture_is_refused():
 
 
 def test_real_films_can_be_learnt(real_data, tmp_path):
-    """Four films with boxes, over and over: the loss falls, by more than a tenth in fifteen steps."""
+    """On the same four images with boxes, the loss falls by more than a tenth in fifteen steps."""
     source, root = real_data / "rsna-pneumonia", tmp_path / "few"
     (root / "stage_2_train_images").mkdir(parents=True)
     with (source / "stage_2_train_labels.csv").open(newline="") as file:

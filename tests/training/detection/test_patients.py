@@ -69,7 +69,7 @@ def test_a_start_that_has_seen_whom_it_is_measured_on_is_refused():
 
 
 def test_the_published_split_of_the_339_films(real_data, repository):
-    """It is what the rule gives, and no patient of it is in the part of ChestX-ray14 that starts are pretrained on."""
+    """It follows from the rule, and none of its evaluation patients is in ChestX-ray14's training list."""
     records = rsna.records(real_data / "rsna-pneumonia")
     avoid = patients_of([real_data / "chestxray14" / "train_val_list.txt"])
     patients = np.array([record.patient for record in records])
