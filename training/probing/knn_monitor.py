@@ -26,7 +26,7 @@ class KnnMonitor:
     """
 
     def __init__(self, recipe: Recipe, store: ImageStore, rows: np.ndarray) -> None:
-        """`rows`: training rows of the run. Tasks need labelled rows of held-out patients and of others."""
+        """`rows`: training rows of the run. A task without labelled rows to classify or to compare with is skipped."""
         self.recipe, self.store, self.rows = recipe, store, rows
         self.tasks = {}
         if not recipe.probe_every:

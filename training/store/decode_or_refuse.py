@@ -17,9 +17,9 @@ class Outcome:
     """Result of decoding one file; exactly one field is set. The reasons do not contain the path.
 
     Attributes:
-        sha256: of the file, if it was decoded.
-        refused: the reason, if the file cannot be decoded.
-        stopped: the reason, if this machine failed (disk, memory, missing decoder). Such a file is not recorded.
+        sha256: sha256 of the file, if it was decoded.
+        refused: the reason, if the file is the cause of a failure.
+        stopped: the reason, if this machine is the cause (disk, memory, missing decoder). The file is not recorded.
     """
 
     sha256: str = ""
@@ -30,8 +30,7 @@ class Outcome:
 def decode_chunk(paths: Sequence[str], size: int) -> Decoded:
     """Decode files to squares of `size` pixels. Refused files have an outcome, but no row.
 
-    A file is refused if the file is the cause. If this machine is the cause (disk, memory, missing decoder), decoding
-    ends there, and the last outcome is `stopped`.
+    If this machine is the cause of a failure, decoding ends there, and the last outcome is `stopped`.
     """
     rows, outcomes = [], []
     with warnings.catch_warnings():
@@ -42,7 +41,7 @@ def decode_chunk(paths: Sequence[str], size: int) -> Decoded:
                 rows.append(decode_square(data, size).tobytes())
                 outcomes.append(Outcome(sha256=hashlib.sha256(data).hexdigest()))
             except Exception as error:  # a file may break a decoder in any way; the other files must still be decoded
-                # Only the type: the text of an unknown error may quote the file's content.
+                # Unknown errors are named by their type only, because their text may quote the file's content.
                 reason = str(error) if isinstance(error, C2LError) else f"unexpected {type(error).__name__}"
                 if isinstance(error, (MachineError, MemoryError, OSError, ImportError)):
                     outcomes.append(Outcome(stopped=reason))
