@@ -133,7 +133,7 @@ def test_the_examples_data_set_is_prepared(page: str, tmp_path: Path, monkeypatc
 def test_the_examples_method_is_pretrained(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from c2l_models.training import methods
     from c2l_models.training.pretrain import pretrain
-    from c2l_models.training.recipe import load_recipe
+    from c2l_models.training.recipe_files import load_recipe
     from c2l_models.training.run_files import log
     from c2l_models.training.run_files.backbone import load_run_backbone
     from c2l_models.training.store.image_store import ImageStore

@@ -11,7 +11,8 @@ from c2l_models.errors import DatasetError
 
 from .distributed import World
 from .objectives import build
-from .recipe import Recipe, from_dict
+from .recipe import Recipe
+from .recipe_files import from_dict
 from .run_files import checkpoint
 from .run_files.identity import check_same_pretraining, pretraining_identity
 from .run_files.log import StepGroup

@@ -14,7 +14,8 @@ from c2l_models.training.distributed import World
 from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.pretrain import pretrain
 from c2l_models.training.probing.knn_monitor import KnnMonitor
-from c2l_models.training.recipe import Recipe, list_recipes, load_recipe
+from c2l_models.training.recipe import Recipe
+from c2l_models.training.recipe_files import list_recipes, load_recipe
 from c2l_models.training.store.image_store import ImageStore
 
 STEPS_AN_EPOCH = 5

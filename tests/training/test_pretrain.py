@@ -242,7 +242,7 @@ import torch
 from c2l_models.training import pretrain
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.objectives import momentum_teacher
-from c2l_models.training.recipe import from_dict
+from c2l_models.training.recipe_files import from_dict
 
 torch.set_num_threads(1)
 store, run, recipe, steps = sys.argv[1:]

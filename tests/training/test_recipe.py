@@ -9,19 +9,8 @@ import pytest
 from rich.console import Console
 
 from c2l_models.errors import RecipeError
-from c2l_models.training.recipe import (
-    RECIPES,
-    SECTIONS,
-    Augment,
-    Objective,
-    Optimizer,
-    Recipe,
-    from_dict,
-    list_recipes,
-    load_recipe,
-    recipe_keys,
-    recipe_table,
-)
+from c2l_models.training.recipe import SECTIONS, Augment, Objective, Optimizer, Recipe
+from c2l_models.training.recipe_files import RECIPES, from_dict, list_recipes, load_recipe, recipe_keys, recipe_table
 
 PAPERS_CORPUS = (
     *("paper-resnet18", "paper-densenet121", "released-code-resnet18"),

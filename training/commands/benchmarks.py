@@ -165,7 +165,7 @@ def scaling(
 
 
 def _recipe(name: str, precision: str | None) -> "Recipe":
-    from ..recipe import load_recipe
+    from ..recipe_files import load_recipe
 
     changes: dict[str, Any] = {"precision": precision} if precision else {}
     return dataclasses.replace(load_recipe(name), **changes)

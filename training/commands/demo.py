@@ -26,7 +26,8 @@ from ..evaluation.tasks import load_task
 from ..pretrain import pretrain
 from ..probing.knn_monitor import evenly_spaced
 from ..probing.probe import probe
-from ..recipe import Recipe, load_recipe
+from ..recipe import Recipe
+from ..recipe_files import load_recipe
 from ..run_files.backbone import export_run
 from ..run_files.log import read
 from ..store.image_store import ImageStore

@@ -98,7 +98,8 @@ def pretrain(arguments: list[str]) -> None:
 
     Every key of the recipe is a flag: `--recipe.KEY VALUE`.
     """
-    from ..recipe import Recipe, load_recipe, recipe_table
+    from ..recipe import Recipe
+    from ..recipe_files import load_recipe, recipe_table
 
     if not arguments or arguments[0] in ("-h", "--help", "--list-recipes"):
         from rich.console import Console

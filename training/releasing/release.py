@@ -26,7 +26,7 @@ from ..evaluation.result import estimate_as_json
 from ..evaluation.tasks import check_no_shared_patients, load_tasks
 from ..features import calibration_rows, extract_features
 from ..probing.probe import probe
-from ..recipe import from_dict
+from ..recipe_files import from_dict
 from ..run_files import checkpoint, log
 from ..run_files.backbone import export_backbone, load_run_backbone
 from ..run_files.run_folder import load_run_store, read_run

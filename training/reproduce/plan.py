@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from c2l_models.errors import C2LError
 
-from ..recipe import Recipe, from_dict, load_recipe, merged, recipe_keys
+from ..recipe import Recipe
+from ..recipe_files import from_dict, load_recipe, merged, recipe_keys
 from .paper_tables import PaperTable, paper_tables
 
 PAPER_QUEUE_LENGTH = Recipe("").queue_length

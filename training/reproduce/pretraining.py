@@ -10,7 +10,8 @@ import numpy as np
 from c2l_models.errors import RunError
 
 from ..batches import training_rows
-from ..recipe import Recipe, from_dict
+from ..recipe import Recipe
+from ..recipe_files import from_dict
 from ..run_files import checkpoint, log
 from ..run_files.identity import FREE_TO_CHANGE, check_same_settings
 from ..run_files.run_folder import read_run

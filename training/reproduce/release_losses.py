@@ -11,7 +11,7 @@ from c2l_models.releases.record import Weights
 from c2l_models.releases.registry import get_weights
 
 from ..evaluation.markdown import markdown_table
-from ..recipe import from_dict
+from ..recipe_files import from_dict
 from ..releasing.first_steps import FirstSteps, first_steps
 from .data import Stores, find_data
 from .plan import datasets_of

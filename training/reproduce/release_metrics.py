@@ -17,7 +17,7 @@ from ..evaluation.intervals import Estimate
 from ..evaluation.markdown import markdown_table
 from ..evaluation.metrics import Metrics
 from ..evaluation.tasks import load_task
-from ..recipe import from_dict
+from ..recipe_files import from_dict
 from ..releasing.release import metric_name
 from ..run_files.backbone import export_run
 from .backends import Backend, LocalBackend

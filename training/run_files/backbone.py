@@ -11,7 +11,8 @@ from c2l_models.releases.record import save_weights
 
 from ..batches import training_rows
 from ..features import recalibrate
-from ..recipe import Recipe, from_dict
+from ..recipe import Recipe
+from ..recipe_files import from_dict
 from ..store.image_store import ImageStore
 from . import checkpoint
 from .run_folder import load_run_store

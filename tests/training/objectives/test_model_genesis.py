@@ -18,7 +18,8 @@ from c2l_models.training.objectives import build, model_genesis
 from c2l_models.training.objectives.corruption import corrupted_and_original
 from c2l_models.training.objectives.model_genesis import ModelGenesis, Restorer
 from c2l_models.training.pretrain import pretrain, train_step
-from c2l_models.training.recipe import Objective, Recipe, Restoration, from_dict
+from c2l_models.training.recipe import Objective, Recipe, Restoration
+from c2l_models.training.recipe_files import from_dict
 from c2l_models.training.run_files import checkpoint, log
 from c2l_models.training.run_files.backbone import export_run
 from c2l_models.training.run_files.first_batch import draw_first_batch, first_batch_columns

@@ -13,7 +13,8 @@ from c2l_models.training import mixup
 from c2l_models.training.objectives import build, momentum_teacher
 from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.objectives.variants import Variant
-from c2l_models.training.recipe import Objective, Recipe, load_recipe
+from c2l_models.training.recipe import Objective, Recipe
+from c2l_models.training.recipe_files import load_recipe
 
 RECIPE = Recipe("small", size=4, batch_size=6, batch_norm_group=3, queue_length=19, feature_dim=5, temperature=0.3)
 

@@ -9,7 +9,7 @@ import torch
 
 from c2l_models.errors import DatasetError
 from c2l_models.training.pretrain import pretrain
-from c2l_models.training.recipe import load_recipe
+from c2l_models.training.recipe_files import load_recipe
 from c2l_models.training.releasing.first_steps import first_steps, one_thread, usual_steps
 from c2l_models.training.run_files import log
 

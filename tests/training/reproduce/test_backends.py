@@ -9,7 +9,7 @@ from c2l_models.training.evaluation.tasks import load_task
 from c2l_models.training.finetuning import finetune as loop
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.finetuning.task_split import split_task
-from c2l_models.training.recipe import load_recipe
+from c2l_models.training.recipe_files import load_recipe
 from c2l_models.training.reproduce import backends
 from c2l_models.training.reproduce.backends import LocalBackend, spec_of
 from c2l_models.training.reproduce.patient_tasks import held_out_task

@@ -4,7 +4,8 @@ import pytest
 
 from c2l_models.errors import C2LError
 from c2l_models.training.datasets.adapters import ADAPTERS
-from c2l_models.training.recipe import Recipe, from_dict, list_recipes, load_recipe
+from c2l_models.training.recipe import Recipe
+from c2l_models.training.recipe_files import from_dict, list_recipes, load_recipe
 from c2l_models.training.reproduce.data import usual_folders
 from c2l_models.training.reproduce.paper_tables import paper_tables
 from c2l_models.training.reproduce.plan import (

@@ -9,7 +9,8 @@ import pytest
 
 from c2l_models.errors import DatasetError, RunError
 from c2l_models.training import pretrain as loop
-from c2l_models.training.recipe import Augment, Optimizer, from_dict
+from c2l_models.training.recipe import Augment, Optimizer
+from c2l_models.training.recipe_files import from_dict
 from c2l_models.training.reproduce.pretraining import ensure_pretrained, store_of_run, training_seconds
 from c2l_models.training.run_files.checkpoint import load
 
