@@ -25,15 +25,15 @@ def measure_boxes(
 ) -> Metrics:
     """Compute the metrics of N images: "mAP at 0.2" … "mAP at 0.8", "COCO AP", "COCO AP50".
 
-    A resample draws whole patients. A mAP is the mean over the images that count, each weighted by the number of times
-    its patient was drawn. COCO's metrics have no interval (their resamples are NaN), because each resample would need
-    COCO's whole evaluation. If no image has a box, every metric is NaN.
+    A resample draws whole patients. A mAP is the mean over the images that have a score, each weighted by the number of
+    times its patient was drawn. COCO's metrics have no interval (their resamples are NaN), because each resample would
+    need COCO's whole evaluation. If no image has a box, every metric is NaN.
 
     Args:
-        predictions, boxes: as `rsna_challenge.rsna_map` takes them.
-        patients: [N] ids.
+        predictions, boxes: the detected and the true boxes of each image, as `rsna_challenge.rsna_map` takes them.
+        patients: patient id of each image, [N].
         bootstrap: number of resamples R.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     scores = image_scores(predictions, boxes, CONFIDENCES)
     if not any(map(len, boxes)):

@@ -22,14 +22,17 @@ TRUE, DETECTED = ACCENT, "#f2a65a"
 def draw_boxes(
     path: Path, images: DetectionImages, positions: NDArray[np.int64], predictions: Sequence[DetectedBoxes], title: str
 ) -> Path:
-    """Draw up to 12 images as a PNG, two thirds of them with true boxes if there are enough. No image is named.
+    """Draw up to 12 images as a PNG, if possible two thirds of them with true boxes. No image id is shown.
 
     Args:
         path: PNG file to write.
         images: the challenge's images.
-        positions: of the M evaluated images.
-        predictions: of the M images. Boxes with a confidence above 0.2 are drawn.
+        positions: positions of the M evaluated images among `images`.
+        predictions: detected boxes of the M images. Boxes with a confidence above 0.2 are drawn.
         title: name of the detector.
+
+    Returns:
+        `path`.
     """
     shown = _chosen([len(images.boxes[i]) > 0 for i in positions])
     rows = -(-len(shown) // COLUMNS)
@@ -68,7 +71,7 @@ def _tile(image: NDArray[np.uint8], true: Floats, predicted: DetectedBoxes) -> I
 
 
 def _chosen(has_boxes: Sequence[bool]) -> list[int]:
-    """The first images with boxes, then the first without."""
+    """Positions of the images to show: the first images with boxes, then the first images without."""
     with_boxes = [i for i, has in enumerate(has_boxes) if has]
     without = [i for i, has in enumerate(has_boxes) if not has]
     count = max(MAX_TILES * 2 // 3, MAX_TILES - len(without))

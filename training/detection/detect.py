@@ -58,24 +58,25 @@ def detect(
     Args:
         spec: the initialization, as `load_initialization` takes it.
         data: the challenge's folder, stage 1 or 2, as distributed.
-        out: folder of the run. It receives settings.json, split.csv, log.jsonl, tensorboard/, checkpoints/ during
+        out: the run's folder. It receives settings.json, split.csv, log.jsonl, tensorboard/, checkpoints/ during
             training, model.safetensors, detections.json, boxes.png, report.md, report.csv, figures.npz and
-            result.json. detections.json holds left, top, width and height in the original image's pixels, and the
-            confidence, for the evaluation part.
-        settings: of the run; None: the defaults.
+            result.json. detections.json holds each box of the evaluation part: left, top, width and height in the
+            original image's pixels, and the confidence.
+        settings: the run's settings; None: the defaults.
         device: "cpu", "cuda", or "auto": CUDA if available.
-        resume: resume the run in `out`, or start it if there is none. For a finished run, its result is read.
+        resume: resume the run in `out`, or start it if there is none. If the run is finished, its result is read.
         progress: show progress bars.
         avoid: stores and lists, as `patients_of` takes them; their patients are never in the evaluation part. To
-            compare initializations, pass each run all patients that any of them has seen.
+            compare initializations, list for each run all patients that any of the initializations has seen.
         store: folder of the decoded images, built or reused. Default: a folder beside `out`, shared by the runs there.
         workers: decoding processes. Default: one per core.
 
     Raises:
         RunError: `out` exists and `resume` is not set, or it holds another run; the loss is not finite.
         RunInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
-        DatasetError: as `load_images`; or pretraining has seen a patient of the evaluation part.
-        C2LError: as `load_initialization`; the architecture is not supported.
+        DatasetError: as `load_images`; pretraining saw, or may have seen, a patient of the evaluation part; or there
+            are fewer training images than one batch.
+        C2LError: as `load_initialization`; or the architecture is not supported.
     """
     settings = settings or Settings()
     if out.exists() and not resume:
@@ -83,7 +84,7 @@ def detect(
     used_device = pick_device(device)
     store = store or out.parent / f"{rsna.NAME}-{settings.size}"
     images = load_images(data, store, settings.size, patients_of(avoid), workers, progress)
-    # No calibration of batch norm at `size`, because it is trained.
+    # Batch norm is not calibrated at `size`, because it is trained.
     init = load_initialization(spec, seed=settings.seed, device=used_device)
     evaluated = images.of(EVALUATION)
     check_unseen(init, images.patients[evaluated])
@@ -126,11 +127,11 @@ def _open_folder(out: Path, identity: dict[str, Any]) -> None:
         out.mkdir(parents=True)
     elif any(out.iterdir()):
         try:
-            began = json.loads((out / SETTINGS).read_text())
-            before, now = began | began["settings"], identity | identity["settings"]
+            saved = json.loads((out / SETTINGS).read_text())
+            before, now = saved | saved["settings"], identity | identity["settings"]
         except (OSError, ValueError, KeyError, TypeError):
             raise RunError(f"{out}: expected a run of `c2l detect`, found other files; choose another folder") from None
-        del now["settings"]  # its keys are compared one by one
+        del now["settings"]  # its keys are in `now` one by one
         check_same_settings(out, {key: before.get(key) for key in now}, now)
     versions = {library: version(library) for library in LIBRARIES}
     text = json.dumps(identity | {"versions": versions, "code": code_version()}, indent=2)

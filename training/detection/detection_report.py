@@ -30,8 +30,10 @@ def _markdown(result: Result) -> str:
     rows = [(name, _value(metrics[name]), _interval(metrics[name])) for name in metrics.names]
     lines = [f"# Pneumonia detection from {result.initialization}", ""]
     lines += [markdown_table(("metric", "value", "95 % interval"), rows, align="lll"), ""]
-    lines += ["mAP is the challenge's own score, of the boxes whose confidence is above the threshold. Its interval is"]
-    lines += [f"from {facts['settings']['bootstrap']:,} resamples of whole patients. COCO's AP has no interval here."]
+    lines += ["mAP is the challenge's own score. It counts boxes whose confidence is above the threshold. Its interval"]
+    lines += [
+        f"is from {facts['settings']['bootstrap']:,} resamples of whole patients. COCO's AP has no interval here."
+    ]
     if not facts[EVALUATION]["boxes"]:
         lines += ["", "No image of the evaluation part has a box, so there are no metrics."]
     lines += ["", *(_part(name, facts[name]) for name in (TRAINING, EVALUATION))]
@@ -39,7 +41,7 @@ def _markdown(result: Result) -> str:
     if (seen := facts["patients_seen_in_pretraining"]) is None:
         lines += ["- the patients of pretraining are unknown"]
     else:
-        lines += [f"- pretraining is known to have seen {seen:,} patients, none of them in the evaluation part"]
+        lines += [f"- {seen:,} patients are known to have been in pretraining, none of them in the evaluation part"]
     lines += [f"- {facts['steps']:,} steps of {facts['settings']['batch_size']} images, seed {result.seed}"]
     lines += [f"- {facts['seconds']:,.0f} s on {facts['device']}, {facts['seconds_per_step']:.3g} s per step"]
     return "\n".join(lines) + "\n"

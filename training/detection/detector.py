@@ -13,7 +13,8 @@ from ..initialization import Initialization
 
 ARCHITECTURES = ("resnet18",)
 LAYERS = ("layer2", "layer3", "layer4")
-"""Their maps, of 1/8, 1/16 and 1/32 of the image's side, are P3 to P5 of the feature pyramid. P6 and P7 follow."""
+"""Layers whose feature maps (1/8, 1/16 and 1/32 of the image's side) enter the feature pyramid as P3 to P5. torchvision
+adds P6 and P7."""
 CHANNELS = 256
 OPACITY = 0
 """Label of the only class. torchvision's `num_classes` counts a background, but its sigmoid head has one output for
@@ -21,12 +22,12 @@ each label from 0 to `num_classes` - 1. With one class, label 0, an output for t
 
 
 def build_detector(init: Initialization, size: int, seed: int = 0) -> RetinaNet:
-    """Build a detector on an initialization's own network; the seed draws all other layers.
+    """Build a detector on an initialization's network, which is used in place; the seed draws all other layers.
 
-    In training mode it takes images, a list of float [1, size, size] in [0, 1], and targets, and returns losses. In
-    evaluation mode it returns boxes and scores. All parameters and batch norm are trained for every initialization: a
-    random network needs it, and another rule for pretrained networks would make the comparison unfair. A batch of 4
-    images of 512 pixels has at least 1,024 positions per channel for batch norm.
+    In training mode the detector takes images, a list of float [1, size, size] in [0, 1], and targets, and returns
+    losses. In evaluation mode it takes images and returns boxes and scores. All parameters and batch norm are trained
+    for every initialization: a random network needs this, and another rule for pretrained networks would make the
+    comparison unfair. A batch of 4 images of 512 pixels has at least 1,024 positions per channel for batch norm.
 
     Raises:
         C2LError: the architecture is not supported.

@@ -25,7 +25,7 @@ EMPTIED = "images_left_out_because_the_square_cut_off_their_boxes"
 CLIPPED = "boxes_clipped_to_the_image_or_its_square"
 CUT_OFF = "boxes_cut_off_by_the_square"
 MIN_SIDE = 1.0
-"""Smallest width and height of a clipped box, in pixels of a stored square. A smaller box counts as cut off."""
+"""Smallest width and height of a clipped box, in pixels of a stored square. A smaller box is dropped as cut off."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class DetectionImages:
     """N labelled images.
 
     Attributes:
-        store: the store of their pixels.
-        rows: int64 [N], their rows in the store.
+        store: the store that holds the images.
+        rows: int64 [N], the images' rows in the store.
         ids: the challenge's id of each image, its `patientId`.
         patients: [N] str.
         boxes: per image, float64 [n, 4], n >= 0: left, top, right, bottom in the stored square.
@@ -55,7 +55,7 @@ class DetectionImages:
     adjusted: dict[str, int]
 
     def of(self, part: str) -> NDArray[np.int64]:
-        """Positions, among the N, of a part's images, ascending."""
+        """Positions of a part's images among the N images: int64, ascending."""
         return np.flatnonzero(self.parts == part)
 
 
@@ -69,9 +69,9 @@ def load_images(
 ) -> DetectionImages:
     """Load the challenge's training images: decode them into a store once, and split them by patient.
 
-    An image that is missing or unreadable is counted and left out (the store's refused.parquet gives the reason). The
-    store holds the central square of an image that is not square. A box that reaches over its edge is clipped and
-    counted; a box outside it is cut off. An image that loses all its boxes is left out.
+    An image that is missing or unreadable is left out (the store's refused.parquet names the reason). The store holds
+    each image's central square. A box that crosses the square's edge is clipped; a box outside the square is dropped.
+    An image that loses all its boxes is left out. All these images and boxes are counted in `adjusted`.
 
     Args:
         data: the challenge's folder, stage 1 or 2, as distributed.
@@ -113,7 +113,7 @@ def load_images(
 
 @dataclass
 class _Loader:
-    """Collects the images that are stored and keep a box, with counts of the others."""
+    """Collects the stored images that did not lose all their boxes, and counts what was left out or changed."""
 
     data: Path
     size: int
@@ -176,6 +176,6 @@ def _check_parts(images: DetectionImages, data: Path) -> None:
 
 
 def batches_of(positions: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """The positions in batches of `size`; the last batch may be smaller."""
+    """Yield the positions in batches of `size`; the last batch may be smaller."""
     for start in range(0, len(positions), size):
         yield positions[start : start + size]

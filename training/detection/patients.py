@@ -1,4 +1,4 @@
-"""Split the challenge's patients into training and evaluation part; pretraining never saw an evaluation patient."""
+"""Draw the challenge's evaluation part by patient, and check that pretraining saw none of its patients."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,9 +22,10 @@ NIH = "chestxray14:"
 
 
 def evaluation_part(patients: NDArray[np.str_], avoid: frozenset[str]) -> NDArray[np.bool_]:
-    """Draw the evaluation part by a hash of the ids: a fifth of all patients, from those who may be drawn.
+    """Draw the evaluation part by a hash of the ids: about a fifth of all patients, chosen among those not in `avoid`.
 
-    If fewer than a fifth may be drawn, all of them are in it. The order of the images does not matter.
+    If fewer than a fifth of all patients are outside `avoid`, all of these are drawn. The order of the images does not
+    matter.
 
     Args:
         patients: [N] ids, one per image.
@@ -58,15 +59,15 @@ def patients_of(sources: Iterable[Path]) -> frozenset[str]:
 
 
 def check_unseen(init: Initialization, patients: NDArray[np.str_]) -> None:
-    """Raise DatasetError if pretraining saw a patient of the evaluation part, or if that is unknown."""
-    advice = "exclude them from the evaluation part of all compared runs: --avoid STORE_OR_LIST"
+    """Raise DatasetError if pretraining saw, or may have seen, a patient of the evaluation part."""
+    advice = "exclude these patients from the evaluation part of all compared runs: --avoid STORE_OR_LIST"
     if init.seen is None:
         trained_on = init.about.get("trained_on", [])
         if not trained_on or any(NIH.rstrip(":") in line for line in trained_on):
             raise DatasetError(
                 f"{init.name}: expected a list of its pretraining patients, found none; it may have seen patients "
-                "of ChestX-ray14, whose images RSNA's are; pass the run folder or the release instead of a weight "
-                "file, or put its provenance beside it"
+                "of ChestX-ray14, from which RSNA's images are taken; pass the run folder or the release instead of a "
+                "weight file, or put the file's provenance beside it"
             )
         return
     if shared := init.seen.intersection(patients.tolist()):

@@ -24,7 +24,8 @@ def predict(
     """Detect boxes in the images at these positions.
 
     Returns:
-        Per image, its boxes in the stored square, by descending score. Scores below 0.05 are dropped.
+        One `DetectedBoxes` per image, by descending score, in the pixels of the stored square. Boxes with a score
+        below 0.05 are dropped.
     """
     detector.eval()
     detected: list[DetectedBoxes] = []

@@ -9,11 +9,11 @@ from ..constraints import Above, AtLeast, Below, MultipleOf, check_values
 
 @dataclass(frozen=True)
 class Settings:
-    """Size and batch size are the paper's (section 4), which names no others. The rest is ours, for every
+    """The paper (section 4) states only size and batch size. The other settings are ours, the same for every
     initialization.
 
-    The learning rate is that of torchvision's RetinaNet reference (0.01 for 16 images), scaled to a batch of 4. It
-    rises linearly during the warm-up, and then falls to 0 along half a cosine.
+    The learning rate is from torchvision's RetinaNet reference (0.01 for 16 images), scaled to a batch of 4. It rises
+    linearly during the warm-up, and then falls to 0 along half a cosine.
     """
 
     size: Annotated[int, AtLeast(128), MultipleOf(32)] = 512
@@ -31,7 +31,7 @@ class Settings:
     weight_decay: Annotated[float, AtLeast(0)] = 1e-4
     """Weight decay of all parameters."""
     warmup: Annotated[float, AtLeast(0), Below(1)] = 0.05
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps during which the learning rate rises."""
     seed: Annotated[int, AtLeast(0)] = 0
     """Seed of the new layers, the order of the images and their augmentation."""
     bootstrap: Annotated[int, AtLeast(0)] = 1000
@@ -42,7 +42,7 @@ class Settings:
         check_values(self)
 
     def total_steps(self, images: int) -> int:
-        """The number of steps of a run on so many training images."""
+        """The number of steps of a run on `images` training images."""
         steps = self.epochs * (images // self.batch_size)
         return steps if self.max_steps is None else min(steps, self.max_steps)
 

@@ -37,19 +37,19 @@ def train(
 ) -> float:
     """Train on the training part, from the newest checkpoint in the folder if there is one.
 
-    Images without boxes are used too: every detection in them is wrong. Order, augmentation and learning rate depend on
-    settings and step only.
+    Images without boxes are used too, as negatives. Order, augmentation and learning rate depend on settings and step
+    only.
 
     Args:
         detector: trained in place.
         images: the challenge's images.
-        settings: of the run.
+        settings: the run's settings.
         folder: receives log.jsonl, tensorboard/ and, after each epoch, checkpoints/.
-        device: of the detector.
+        device: the detector's device.
         progress: show a progress line.
 
     Returns:
-        Seconds of all steps, those before an interruption included.
+        Seconds of all steps, including the steps before an interruption.
 
     Raises:
         DatasetError: there are fewer images than one batch.
@@ -97,8 +97,8 @@ def train(
             if done % LOG_EVERY == 0 or done == total:
                 if not group.read().isfinite().all():
                     raise RunError(
-                        f"expected finite losses, found another within {LOG_EVERY} steps before step {done}; "
-                        "start a new run with a lower --lr"
+                        f"expected finite losses, found NaN or infinity in the {LOG_EVERY} steps up to step {done}; "
+                        f"start a new run with a lower --lr than {settings.lr:g}"
                     )
                 log.write_group(done, done / steps_per_epoch, lr, group)
                 group.clear()

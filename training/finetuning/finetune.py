@@ -54,12 +54,12 @@ def finetune(
             "random".
         store: the images and their labels.
         task: a task, or its name in `tasks.toml`.
-        out: folder of the run. It receives settings.json, log.jsonl, model.safetensors, predictions.npz, figures.npz,
-            the report, and last result.json.
-        settings: of the run.
+        out: the run's folder. It receives settings.json, log.jsonl, checkpoints/ during training, model.safetensors,
+            predictions.npz, figures.npz, result.json, report.md, report.csv and roc.png.
+        settings: the run's settings.
         device: "cpu", "cuda", or "auto": CUDA if available.
         resume: resume the run in `out`, or start it if there is none. On the CPU, the result is bit-identical to an
-            uninterrupted run. For a finished run, its result is read and its report written again.
+            uninterrupted run. If the run is finished, its result is read and its report is written again.
         progress: show a progress line.
         versus: folder of another finished run on the same task; the report shows the paired differences to it.
 
@@ -86,7 +86,7 @@ def finetune(
         run = FinetuningRun(init, split, labels.shape[1], settings, out, used_device)
         fit(run, images, labels, resume, progress)
         result = evaluate(run, init, images, task, labels)
-    result.write(out)  # before the report, which may refuse the other run: the test part is evaluated only once
+    result.write(out)  # first, because the report may refuse `other`, and the test part must be evaluated only once
     predictions = Predictions.load(out)
     report_of(result, predictions, task, other).write(out)
     draw_roc(predictions, out / "roc.png")
@@ -134,7 +134,9 @@ def train_step(run: FinetuningRun, batch: Batch, targets: Tensor) -> Tensor:
 
 
 def tune(run: FinetuningRun, store: ImageStore, labels: NDArray[np.float32], seconds: float) -> dict[str, Any]:
-    """After an epoch, compute the mean AUROC on the tuning patients, which chooses the epoch. Returns the log's line.
+    """Compute the mean AUROC on the tuning patients after an epoch; the highest AUROC decides the chosen epoch.
+
+    Returns the epoch's line of the log.
 
     Raises:
         RunError: the loss or a score is not finite.
@@ -143,8 +145,8 @@ def tune(run: FinetuningRun, store: ImageStore, labels: NDArray[np.float32], sec
     scores = run.predict(store, rows)
     if not (math.isfinite(loss) and np.isfinite(scores).all()):
         raise RunError(
-            f"epoch {run.epoch}: expected finite losses and scores, found a mean loss of {loss:g} or a score that is "
-            f"not finite; start a new run with a lower --lr than {run.settings.lr:g}"
+            f"epoch {run.epoch}: expected finite losses and scores, found NaN or infinity (mean loss {loss:g}); start "
+            f"a new run with a lower --lr than {run.settings.lr:g}"
         )
     reached = auroc(scores, labels[rows], bootstrap=0).mean
     if reached > run.best:
@@ -168,7 +170,7 @@ def evaluate(
     about = {"architecture": init.architecture, "labels": names, "mean": init.mean, "std": init.std}
     save_network(run.folder, run.network.state_dict(), about | {"size": settings.size, "in_chans": 1})
     scores = run.predict(store, split.test).astype(np.float64)
-    scores[:, ~has_both_classes(labels[split.fit])] = np.nan  # an untrained label has no metric, as in a probe
+    scores[:, ~has_both_classes(labels[split.fit])] = np.nan  # a label that was not trained has no metric
     targets = labels[split.test].astype(np.float64)
     predictions = Predictions(task.name, names, scores, targets, patients[split.test])
     predictions.save(run.folder)
@@ -191,7 +193,7 @@ def evaluate(
 def _identity(
     init: Initialization, store: ImageStore, task: Task, settings: Settings, device: torch.device
 ) -> dict[str, Any]:
-    """All that has to be the same for a run to resume. The keys are those of settings.json."""
+    """The content of settings.json: all values that must be equal for a run to resume."""
     return {
         "start": init.name,
         "about": init.about,

@@ -41,7 +41,7 @@ def load_network(folder: Path) -> FinetunedNetwork:
     """Load the network that `save_network` wrote, in evaluation mode.
 
     Raises:
-        C2LError: the file is missing, damaged, not from `c2l finetune`, or of an unknown architecture.
+        C2LError: the file is missing or damaged, is not from `c2l finetune`, or has an unknown architecture.
     """
     file = read_verified(folder)
     try:

@@ -18,7 +18,7 @@ def open_folder(folder: Path, identity: dict[str, Any], resume: bool) -> None:
     """Make the folder with settings.json, or check that it holds the same run.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         identity: all settings and inputs of the run, as JSON values.
         resume: accept an existing folder of the same run.
 
@@ -35,12 +35,12 @@ def open_folder(folder: Path, identity: dict[str, Any], resume: bool) -> None:
         check_same_settings(folder, json.loads(file.read_text()), identity)
         return
     elif any(folder.iterdir()):
-        raise RunError(f"{folder}: expected {SETTINGS} of a run, found other files only; choose another folder")
+        raise RunError(f"{folder}: expected a run's {SETTINGS}, found only other files; choose another folder")
     write_atomically(file, (json.dumps(identity, indent=2) + "\n").encode())
 
 
 def write_log(folder: Path, lines: list[dict[str, Any]]) -> None:
-    """Write all of log.jsonl, one line per epoch. A resumed run therefore logs each epoch once."""
+    """Rewrite log.jsonl, one line per epoch, so that a resumed run logs each epoch once."""
     write_atomically(folder / LOG, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 

@@ -14,9 +14,9 @@ def report_of(result: Result, predictions: Predictions, task: Task, other: Resul
     """Make the report of a finished run.
 
     Args:
-        result: of the run.
-        predictions: of the run, on the test images.
-        task: of the run; it names the main metric.
+        result: the run's result.
+        predictions: the run's predictions on the test images.
+        task: the run's task; it names the main metric.
         other: result of another run on the same sample; the report shows the paired differences to it.
 
     Raises:

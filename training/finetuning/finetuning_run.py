@@ -1,4 +1,4 @@
-"""State of a fine-tuning run. A checkpoint holds it; the rest follows from settings and step."""
+"""State of a fine-tuning run. A checkpoint and the settings together determine the next step."""
 
 import math
 from dataclasses import dataclass, replace
@@ -35,11 +35,13 @@ class FinetuningRun:
 
     Attributes:
         network: the initialization's network with a new head, changed in place.
-        order: the settings, with a batch size of at most the number of images to fit.
-        step: number of finished steps. `steps_per_epoch` and `total_steps` follow from settings and number of images.
-        loss: sum of the losses of the present epoch's steps, on the device.
-        lines: of the log, one per epoch.
-        best, best_step: the highest tuning AUROC so far, and the step after which it was reached.
+        order: the settings that determine the batches. The batch size is at most the number of images to fit.
+        step: number of finished steps.
+        steps_per_epoch, total_steps: follow from the settings and the number of images to fit.
+        loss: float64 scalar on the device, the sum of the losses in the present epoch.
+        lines: the log's lines, one per epoch.
+        best: the highest mean AUROC on the tuning patients so far.
+        best_step: the step after which `best` was reached.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class FinetuningRun:
     def predict(self, store: ImageStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Logits of the clean images of some rows, float32 [len(rows), L].
 
-        Always in float32: bfloat16 has about a hundred values per factor of two, which would cause ties.
+        The network always runs in float32. With bfloat16, which has 128 values between x and 2x, many logits would tie.
         """
         view = self.view
         return extract_features(self.network, store, rows, view.size, view.mean, view.std, self.device)

@@ -1,4 +1,4 @@
-"""The trained network of a fine-tuning run, its loss, its optimizer and its learning-rate schedule."""
+"""Network, loss, optimizer and learning-rate schedule of a fine-tuning run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,9 +43,9 @@ def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """timm's optimizer over the parameters with gradients.
+    """Make timm's optimizer of the parameters that have gradients.
 
-    A stage's learning rate is `lr` times its group's `lr_scale`; the schedule sets it.
+    The schedule sets each group's learning rate to `lr` times the group's `lr_scale`.
     """
     groups = param_groups_layer_decay(
         _grouped_by_stage(network), weight_decay=settings.weight_decay, layer_decay=settings.layer_decay
@@ -56,22 +56,23 @@ def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimi
         lr=settings.lr,
         weight_decay=settings.weight_decay,
         momentum=0.9,
-        fused=True,  # three times as fast on one CPU core, where it took a sixth of a step
+        fused=True,  # three times as fast on one CPU core, where the optimizer took a sixth of a step's time
     )
     return optimizer
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: Settings, steps: int) -> Scheduler:
-    """The schedule of the learning rate over `steps` steps. Call `step_update(step)` before each step."""
+    """Make the schedule of the learning rate over `steps` steps. Call `step_update(step)` before each step."""
     if settings.schedule == "cosine":
         return CosineLRScheduler(optimizer, t_initial=steps, t_in_epochs=False)
     return StepLRScheduler(optimizer, decay_t=-(-steps // 3), decay_rate=0.1, t_in_epochs=False)
 
 
 def _grouped_by_stage(network: Any) -> nn.Module:
-    """The network, whose layers timm then groups by stage.
+    """Make timm group the network's layers by stage, and return the network.
 
-    timm's finer groups are the 58 dense layers of DenseNet-121, and any decay would freeze all but the last of them.
+    By default, timm makes a group of each of the 58 dense layers of DenseNet-121. With so many groups, almost any decay
+    would practically freeze all but the last layers.
     """
     matcher: Callable[..., Any] = network.group_matcher
     network.group_matcher = lambda coarse=False: matcher(coarse=True)

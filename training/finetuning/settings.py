@@ -11,7 +11,7 @@ from ..recipe import Augment
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of one fine-tuning run. Size and epochs are the paper's (section 4), which names no others."""
+    """All settings of one fine-tuning run. The paper (section 4) states only size and epochs; the others are ours."""
 
     size: Annotated[int, AtLeast(1)] = 224
     """Side of the input in pixels. The store's images are resampled to it."""
@@ -30,19 +30,19 @@ class Settings:
     """Schedule of the learning rate. cosine: falls to 0 at the end. step: is divided by 10 after each third of the
     steps."""
     layer_decay: Annotated[float, Above(0), AtMost(1)] = 1.0
-    """Learning rate of a stage, as a share of the next stage's. The head has `lr`."""
+    """Ratio of a stage's learning rate to the next stage's. The head's learning rate is `lr`."""
     frozen: bool = False
     """Train the head only. The backbone does not change, batch norm included."""
     fraction: Annotated[float, Above(0), AtMost(1)] = 1.0
     """Share of the training patients whose labels are used, chosen by a hash of seed and id. Smaller shares are part of
     larger ones."""
     hold_out: Annotated[float, Above(0), Below(1)] = 0.2
-    """Share of those patients to choose the best epoch on. They are not trained on."""
+    """Share of those patients on whom the best epoch is chosen. They are not trained on."""
     uncertain: Literal["zeros", "ones", "ignore"] = "ignore"
     """Target of uncertain labels, which CheXpert has."""
     seed: Annotated[int, AtLeast(0)] = 0
-    """Seed of the new head, a random initialization, the order of the images, the augmentation and the splits by
-    patient."""
+    """Seed of the new head, of a random initialization, of the order and augmentation of the images, and of the splits
+    by patient."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network in training. bfloat16 uses autocast; loss, parameters and evaluation stay float32."""
     bootstrap: Annotated[int, AtLeast(0)] = 1000
@@ -58,8 +58,8 @@ class Settings:
             cutout_holes=0,
         )
     )
-    """Augmentation, milder than in pretraining, so that a finding stays in the view. All tasks have this default: a
-    mirrored knee is the other knee, and no chest label depends on the side."""
+    """Augmentation, milder than in pretraining, so that a finding stays in the view. The flip suits all tasks: a
+    mirrored left knee looks like a right knee, and no chest label depends on the side."""
 
     def __post_init__(self) -> None:
         """Check all settings. Raises RecipeError."""

@@ -17,12 +17,12 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TaskSplit:
-    """Row numbers of a store, ascending. Each patient is in one part only.
+    """Row numbers of a store, int64, ascending. Each patient is in one part only.
 
     Attributes:
-        fit: to train on.
-        tune: to choose the epoch on.
-        test: to compute the metrics on.
+        fit: the rows to train on.
+        tune: the rows on which the epoch is chosen.
+        test: the rows on which the metrics are computed.
     """
 
     fit: Rows
@@ -48,7 +48,7 @@ def split_task(task: Task, store: ImageStore, settings: Settings) -> TaskSplit:
 
 
 def has_both_classes(labels: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Mask, bool [L]: whether each label of `labels` [N, L] is 1 for some image and 0 for another."""
+    """Tell for each of L labels whether it is 1 for some image and 0 for another: [N, L] -> bool [L]."""
     found: NDArray[np.bool_] = np.any(labels == 1, axis=0) & np.any(labels == 0, axis=0)
     return found
 

@@ -28,15 +28,15 @@ def draw_challenge(root: Path) -> Path:
     rng = np.random.default_rng(0)
     labels, mapping = [HEADER], [["patientId", "Image Index"]]
     for number in range(2 * PATIENTS):
-        film = rng.integers(20, 60, (SIDE, SIDE), dtype=np.uint8)
+        image = rng.integers(20, 60, (SIDE, SIDE), dtype=np.uint8)
         boxes = [(16 + number, 40, 40, 48), (80, 40, 32, 40)][: 0 if number % 2 else 1 + (number == 0)]
         for x, y, width, height in boxes:
-            film[y : y + height, x : x + width] += 150
+            image[y : y + height, x : x + width] += 150
             labels.append([image_id(number), x, y, width, height, 1])
         if not boxes:
             labels.append([image_id(number), "", "", "", "", 0])
         mapping.append([image_id(number), f"{number // 2:08}_{number % 2:03}.png"])
-        write_dicom(root / "stage_2_train_images" / f"{image_id(number)}.dcm", film)
+        write_dicom(root / "stage_2_train_images" / f"{image_id(number)}.dcm", image)
     write_rows(root / "stage_2_train_labels.csv", *labels)
     write_rows(root / "nih_image_index.csv", *mapping)
     return root
@@ -49,7 +49,7 @@ def challenge(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def films(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> DetectionImages:
+def images(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> DetectionImages:
     """The miniature, decoded and split."""
     return load_images(challenge, tmp_path_factory.mktemp("stores") / "store", SIDE, workers=1, progress=False)
 

@@ -31,9 +31,9 @@ def test_intervals_are_those_of_whole_patients_drawn_one_by_one():
     for r in range(20):
         drawn = [i for i in range(len(boxes)) for _ in range(int(counts[rows[i], r]))]
         for name, confidence in (("mAP at 0.2", 0.2), ("mAP at 0.8", 0.8)):
-            wanted = oracle.mean_score([pairs[i] for i in drawn], [boxes[i].tolist() for i in drawn], confidence)
+            expected = oracle.mean_score([pairs[i] for i in drawn], [boxes[i].tolist() for i in drawn], confidence)
             got = metrics.resamples[r, metrics.names.index(name)]
-            assert got == pytest.approx(np.nan if wanted is None else wanted, nan_ok=True)
+            assert got == pytest.approx(np.nan if expected is None else expected, nan_ok=True)
     found = metrics["mAP at 0.5"]
     assert found.low <= found.value <= found.high
     assert found.value == pytest.approx(oracle.mean_score(pairs, [b.tolist() for b in boxes], 0.5))

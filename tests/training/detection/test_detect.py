@@ -14,7 +14,7 @@ from PIL import Image
 
 from c2l_models.cli import main
 from c2l_models.errors import C2LError, DatasetError, RunError, RunInterrupted
-from c2l_models.training.detection import train as loop
+from c2l_models.training.detection import train as train_module
 from c2l_models.training.detection.detect import detect
 from c2l_models.training.detection.detector import build_detector
 from c2l_models.training.detection.images import load_images
@@ -43,7 +43,7 @@ def whole(challenge, runs):
     return detect("random", challenge, runs / "whole", SMALL, **OPTIONS)
 
 
-def test_what_a_run_leaves(whole, runs, films):
+def test_what_a_run_leaves(whole, runs, images):
     out = runs / "whole"
     assert {path.name for path in out.iterdir()} == {
         *("settings.json", "split.csv", "log.jsonl", "tensorboard", "model.safetensors", "detections.json"),
@@ -51,13 +51,13 @@ def test_what_a_run_leaves(whole, runs, films):
     }
     assert (whole.kind, whole.task, whole.initialization, whole.seed) == ("detect", "rsna", "random:resnet18", 0)
     assert Result.read(out).metrics.names == whole.metrics.names
-    evaluated = films.of("evaluation")
+    evaluated = images.of("evaluation")
     detections = json.loads((out / "detections.json").read_text())
-    assert list(detections) == [films.ids[i] for i in evaluated]
+    assert list(detections) == [images.ids[i] for i in evaluated]
     with (out / "split.csv").open(newline="") as file:
-        assert [(row["image"], row["part"]) for row in csv.DictReader(file)] == films.split
+        assert [(row["image"], row["part"]) for row in csv.DictReader(file)] == images.split
     assert whole.facts["training"]["films"] + whole.facts["evaluation"]["films"] == 16
-    assert whole.facts["steps"] == len(films.of("training")) // 4 * 2
+    assert whole.facts["steps"] == len(images.of("training")) // 4 * 2
     assert [line["step"] for line in read(out) if line["kind"] == "train"][-1] == whole.facts["steps"]
     report = (out / "report.md").read_text()
     assert "| mAP at 0.5 |" in report
@@ -67,10 +67,10 @@ def test_what_a_run_leaves(whole, runs, films):
     assert Image.open(out / "boxes.png").width > 1000
 
 
-def test_the_weights_are_the_detectors(whole, runs, films):
+def test_the_weights_are_the_detectors(whole, runs, images):
     detector = build_detector(load_initialization("random"), SIDE)
     detector.load_state_dict(safetensors.torch.load_file(runs / "whole" / "model.safetensors"))
-    found = predict(detector, films, films.of("evaluation"), 4, torch.device("cpu"))
+    found = predict(detector, images, images.of("evaluation"), 4, torch.device("cpu"))
     detections = json.loads((runs / "whole" / "detections.json").read_text())
     for predicted, saved in zip(found, detections.values(), strict=True):
         np.testing.assert_allclose(predicted.scores, saved["scores"], atol=1e-4)
@@ -80,9 +80,9 @@ def test_the_weights_are_the_detectors(whole, runs, films):
 
 @pytest.mark.parametrize("stop", [2, 3])
 def test_a_stopped_run_goes_on_to_the_same_bits(whole, challenge, runs, monkeypatch, stop):
-    """Stopped within the first epoch, and at its end."""
+    """The run is stopped within the first epoch, and at the end of the first epoch."""
     out = runs / f"stopped at {stop}"
-    step, done = loop.train_step, []
+    step, done = train_module.train_step, []
 
     def stopping(*arguments):
         done.append(1)
@@ -90,7 +90,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(whole, challenge, runs, monkeypa
             signal.raise_signal(signal.SIGTERM)
         return step(*arguments)
 
-    monkeypatch.setattr(loop, "train_step", stopping)
+    monkeypatch.setattr(train_module, "train_step", stopping)
     with pytest.raises(RunInterrupted, match=f"stopped by SIGTERM after step {stop} of 6; resume with --resume"):
         detect("random", challenge, out, SMALL, **OPTIONS)
     monkeypatch.undo()
@@ -113,13 +113,13 @@ def test_a_run_is_not_written_over(whole, challenge, runs, tmp_path, monkeypatch
     (tmp_path / "thing").touch()
     with pytest.raises(RunError, match="expected a run of `c2l detect`, found other files"):
         detect("random", challenge, tmp_path, SMALL, resume=True, store=runs / f"rsna-{SIDE}", **OPTIONS)
-    monkeypatch.setattr(loop, "train_step", None)  # a finished run is read
+    monkeypatch.setattr(train_module, "train_step", None)  # a finished run is read
     again = detect("random", challenge, out, SMALL, resume=True, **OPTIONS)
     np.testing.assert_array_equal(again.metrics.resamples, whole.metrics.resamples)
 
 
-def test_a_start_that_saw_the_evaluation_part_is_refused(challenge, runs, films, tmp_path, monkeypatch):
-    seen = frozenset(films.patients[films.of("evaluation")][:1].tolist())
+def test_a_start_that_saw_the_evaluation_part_is_refused(challenge, runs, images, tmp_path, monkeypatch):
+    seen = frozenset(images.patients[images.of("evaluation")][:1].tolist())
     monkeypatch.setattr(
         "c2l_models.training.detection.detect.load_initialization",
         lambda *_, **__: replace(load_initialization("random"), seen=seen),
@@ -135,10 +135,10 @@ def test_a_start_that_saw_the_evaluation_part_is_refused(challenge, runs, films,
     assert "none of them in the evaluation part" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_an_evaluation_part_without_boxes_has_no_figure(challenge, films, tmp_path):
+def test_an_evaluation_part_without_boxes_has_no_figure(challenge, images, tmp_path):
     root = shutil.copytree(challenge, tmp_path / "copy")
     table = root / "stage_2_train_labels.csv"
-    evaluated = {films.ids[i] for i in films.of("evaluation")}
+    evaluated = {images.ids[i] for i in images.of("evaluation")}
     rows = [row for row in csv.reader(table.open(newline="")) if row[0] not in evaluated]
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([*rows, *([name, "", "", "", "", 0] for name in sorted(evaluated))])
@@ -151,7 +151,7 @@ def test_an_evaluation_part_without_boxes_has_no_figure(challenge, films, tmp_pa
 
 
 def test_the_command(challenge, runs, whole, tmp_path, capsys):
-    """Its flags reach the run, and an error is one line."""
+    """The flags reach the run, and an error is printed as one line."""
     arguments = [
         "detect",
         "rsna",
@@ -198,10 +198,10 @@ def test_settings_out_of_range_are_refused(change):
         Settings(**change)
 
 
-def test_too_few_films_for_a_batch(challenge, films, tmp_path):
+def test_too_few_films_for_a_batch(challenge, images, tmp_path):
     many = Settings(size=SIDE, batch_size=64)
     with pytest.raises(DatasetError, match="expected at least one batch of 64 training images, found"):
-        detect("random", challenge, tmp_path / "out", many, store=films.store.path, **OPTIONS)
+        detect("random", challenge, tmp_path / "out", many, store=images.store.path, **OPTIONS)
 
 
 def test_a_store_of_other_films_is_refused(challenge, tiny_store_folder):

@@ -14,8 +14,8 @@ from c2l_models.training.initialization import load_initialization
 
 
 def test_maps_losses_and_boxes():
-    start = load_initialization("random", size=128)
-    detector = build_detector(start, 128)
+    init = load_initialization("random", size=128)
+    detector = build_detector(init, 128)
     maps = detector.backbone(torch.zeros(2, 1, 128, 128))
     assert [tuple(m.shape) for m in maps.values()] == [(2, 256, side, side) for side in (16, 8, 4, 2, 1)]
     assert detector.head.classification_head.cls_logits.out_channels == 9  # nine anchors, one class, no background
@@ -35,14 +35,14 @@ def test_maps_losses_and_boxes():
 
 
 def test_the_body_is_the_starts_and_all_of_it_is_trained():
-    start = load_initialization("resnet18.c2l_open15k")
-    detector = build_detector(start, 128)
-    weights = start.network.state_dict()
+    init = load_initialization("resnet18.c2l_open15k")
+    detector = build_detector(init, 128)
+    weights = init.network.state_dict()
     body = detector.backbone.body.state_dict()
     assert len(body) == len(weights) > 100
     assert all(torch.equal(body[key], weights[key]) for key in body)
     assert all(parameter.requires_grad for parameter in detector.parameters())
-    assert (detector.transform.image_mean, detector.transform.image_std) == ([start.mean], [start.std])
+    assert (detector.transform.image_mean, detector.transform.image_std) == ([init.mean], [init.std])
     before = detector.backbone.body.bn1.running_mean.clone()
     nothing = {"boxes": torch.empty(0, 4), "labels": torch.empty(0, dtype=torch.int64)}
     detector.train()([torch.rand(1, 128, 128)] * 2, [nothing] * 2)
@@ -76,13 +76,13 @@ def test_real_films_can_be_learnt(real_data, tmp_path):
     for name in names:
         file = f"stage_2_train_images/{name}.dcm"
         (root / file).symlink_to(source / file)
-    films = load_images(root, tmp_path / "store", 128, workers=1, progress=False)
+    images = load_images(root, tmp_path / "store", 128, workers=1, progress=False)
     detector = build_detector(load_initialization("resnet18.c2l_open15k"), 128)
     optimizer = torch.optim.SGD(detector.parameters(), 0.02, 0.9)
-    batch = films.of("training")[:4]
+    batch = images.of("training")[:4]
     losses = []
     for _ in range(15):
-        step = train_step(detector, optimizer, films, np.asarray(batch), 0.02, 0, torch.device("cpu"))
+        step = train_step(detector, optimizer, images, np.asarray(batch), 0.02, 0, torch.device("cpu"))
         losses.append(float(step["loss"].detach()))
     assert losses[-1] < losses[4] < losses[0]
     assert losses[-1] < 0.9 * losses[0]

@@ -22,32 +22,32 @@ def copy(challenge, tmp_path):
     return shutil.copytree(challenge, tmp_path / "copy")
 
 
-def test_every_film_its_boxes_and_its_part(films):
-    assert films.ids == [image_id(number) for number in range(16)]
-    assert [len(boxes) for boxes in films.boxes] == [2, 0] + [1, 0] * 7
-    np.testing.assert_array_equal(films.boxes[0], [[16, 40, 56, 88], [80, 40, 112, 80]])
-    assert films.patients[3] == "chestxray14:00000001"
-    assert set(films.of("training")) | set(films.of("evaluation")) == set(range(16))
-    assert films.split == [(films.ids[i], films.parts[i]) for i in range(16)]
-    assert not any(films.adjusted.values())
+def test_every_film_its_boxes_and_its_part(images):
+    assert images.ids == [image_id(number) for number in range(16)]
+    assert [len(boxes) for boxes in images.boxes] == [2, 0] + [1, 0] * 7
+    np.testing.assert_array_equal(images.boxes[0], [[16, 40, 56, 88], [80, 40, 112, 80]])
+    assert images.patients[3] == "chestxray14:00000001"
+    assert set(images.of("training")) | set(images.of("evaluation")) == set(range(16))
+    assert images.split == [(images.ids[i], images.parts[i]) for i in range(16)]
+    assert not any(images.adjusted.values())
 
 
 @pytest.mark.parametrize(("width", "height"), [(128, 128), (192, 128), (128, 160)])
 def test_a_box_covers_the_same_film_in_the_store(copy, tmp_path, width, height):
     """In a square of twice the resolution, the box still covers the image's bright square."""
-    film = np.full((height, width), 30, np.uint8)
-    film[48:96, 60:92] = 230
-    write_dicom(copy / "stage_2_train_images" / f"{image_id(1)}.dcm", film)
+    image = np.full((height, width), 30, np.uint8)
+    image[48:96, 60:92] = 230
+    write_dicom(copy / "stage_2_train_images" / f"{image_id(1)}.dcm", image)
     rows = (
         (copy / "stage_2_train_labels.csv").read_text().replace(f"{image_id(1)},,,,,0", f"{image_id(1)},60,48,32,48,1")
     )
     (copy / "stage_2_train_labels.csv").write_text(rows)
-    films = load(copy, tmp_path, 256)
-    [box] = films.boxes[1]
-    bright = films.store[[int(films.rows[1])]][0, 0].numpy() > 130
+    images = load(copy, tmp_path, 256)
+    [box] = images.boxes[1]
+    bright = images.store[[int(images.rows[1])]][0, 0].numpy() > 130
     across, down = np.flatnonzero(bright.any(axis=0)), np.flatnonzero(bright.any(axis=1))
     np.testing.assert_allclose(box, [across[0], down[0], across[-1] + 1, down[-1] + 1], atol=1)
-    np.testing.assert_allclose(films.squares[1].outward(box[None]), [[60, 48, 32, 48]])
+    np.testing.assert_allclose(images.squares[1].outward(box[None]), [[60, 48, 32, 48]])
 
 
 def test_a_square_there_and_back():
@@ -57,13 +57,13 @@ def test_a_square_there_and_back():
     np.testing.assert_allclose(square.outward(square.inward(boxes)), boxes)
 
 
-def test_images_that_are_missing_or_broken_are_counted_and_keep_their_part(copy, films, tmp_path):
+def test_images_that_are_missing_or_broken_are_counted_and_keep_their_part(copy, images, tmp_path):
     (copy / "stage_2_train_images" / f"{image_id(2)}.dcm").unlink()
-    (copy / "stage_2_train_images" / f"{image_id(5)}.dcm").write_bytes(b"no film")
+    (copy / "stage_2_train_images" / f"{image_id(5)}.dcm").write_bytes(b"no image")
     found = load(copy, tmp_path)
     assert found.adjusted[MISSING] == 2
-    assert found.ids == [name for name in films.ids if name not in (image_id(2), image_id(5))]
-    assert found.split == films.split
+    assert found.ids == [name for name in images.ids if name not in (image_id(2), image_id(5))]
+    assert found.split == images.split
 
 
 def test_boxes_over_the_edge_and_beyond_the_square(copy, tmp_path):

@@ -14,7 +14,7 @@ from c2l_models.training.initialization import Initialization
 PATIENTS = np.array([f"chestxray14:{i // 2:08}" for i in range(2000)])
 
 
-def start(*seen):
+def initialization(*seen):
     return Initialization("mine", "resnet18", nn.Identity(), 128, 0.5, 0.25, {}, frozenset(seen))
 
 
@@ -31,7 +31,7 @@ def test_patients_to_avoid_train_and_others_take_their_place():
     mask = evaluation_part(PATIENTS, avoid)
     assert not mask[:1000].any()
     assert 0.17 < mask.mean() < 0.23
-    assert (mask >= evaluation_part(PATIENTS, frozenset()))[1000:].all()  # those who were in it stay
+    assert (mask >= evaluation_part(PATIENTS, frozenset()))[1000:].all()  # patients drawn without `avoid` stay drawn
     few = frozenset(PATIENTS[:-20].tolist())
     assert evaluation_part(PATIENTS, few).sum() == 20
     with pytest.raises(DatasetError, match="found all 1,000 among those to avoid"):
@@ -59,13 +59,13 @@ def test_a_list_of_something_else_is_refused(tmp_path, text):
 
 def test_a_start_that_has_seen_whom_it_is_measured_on_is_refused():
     with pytest.raises(DatasetError, match=r"mine was pretrained on 1 of .*: chestxray14:00000007; .*--avoid"):
-        check_unseen(start("chestxray14:00000007", "chestxray14:00099999"), PATIENTS)
-    check_unseen(start("chestxray14:00099999"), PATIENTS)
+        check_unseen(initialization("chestxray14:00000007", "chestxray14:00099999"), PATIENTS)
+    check_unseen(initialization("chestxray14:00099999"), PATIENTS)
     unmapped = np.append(PATIENTS, "rsna:0004cfab")
     with pytest.raises(DatasetError, match="the patients of 1 evaluation images are unknown; put RSNA's"):
-        check_unseen(start("chestxray14:00099999"), unmapped)
-    check_unseen(start("knee_kl:9000099"), unmapped)
-    check_unseen(start(), unmapped)
+        check_unseen(initialization("chestxray14:00099999"), unmapped)
+    check_unseen(initialization("knee_kl:9000099"), unmapped)
+    check_unseen(initialization(), unmapped)
 
 
 def test_the_published_split_of_the_339_films(real_data, repository):

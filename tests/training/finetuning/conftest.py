@@ -10,13 +10,13 @@ import timm
 import torch
 
 from c2l_models.training.evaluation.report import Report
-from c2l_models.training.finetuning import finetune as loop
+from c2l_models.training.finetuning import finetune as finetune_module
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.initialization import Initialization
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.store.store_format import INDEX_SCHEMA
 
-TRAIN_PATIENTS, TEST_PATIENTS, FILMS = 40, 20, 2
+TRAIN_PATIENTS, TEST_PATIENTS, IMAGES_PER_PATIENT = 40, 20, 2
 
 
 def build_store(path: Path, size: int = 32) -> ImageStore:
@@ -26,13 +26,13 @@ def build_store(path: Path, size: int = 32) -> ImageStore:
     each tenth image, and one image has no labels.
     """
     rng = np.random.default_rng(0)
-    count = (TRAIN_PATIENTS + TEST_PATIENTS) * FILMS
-    bright = np.arange(count) // FILMS % 2 == 1
+    count = (TRAIN_PATIENTS + TEST_PATIENTS) * IMAGES_PER_PATIENT
+    bright = np.arange(count) // IMAGES_PER_PATIENT % 2 == 1
     images = rng.integers(0, 150, (count, size, size), dtype=np.uint8)
     images[bright, size // 4 : -size // 4, size // 4 : -size // 4] += 60
     rows = []
     for n in range(count):
-        test = n >= TRAIN_PATIENTS * FILMS
+        test = n >= TRAIN_PATIENTS * IMAGES_PER_PATIENT
         labels = {"bright": float(bright[n]), "rare": float(test and n % 3 == 0), "always": float(test or n % 3 == 0)}
         if n % 10 == 0:
             del labels["bright"]
@@ -40,7 +40,7 @@ def build_store(path: Path, size: int = 32) -> ImageStore:
             {
                 "path": f"{n}.png",
                 "dataset": "folder",
-                "patient": f"folder:{n // FILMS:03d}",
+                "patient": f"folder:{n // IMAGES_PER_PATIENT:03d}",
                 "view": "",
                 "split": "test" if test else "train",
                 "labels": [] if n == 1 else list(labels.items()),
@@ -63,7 +63,7 @@ def settings() -> Settings:
     return Settings(size=32, epochs=3, batch_size=16, lr=3e-3, bootstrap=20)
 
 
-def small_start(seen: frozenset[str] = frozenset()) -> Initialization:
+def small_initialization(seen: frozenset[str] = frozenset()) -> Initialization:
     """timm's smallest ResNet, always with the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -74,7 +74,7 @@ def small_start(seen: frozenset[str] = frozenset()) -> Initialization:
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each initialization is the small network; torch runs on one thread."""
-    monkeypatch.setattr(loop, "load_initialization", lambda *_: small_start())
+    monkeypatch.setattr(finetune_module, "load_initialization", lambda *_: small_initialization())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -84,5 +84,5 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without plots, because drawing them takes longer than the training."""
-    monkeypatch.setattr(loop, "draw_roc", lambda *_: None)
+    monkeypatch.setattr(finetune_module, "draw_roc", lambda *_: None)
     monkeypatch.setattr(Report, "picture", lambda _: b"")

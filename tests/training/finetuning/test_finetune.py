@@ -15,17 +15,17 @@ from c2l_models.cli import main
 from c2l_models.errors import C2LError, RunError, RunInterrupted
 from c2l_models.training.evaluation.predictions import Predictions
 from c2l_models.training.evaluation.result import Result
-from c2l_models.training.finetuning import finetune as loop
+from c2l_models.training.finetuning import finetune as finetune_module
 from c2l_models.training.finetuning.finetune import finetune
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.finetuning.task_split import TaskSplit
 
-from .conftest import small_start
+from .conftest import small_initialization
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
 
-def tuned(store, out, settings, **options):
+def finetune_small(store, out, settings, **options):
     return finetune("small", store, "folder", out, settings, "cpu", progress=False, **options)
 
 
@@ -35,13 +35,13 @@ def read_log(out):
 
 def test_a_run_learns_and_leaves_what_it_should(store, settings, tmp_path):
     out = tmp_path / "run"
-    result = tuned(store, out, replace(settings, epochs=6))
+    result = finetune_small(store, out, replace(settings, epochs=6))
     lines = read_log(out)
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
     assert result.metrics["bright"].value > 0.9
-    assert np.isnan(result.metrics["rare"].value)  # never positive among the films fitted
-    assert np.isnan(result.metrics["always"].value)  # one class in the test list
+    assert np.isnan(result.metrics["rare"].value)  # never positive in the images to fit
+    assert np.isnan(result.metrics["always"].value)  # one class only in the test part
     assert result.metrics["mean"].value == result.metrics["bright"].value
 
     assert Result.is_done(out)
@@ -60,16 +60,16 @@ def test_a_run_learns_and_leaves_what_it_should(store, settings, tmp_path):
     assert result.facts["epoch"] == best["epoch"]
     assert "Means leave out" in (out / "report.md").read_text()
 
-    # The network that was saved is the one that was measured.
-    start = small_start()
-    network = start.network
+    # The saved network is the network that was measured.
+    init = small_initialization()
+    network = init.network
     network.reset_classifier(3)
     network.load_state_dict(load_file(out / "model.safetensors"))
     predictions = Predictions.load(out)
     column = list(predictions.labels).index("bright")
     with torch.inference_mode():
-        films = (store[np.arange(80, 120)].float() / 255 - 0.5) / 0.25
-        scores = network.eval()(films)[:, column].numpy()
+        images = (store[np.arange(80, 120)].float() / 255 - 0.5) / 0.25
+        scores = network.eval()(images)[:, column].numpy()
     order = np.argsort(scores)
     assert np.array_equal(order, np.argsort(predictions.scores[:, column]))
     with safe_open(out / "model.safetensors", "pt") as file:
@@ -80,8 +80,8 @@ def test_a_run_learns_and_leaves_what_it_should(store, settings, tmp_path):
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("how", ["asked to stop", "killed"])
 def test_a_stopped_run_goes_on_to_the_same_bits(store, settings, tmp_path, monkeypatch, how):
-    whole = tuned(store, tmp_path / "whole", settings)
-    steps, train_step = 0, loop.train_step
+    whole = finetune_small(store, tmp_path / "whole", settings)
+    steps, train_step = 0, finetune_module.train_step
 
     def stopping(*arguments):
         nonlocal steps
@@ -92,13 +92,13 @@ def test_a_stopped_run_goes_on_to_the_same_bits(store, settings, tmp_path, monke
             os.kill(os.getpid(), signal.SIGTERM)
         return train_step(*arguments)
 
-    monkeypatch.setattr(loop, "train_step", stopping)
+    monkeypatch.setattr(finetune_module, "train_step", stopping)
     with pytest.raises(RunInterrupted if how == "asked to stop" else MemoryError):
-        tuned(store, tmp_path / "stopped", settings)
+        finetune_small(store, tmp_path / "stopped", settings)
     assert not Result.is_done(tmp_path / "stopped")
     with pytest.raises(RunError, match="exists; choose another folder, or resume that run with --resume"):
-        tuned(store, tmp_path / "stopped", settings)
-    again = tuned(store, tmp_path / "stopped", settings, resume=True)
+        finetune_small(store, tmp_path / "stopped", settings)
+    again = finetune_small(store, tmp_path / "stopped", settings, resume=True)
 
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -109,22 +109,22 @@ def test_a_stopped_run_goes_on_to_the_same_bits(store, settings, tmp_path, monke
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_folder_of_another_run_is_not_gone_on_with(store, settings, tmp_path):
-    tuned(store, tmp_path / "run", replace(settings, epochs=1))
+    finetune_small(store, tmp_path / "run", replace(settings, epochs=1))
     with pytest.raises(RunError, match=r"These settings differ: settings\.lr: began with 0\.003, now 0\.1\."):
-        tuned(store, tmp_path / "run", replace(settings, epochs=1, lr=0.1), resume=True)
+        finetune_small(store, tmp_path / "run", replace(settings, epochs=1, lr=0.1), resume=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "something").touch()
-    with pytest.raises(RunError, match=r"expected settings\.json of a run, found other files only"):
-        tuned(store, tmp_path / "other", settings, resume=True)
+    with pytest.raises(RunError, match=r"expected a run's settings\.json, found only other files"):
+        finetune_small(store, tmp_path / "other", settings, resume=True)
 
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_finished_run_is_read_and_paired(store, settings, tmp_path, monkeypatch):
     short = replace(settings, epochs=1)
-    first = tuned(store, tmp_path / "one", short)
-    tuned(store, tmp_path / "two", replace(short, lr=1e-5))
-    monkeypatch.setattr(loop, "FinetuningRun", None)  # nothing is trained again
-    again = tuned(store, tmp_path / "one", short, resume=True, versus=tmp_path / "two")
+    first = finetune_small(store, tmp_path / "one", short)
+    finetune_small(store, tmp_path / "two", replace(short, lr=1e-5))
+    monkeypatch.setattr(finetune_module, "FinetuningRun", None)  # nothing is trained again
+    again = finetune_small(store, tmp_path / "one", short, resume=True, versus=tmp_path / "two")
     assert np.array_equal(again.metrics.resamples, first.metrics.resamples, equal_nan=True)
     report = (tmp_path / "one" / "report.md").read_text()
     other = Result.read(tmp_path / "two")
@@ -134,15 +134,15 @@ def test_a_finished_run_is_read_and_paired(store, settings, tmp_path, monkeypatc
     bright = next(line for line in csv if line.startswith("difference,bright,")).split(",")
     assert float(bright[4]) == pytest.approx(first.metrics["bright"].value - other.metrics["bright"].value, abs=1e-4)
     with pytest.raises(C2LError):
-        tuned(store, tmp_path / "three", short, versus=tmp_path / "nowhere")
+        finetune_small(store, tmp_path / "three", short, versus=tmp_path / "nowhere")
     assert not (tmp_path / "three").exists()
 
 
 @pytest.mark.usefixtures("no_pictures")
 def test_test_patients_seen_in_pretraining_are_told(store, settings, tmp_path, monkeypatch):
     seen = frozenset({"folder:000", "folder:041", "folder:042", "folder:999"})  # the test patients are from 040 on
-    monkeypatch.setattr(loop, "load_initialization", lambda *_: small_start(seen))
-    result = tuned(store, tmp_path / "run", replace(settings, epochs=1))
+    monkeypatch.setattr(finetune_module, "load_initialization", lambda *_: small_initialization(seen))
+    result = finetune_small(store, tmp_path / "run", replace(settings, epochs=1))
     assert result.facts["test_patients_seen_in_pretraining"] == 2
     report = (tmp_path / "run" / "report.md").read_text()
     assert "2 of the test patients were also in pretraining, without labels" in report
@@ -150,41 +150,41 @@ def test_test_patients_seen_in_pretraining_are_told(store, settings, tmp_path, m
 
 def test_a_test_patient_that_was_fitted_is_never_scored(store, settings, tmp_path, monkeypatch):
     leaking = TaskSplit(np.arange(10, 80), np.arange(10), np.arange(78, 120))  # `split_task` never returns this
-    monkeypatch.setattr(loop, "split_task", lambda *_: leaking)
+    monkeypatch.setattr(finetune_module, "split_task", lambda *_: leaking)
     with pytest.raises(RunError, match="found 1 patients in both the training and the test part"):
-        tuned(store, tmp_path / "run", replace(settings, epochs=1))
+        finetune_small(store, tmp_path / "run", replace(settings, epochs=1))
     assert not (tmp_path / "run" / "predictions.npz").exists()
 
 
 @pytest.mark.parametrize("uncertain", ["zeros", "ones", "ignore"])
 def test_a_task_is_told_what_uncertain_means(store, settings, tmp_path, monkeypatch, uncertain):
-    class Asked(Exception):
+    class Called(Exception):
         pass
 
     def split_task(task, *_):
-        raise Asked(task.uncertain)
+        raise Called(task.uncertain)
 
-    monkeypatch.setattr(loop, "split_task", split_task)
-    with pytest.raises(Asked, match=uncertain):
-        tuned(store, tmp_path / "run", replace(settings, uncertain=uncertain))
+    monkeypatch.setattr(finetune_module, "split_task", split_task)
+    with pytest.raises(Called, match=uncertain):
+        finetune_small(store, tmp_path / "run", replace(settings, uncertain=uncertain))
 
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_frozen_start_stays_as_it_is(store, settings, tmp_path):
-    tuned(store, tmp_path / "run", replace(settings, epochs=1, frozen=True))
-    found, before = load_file(tmp_path / "run" / "model.safetensors"), small_start().network.state_dict()
+    finetune_small(store, tmp_path / "run", replace(settings, epochs=1, frozen=True))
+    found, before = load_file(tmp_path / "run" / "model.safetensors"), small_initialization().network.state_dict()
     assert all(torch.equal(found[key], before[key]) for key in before)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(store, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "masked_bce", lambda logits, targets: logits.sum() * float("nan"))
-    with pytest.raises(RunError, match="start a new run with a lower --lr than"):
-        tuned(store, tmp_path / "run", settings)
+    monkeypatch.setattr(finetune_module, "masked_bce", lambda logits, targets: logits.sum() * float("nan"))
+    with pytest.raises(RunError, match=r"epoch 1: .* found NaN or infinity \(mean loss nan\); start a new run with a lower --lr than 0\.003"):
+        finetune_small(store, tmp_path / "run", settings)
 
 
 @pytest.mark.usefixtures("no_pictures")
 def test_fewer_films_than_a_batch_are_one_batch(store, settings, tmp_path):
-    tuned(store, tmp_path / "run", replace(settings, epochs=1, batch_size=1000, precision="bfloat16"))
+    finetune_small(store, tmp_path / "run", replace(settings, epochs=1, batch_size=1000, precision="bfloat16"))
     assert read_log(tmp_path / "run")[0]["step"] == 1
     scores = Predictions.load(tmp_path / "run").scores[:, 1]
     assert not torch.equal(torch.tensor(scores), torch.tensor(scores).bfloat16().double())  # not rounded

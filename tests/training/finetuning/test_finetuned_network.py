@@ -19,9 +19,9 @@ def test_what_was_saved_is_what_is_loaded(tmp_path):
     network = timm.create_model("resnet18", in_chans=1, num_classes=2).eval()
     save_network(tmp_path, network.state_dict(), ABOUT)
     loaded = load_network(tmp_path)
-    films = torch.randn(2, 1, 32, 32)
+    images = torch.randn(2, 1, 32, 32)
     with torch.inference_mode():
-        assert torch.equal(loaded.network(films), network(films))
+        assert torch.equal(loaded.network(images), network(images))
     assert loaded.about == ABOUT | {"sha256": read_verified(tmp_path).sha256}
     assert not loaded.network.training
 

@@ -15,9 +15,9 @@ UNKNOWN = float("nan")
 def test_the_loss_by_hand():
     logits = torch.tensor([[0.0, 2.0], [-1.0, 5.0]], requires_grad=True)
     targets = torch.tensor([[1.0, 0.0], [1.0, UNKNOWN]])
-    wanted = (math.log(2) + math.log(1 + math.exp(2)) + math.log(1 + math.exp(1))) / 3
+    expected = (math.log(2) + math.log(1 + math.exp(2)) + math.log(1 + math.exp(1))) / 3
     loss = masked_bce(logits, targets)
-    assert loss.item() == pytest.approx(wanted, rel=1e-6)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
     loss.backward()
     assert logits.grad[1, 1] == 0
     assert logits.grad[0, 1] == pytest.approx(1 / (1 + math.exp(-2)) / 3, rel=1e-6)
@@ -62,7 +62,7 @@ def test_a_stage_rate_is_a_share_of_the_next(architecture, stages):
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_schedules_by_hand(optimizer):
     steps = 30
-    for kind, wanted in (
+    for kind, expected in (
         ("cosine", lambda t: 0.1 * (1 + math.cos(math.pi * t / steps)) / 2),
         ("step", lambda t: 0.1 * 0.1 ** (t // 10)),
     ):
@@ -71,7 +71,7 @@ def test_schedules_by_hand(optimizer):
         schedule = make_schedule(made, settings, steps)
         for step in (0, 9, 10, 15, 29):
             schedule.step_update(step)
-            assert [group["lr"] for group in made.param_groups] == [pytest.approx(wanted(step))] * len(
+            assert [group["lr"] for group in made.param_groups] == [pytest.approx(expected(step))] * len(
                 made.param_groups
             )
 
@@ -85,11 +85,11 @@ def test_a_frozen_start_trains_its_head_alone():
 
 def test_a_head_follows_from_the_seed_and_disturbs_no_other_chance():
     torch.manual_seed(7)
-    wanted = torch.rand(3)
+    expected = torch.rand(3)
     torch.manual_seed(7)
     one, again, other = (
         with_head(load_initialization("random"), 2, Settings(seed=seed)).fc.weight for seed in (1, 1, 2)
     )
-    assert torch.equal(torch.rand(3), wanted)
+    assert torch.equal(torch.rand(3), expected)
     assert torch.equal(one, again)
     assert not torch.equal(one, other)

@@ -13,20 +13,20 @@ from c2l_models.training.patient_splits import split_patients
 
 
 def test_three_parts_share_no_patient(store):
-    parts = split_task(load_task("folder"), store, Settings())
-    patients = [set(store.patients[rows]) for rows in (parts.fit, parts.tune, parts.test)]
+    split = split_task(load_task("folder"), store, Settings())
+    patients = [set(store.patients[rows]) for rows in (split.fit, split.tune, split.test)]
     assert all(patients)
     assert len(set.union(*patients)) == sum(map(len, patients))
-    assert len(parts.fit) + len(parts.tune) == 79  # one film of 80 has no label
-    assert len(parts.test) == 40
+    assert len(split.fit) + len(split.tune) == 79  # one image of 80 has no label
+    assert len(split.test) == 40
     other = split_task(load_task("folder"), store, Settings(seed=2))
-    assert set(other.tune) != set(parts.tune)
-    assert np.array_equal(other.test, parts.test)
+    assert set(other.tune) != set(split.tune)
+    assert np.array_equal(other.test, split.test)
 
 
 def test_a_patient_on_both_sides_is_refused(store):
     split = store.index["split"].to_pylist()
-    split[0] = "test"  # the other film of its patient is trained on
+    split[0] = "test"  # the other image of its patient is trained on
     column = store.index.schema.get_field_index("split")
     mixed = replace(store, index=store.index.set_column(column, store.index.schema.field(column), [split]))
     with pytest.raises(RunError, match=r"found 1 patients in both the training and the test part \(folder:000"):
