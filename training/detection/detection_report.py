@@ -30,10 +30,10 @@ def _markdown(result: Result) -> str:
     rows = [(name, _value(metrics[name]), _interval(metrics[name])) for name in metrics.names]
     lines = [f"# Pneumonia detection from {result.initialization}", ""]
     lines += [markdown_table(("metric", "value", "95 % interval"), rows, align="lll"), ""]
-    lines += ["mAP is the challenge's own score. It counts boxes whose confidence is above the threshold. Its interval"]
     lines += [
-        f"is from {facts['settings']['bootstrap']:,} resamples of whole patients. COCO's AP has no interval here."
+        "mAP is the challenge's own score, computed on boxes whose confidence is above the threshold. Its interval"
     ]
+    lines += [f"is from {facts['settings']['bootstrap']:,} resamples of whole patients. COCO's AP has no interval."]
     if not facts[EVALUATION]["boxes"]:
         lines += ["", "No image of the evaluation part has a box, so there are no metrics."]
     lines += ["", *(_part(name, facts[name]) for name in (TRAINING, EVALUATION))]

@@ -178,7 +178,10 @@ def test_a_frozen_start_stays_as_it_is(store, settings, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_run(store, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune_module, "masked_bce", lambda logits, targets: logits.sum() * float("nan"))
-    with pytest.raises(RunError, match=r"epoch 1: .* found NaN or infinity \(mean loss nan\); start a new run with a lower --lr than 0\.003"):
+    with pytest.raises(
+        RunError,
+        match=r"epoch 1: .* found NaN or infinity \(mean loss nan\); start a new run with a lower --lr than 0\.003",
+    ):
         finetune_small(store, tmp_path / "run", settings)
 
 
