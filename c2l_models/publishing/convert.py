@@ -24,7 +24,8 @@ TOLERANCE = 0.05
 """Largest allowed change of a feature by folding the normalisation, as a share of the largest feature.
 
 The fold is exact except at the image's border, where the convolution sees padding: zeros represented the old mean of
-each channel, and now represent the new mean. This changes features by a few thousandths; a wrong fold by tenths.
+each channel, and now represent the new mean. So a correct fold changes features by a few thousandths, a wrong fold by
+tenths.
 """
 
 ROLES = {
@@ -76,8 +77,8 @@ def convert(
     - `out`: `architecture.tag.safetensors`, whose tag is recorded, or another name ending in `.safetensors`.
     - `network`: "student" or "teacher", the network to take if the checkpoint holds both.
     - `mean`, `std`: of the training input, for pixels in 0..1: one number or three. Three numbers are folded into the
-      first convolution and batch norm. The file records their average, and with it a film gives the same features,
-      with one input channel and with three.
+      first convolution and batch norm, and the file records their average. So networks with one and with three input
+      channels compute the same features of a film.
     - `size`: side of the images that the weights are meant for, pixels. `license`: recorded in the file.
 
     Projections, heads, queues and the other network are left out. Raises `C2LError`, and writes nothing, if the
@@ -95,11 +96,11 @@ def convert(
         raise C2LError(f"expected std above 0, found {std}")
     original = _plain_network(architecture)
     tensors = {OLD_DENSENET.sub(r"\1\2.", key): tensor for key, tensor in read_tensors(source).items()}
-    wanted = {key: tensor.shape for key, tensor in original.state_dict().items()}
-    prefix, names = _choose(source, tensors, architecture, wanted, network)
+    expected = {key: tensor.shape for key, tensor in original.state_dict().items()}
+    prefix, names = _choose(source, tensors, architecture, expected, network)
     backbone = {key: tensors[prefix + name] for name, key in names.items() if prefix + name in tensors}
-    counters = {key: torch.tensor(0) for key in wanted if key.endswith(COUNTER) and key not in backbone}
-    _check(source, architecture, backbone | counters, wanted, _more(tensors, prefix, names))
+    counters = {key: torch.tensor(0) for key in expected if key.endswith(COUNTER) and key not in backbone}
+    _check(source, architecture, backbone | counters, expected, _more(tensors, prefix, names))
 
     used = {prefix + name for name in names}
     state, one_mean, one_std, difference = _folded(original, architecture, backbone | counters, mean, std)
@@ -108,7 +109,8 @@ def convert(
     if difference > TOLERANCE:
         raise C2LError(
             f"{source}: folding mean {mean} and std {std} changes a feature by {difference:.2g} of the largest, "
-            f"expected at most {TOLERANCE}. If the weights were trained with others, pass them as --mean and --std"
+            f"expected at most {TOLERANCE}. If the weights were trained with another mean and std, "
+            "pass these as --mean and --std"
         )
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     config = {
@@ -139,16 +141,16 @@ def _plain_network(architecture: str) -> "nn.Module":
 
 
 def _choose(
-    source: Path, tensors: "Mapping[str, Tensor]", architecture: str, wanted: Collection[str], network: str
+    source: Path, tensors: "Mapping[str, Tensor]", architecture: str, expected: Collection[str], network: str
 ) -> tuple[str, dict[str, str]]:
     """Find the network's backbone: the prefix of its keys, and our key for each name after the prefix."""
-    found, names = _backbones(tensors, wanted)
+    found, names = _backbones(tensors, expected)
     if not found:
         others = (name for name in ARCHITECTURES if name != architecture)
         fitting = [name for name in others if _backbones(tensors, _plain_network(name).state_dict())[0]]
-        hint = f"; it looks like a {fitting[0]}: --arch {fitting[0]}" if fitting else ""
+        hint = f". They fit a {fitting[0]}: pass --arch {fitting[0]}" if fitting else ""
         raise C2LError(
-            f"{source}: expected a {architecture}, found {len(tensors)} other tensors ({_few(tensors)}){hint}"
+            f"{source}: expected the tensors of a {architecture}, found {len(tensors)} others ({_few(tensors)}){hint}"
         )
     roles = {prefix: _role(prefix) for prefix in found}
     chosen = [prefix for prefix, role in roles.items() if role == network]
@@ -158,9 +160,9 @@ def _choose(
     return chosen[0], names
 
 
-def _backbones(keys: Iterable[str], wanted: Collection[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the prefixes that more than half of an architecture's keys follow, and the spelling of these keys."""
-    for names in _spellings(wanted):
+def _backbones(keys: Iterable[str], expected: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """Find the prefixes under which `keys` holds more than half of an architecture's keys, and the keys' spelling."""
+    for names in _spellings(expected):
         counts: Counter[str] = Counter()
         for key in keys:
             parts = key.split(".")
@@ -171,10 +173,10 @@ def _backbones(keys: Iterable[str], wanted: Collection[str]) -> tuple[list[str],
     return [], {}
 
 
-def _spellings(wanted: Collection[str]) -> list[dict[str, str]]:
+def _spellings(expected: Collection[str]) -> list[dict[str, str]]:
     """Return the possible spellings of an architecture's keys, each mapped to our key; our own spelling is first."""
-    own = {key: key for key in wanted}
-    parted = {key: key.partition(".") for key in wanted}
+    own = {key: key for key in expected}
+    parted = {key: key.partition(".") for key in expected}
     modules = {first for first, _, _ in parted.values()}
     if modules == {"features"}:  # a file may hold only a DenseNet's module `features`
         return [own, {rest: key for key, (_, _, rest) in parted.items()}]
@@ -189,7 +191,7 @@ def _role(prefix: str) -> str:
 
 
 def _more(tensors: Iterable[str], prefix: str, names: Collection[str]) -> list[str]:
-    """List unexpected tensors in the backbone's modules, because a deeper network holds all keys of a shallower one."""
+    """List unexpected tensors in the backbone's modules: a deeper network also holds all keys of a shallower one."""
     modules = tuple({f"{prefix}{name.partition('.')[0]}." for name in names})
     return [key for key in tensors if key.startswith(modules) and key.removeprefix(prefix) not in names]
 
@@ -198,16 +200,16 @@ def _check(
     source: Path,
     architecture: str,
     backbone: "Mapping[str, Tensor]",
-    wanted: "Mapping[str, Sequence[int]]",
+    expected: "Mapping[str, Sequence[int]]",
     more: Collection[str],
 ) -> None:
-    missing = [key for key in wanted if key not in backbone]
+    missing = [key for key in expected if key not in backbone]
     shapes = [
         f"{key} {list(backbone[key].shape)}, expected {list(shape)}"
-        for key, shape in wanted.items()
+        for key, shape in expected.items()
         if key in backbone and backbone[key].shape != shape
     ]
-    odd = [key for key in wanted if key in backbone and not key.endswith(COUNTER) and not _is_plain(backbone[key])]
+    odd = [key for key in expected if key in backbone and not key.endswith(COUNTER) and not _is_plain(backbone[key])]
     faults = {"missing": missing, "of another shape": shapes, "not plain floats": odd, "unexpected": more}
     if listed := [f"{len(keys)} {fault} ({_few(keys)})" for fault, keys in faults.items() if keys]:
         raise C2LError(f"{source}: expected the tensors of a {architecture}, found {'; '.join(listed)}")

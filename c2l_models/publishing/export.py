@@ -1,4 +1,4 @@
-"""Export a network to ONNX or torch.export (.pt2), after checking that the exported network computes its features."""
+"""Export a network to ONNX or torch.export (.pt2), after checking that both compute the same features."""
 
 import io
 import json
@@ -66,7 +66,7 @@ def export_weights(source: Source, out: str | os.PathLike[str], format: str) -> 
     try:
         weights, file = open_weights(source)
     except WeightsNotFound as error:
-        raise WeightsNotFound(f"found no run folder {source} of c2l pretrain, and {error}") from None
+        raise WeightsNotFound(f"expected a run folder, a release or a weight file, found {source}: {error}") from None
     if format == "safetensors":
         write_atomically(path, file.data)
         return Exported(path, 0.0)

@@ -30,7 +30,8 @@ def fold_normalisation(
     the constant.
 
     Args:
-        state_dict: of `architecture`, with timm's keys; the first convolution has C input channels and no bias.
+        state_dict: tensors of an `architecture` network, with timm's keys; the first convolution has C input channels
+            and no bias.
         architecture: one of `list_models()`.
         mean, std: [C], m_c and s_c, the old normalisation.
         onto_mean, onto_std: m and s, the new normalisation.

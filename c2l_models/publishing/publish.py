@@ -70,8 +70,8 @@ def publish(weights: Weights, repository: str, files: list[Path]) -> Publication
             )
         if FILE_NAME not in held and (others := sorted(set(held) - {".gitattributes"})):
             raise C2LError(
-                f"{repository}: expected a release or no repository, found {', '.join(others[:5])}. Publish under "
-                "another --namespace or tag, or delete the repository"
+                f"{repository}: expected an empty repository or one that holds a release, found "
+                f"{', '.join(others[:5])}. Publish under another --namespace or tag, or delete the repository"
             )
         sent = [file for file in files if held.get(file.name) not in _possible_ids(file.read_bytes())]
         if not sent:
@@ -117,8 +117,8 @@ def _translated_errors(repository: str) -> Iterator[None]:
             raise HubRefused(f"{at}: the hub got no valid token ({said}). {token}") from error
         if status in (403, 404):
             raise HubRefused(
-                f"{at}: your token may not write to {namespace} ({said}). Use your own name, or an organisation that "
-                f"you may write to, as --namespace; then {token}"
+                f"{at}: your token has no permission to write to {namespace} ({said}). Use your own name, or an "
+                f"organisation that you can write to, as --namespace; then {token}"
             ) from error
         if status in (409, 412):
             raise HubUnavailable(f"{at}: another process changed it at the same time ({said}). Try again") from error

@@ -31,8 +31,8 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
     """Write a release to `folder`: timm's two files, card, license, provenance, and `SHA256SUMS` for `sha256sum -c`.
 
     `c2l_models.create_model(..., weights=folder)` and `timm.create_model("local-dir:FOLDER", pretrained=True)` load
-    the folder. `card`: the text of `README.md`; by default a short text from the record. Weights without provenance,
-    which no release has, are written without it. Returns the files.
+    the folder. `card`: the text of `README.md`; by default a short text from the record. A weight file that
+    is not a release may have no provenance; then the folder has none. Returns the files.
 
     The folder is written under another name and then renamed, so it is never incomplete. A folder that this function
     wrote before is replaced. Raises `C2LError` if the folder holds other files, and as `Weights.read`.

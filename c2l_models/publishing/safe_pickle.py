@@ -45,7 +45,7 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
         )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle protocol; the result or the error below says enough
+            warnings.simplefilter("ignore")  # these warnings are about the pickle protocol only
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # on arbitrary bytes an unpickler can raise any exception
         raise C2LError(f"{path}: {_why(path, error)}") from None

@@ -62,11 +62,11 @@ def test_the_hubs_own_reader_gives_the_same_card_back(weights: c2l_models.Weight
 
 
 def test_the_repositorys_card_begins_as_the_releases_own(repository: Path) -> None:
-    found, wanted = (
+    found, expected = (
         metadata_load(repository / "MODEL_CARD.md"),
         card.front_matter(map(c2l_models.get_weights, RELEASES)),
     )
-    assert found == wanted, "the registry changed: python -m c2l_models.publishing.card MODEL_CARD.md"
+    assert found == expected, "the registry changed: python -m c2l_models.publishing.card MODEL_CARD.md"
 
 
 def test_one_releases_front_matter_is_its_cards(weights: c2l_models.Weights) -> None:

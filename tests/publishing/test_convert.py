@@ -102,10 +102,10 @@ def bare(architecture: str, seed: int) -> nn.Module:
     return model
 
 
-def check_features(path: Path, wanted: nn.Module, other: nn.Module, films: torch.Tensor) -> None:
-    """Check that the file's network, with its one mean and std, computes the features of `wanted` with ImageNet's."""
+def check_features(path: Path, original: nn.Module, other: nn.Module, films: torch.Tensor) -> None:
+    """Check that the file's network, with its one mean and std, computes the features of `original` with ImageNet's."""
     x = (films - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-    expected, others = features(wanted, x), features(other, x)
+    expected, others = features(original, x), features(other, x)
     weights = Weights.from_file(path)
     mine = (films - weights.mean[0]) / weights.std[0]
     gray, colour = (
@@ -115,7 +115,7 @@ def check_features(path: Path, wanted: nn.Module, other: nn.Module, films: torch
     scale = expected.abs().max()
     assert (gray - colour).abs().max() < 1e-5 * scale
     assert (gray - expected).abs().max() < 0.01 * scale
-    assert (gray - others).abs().max() > 0.05 * scale  # which tells networks apart
+    assert (gray - others).abs().max() > 0.05 * scale  # the tolerance separates different networks
 
 
 @pytest.mark.parametrize(
@@ -214,9 +214,9 @@ def test_one_mean_and_std_need_no_fold(films: torch.Tensor, tmp_path: Path) -> N
     weights = Weights.from_file(out)
     assert (weights.mean, weights.std, weights.input_size) == ((0.5,) * 3, (0.25,) * 3, (3, 64, 64))
     x = ((films - 0.5) / 0.25).expand(-1, 3, -1, -1)
-    wanted = features(bare("resnet18", 0), x)
+    expected = features(bare("resnet18", 0), x)
     torch.testing.assert_close(
-        features(c2l_models.resnet18(weights=out), x), wanted, rtol=0, atol=5e-3 * float(wanted.abs().max())
+        features(c2l_models.resnet18(weights=out), x), expected, rtol=0, atol=5e-3 * float(expected.abs().max())
     )
 
 
@@ -226,9 +226,9 @@ def lacking(*names: str) -> dict[str, torch.Tensor]:
 
 REFUSED: dict[str, tuple[str, Callable[[], object], str, str]] = {
     "wrong architecture": ("densenet121", lambda: lacking(), "student",
-                           r"expected a densenet121, .*looks like a resnet18: --arch"),
+                           r"expected the tensors of a densenet121, .*They fit a resnet18: pass --arch"),
     "another network": ("resnet18", lambda: state_of(nn.Linear(2, 2)), "student",
-                        r"expected a resnet18, found 2 other tensors"),
+                        r"expected the tensors of a resnet18, found 2 others"),
     "missing": ("resnet18", lambda: lacking("bn1.weight"), "student", r"1 missing \(bn1\.weight\)"),
     "shape": ("resnet18", lambda: lacking() | {"conv1.weight": torch.ones(64, 3, 3, 3)}, "student",
               r"1 of another shape \(conv1\.weight \[64, 3, 3, 3\], expected \[64, 3, 7, 7\]\)"),

@@ -26,7 +26,7 @@ def films() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def wanted(films: torch.Tensor) -> torch.Tensor:
+def expected(films: torch.Tensor) -> torch.Tensor:
     """The release's features of the films with three channels; the exported files must compute them from one."""
     with torch.inference_mode():
         return c2l_models.resnet18(weights=NAME).eval()(films.expand(-1, 3, -1, -1))
@@ -42,7 +42,7 @@ def names_of_this_machine(data: bytes) -> list[bytes]:
     return [text for text in (b"site-packages", str(Path(__file__).parents[2]).encode()) if text in data]
 
 
-def test_onnx(films: torch.Tensor, wanted: torch.Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_onnx(films: torch.Tensor, expected: torch.Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -53,21 +53,21 @@ def test_onnx(films: torch.Tensor, wanted: torch.Tensor, tmp_path: Path, capsys:
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for count in (1, 5):
         found = session.run(["features"], {"image": films[:count].numpy()})[0]
-        assert np.abs(found - wanted[:count].numpy()).max() < 1e-4 * wanted.abs().max()
+        assert np.abs(found - expected[:count].numpy()).max() < 1e-4 * expected.abs().max()
     model = onnx.load(path)
     check({entry.key: entry.value for entry in model.metadata_props})
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     assert not names_of_this_machine(path.read_bytes())
 
 
-def test_torch_export(films: torch.Tensor, wanted: torch.Tensor, tmp_path: Path) -> None:
+def test_torch_export(films: torch.Tensor, expected: torch.Tensor, tmp_path: Path) -> None:
     done = export_weights(get_weights(NAME).path(), tmp_path / "a.pt2", "pt2")
     assert done.difference < 1e-5
     extra = {"c2l.json": ""}
     network = torch.export.load(done.path, extra_files=extra).module()
     for count in (1, 5):
         torch.testing.assert_close(
-            network(films[:count]), wanted[:count], rtol=0, atol=1e-4 * float(wanted.abs().max())
+            network(films[:count]), expected[:count], rtol=0, atol=1e-4 * float(expected.abs().max())
         )
     check(json.loads(extra["c2l.json"]))
     assert not names_of_this_machine(done.path.read_bytes())
@@ -125,7 +125,10 @@ def test_a_missing_library_is_told_before_any_work(name: str, tmp_path: Path, mo
     ("arguments", "says"),
     [
         ([NAME, "--out", "a.bin"], "ends in .safetensors, .onnx, .pt2"),
-        (["nothing", "--out", "a.pt2"], "found no run folder nothing"),
+        (
+            ["nothing", "--out", "a.pt2"],
+            "expected a run folder, a release or a weight file, found nothing: no release 'nothing'",
+        ),
         (
             [NAME, "--out", "a.pt2", "--teacher"],
             "--teacher, --best, --tag, --size and --license need a run folder, found resnet18",
@@ -161,17 +164,17 @@ def test_what_a_run_folder_is(tmp_path: Path) -> None:
 
 
 def test_a_run_is_exported_through_its_weight_file(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only that the run's weight file is exported; `export_run` is tested with runs."""
-    asked: list[object] = []
+    """Checks only that the run's weight file is exported; tests of runs cover `export_run`."""
+    passed: list[object] = []
 
     def export_run(run: Path, path: Path, *options: object) -> Path:
-        asked.extend((run, *options))
+        passed.extend((run, *options))
         path.write_bytes(get_weights(NAME).path().read_bytes())
         return path
 
     monkeypatch.setattr("c2l_models.training.run_files.backbone.export_run", export_run)
     (tmp_path / "run").mkdir()
     cli.main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "a.pt2"), "--teacher", "--size", "96"])
-    assert asked == [tmp_path / "run", None, True, "custom", 96, "unknown", False]
+    assert passed == [tmp_path / "run", None, True, "custom", 96, "unknown", False]
     found = torch.export.load(io.BytesIO((tmp_path / "a.pt2").read_bytes())).module()
     assert found(torch.ones(3, 1, 64, 64)).shape == (3, 4)

@@ -1,4 +1,4 @@
-"""A normalisation folded into the first layers gives the same function, except at the border."""
+"""A normalisation folded into the first layers computes the same features, except at the border."""
 
 import pytest
 import timm

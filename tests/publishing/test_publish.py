@@ -111,15 +111,15 @@ def test_the_first_time_makes_one_commit_of_all_files(hub: HubStandIn, first: st
 
 
 def test_the_second_time_sends_nothing(hub: HubStandIn, folder: Path, first: str) -> None:
-    before, asked = commits(hub), len(hub.requests)
+    before, count = commits(hub), len(hub.requests)
     done = python(C2L, "publish", RELEASE, "--namespace", "owner", cwd=folder, endpoint=hub.endpoint)
     assert (done.returncode, commits(hub)) == (0, before), done.stderr
     assert f"already up to date; commit {before[-1]}" in done.stdout
-    assert not [request for request in hub.requests[asked:] if re.search("preupload|lfs|/commit/", request)]
+    assert not [request for request in hub.requests[count:] if re.search("preupload|lfs|/commit/", request)]
 
 
 def test_other_words_are_one_more_commit_of_the_card(hub: HubStandIn, folder: Path, first: str) -> None:
-    before, asked = commits(hub), len(hub.requests)
+    before, count = commits(hub), len(hub.requests)
     done = python(REWORDED, "publish", RELEASE, "--namespace", "owner", cwd=folder, endpoint=hub.endpoint)
     assert done.returncode == 0, done.stderr
     assert "uploaded README.md, SHA256SUMS; commit" in done.stdout
@@ -127,7 +127,7 @@ def test_other_words_are_one_more_commit_of_the_card(hub: HubStandIn, folder: Pa
     old, new = (hub.repositories[REPOSITORY].commits[one] for one in commits(hub)[-2:])
     assert {name for name in new if new[name] != old.get(name)} == {"README.md", "SHA256SUMS"}
     assert b"Never for diagnosis" in new["README.md"]
-    assert not [request for request in hub.requests[asked:] if "/lfs" in request]
+    assert not [request for request in hub.requests[count:] if "/lfs" in request]
 
 
 def test_timm_and_we_and_the_cards_own_lines_load_it(hub: HubStandIn, repository: Path, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_dry_run_writes_the_folder_and_asks_nothing(folder: Path) -> None:
     [
         ("new", None, r"hf auth login.*HF_TOKEN.*/settings/tokens"),
         ("new", "hf_wrong", r"hf auth login.*HF_TOKEN.*/settings/tokens"),
-        ("closed", TOKEN, r"may not write to closed.*--namespace"),
+        ("closed", TOKEN, r"has no permission to write to closed.*--namespace"),
     ],
     ids=["no token", "wrong token", "closed namespace"],
 )
@@ -197,7 +197,7 @@ def test_a_repository_that_holds_no_release_stays_as_it_is(hub: HubStandIn, tmp_
     commit = hub.lay(f"someone/{RELEASE}", {"README.md": b"mine", "pytorch_model.bin": b"others"})
     done = python(C2L, "publish", RELEASE, "--namespace", "someone", cwd=tmp_path, endpoint=hub.endpoint)
     assert done.returncode == 2
-    assert "expected a release or no repository, found README.md, pytorch_model.bin" in done.stderr
+    assert "expected an empty repository or one that holds a release, found README.md, pytorch_model.bin" in done.stderr
     assert list(hub.repositories[f"someone/{RELEASE}"].commits) == [commit]
 
 

@@ -27,7 +27,7 @@ NAMES = ["LICENSE", "README.md", "SHA256SUMS", "config.json", "model.safetensors
 
 @pytest.fixture
 def record(tmp_path: Path) -> Weights:
-    """Weights without provenance, which are no release."""
+    """Weights that are not a release and have no provenance."""
     (tmp_path / "a.safetensors").write_bytes(small_weights())
     return Weights.from_file(tmp_path / "a.safetensors")
 
@@ -57,9 +57,9 @@ def test_the_command_writes_what_timm_and_we_load(tmp_path: Path, capsys: pytest
         timm.create_model(f"local-dir:{folder}", pretrained=True, in_chans=1),
     ]
     with torch.inference_mode():
-        wanted, ours, theirs = (model.eval()(batch) for model in models)
-    assert torch.equal(ours, wanted)
-    torch.testing.assert_close(theirs, wanted, rtol=1e-6, atol=1e-6)
+        expected, ours, theirs = (model.eval()(batch) for model in models)
+    assert torch.equal(ours, expected)
+    torch.testing.assert_close(theirs, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_the_same_again_is_replaced_and_other_files_are_not(record: Weights, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints are read without running code; hostile files of every format are refused by the globals they need."""
+"""Checkpoints are read without running code; hostile files of every format are refused by their globals."""
 
 import argparse
 import pickle
