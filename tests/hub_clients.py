@@ -52,9 +52,9 @@ def python(
 
 
 class Client:
-    """A process with huggingface_hub that runs inside a `with` block; `client(weights=...)` sends a request and waits.
+    """A process with huggingface_hub that runs inside a `with` block; `client(weights=...)` returns the answer.
 
-    `variables` are set on top of `variables_for`.
+    `variables` are added to this process's environment without its HF_… and proxy variables.
     """
 
     def __init__(self, home: Path, endpoint: str, **variables: str) -> None:
@@ -82,7 +82,7 @@ class Client:
         print(json.dumps(request), file=self._process.stdin, flush=True)
 
     def answer(self) -> dict[str, Any]:
-        """Wait for the answer to the oldest request without one."""
+        """Wait for the answer to the oldest unanswered request."""
         line = self._process.stdout.readline()
         assert line, self._process.communicate()[1]  # the driver's traceback
         return json.loads(line)

@@ -24,10 +24,10 @@ class Fault:
     times: int = 1_000_000
     seconds: float = 0.0
 
-    def strikes(self, method: str) -> bool:
-        concerned = self.times > 0 and (method == "GET" or self.kind not in ("cut", "flip"))
-        self.times -= concerned
-        return concerned
+    def affects(self, method: str) -> bool:
+        affected = self.times > 0 and (method == "GET" or self.kind not in ("cut", "flip"))
+        self.times -= affected
+        return affected
 
 
 @dataclass

@@ -28,7 +28,7 @@ import yaml
 from hub_repositories import LARGE, Fault, Files, Repository, listing
 
 TOKEN = "hf_of_the_stand_in"
-"""The only valid token. It opens gated repositories and may write."""
+"""The only valid token. It permits reading gated and private repositories, and writing."""
 
 FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---", re.DOTALL)
 
@@ -48,7 +48,7 @@ class HubStandIn:
         self.repositories: dict[str, Repository] = {}
         self.objects: dict[str, bytes] = {}  # large files under their sha256
         self.requests: list[str] = []
-        self.closed: set[str] = set()  # namespaces that its token may not write to
+        self.closed: set[str] = set()  # namespaces that the token has no permission to write to
         stand_in = self
 
         class Handler(_Handler):
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(status, json.dumps(value).encode())
 
     def repository(self, repo: str, write: bool = False) -> Repository:
-        """Find a repository as the hub does: without a token, a private one looks absent and a gated one is refused."""
+        """Find a repository as the hub does: without a token, a private one seems absent and a gated one is refused."""
         knows = self.headers.get("Authorization") == f"Bearer {TOKEN}"
         found = self.hub.repositories.get(repo)
         if found is None or (found.private and not knows):
@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def file(self, repo: str, revision: str, path: str) -> None:
         repository = self.repository(repo)
-        fault = repository.fault if repository.fault and repository.fault.strikes(self.command) else Fault("slow")
+        fault = repository.fault if repository.fault and repository.fault.affects(self.command) else Fault("slow")
         time.sleep(fault.seconds)
         if fault.kind == "silent":
             self.close_connection = True
@@ -194,16 +194,16 @@ class _Handler(BaseHTTPRequestHandler):
     def create(self) -> None:
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             raise Refused(401, message="Invalid username or password.")
-        wanted = json.loads(self.body)
-        namespace = wanted.get("organization") or "owner"
+        request = json.loads(self.body)
+        namespace = request.get("organization") or "owner"
         self.check_open(namespace)
-        repo = f"{namespace}/{wanted['name']}"
+        repo = f"{namespace}/{request['name']}"
         url = f"{self.hub.endpoint}/{repo}"
         if repo in self.hub.repositories:
             self.reply_json({"error": "You already created this model repo", "url": url}, 409)
             return
         self.hub.lay(repo, {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
-        self.hub.repositories[repo].private = bool(wanted.get("private") or wanted.get("visibility") == "private")
+        self.hub.repositories[repo].private = bool(request.get("private") or request.get("visibility") == "private")
         self.reply_json({"url": url, "name": repo, "id": repo})
 
     def validate_yaml(self) -> None:
@@ -213,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
         except yaml.YAMLError:
             good = False
         if not good:
-            raise Refused(400, message="the card's metadata is no YAML mapping")
+            raise Refused(400, message="the card's metadata is not a YAML mapping")
         self.reply_json({"errors": [], "warnings": [] if front else [{"message": "empty or missing yaml metadata"}]})
 
     def preupload(self, repo: str, revision: str) -> None:
@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
                         "shouldIgnore": False,
                         "oid": held[path].get("lfs", held[path])["oid"] if path in held else None,
                     }
-                    for path in (wanted["path"] for wanted in json.loads(self.body)["files"])
+                    for path in (file["path"] for file in json.loads(self.body)["files"])
                 ]
             }
         )
@@ -242,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def lfs_upload(self, oid: str) -> None:
         if hashlib.sha256(self.body).hexdigest() != oid:
-            raise Refused(400, message="the bytes hash otherwise")
+            raise Refused(400, message="the bytes have another hash")
         self.hub.objects[oid] = self.body
         self.reply(200, b"")
 

@@ -1,4 +1,4 @@
-"""Download files from the Hugging Face hub with huggingface_hub, which brings its own cache.
+"""Download files from the Hugging Face hub with huggingface_hub, which has its own cache.
 
 huggingface_hub reads its environment variables (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and others) when it is
 imported. It does not verify downloaded or cached files, so every reader of a file must verify it.
@@ -104,13 +104,15 @@ def _translate(error: Exception, repository: HubRepository, file: str) -> C2LErr
     if isinstance(error, OSError) and error.errno in _DISK:
         return HubCacheError(
             f"{where}: the hub's cache {constants.HF_HUB_CACHE} cannot be written ({said}). Free some space, or set "
-            f"HF_HOME to a writable folder. `c2l download {repository} --to DIR` makes a folder that needs no cache"
+            f"HF_HOME to a writable folder. Or run `c2l download {repository} --to DIR` on another machine, copy DIR "
+            "here, and pass weights='DIR'"
         )
     url = f"{constants.ENDPOINT}/{repository.repo_id}/resolve/{repository.revision or 'main'}/{file}"
     if constants.HF_HUB_OFFLINE:
         return HubUnavailable(
             f"{where}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids requests. Unset it, or "
-            f"run `c2l download {repository} --to DIR` on a machine with a network, copy DIR here, pass weights='DIR'"
+            f"run `c2l download {repository} --to DIR` on a machine with a network, copy DIR here, and pass "
+            "weights='DIR'"
         )
     return HubUnavailable(
         f"{where}: not received ({said}), and not in the cache {constants.HF_HUB_CACHE}. Try again; check the network, "

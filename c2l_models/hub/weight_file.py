@@ -21,7 +21,7 @@ PROVENANCE_NAME = "provenance.json"
 Location = Path | HubRepository
 
 _NO_PICKLE = (
-    "No pickle is ever loaded, because loading one runs code. Load it yourself with "
+    "A pickle is never loaded, because loading it can run code. Convert it with c2l convert, or load it with "
     "torch.load(..., weights_only=True) and save the state dict with c2l_models.releases.record.save_weights"
 )
 _NOT_SAFETENSORS = (
@@ -126,7 +126,8 @@ def _read_header(path: Path, data: bytes) -> dict[str, Any]:
         ) from None
     if promised != len(data):
         raise WeightsCorrupted(
-            f"{path}: expected {promised:,} bytes by its header, found {len(data):,}. Copy or download it again"
+            f"{path}: expected {promised:,} bytes according to its header, found {len(data):,}. Copy or download it "
+            "again"
         )
     return header
 

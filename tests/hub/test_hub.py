@@ -64,20 +64,22 @@ def test_one_flipped_bit_is_refused(file: Path, position: int) -> None:
 @pytest.mark.parametrize("length", [1, 7, 8, 20, len(DATA) - 1])
 def test_a_file_cut_short_is_refused_without_a_hash(file: Path, length: int) -> None:
     file.write_bytes(DATA[:length])
-    with pytest.raises(WeightsCorrupted, match=r"damaged or truncated \(\d+ bytes\)|expected \d+ bytes by its header"):
+    with pytest.raises(
+        WeightsCorrupted, match=r"damaged or truncated \(\d+ bytes\)|expected \d+ bytes according to its header"
+    ):
         read_verified(file)
 
 
 def test_bytes_after_the_end_are_refused(file: Path) -> None:
     file.write_bytes(DATA + b"\0")
-    with pytest.raises(WeightsCorrupted, match=r"expected \d+ bytes by its header, found"):
+    with pytest.raises(WeightsCorrupted, match=r"expected \d+ bytes according to its header, found"):
         read_verified(file)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_no_pickle_of_torch_is_loaded(file: Path, zipped: bool) -> None:
     torch.save({"a": torch.zeros(3)}, file, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WeightsCorrupted, match=r"pickle.*No pickle is ever loaded"):
+    with pytest.raises(WeightsCorrupted, match=r"pickle.*A pickle is never loaded"):
         read_verified(file)
 
 

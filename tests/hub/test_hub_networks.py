@@ -1,4 +1,4 @@
-"""End to end: a release on the hub's stand-in gives the same features through timm and through c2l_models."""
+"""End to end: a release on the hub's stand-in has the same features through timm and through c2l_models."""
 
 import subprocess
 import sys
@@ -19,18 +19,18 @@ from c2l_models.verification import verify
 release, name = sys.argv[1:]
 film = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 torch.set_grad_enabled(False)
-same = lambda found, wanted: torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+same = lambda found, expected: torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 packaged = c2l_models.resnet18(weights=release, in_chans=1).eval()
-wanted = packaged(film)
+expected = packaged(film)
 by_us = c2l_models.resnet18(weights=name, in_chans=1).eval()
-assert torch.equal(by_us(film), wanted)
-same(c2l_models.resnet18(weights=name).eval()(film.repeat(1, 3, 1, 1)), wanted)
+assert torch.equal(by_us(film), expected)
+same(c2l_models.resnet18(weights=name).eval()(film.repeat(1, 3, 1, 1)), expected)
 
 by_timm = timm.create_model(name, pretrained=True, in_chans=1, num_classes=14).eval()
 assert by_timm(film).shape == (2, 14)
-same(by_timm.forward_head(by_timm.forward_features(film), pre_logits=True), wanted)
-same(timm.create_model(name, pretrained=True).eval()(film.repeat(1, 3, 1, 1)), wanted)
+same(by_timm.forward_head(by_timm.forward_features(film), pre_logits=True), expected)
+same(timm.create_model(name, pretrained=True).eval()(film.repeat(1, 3, 1, 1)), expected)
 data = timm.data.resolve_data_config(model=by_timm)
 record = c2l_models.get_weights(name)
 assert tuple(data["mean"]) == record.mean == c2l_models.get_weights(release).mean
@@ -43,7 +43,7 @@ maps = pyramid(film)
 assert [m.shape[-1] for m in maps] == [32, 16, 8, 4, 2]
 for found, own in zip(maps, ours(film), strict=True):
     same(found, own)
-same(maps[-1].mean((2, 3)), wanted)
+same(maps[-1].mean((2, 3)), expected)
 
 try:
     c2l_models.densenet121(weights=name)

@@ -39,7 +39,7 @@ def client(hub: HubStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module", autouse=True)
 def patient(hub: HubStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Client]]:
-    """Two clients that wait long, for an absent hub and for one that always cuts. They start early to save time."""
+    """Two slow clients, one without a hub and one with a hub that always cuts. They start early to save time."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
     hub.lay("owner/cut", {FILE: DATA})
@@ -80,8 +80,8 @@ def test_a_branch_a_tag_and_a_commit_are_loaded(hub: HubStandIn, client: Client)
         ("@refs/pr/1", DATA, hub.repositories["owner/three"].branches["refs/pr/1"]),
     ):
         answer = client(weights=f"hf-hub:owner/three{revision}")
-        wanted = {"name": "resnet18.test", "sha256": hashlib.sha256(data).hexdigest()}
-        assert answer == wanted | {"location": f"hf-hub:owner/three@{commit}"}, revision
+        expected = {"name": "resnet18.test", "sha256": hashlib.sha256(data).hexdigest()}
+        assert answer == expected | {"location": f"hf-hub:owner/three@{commit}"}, revision
 
 
 def test_a_commit_in_the_cache_takes_no_request_in_a_new_process(hub: HubStandIn, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_commit_in_the_cache_takes_no_request_in_a_new_process(hub: HubStandIn
         assert first(weights=f"hf-hub:owner/pinned@{commit}")["sha256"] == SHA256
     assert new_requests(hub) == [f"{method} /owner/pinned/resolve/{commit}/{FILE}" for method in ("HEAD", "GET")]
     for path in tmp_path.iterdir():
-        if path.name != "hub":  # what the client keeps for itself, so that it would ask once more
+        if path.name != "hub":  # the client's own file; without it, the client sends one more request
             path.unlink()
     with Client(tmp_path, hub.endpoint) as second:
         assert second(weights=f"hf-hub:owner/pinned@{commit}")["sha256"] == SHA256
@@ -111,7 +111,7 @@ def register(folder: Path, table: str, sha256: str = SHA256) -> str:
 
 def test_a_release_on_the_hub_is_pinned_and_hashed(hub: HubStandIn, client: Client, tmp_path: Path) -> None:
     commit = hub.lay("owner/release", {FILE: DATA})
-    hub.lay("owner/release", {FILE: small_weights(seed=2)})  # what its main holds by now
+    hub.lay("owner/release", {FILE: small_weights(seed=2)})  # its main branch now holds other weights
     on_hub = f'repo_id = "owner/release"\nrevision = "{commit}"'
     answer = client(weights="resnet18.test", registry=register(tmp_path, on_hub))
     assert answer == {"name": "resnet18.test", "sha256": SHA256, "location": f"hf-hub:owner/release@{commit}"}
@@ -198,7 +198,7 @@ def test_what_passes_is_waited_for(fault: Fault, hub: HubStandIn, client: Client
     hub.lay(f"owner/once-{fault.kind}", {FILE: DATA})
     hub.repositories[f"owner/once-{fault.kind}"].fault = fault
     answer = client(weights=f"hf-hub:owner/once-{fault.kind}")
-    if version("huggingface-hub").startswith("0.") and fault.kind != "slow":  # it leaves trying again to its users
+    if version("huggingface-hub").startswith("0.") and fault.kind != "slow":  # it leaves retries to its users
         assert answer["error"] == "HubUnavailable"
         answer = client(weights=f"hf-hub:owner/once-{fault.kind}")
     assert answer["sha256"] == SHA256
@@ -260,11 +260,11 @@ def test_a_file_swapped_in_the_cache(hub: HubStandIn, client: Client, tmp_path: 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (pickle.dumps({"weight": 1}), "is a pickle.*No pickle is ever loaded"),
+        (pickle.dumps({"weight": 1}), "is a pickle.*A pickle is never loaded"),
         (b"PK\x03\x04" + bytes(100), "pickle"),
         (b"<!DOCTYPE html><title>404</title>", "an HTML or XML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "a git-LFS pointer"),
-        (DATA[: len(DATA) // 2], "bytes by its header, found"),
+        (DATA[: len(DATA) // 2], "bytes according to its header, found"),
         (b"", "empty"),
     ],
     ids=["pickle", "zip", "HTML", "LFS pointer", "half", "empty"],
@@ -395,16 +395,16 @@ def test_a_hub_that_cannot_be_reached(patient: dict[str, Client]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("hf-hub:owner/name", HubRepository("owner/name")),
         ("hf-hub:o-w/n.a_m@v1.0", HubRepository("o-w/n.a_m", "v1.0")),
         ("hf-hub:owner/name@refs/pr/1", HubRepository("owner/name", "refs/pr/1")),
     ],
 )
-def test_names_of_repositories_are_read_and_written(text: str, wanted: HubRepository) -> None:
-    assert HubRepository.parse(text) == wanted
-    assert str(wanted) == text
+def test_names_of_repositories_are_read_and_written(text: str, expected: HubRepository) -> None:
+    assert HubRepository.parse(text) == expected
+    assert str(expected) == text
 
 
 @pytest.mark.parametrize("name", ["name", "a/b/c", "owner/name@", "owner/name@a b", "", "owner/na me", "../name@x@y"])
