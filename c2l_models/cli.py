@@ -1,4 +1,4 @@
-"""The `c2l` command: it finds the command that was named, runs it, and prints errors as one line.
+"""The entry point of `c2l`: run one command, and print an error as one line.
 
 `commands.py` holds the commands that work without the training pipeline, `training/commands/` holds the others.
 """
@@ -20,7 +20,7 @@ TRAINING_LIBRARIES = {"matplotlib", "sklearn", "tensorboard", "torchmetrics"}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one `c2l` command. A C2LError is printed as one line; the exit status is the error's own, 2 by default."""
+    """Run one `c2l` command. A C2LError is printed as one line; its `exit_status` is 2 by default."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         if arguments and arguments[0] in TRAINING_COMMANDS:
@@ -54,7 +54,7 @@ def _run_training_command(name: str, *arguments: str) -> None:
 
 
 def _listed_only(help_line: str) -> Callable[[], None]:
-    """A command that only shows its line in `c2l --help`; `main` runs the real one before tyro sees its arguments."""
+    """Return an empty command with a line for `c2l --help`. `main` runs the real command without tyro's list."""
 
     def command() -> None: ...
 

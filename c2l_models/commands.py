@@ -13,6 +13,8 @@ from tyro.conf import Positional, arg
 from .errors import C2LError
 from .optional_training import require_training
 
+Release = Annotated[Positional[str], arg(metavar="RELEASE")]
+
 
 def list_() -> None:
     """List the releases: input size, license, training data, metrics."""
@@ -25,7 +27,7 @@ def list_() -> None:
         print(*(f"  {line}" for line in metric_lines(weights)), sep="\n")
 
 
-def info(release: Positional[str], json: bool = False) -> None:
+def info(release: Release, json: bool = False) -> None:
     """Show everything recorded about a release: input, training data, patients, recipe, metrics, versions.
 
     Args:
@@ -44,7 +46,7 @@ def info(release: Positional[str], json: bool = False) -> None:
         print(format_info(recorded))
 
 
-def verify(release: Positional[str | None] = None) -> None:
+def verify(release: Annotated[Positional[str | None], arg(metavar="[RELEASE]")] = None) -> None:
     """Check a release's bytes, and that this machine computes the features that were recorded with the release.
 
     The exit status is 1 if any check fails.
@@ -74,7 +76,7 @@ def verify(release: Positional[str | None] = None) -> None:
 
 
 def check_leakage(
-    list: Positional[Path],
+    list: Annotated[Positional[Path], arg(metavar="LIST")],
     weights: str,
     out: Path | None = None,
     rsna_mapping: Path | None = None,
@@ -85,12 +87,13 @@ def check_leakage(
     The exit status is 1 if any patient was seen, and 3 if none was seen but some rows cannot be judged.
 
     Args:
-        list: text or CSV with ChestX-ray14 image names, patient ids, c2l-models ids, knee image names or RSNA image
-            ids.
+        list: text or CSV file with image names (ChestX-ray14, knee_kl), RSNA image ids, or patient ids (a number, or
+            DATASET:NUMBER such as chestxray14:00001336).
         weights: a release's name.
-        out: write the list to this file without the rows that were seen or cannot be judged.
-        rsna_mapping: nih_image_index.csv or RSNA's JSON; it maps each RSNA image to its ChestX-ray14 image.
-        column: a table's column, by name or by number from 1; by default every column that holds names is checked.
+        out: file for a copy of the list without the rows that were seen or cannot be judged.
+        rsna_mapping: file that maps each RSNA image to its ChestX-ray14 image: nih_image_index.csv or RSNA's JSON.
+        column: name, or number from 1, of the only column to check; by default all image names and ids of a row are
+            checked.
     """
     from . import get_weights
     from .releases import leakage
@@ -107,7 +110,10 @@ def check_leakage(
 
 
 def embed(
-    folder: Positional[Path], out: Path = Path("features.parquet"), model: str = "resnet18", device: str | None = None
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    out: Path = Path("features.parquet"),
+    model: str = "resnet18",
+    device: str | None = None,
 ) -> None:
     """Write the features of every radiograph in a folder to a Parquet file; unreadable files are listed and skipped.
 
@@ -133,7 +139,7 @@ def embed(
     print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}")
 
 
-def download(weights: Positional[str], to: Path) -> None:
+def download(weights: Annotated[Positional[str], arg(metavar="WEIGHTS")], to: Path) -> None:
     """Write weights to a folder that c2l_models and timm load without a network.
 
     `sha256sum -c SHA256SUMS` in the folder checks the files.
@@ -154,7 +160,7 @@ def download(weights: Positional[str], to: Path) -> None:
     )
 
 
-def publish(release: Positional[str], namespace: str, out: Path | None = None, dry_run: bool = False) -> None:
+def publish(release: Release, namespace: str, out: Path | None = None, dry_run: bool = False) -> None:
     """Upload a release to a Hugging Face repository, in timm's layout, with its model card.
 
     If the repository already holds the same files, nothing is uploaded.
@@ -181,7 +187,7 @@ def publish(release: Positional[str], namespace: str, out: Path | None = None, d
 
 
 def search(
-    query: Positional[str],
+    query: Annotated[Positional[str], arg(metavar="QUERY")],
     in_: Annotated[Path, arg(name="in")],
     out: Path | None = None,
     k: Annotated[int, arg(aliases=["-k"])] = 8,
@@ -191,11 +197,11 @@ def search(
     """List the films nearest to a query film, by features that `c2l embed` wrote; optionally draw them.
 
     Args:
-        query: a film's file, or its path as listed in the features file.
-        in_: the features, a .parquet file.
-        out: a .png file for a contact sheet.
-        k: number of films.
-        model: by default the model named in the features file.
+        query: an image file, or a path that is listed in the features file.
+        in_: the .parquet file that `c2l embed` wrote.
+        out: a .png file, in which the query and the nearest films are drawn.
+        k: number of nearest films.
+        model: as for `c2l embed`; by default the model recorded in the features file.
         device: a torch device, such as cpu or cuda; CUDA by default if available.
     """
     from .embedding import Embeddings
@@ -213,7 +219,7 @@ def search(
 
 
 def convert(
-    checkpoint: Positional[Path],
+    checkpoint: Annotated[Positional[Path], arg(metavar="CHECKPOINT")],
     arch: str,
     out: Path,
     network: Literal["student", "teacher"] = "student",
@@ -248,14 +254,14 @@ def convert(
     if done.difference:
         print(
             f"mean {_numbers(mean)} and std {_numbers(std)} folded into {weights.mean[0]:g} and {weights.std[0]:g}: "
-            f"features of a test image change by at most {done.difference:.1e} of the largest feature, because of its "
-            "border"
+            f"features of a test image change by at most {done.difference:.1e} of the largest feature, because the "
+            "padding at the border has another value"
         )
     print(f"{done.path}: load it with c2l_models.{arch}(weights={str(done.path)!r})")
 
 
 def export(
-    target: Annotated[Positional[str], arg(help="a run folder, a release, or a .safetensors file")],
+    target: Annotated[Positional[str], arg(metavar="WEIGHTS", help="a run folder, a release, or a .safetensors file")],
     out: Path,
     format: Literal["safetensors", "onnx", "pt2"] | None = None,
     teacher: bool = False,
@@ -272,10 +278,10 @@ def export(
     Args:
         out: the file to write.
         format: by default the suffix of the file's name.
-        teacher: for a run: export the teacher; by default the network named by the recipe's `exported`, the student.
-        tag: for a run: recorded in the file.
+        teacher: for a run: export the teacher; by default the network that the recipe's key `exported` names.
+        tag: for a run: tag of the weights, recorded in the file.
         size: for a run: side of the images that the weights are meant for, pixels; by default the recipe's size.
-        license: for a run: recorded in the file.
+        license: for a run: license of the weights, recorded in the file.
         best: for a run: export the checkpoint with the highest k-NN AUROC instead of the last one.
     """
     from tempfile import TemporaryDirectory

@@ -1,6 +1,6 @@
-"""The training pipeline, `c2l_models.training`, may be missing: its commands, and how to install it.
+"""The commands of the training pipeline, `c2l_models.training`, and instructions for installing it.
 
-This module never imports the pipeline.
+The pipeline may be missing, so this module never imports it.
 """
 
 from importlib.util import find_spec
@@ -35,6 +35,6 @@ def has_training() -> bool:
 
 
 def require_training(what: str) -> None:
-    """Raise C2LError with installation instructions if the training pipeline is missing. `what` needs it."""
+    """Raise C2LError with installation instructions if the pipeline is missing. `what`: the feature that needs it."""
     if not has_training():
         raise C2LError(f"{what} needs the training pipeline, which is not installed. {HOW_TO_GET_TRAINING}")

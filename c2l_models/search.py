@@ -104,7 +104,7 @@ def draw_neighbours(found: Neighbours, path: str | os.PathLike[str]) -> dict[Pat
 def _embed_query(path: Path, table: Embeddings, model: str | None, device: str | None) -> np.ndarray:
     """Embed a file with the table's model: features [1, D]."""
     if not path.is_file():
-        raise C2LError(f"{path}: expected an image of the table, by its path there, or a file; found neither")
+        raise C2LError(f"{path}: expected an image file, or a path in the features file; found neither")
     source = model or table.model
     if not source:
         raise C2LError("the features do not say which model computed them; name it with --model, or embed again")

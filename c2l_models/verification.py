@@ -60,9 +60,9 @@ def golden_embedding(model: "nn.Module", weights: Weights) -> list[float]:
 def verify(name: str) -> Verification:
     """Load a release, embed the golden image, and compare the features with the release's provenance.
 
-    A file with another hash is not loaded; its difference is infinite. Raises `WeightsNotFound` if the release, its
-    file or its golden embedding does not exist, and `WeightsCorrupted` if the file is not a safetensors file, does not
-    fit the architecture, or its provenance is damaged.
+    If the file's hash is wrong, the file is not loaded and `max_difference` is infinite. Raises `WeightsNotFound` if
+    the release, its file or its golden embedding does not exist, and `WeightsCorrupted` if the file is not a
+    safetensors file or does not fit the architecture, or if its provenance is damaged.
     """
     from .models import model_from_file
 

@@ -161,7 +161,7 @@ def test_features_of_another_model_are_refused(library: tuple[list[Path], Embedd
 def test_a_query_that_is_nowhere_or_no_film(library: tuple[list[Path], Embeddings]) -> None:
     _, table = library
     with pytest.raises(
-        C2LError, match=r"9\.png: expected an image of the table, by its path there, or a file; found neither"
+        C2LError, match=r"9\.png: expected an image file, or a path in the features file; found neither"
     ):
         search("9.png", table, 1)
     Path("text.png").write_text("no film")

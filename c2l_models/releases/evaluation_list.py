@@ -1,4 +1,4 @@
-"""Read evaluation lists (text, CSV, spreadsheets' exports) and recognise image names and patient ids in them."""
+"""Read evaluation lists (text, CSV, exports of spreadsheets) and recognise image names and patient ids in them."""
 
 import codecs
 import csv
@@ -15,10 +15,10 @@ from ..errors import C2LError
 
 CHEST, KNEE, RSNA = "chestxray14", "knee_kl", "rsna"
 DATASETS = (CHEST, KNEE, RSNA, "chexpert", "mimic_cxr", "mura")
-"""Data sets that a c2l-models id, `DATASET:PATIENT`, may begin with. Another prefix is reported as unknown."""
+"""The data sets of full ids, `DATASET:PATIENT`. An id with another prefix has an unknown form."""
 
 LAST_CHEST_PATIENT = 30_805
-"""ChestX-ray14 numbers its patients from 1 to this. Patient numbers of knee_kl have seven digits and begin with 9."""
+"""ChestX-ray14's last patient number; the first is 1. Patient numbers of knee_kl have seven digits, the first a 9."""
 
 _NAME = re.compile(
     r"(?:.*[/\\])?(?:"
@@ -35,9 +35,9 @@ _AROUND = " \t\r\"'"
 class Entry(NamedTuple):
     """The image or patient that a field of a list names.
 
-    `patient` is a c2l-models id. For an RSNA image it is ChestX-ray14's patient by the mapping, or "rsna:IMAGE"
-    without a mapping. `image` is empty if the field names only a patient. `also` is "rsna:IMAGE" if a mapping was used.
-    `bare`: the field was only a number.
+    `patient` is a full id, `DATASET:PATIENT`. For an RSNA image it is the ChestX-ray14 patient that the mapping names,
+    or "rsna:IMAGE" if the image is not mapped. `image` is empty if the field names only a patient. `also` is
+    "rsna:IMAGE" if a mapping was used. `bare`: whether the field was only a number.
     """
 
     patient: str
@@ -50,9 +50,10 @@ class Entry(NamedTuple):
 class EvaluationList:
     """An evaluation list as it was read.
 
-    `fields`: the field of each row that names an image or patient, without the header. `lines`: the line number of
-    each row. `beside`: the other fields of each row that hold names, if no column was chosen. `header`, `rows`: all
-    fields, unchanged, for writing. `delimiter` is empty if lines are not split into fields.
+    `column`: name of the chosen column, or its number from 1. `header`, `rows`: all fields, unchanged, for writing.
+    `lines`: the line number of each row. `fields`: each row's field in the chosen column. `beside`: the image names and
+    ids in each row's other fields; empty if the user chose the column. `delimiter` is empty if lines are not split
+    into fields.
     """
 
     path: Path
@@ -145,23 +146,23 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError:
         raise C2LError(f"{path}: expected UTF-8 text; save the list as plain text or CSV") from None
     except OSError as error:
-        raise C2LError(f"{path}: expected a list of images or patients, one per line; {error.strerror}") from None
+        raise C2LError(f"{path}: cannot read the list of images or patients: {error.strerror}") from None
 
 
-def _column(path: Path, rows: Sequence[Sequence[str]], wanted: str | None) -> int:
+def _column(path: Path, rows: Sequence[Sequence[str]], column: str | None) -> int:
     """Return the index of the chosen column, by default the one with the most image names or full ids.
 
     If no column holds such names, the one with a header like "patient id" is returned. Bare numbers do not count,
     because they may be ages or counts, except in a list of a single column.
     """
     names = [name.strip(_AROUND) for name in rows[0]]
-    if wanted is not None:
-        if wanted in names:
-            return names.index(wanted)
-        if wanted.isdecimal() and 1 <= int(wanted) <= len(names):
-            return int(wanted) - 1
+    if column is not None:
+        if column in names:
+            return names.index(column)
+        if column.isdecimal() and 1 <= int(column) <= len(names):
+            return int(column) - 1
         raise C2LError(
-            f"{path}: expected a header's word or a number from 1 to {len(names)} for the column, found {wanted!r}"
+            f"{path}: expected a column's name or a number from 1 to {len(names)} as --column, found {column!r}"
         )
     if len(names) == 1:
         return 0
@@ -172,7 +173,8 @@ def _column(path: Path, rows: Sequence[Sequence[str]], wanted: str | None) -> in
     if named := [i for i, name in enumerate(names) if _PATIENT.fullmatch(name)]:
         return named[0]
     raise C2LError(
-        f"{path}: expected a column of image names or ids, found none among {len(names)}; choose one with --column"
+        f"{path}: expected a column of image names or ids, found none among {len(names)} columns; choose one with "
+        "--column"
     )
 
 
@@ -187,15 +189,15 @@ def _is_full(field: str) -> bool:
 
 
 def _is_header(row: Sequence[str], index: int) -> bool:
-    """Whether the first row is a header: its field is no name and has no digit, dot or slash."""
+    """Whether a row is a header: its field in the column is not a name, and has no digit, dot or slash."""
     field = row[index].strip(_AROUND) if index < len(row) else ""
     return recognise(field, {}) is None and not re.search(r"[\d./\\]", field)
 
 
 def read_rsna_mapping(path: Path) -> dict[str, str]:
-    """Map RSNA images to ChestX-ray14 images by `nih_image_index.csv` (patientId, Image Index) or RSNA's own JSON.
+    """Read a mapping of RSNA images to ChestX-ray14 images: `nih_image_index.csv` or RSNA's own JSON.
 
-    Raises `C2LError` for another file.
+    The CSV has the columns patientId and Image Index. Raises `C2LError` if the file has another form.
     """
     text = _text(path)
     pairs: Iterable[tuple[str, str]]

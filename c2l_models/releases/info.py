@@ -1,4 +1,4 @@
-"""A release's record and provenance, formatted as text: grouped, aligned and complete."""
+"""Collect a release's record and provenance, and format them as text."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -32,7 +32,7 @@ OTHERS = "Others"
 
 
 def release_info(weights: Weights) -> dict[str, Any]:
-    """A release's record and provenance as one dictionary. `recipe` is the provenance's table of settings."""
+    """A release's record and provenance as one dictionary. Its `recipe` is the provenance's table, not the name."""
     record = {"release": weights.name, **weights.config, "file": str(weights.path()), "sha256": weights.sha256}
     return record | {"metrics": dict(weights.metrics)} | read_provenance(weights)
 

@@ -66,7 +66,7 @@ class Leakage:
         return not {UNDECIDED, UNKNOWN} & set(self.verdicts)
 
     def lines(self, verdict: str) -> list[int]:
-        """The numbers of the lines with this verdict, from 1."""
+        """The line numbers, from 1, of the rows with this verdict."""
         return [line for line, found in zip(self.listed.lines, self.verdicts, strict=True) if found == verdict]
 
     def write_cleaned(self, path: Path) -> int:
@@ -103,9 +103,10 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
 
     `path`: text with one name per line, or a table separated by commas, semicolons or tabs, with or without a header.
     A name is an image name of ChestX-ray14 (`00001336_000.png`) or knee_kl (`9000099L.jpg`), an RSNA image id (all
-    three with or without a folder), a patient number, or a c2l-models id (`chestxray14:00001336`). `rsna_mapping`:
+    three with or without a folder), a patient number, or a full id (`chestxray14:00001336`). `rsna_mapping`:
     `nih_image_index.csv` or RSNA's own JSON, which map RSNA images to ChestX-ray14 images. `column`: name, or number
-    from 1, of the column with the names; by default the column with the most names.
+    from 1, of the only column to check; by default the column with the most names is checked, and every image name or
+    full id in the other columns.
 
     Raises `C2LError` if the list or mapping cannot be read or holds no known name, and `WeightsNotFound` or
     `WeightsCorrupted` if the release has no list of its patients.
@@ -113,12 +114,12 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     ids = _patients_seen(weights)
     patients = frozenset(one for dataset in ids.values() for one in dataset)
     unlisted = [text for text in weights.trained_on if text.split()[0] not in ids]
-    secret = {text.split()[0] for text in unlisted}
+    unpublished = {text.split()[0] for text in unlisted}
     mapping = read_rsna_mapping(rsna_mapping) if rsna_mapping else {}
     images_of_rsna = [recognise(one, mapping) for one in patients if one.startswith(f"{RSNA}:")]
     patients |= {entry.patient for entry in images_of_rsna if entry}
     if any(entry is None or not entry.also for entry in images_of_rsna):
-        secret |= {CHEST}  # RSNA images are ChestX-ray14 images; without a mapping their patients are unknown
+        unpublished |= {CHEST}  # an RSNA image without a mapping may be any ChestX-ray14 patient's
     listed = read_list(path, column)
     fields = [*listed.fields, *(field for row in listed.beside for field in row)]
     known = {field: recognise(field, mapping) for field in dict.fromkeys(fields)}
@@ -127,7 +128,7 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
             f"{path}: expected image names or patient ids such as 00001336_000.png, chestxray14:00001336, 9000099L.jpg "
             f"or RSNA image ids, found none in {len(known):,} different names"
         )
-    verdict = {field: _verdict(entry, patients, secret) for field, entry in known.items()}
+    verdict = {field: _verdict(entry, patients, unpublished) for field, entry in known.items()}
     images = {(entry.image, verdict[field]) for field, entry in known.items() if entry and entry.image}
     people = {(entry.patient, verdict[field]) for field, entry in known.items() if entry}
     return Leakage(
@@ -157,10 +158,10 @@ def _patients_seen(weights: Weights) -> dict[str, list[str]]:
     return ids
 
 
-def _verdict(entry: Entry | None, patients: Collection[str], secret: Collection[str]) -> str:
+def _verdict(entry: Entry | None, patients: Collection[str], unpublished: Collection[str]) -> str:
     if entry is None:
         return UNKNOWN
     if entry.patient in patients or entry.also in patients:
         return SEEN
-    # Without the mapping, the patient of an RSNA image is unknown: it is one of ChestX-ray14's.
-    return UNDECIDED if entry.patient.partition(":")[0] in (RSNA, *secret) else NOT_SEEN
+    # Without the mapping, an RSNA image may be any ChestX-ray14 patient's.
+    return UNDECIDED if entry.patient.partition(":")[0] in (RSNA, *unpublished) else NOT_SEEN

@@ -1,4 +1,4 @@
-"""The provenance of a release: a JSON file beside its weight file, written with it."""
+"""Read the provenance of a release, a JSON file beside its weight file."""
 
 import json
 from typing import Any

@@ -56,8 +56,8 @@ class Weights:
         many = isinstance(self.trained_on, tuple) and all(isinstance(text, str) for text in self.trained_on)
         self._check("trained_on", many, "a list of texts")
         self._check("num_params", _is_number(self.num_params, int), "a whole number")
-        self._check("mean", _is_thrice(self.mean), "one finite number three times")
-        self._check("std", _is_thrice(self.std) and self.std[0] > 0, "one finite number above 0 three times")
+        self._check("mean", _is_one_number_thrice(self.mean), "one finite number three times")
+        self._check("std", _is_one_number_thrice(self.std) and self.std[0] > 0, "one finite number above 0 three times")
         self._check("input_size", _is_size(self.input_size), f"[3, S, S] with a whole S from 1 to {MAX_SIZE}")
         self._check("interpolation", self.interpolation == "bilinear", "'bilinear'")
         self._check("crop_pct", _is_number(self.crop_pct) and self.crop_pct == 1, "1.0")
@@ -106,8 +106,8 @@ class Weights:
     def from_file(cls, path: str | os.PathLike[str], sha256: str | None = None) -> "Weights":
         """Read the record stored in a weight file, in a folder or in a repository, `hf-hub:owner/name[@revision]`.
 
-        Later loads through the record must find the same bytes. Raises `WeightsCorrupted` for another hash, a wrong
-        format or configuration, and as `weight_file.locate`.
+        Later loads through the record verify that the bytes are the same. Raises `WeightsCorrupted` if the file's hash
+        is not `sha256` or its format or configuration is wrong, and as `weight_file.locate`.
         """
         return read_record(weight_file.read_verified(path, sha256))
 
@@ -158,12 +158,12 @@ def read_record(file: weight_file.VerifiedFile) -> Weights:
 def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]", config: Mapping[str, Any]) -> str:
     """Write a backbone and its configuration as a safetensors file, and return its sha256.
 
-    The same input gives the same bytes.
+    The bytes depend only on the arguments.
 
-    `state_dict`: of a plain model without a head. Floats are stored as float16, except the first convolution, which
-    is stored as float32 with three input channels: a one-channel kernel is divided by three and repeated. Integers
-    are stored unchanged. `config`: the fields of `Weights` without `sha256`, `location` and `metrics`; `num_params`
-    is counted here, `mean` and `std` may be one number, and `license` is "unknown" by default.
+    `state_dict`: tensors of a plain model without a head. Floats are stored as float16, except the first convolution,
+    which is stored as float32 with three input channels: a one-channel kernel is divided by three and repeated.
+    Integers are stored unchanged. `config`: the fields of `Weights` without `sha256`, `location` and `metrics`;
+    `num_params` is counted here, `mean` and `std` may be one number, and `license` is "unknown" by default.
 
     Raises `WeightsCorrupted` for a head, a missing first convolution, values that are not finite or beyond float16's
     range, or an incomplete `config`.
@@ -206,17 +206,19 @@ def _packed(state_dict: "Mapping[str, Tensor]", architecture: Architecture, loca
         elif stored.is_floating_point():
             stored = stored.half()
         if stored.is_floating_point() and not torch.isfinite(stored).all():
-            raise WeightsCorrupted(f"{location}: expected finite values in {stored.dtype}, found others in {key}")
+            raise WeightsCorrupted(
+                f"{location}: expected finite values in {stored.dtype}, found NaN or infinity in {key}"
+            )
         packed[key] = stored.contiguous().clone()
     return packed
 
 
 def _is_number(value: object, kind: Any = (int, float)) -> bool:
-    """Whether it is a finite number. Booleans, which Python counts as integers, are not."""
+    """Whether `value` is a finite number. A boolean is not a number here, although Python counts it as an integer."""
     return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _is_thrice(values: object) -> bool:
+def _is_one_number_thrice(values: object) -> bool:
     return isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values)) and len(set(values)) == 1
 
 

@@ -29,7 +29,7 @@ def list_weights(model: str | None = None) -> list[str]:
 def get_weights(name: str) -> Weights:
     """Return the record of a release, `architecture.tag`, or of a repository, `hf-hub:owner/name[@revision]`.
 
-    Raises `WeightsNotFound`, which lists the releases; for a repository as `Weights.from_file`.
+    Raises `WeightsNotFound` if no release has this name; for a repository, raises as `Weights.from_file`.
     """
     return Weights.from_file(name) if name.startswith(PREFIX) else _release(name, _releases())
 
