@@ -13,10 +13,10 @@ def demo_(out: Path = Path("demo_output"), images: Path | None = None, seconds: 
     """Run every stage in a few minutes, on synthetic films or on a folder of your own.
 
     Args:
-        out: folder to write to; if it is not empty, out-2, out-3, … is used.
+        out: folder to write to; if it is not empty, the first empty folder of OUT-2, OUT-3, … is used.
         images: a folder of radiographs, with or without a labels.csv; by default synthetic films are drawn.
         seconds: time limit of the pretraining.
-        seed: of the synthetic films, the pretraining and the random baseline network.
+        seed: seed of the synthetic films, the pretraining and the random baseline network.
     """
     from .demo import run_demo
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
 
 RecipeName = Annotated[str, arg(help="a recipe's name or .toml file")]
-BatchSize = Annotated[int, arg(help="replaces the recipe's")]
-Size = Annotated[int, arg(help="side of the images, pixels; replaces the recipe's")]
-Precision = Annotated[Literal["float32", "bfloat16"] | None, arg(help="replaces the recipe's")]
+BatchSize = Annotated[int, arg(help="images per batch, instead of the recipe's batch size")]
+Size = Annotated[int, arg(help="side of the images in pixels, instead of the recipe's size")]
+Precision = Annotated[Literal["float32", "bfloat16"] | None, arg(help="by default the recipe's precision")]
 Repeats = Annotated[int, arg(help="number of rounds; results are medians over the rounds")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], arg(help="auto uses CUDA if available")]
 Images = Annotated[Path | None, arg(help="a folder of PNG or JPEG films; by default synthetic films are drawn")]
@@ -145,10 +145,10 @@ def scaling(
     Args:
         images_per_second: rate of one GPU, as `c2l benchmark step` measures it.
         gigabytes_per_second: rate at which one GPU receives data from the others, in 1e9 bytes.
-        gpus: numbers of GPUs to estimate for.
+        gpus: one or more numbers of GPUs; the time is estimated for each.
         images: number of images of the corpus; by default the paper's.
-        images_per_gpu: smallest number of images in one GPU's share of a batch; with many GPUs, the batch grows beyond
-            the recipe's to keep this number.
+        images_per_gpu: smallest number of images in one GPU's share of a batch; with many GPUs, the batch
+            becomes larger than the recipe's batch to keep this number.
     """
     from rich.console import Console
 

@@ -47,10 +47,10 @@ def run_demo(
     """Load, embed, search, pretrain, export and probe. Returns the files written, which are also printed.
 
     Args:
-        out: folder to write to; if it is not empty, out-2, out-3, … is used.
+        out: folder to write to; if it is not empty, the first empty folder of OUT-2, OUT-3, … is used.
         images: a folder of radiographs, with or without a `labels.csv`; by default synthetic films are drawn.
         seconds: time limit of the pretraining.
-        seed: of the synthetic films, the pretraining, and the random baseline network.
+        seed: seed of the synthetic films, the pretraining, and the random baseline network.
 
     Raises:
         DatasetError: fewer than 16 readable images, or a `labels.csv` that the folder adapter refuses.
@@ -189,7 +189,8 @@ def show_probes(store: ImageStore, weights: Path, seed: int) -> str:
     gain = after.difference(before.target, after.headline)
     console.print(
         f"Measured on {after.facts['test_images']} images of {after.facts['test_patients']} patients that were not in "
-        f"this pretraining. After minus before, paired: {gain}. The random network is of one seed; other seeds differ."
+        f"this pretraining. After minus before, paired: {gain}. Only one random network "
+        "was measured; other seeds give other values."
     )
     return ""
 
@@ -205,6 +206,6 @@ def print_contrast(run: Path) -> None:
         f"In {last['step']} steps the loss went from {first['loss']:.2f} to {last['loss']:.2f}. The share of films "
         f"whose other view was nearer than every queue entry went from {first['top1']:.0%} to {last['top1']:.0%}. The "
         "queue first holds random vectors, which are easy to distinguish from films, and later films. A minute is too "
-        "short for a judgement, and distinguishing films is not recognising findings: look at the neighbours, or add "
-        "labels."
+        "short for a judgement, and a network that distinguishes films need not recognise findings: look at the "
+        "neighbours, or add labels."
     )

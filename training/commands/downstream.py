@@ -12,13 +12,16 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from c2l_models.errors import C2LError
 
-Target = Annotated[Positional[str], arg(help="a release, a .safetensors file, a run folder, imagenet, or random")]
+Target = Annotated[
+    Positional[str], arg(metavar="WEIGHTS", help="a release, a .safetensors file, a run folder, imagenet, or random")
+]
 Initialization = Annotated[
     str,
-    arg(name="init", aliases=("--start",), help="a release, a .safetensors file, a run folder, imagenet, or random"),
+    # tyro's help shows aliases before the name: `--init`, then the former name `--start`.
+    arg(name="start", aliases=("--init",), help="a release, a .safetensors file, a run folder, imagenet, or random"),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], arg(help="auto uses CUDA if available")]
-Workers = Annotated[int | None, arg(help="decoding processes; by default one per core")]
+Workers = Annotated[int | None, arg(help="number of decoding processes; by default one per core")]
 
 
 def probe(
@@ -27,7 +30,7 @@ def probe(
     out: Path,
     task: str = "chestxray14",
     size: int | None = None,
-    baselines: Annotated[bool, arg(aliases=("--floors",))] = True,
+    baselines: Annotated[bool, arg(name="floors", aliases=("--baselines",))] = True,
     classifier: Literal["linear", "knn"] = "linear",
     uncertain: Literal["zeros", "ones", "ignore"] = "ignore",
     seed: int = 0,
@@ -43,7 +46,7 @@ def probe(
         baselines: also measure raw pixels and random networks.
         classifier: linear is logistic regression, knn is 20 nearest neighbours by cosine similarity.
         uncertain: how labels of -1 (CheXpert) are used in training.
-        seed: of the tuning split, the bootstrap and a random network.
+        seed: seed of the tuning split, the bootstrap and a random network.
     """
     from dataclasses import replace
 
@@ -53,8 +56,8 @@ def probe(
     from ..store.image_store import ImageStore
 
     settings = replace(load_task(task), uncertain=uncertain)
-    images, where = ImageStore.open(store), pick_device(device).type
-    report = probe(target, images, settings, out, size, baselines, seed, device=where, classifier=classifier)
+    images, device_type = ImageStore.open(store), pick_device(device).type
+    report = probe(target, images, settings, out, size, baselines, seed, device=device_type, classifier=classifier)
     report.show()
     print(f"report, metrics, predictions and plots: {out}")
 
@@ -64,7 +67,7 @@ def finetune(arguments: list[str]) -> None:
     from ..finetuning.settings import Settings
 
     def run(
-        task: Annotated[Positional[str], arg(help="a task of tasks.toml: chestxray14, chexpert, knee_kl or folder")],
+        task: Annotated[Positional[str], arg(metavar="TASK", help="chestxray14, chexpert, knee_kl or folder")],
         store: Path,
         initialization: Initialization,
         out: Path,
@@ -158,9 +161,9 @@ def look(
         store: folder that `c2l prepare` wrote.
         out: folder for the images, look.md and look.json.
         finetuned: a finished run of `c2l finetune chestxray14` on this store; its class activation maps are drawn.
-        boxes: BBox_List_2017.csv of ChestX-ray14, drawn beside the activation maps; needs --finetuned.
+        boxes: BBox_List_2017.csv of ChestX-ray14; its boxes are drawn beside the activation maps; needs --finetuned.
         size: input side for neighbours and map, pixels; by default the weights' own.
-        seed: of the choice of films, the bootstrap and a random network.
+        seed: seed of the choice of films, the bootstrap and a random network.
     """
     from ..distributed import pick_device
     from ..inspection.inspect_features import inspect_features
@@ -172,8 +175,8 @@ def look(
 
 
 def reproduce(
-    what: Annotated[Positional[str], arg(help="table1 to table5, this project's tables open and search, or release")],
-    release: Annotated[Positional[str], arg(help="a release's name, after the word release")] = "",
+    what: Annotated[Positional[str], arg(metavar="WHAT", help="table1 to table5, open, search, or release")],
+    release: Annotated[Positional[str], arg(metavar="[RELEASE]", help="a release's name, if WHAT is release")] = "",
     *,
     data: UseAppendAction[tuple[str, ...]],
     out: Path,
@@ -193,13 +196,14 @@ def reproduce(
     Args:
         data: NAME=DIR, or a folder that holds data sets under their usual names; can be repeated.
         out: folder for stores, runs and tables.
-        scale: paper: as printed; open: open data sets on a CPU; search: short runs; by default the table's own scale.
+        scale: paper (the paper's settings), open (open data sets, on a CPU) or search (short runs); by default the
+            table's own scale.
         smoke: run a few steps of every row, to test that all rows run.
-        seeds: of pretraining and measurement; metrics are means over the seeds.
-        only: names of rows; by default all rows.
+        seeds: seeds of pretraining and measurement; metrics are means over the seeds.
+        only: names of the rows to reproduce; by default all rows.
         train: for a release: also pretrain by its recipe.
-        check: for a release: only check that its recipe's first steps give the recorded losses, on one CPU thread; this
-            takes one or two minutes.
+        check: for a release: only check that its recipe's first steps reproduce the recorded losses, on one CPU thread,
+            in one or two minutes.
     """
     import sys
 
@@ -222,7 +226,7 @@ def reproduce(
         sys.exit(0 if all_reproduced(metrics) else 1)
     if release or train or check:
         raise C2LError(
-            f"a release's name, --train and --check work only with `c2l reproduce release`, found them with {what!r}"
+            f"expected a release's name, --train or --check only with `c2l reproduce release`, found one with {what!r}"
         )
     results = reproduce_table(what, data, out, scale, smoke, seeds, only, device, workers)
     print(results.summary())

@@ -31,7 +31,7 @@ def prepare(
     Args:
         out: the store's folder; must not exist.
         size: side of the stored images, pixels.
-        workers: decoding processes; by default one per core.
+        workers: number of decoding processes; by default one per core.
         shard: K/N: write part K of N. Several machines can each write one part; `c2l join` joins the parts.
     """
     from ..store.prepare import prepare
@@ -47,7 +47,7 @@ def prepare(
 
 
 def join(
-    shards: Positional[tuple[Path, ...]],
+    shards: Annotated[Positional[tuple[Path, ...]], arg(metavar="SHARD …")],
     out: Path,
 ) -> None:
     """Join the shards that `c2l prepare --shard` wrote into one image store.
@@ -144,7 +144,7 @@ def pretrain(arguments: list[str]) -> None:
 
 
 def release(
-    run: Positional[Path],
+    run: Annotated[Positional[Path], arg(metavar="RUN")],
     tag: str,
     out: Path,
     size: int | None = None,
