@@ -1,4 +1,4 @@
-"""Test file permissions even if the tests run as root, who may read every file."""
+"""A folder for tests of file permissions, also if the tests run as root, who can read every file."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def folder_of_nobody() -> Iterator[Path]:
-    """A new folder of this user. If this user is root, the process becomes "nobody" inside the context, and owns it."""
+    """A new folder, owned by this user. If this user is root, the process becomes "nobody", who owns the folder."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     is_root = os.geteuid() == 0
     if is_root:

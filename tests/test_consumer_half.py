@@ -1,4 +1,4 @@
-"""The `c2l` commands that need no training pipeline work without it; the others say how to get it."""
+"""The `c2l` commands that need no training pipeline work without it; the other commands print how to install it."""
 
 import inspect
 import json
@@ -93,9 +93,9 @@ def test_training_commands_are_listed_and_say_how_to_get_them(run) -> None:
     assert "pip install '.[train]'" in text
     assert all(f"• {name} " in text for name in COMMANDS | TRAINING_COMMANDS)
     for command, result in zip(commands, results, strict=True):
-        what = "exporting a run folder" if command[0] == "export" else f"`c2l {command[0]}`"
+        feature = "exporting a run folder" if command[0] == "export" else f"`c2l {command[0]}`"
         assert result["status"] == 2, (command, result)
-        assert result["err"].startswith(f"c2l: {what} needs the training pipeline, which is not installed. Clone")
+        assert result["err"].startswith(f"c2l: {feature} needs the training pipeline, which is not installed. Clone")
         assert "git clone -c core.symlinks=true" in result["err"]
         assert result["err"].endswith("pip install '.[train]'\n")
         assert result["err"].count("\n") == 1

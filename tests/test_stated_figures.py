@@ -1,5 +1,6 @@
-"""Every metric with an interval in README.md and MODEL_CARD.md occurs in a stored result, and every ratio in
-docs/benchmarks.md in a stored benchmark."""
+"""Every metric with an interval in README.md and MODEL_CARD.md occurs in a stored result.
+
+Every ratio in docs/benchmarks.md occurs in a stored benchmark."""
 
 import json
 import re
