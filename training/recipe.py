@@ -218,11 +218,6 @@ class Recipe:
         check(self.batch_size % self.batch_norm_group == 0, self, "batch_size", "a multiple of batch_norm_group")
         check(self.batch_size % self.mixup_blocks == 0, self, "mixup_blocks", "a divisor of batch_size")
 
-    def lr_at(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
-        falls = sum(epoch >= milestone for milestone in self.optimizer.lr_milestones)
-        return self.optimizer.lr * self.batch_size / 256 * self.optimizer.lr_decay**falls
-
     def to_dict(self) -> dict[str, Any]:
         """All keys and their values, as JSON represents them."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))

@@ -17,6 +17,7 @@ from .run_files import checkpoint
 from .run_files.identity import check_same_pretraining, pretraining_identity
 from .run_files.log import StepGroup
 from .run_files.run_folder import create_run_folder
+from .schedule import learning_rate
 from .seeding import seed_of
 from .store.image_store import ImageStore
 
@@ -58,7 +59,7 @@ class Run:
         self.model = world.wrap(self.method, device)
         self.optimizer = torch.optim.SGD(
             self.method.student.parameters(),
-            lr=recipe.lr_at(0),
+            lr=learning_rate(recipe, 0),
             momentum=recipe.optimizer.momentum,
             weight_decay=recipe.optimizer.weight_decay,
         )
@@ -108,7 +109,7 @@ class Run:
 
     def set_lr(self) -> float:
         """Set the learning rate of the current epoch, and return it."""
-        lr = self.recipe.lr_at(self.step // self.steps_per_epoch)
+        lr = learning_rate(self.recipe, self.step // self.steps_per_epoch)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = lr
         return lr

@@ -11,6 +11,7 @@ from rich.console import Console
 from c2l_models.errors import RecipeError
 from c2l_models.training.recipe import SECTIONS, Augment, Objective, Optimizer, Recipe
 from c2l_models.training.recipe_files import RECIPES, from_dict, list_recipes, load_recipe, recipe_keys, recipe_table
+from c2l_models.training.schedule import learning_rate
 
 PAPERS_CORPUS = (
     *("paper-resnet18", "paper-densenet121", "released-code-resnet18"),
@@ -64,21 +65,6 @@ def test_the_recipes_of_the_two_architectures_differ_in_nothing_else():
     resnet, densenet = load_recipe("paper-resnet18"), load_recipe("paper-densenet121")
     told_apart = {"name": "", "description": "", "table": ""}
     assert replace(densenet, **told_apart, architecture="resnet18") == replace(resnet, **told_apart)
-
-
-@pytest.mark.parametrize(
-    ("epoch", "rate"),
-    [(1, 0.03), (120, 0.03), (121, 0.003), (160, 0.003), (161, 3e-4), (200, 3e-4), (201, 3e-5), (240, 3e-5)],
-)
-def test_learning_rate_steps(epoch, rate):
-    """Epochs are counted from 1, as in the paper: epoch 121 is the first at the lower rate."""
-    for name in ("paper-resnet18", "paper-densenet121"):
-        assert load_recipe(name).lr_at(epoch - 1) == pytest.approx(rate, rel=1e-12)
-
-
-@pytest.mark.parametrize(("batch_size", "rate"), [(256, 0.03), (128, 0.015), (64, 0.0075), (1024, 0.12)])
-def test_learning_rate_scales_with_the_batch(batch_size, rate):
-    assert replace(Recipe("scaled"), batch_size=batch_size).lr_at(0) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -160,7 +146,7 @@ def test_the_released_codes_choices():
         "optimizer.lr": 0.06,
         "optimizer.lr_milestones": [60, 80, 100],
     }
-    assert [recipe.lr_at(epoch) for epoch in (0, 60, 80, 100)] == pytest.approx([0.03, 3e-3, 3e-4, 3e-5])
+    assert [learning_rate(recipe, epoch) for epoch in (0, 60, 80, 100)] == pytest.approx([0.03, 3e-3, 3e-4, 3e-5])
 
 
 OPEN = {
