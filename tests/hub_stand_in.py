@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face hub on 127.0.0.1: it answers the real client's requests and simulates faults.
 
 >>> with HubStandIn() as hub:
-...     commit = hub.lay("owner/name", {"model.safetensors": data, "config.json": b"{}"})
+...     commit = hub.add_commit("owner/name", {"model.safetensors": data, "config.json": b"{}"})
 ...     hub.repositories["owner/name"].fault = Fault("cut")
 ...     subprocess.run(..., env=os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": ..., "HF_TOKEN": TOKEN})
 ...     assert hub.requests == []
@@ -68,7 +68,7 @@ class HubStandIn:
         self._server.server_close()
         self._thread.join()
 
-    def lay(self, repo_id: str, files: Files, branch: str = "main") -> str:
+    def add_commit(self, repo_id: str, files: Files, branch: str = "main") -> str:
         """Create a repository, or add a commit to one. Returns the commit."""
         return self.repositories.setdefault(repo_id, Repository()).commit(files, branch)
 
@@ -202,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
         if repo in self.hub.repositories:
             self.reply_json({"error": "You already created this model repo", "url": url}, 409)
             return
-        self.hub.lay(repo, {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
+        self.hub.add_commit(repo, {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
         self.hub.repositories[repo].private = bool(request.get("private") or request.get("visibility") == "private")
         self.reply_json({"url": url, "name": repo, "id": repo})
 

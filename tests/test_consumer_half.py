@@ -1,4 +1,4 @@
-"""The `c2l` commands that need no training pipeline work without it; the other commands print how to install it."""
+"""Without the training pipeline, the commands of `commands.py` work and the others print how to install it."""
 
 import inspect
 import json

@@ -58,7 +58,7 @@ def test_timm_and_we_give_the_same_features(tmp_path: Path) -> None:
     release = list_weights("resnet18")[0]
     files = write_release_folder(get_weights(release), tmp_path / "folder")
     with HubStandIn() as hub:
-        hub.lay("owner/resnet18", {file.name: file.read_bytes() for file in files})
+        hub.add_commit("owner/resnet18", {file.name: file.read_bytes() for file in files})
         environment = Client(tmp_path / "home", hub.endpoint).environment
         command = [sys.executable, "-c", FEATURES, release, "hf-hub:owner/resnet18"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -38,11 +38,11 @@ def client(hub: HubStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="module", autouse=True)
-def patient(hub: HubStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Client]]:
+def slow_clients(hub: HubStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Client]]:
     """Two slow clients, one without a hub and one with a hub that always cuts. They start early to save time."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    hub.lay("owner/cut", {FILE: DATA})
+    hub.add_commit("owner/cut", {FILE: DATA})
     hub.repositories["owner/cut"].fault = Fault("cut")
     with (
         Client(tmp_path_factory.mktemp("home"), closed) as unreachable,
@@ -67,11 +67,11 @@ def blobs(client: Client, repo_id: str) -> list[Path]:
 
 
 def test_a_branch_a_tag_and_a_commit_are_loaded(hub: HubStandIn, client: Client) -> None:
-    first = hub.lay("owner/three", {FILE: DATA})
+    first = hub.add_commit("owner/three", {FILE: DATA})
     hub.repositories["owner/three"].tags["v1"] = first
     newer = small_weights(seed=1)
-    second = hub.lay("owner/three", {FILE: newer})
-    hub.lay("owner/three", {FILE: DATA}, branch="refs/pr/1")
+    second = hub.add_commit("owner/three", {FILE: newer})
+    hub.add_commit("owner/three", {FILE: DATA}, branch="refs/pr/1")
     for revision, data, commit in (
         ("", newer, second),
         ("@main", newer, second),
@@ -85,7 +85,7 @@ def test_a_branch_a_tag_and_a_commit_are_loaded(hub: HubStandIn, client: Client)
 
 
 def test_a_commit_in_the_cache_takes_no_request_in_a_new_process(hub: HubStandIn, tmp_path: Path) -> None:
-    commit = hub.lay("owner/pinned", {FILE: DATA})
+    commit = hub.add_commit("owner/pinned", {FILE: DATA})
     new_requests(hub)
     with Client(tmp_path, hub.endpoint) as first:
         assert first(weights=f"hf-hub:owner/pinned@{commit}")["sha256"] == SHA256
@@ -110,8 +110,8 @@ def register(folder: Path, table: str, sha256: str = SHA256) -> str:
 
 
 def test_a_release_on_the_hub_is_pinned_and_hashed(hub: HubStandIn, client: Client, tmp_path: Path) -> None:
-    commit = hub.lay("owner/release", {FILE: DATA})
-    hub.lay("owner/release", {FILE: small_weights(seed=2)})  # its main branch now holds other weights
+    commit = hub.add_commit("owner/release", {FILE: DATA})
+    hub.add_commit("owner/release", {FILE: small_weights(seed=2)})  # its main branch now holds other weights
     on_hub = f'repo_id = "owner/release"\nrevision = "{commit}"'
     answer = client(weights="resnet18.test", registry=register(tmp_path, on_hub))
     assert answer == {"name": "resnet18.test", "sha256": SHA256, "location": f"hf-hub:owner/release@{commit}"}
@@ -152,7 +152,7 @@ def test_a_release_that_is_not_pinned_is_the_registrys_fault(revision: str, clie
 
 
 def test_sha256_holds_an_unregistered_repository_to_its_bytes(hub: HubStandIn, client: Client) -> None:
-    hub.lay("owner/any", {FILE: DATA})
+    hub.add_commit("owner/any", {FILE: DATA})
     assert client(weights="hf-hub:owner/any", sha256=SHA256.upper())["sha256"] == SHA256
     answer = client(weights="hf-hub:owner/any", sha256="1" * 64)
     assert answer["error"] == "WeightsCorrupted"
@@ -161,7 +161,7 @@ def test_sha256_holds_an_unregistered_repository_to_its_bytes(hub: HubStandIn, c
 
 
 def test_what_is_not_there_is_told(hub: HubStandIn, client: Client) -> None:
-    hub.lay("owner/empty", {"README.md": b"nothing"})
+    hub.add_commit("owner/empty", {"README.md": b"nothing"})
     for name, reason in (
         ("owner/nobody", "does not exist or is private.*hf auth login.*c2l list"),
         ("owner/empty@v7", "no such revision; expected a branch, a tag or a commit"),
@@ -177,9 +177,9 @@ def test_what_is_not_there_is_told(hub: HubStandIn, client: Client) -> None:
 
 
 def test_gated_and_private_repositories_take_a_token(hub: HubStandIn, client: Client, tmp_path: Path) -> None:
-    hub.lay("owner/gated", {FILE: DATA})
+    hub.add_commit("owner/gated", {FILE: DATA})
     hub.repositories["owner/gated"].gated = True
-    hub.lay("owner/private", {FILE: DATA})
+    hub.add_commit("owner/private", {FILE: DATA})
     hub.repositories["owner/private"].private = True
     gated, private = (client(weights=f"hf-hub:owner/{name}") for name in ("gated", "private"))
     assert gated["error"] == "HubRefused"
@@ -195,7 +195,7 @@ def test_gated_and_private_repositories_take_a_token(hub: HubStandIn, client: Cl
     "fault", [Fault("busy", times=1), Fault("cut", times=1), Fault("slow", seconds=0.3)], ids=lambda fault: fault.kind
 )
 def test_what_passes_is_waited_for(fault: Fault, hub: HubStandIn, client: Client) -> None:
-    hub.lay(f"owner/once-{fault.kind}", {FILE: DATA})
+    hub.add_commit(f"owner/once-{fault.kind}", {FILE: DATA})
     hub.repositories[f"owner/once-{fault.kind}"].fault = fault
     answer = client(weights=f"hf-hub:owner/once-{fault.kind}")
     if version("huggingface-hub").startswith("0.") and fault.kind != "slow":  # it leaves retries to its users
@@ -206,7 +206,7 @@ def test_what_passes_is_waited_for(fault: Fault, hub: HubStandIn, client: Client
 
 @pytest.mark.parametrize("kind", ["portal", "silent"])
 def test_an_answer_that_is_not_the_hubs(kind: Any, hub: HubStandIn, client: Client) -> None:
-    hub.lay(f"owner/{kind}", {FILE: DATA})
+    hub.add_commit(f"owner/{kind}", {FILE: DATA})
     hub.repositories[f"owner/{kind}"].fault = Fault(kind)
     answer = client(weights=f"hf-hub:owner/{kind}")
     assert answer["error"] == "HubUnavailable"
@@ -217,19 +217,19 @@ def test_an_answer_that_is_not_the_hubs(kind: Any, hub: HubStandIn, client: Clie
     assert client(weights=f"hf-hub:owner/{kind}")["sha256"] == SHA256
 
 
-def test_a_cut_connection_leaves_nothing(hub: HubStandIn, patient: dict[str, Client]) -> None:
-    answer = patient["cut"].answer()
+def test_a_cut_connection_leaves_nothing(hub: HubStandIn, slow_clients: dict[str, Client]) -> None:
+    answer = slow_clients["cut"].answer()
     assert answer["error"] == "HubUnavailable"
     assert f"{hub.endpoint}, repository owner/cut, revision main, {FILE}: not received" in answer["message"]
     assert "Try again" in answer["message"]
-    assert blobs(patient["cut"], "owner/cut") == []
+    assert blobs(slow_clients["cut"], "owner/cut") == []
     hub.repositories["owner/cut"].fault = None
-    assert patient["cut"](weights="hf-hub:owner/cut")["sha256"] == SHA256
+    assert slow_clients["cut"](weights="hf-hub:owner/cut")["sha256"] == SHA256
 
 
 def test_wrong_bytes_of_the_right_length(hub: HubStandIn, client: Client, tmp_path: Path) -> None:
     """The hub's client accepts and caches the corrupted bytes."""
-    commit = hub.lay("owner/flip", {FILE: DATA})
+    commit = hub.add_commit("owner/flip", {FILE: DATA})
     hub.repositories["owner/flip"].fault = Fault("flip", times=1)
     registry = register(tmp_path, f'repo_id = "owner/flip"\nrevision = "{commit}"')
     for _ in range(2):  # the second time from the cache
@@ -247,11 +247,11 @@ def test_wrong_bytes_of_the_right_length(hub: HubStandIn, client: Client, tmp_pa
 
 
 def test_a_file_swapped_in_the_cache(hub: HubStandIn, client: Client, tmp_path: Path) -> None:
-    commit = hub.lay("owner/swapped", {FILE: DATA})
+    commit = hub.add_commit("owner/swapped", {FILE: DATA})
     registry = register(tmp_path, f'repo_id = "owner/swapped"\nrevision = "{commit}"')
     assert client(weights="resnet18.test", registry=registry)["sha256"] == SHA256
     (blob,) = blobs(client, "owner/swapped")
-    blob.write_bytes(small_weights(seed=3))  # a good file of the same length
+    blob.write_bytes(small_weights(seed=3))  # a valid file of the same length
     answer = client(weights="resnet18.test", registry=registry)
     assert answer["error"] == "WeightsCorrupted"
     assert hashlib.sha256(small_weights(seed=3)).hexdigest() in answer["message"]
@@ -271,7 +271,7 @@ def test_a_file_swapped_in_the_cache(hub: HubStandIn, client: Client, tmp_path: 
 )
 def test_what_is_no_weight_file(content: bytes, reason: str, hub: HubStandIn, client: Client) -> None:
     hub.repositories.pop("owner/other", None)
-    commit = hub.lay("owner/other", {FILE: content})
+    commit = hub.add_commit("owner/other", {FILE: content})
     answer = client(weights="hf-hub:owner/other")
     assert answer["error"] == "WeightsCorrupted"
     assert re.search(reason, answer["message"]), answer["message"]
@@ -283,7 +283,7 @@ def test_a_repository_of_timms_users_is_left_to_timm(hub: HubStandIn, client: Cl
     import numpy as np
     from safetensors.numpy import save
 
-    commit = hub.lay("owner/timm", {FILE: save({"a": np.zeros(1)}), "config.json": b"{}"})
+    commit = hub.add_commit("owner/timm", {FILE: save({"a": np.zeros(1)}), "config.json": b"{}"})
     answer = client(weights="hf-hub:owner/timm")
     assert answer["error"] == "WeightsCorrupted"
     assert answer["message"].startswith(
@@ -293,7 +293,7 @@ def test_a_repository_of_timms_users_is_left_to_timm(hub: HubStandIn, client: Cl
 
 
 def test_offline_with_and_without_the_file(hub: HubStandIn, client: Client) -> None:
-    commit = hub.lay("owner/offline", {FILE: DATA})
+    commit = hub.add_commit("owner/offline", {FILE: DATA})
     client(weights="hf-hub:owner/offline")
     new_requests(hub)
     with Client(Path(client.environment["HF_HOME"]), hub.endpoint, HF_HUB_OFFLINE="1") as offline:
@@ -335,8 +335,8 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_cache_that_cannot_be_written(hub: HubStandIn, tiny_disk: Path) -> None:
-    commit = hub.lay("owner/read", {FILE: DATA})
-    hub.lay("owner/not-read", {FILE: DATA})
+    commit = hub.add_commit("owner/read", {FILE: DATA})
+    hub.add_commit("owner/not-read", {FILE: DATA})
     with Client(tiny_disk, hub.endpoint) as client:
         assert client(weights="hf-hub:owner/read")["sha256"] == SHA256
     subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
@@ -351,7 +351,7 @@ def test_a_cache_that_cannot_be_written(hub: HubStandIn, tiny_disk: Path) -> Non
 
 
 def test_a_full_disk(hub: HubStandIn, tiny_disk: Path) -> None:
-    hub.lay("owner/large", {FILE: small_weights(size=1_000_000)})
+    hub.add_commit("owner/large", {FILE: small_weights(size=1_000_000)})
     with Client(tiny_disk, hub.endpoint) as client:
         answer = client(weights="hf-hub:owner/large")
         assert blobs(client, "owner/large") == []
@@ -361,7 +361,7 @@ def test_a_full_disk(hub: HubStandIn, tiny_disk: Path) -> None:
 
 
 def test_two_processes_at_once(hub: HubStandIn, tmp_path: Path) -> None:
-    hub.lay("owner/both", {FILE: small_weights(size=3_000_000)})
+    hub.add_commit("owner/both", {FILE: small_weights(size=3_000_000)})
     hub.repositories["owner/both"].fault = Fault("slow", seconds=0.3)
     with Client(tmp_path, hub.endpoint) as one, Client(tmp_path, hub.endpoint) as two:
         for client in (one, two):
@@ -374,7 +374,7 @@ def test_two_processes_at_once(hub: HubStandIn, tmp_path: Path) -> None:
 
 def test_a_folder_for_machines_without_a_network(hub: HubStandIn, client: Client, tmp_path: Path) -> None:
     provenance = json.dumps({"sha256": SHA256}).encode()
-    commit = hub.lay("owner/folder", {FILE: DATA, "provenance.json": provenance, "README.md": b"the hub's"})
+    commit = hub.add_commit("owner/folder", {FILE: DATA, "provenance.json": provenance, "README.md": b"the hub's"})
     answer = client(weights="hf-hub:owner/folder", to=str(tmp_path / "a" / "folder"))
     folder = tmp_path / "a" / "folder"
     assert answer["location"] == f"hf-hub:owner/folder@{commit}"
@@ -385,10 +385,10 @@ def test_a_folder_for_machines_without_a_network(hub: HubStandIn, client: Client
     assert client(weights=str(folder), sha256=SHA256)["location"] == str(folder / FILE)
 
 
-def test_a_hub_that_cannot_be_reached(patient: dict[str, Client]) -> None:
-    answer = patient["unreachable"].answer()
+def test_a_hub_that_cannot_be_reached(slow_clients: dict[str, Client]) -> None:
+    answer = slow_clients["unreachable"].answer()
     assert answer["error"] == "HubUnavailable"
-    endpoint = patient["unreachable"].environment["HF_ENDPOINT"]
+    endpoint = slow_clients["unreachable"].environment["HF_ENDPOINT"]
     assert answer["message"].startswith(f"{endpoint}, repository owner/name, revision main, {FILE}: not received")
     assert "Connection refused" in answer["message"]
     assert f"curl -L -O {endpoint}/owner/name/resolve/main/{FILE}" in answer["message"]

@@ -87,8 +87,8 @@ def test_several_releases_are_put_together(
     assert front["license"] == [one["license"], "apache-2.0"]
     for key in one.keys() - {"model-index", "training_data", "license"}:
         assert front[key] == one[key], key
-    figure = {"knee_kl k-NN, AUROC, mean": {"value": 0.5, "low": 0.4, "high": 0.6}}
-    both = card.front_matter([weights, replace(other, metrics=figure)])
+    metric = {"knee_kl k-NN, AUROC, mean": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    both = card.front_matter([weights, replace(other, metrics=metric)])
     assert [entry["name"] for entry in both["model-index"]] == [weights.name, other.name]
     assert both["model-index"][0] == one["model-index"][0]
     assert both["metrics"] == one["metrics"]
@@ -98,8 +98,8 @@ def test_the_text_says_what_has_to_be_said(weights: c2l_models.Weights) -> None:
     text = str(model_card(weights, "owner/name"))
     for title in ("Intended use", "Load", "Preprocessing", "Data", "Patients seen in pretraining", "Metrics", "Cite"):
         assert re.search(rf"^##+ {title}$", text, re.MULTILINE), title
-    for figure in metrics(weights):
-        assert f"{figure.value:.4f} ({figure.low:.4f}–{figure.high:.4f})" in text
+    for metric in metrics(weights):
+        assert f"{metric.value:.4f} ({metric.low:.4f}–{metric.high:.4f})" in text
     patients = json.loads(weights.provenance_path().read_text())["patients"]
     seen = [f"{len(ids):,} of " for ids in patients.values()]
     for said in ("Not for diagnosis", "**Limits.**", "Command: `c2l", "Terms: ", "RSNA", "@inproceedings", *seen):

@@ -22,13 +22,13 @@ torch.set_num_threads(1)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 pytestmark = pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH, reason="such a torch is refused"
+    tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH, reason="read_tensors refuses this torch"
 )
 
 
 @cache
 def network(architecture: str, seed: int) -> nn.Module:
-    """torchvision's network with batch-norm statistics like a trained one's. Tests must not change it."""
+    """torchvision's network with batch-norm statistics like a trained network's. Tests must not change it."""
     torch.manual_seed(seed)
     built = getattr(torchvision.models, architecture)(weights=None, num_classes=128)
     for module in built.modules():
@@ -91,7 +91,7 @@ def features(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def films() -> torch.Tensor:
-    """Blurred noise in 0..1, [2, 1, 96, 96], no frame."""
+    """Blurred noise in 0..1, [2, 1, 96, 96], without a frame."""
     noise = torch.rand(2, 1, 98, 98, generator=torch.Generator().manual_seed(0))
     return nn.functional.avg_pool2d(noise, 3, stride=1)
 
@@ -182,7 +182,7 @@ PLAIN: dict[str, tuple[str, Callable[[], object], str, int]] = {
 
 @pytest.fixture(scope="module")
 def canonical(films: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
-    """By architecture: the conversion of torchvision's own state dict, checked by its features."""
+    """The conversion of torchvision's own state dict for each architecture, checked by its features."""
     folder, states = tmp_path_factory.mktemp("canonical"), {}
     for architecture in ("resnet18", "densenet121"):
         torch.save(network(architecture, 0).state_dict(), folder / "a.pth")

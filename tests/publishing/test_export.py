@@ -27,7 +27,7 @@ def films() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def expected(films: torch.Tensor) -> torch.Tensor:
-    """The release's features of the films with three channels; the exported files must compute them from one."""
+    """The release's features of the films in three channels; exported files must compute them from one channel."""
     with torch.inference_mode():
         return c2l_models.resnet18(weights=NAME).eval()(films.expand(-1, 3, -1, -1))
 
@@ -49,7 +49,7 @@ def test_onnx(films: torch.Tensor, expected: torch.Tensor, tmp_path: Path, capsy
     path = tmp_path / "a.onnx"
     cli.main(["export", NAME, "--out", str(path)])
     assert f"{path}: features differ" in capsys.readouterr().out
-    assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"]  # nothing beside it
+    assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"]  # no other file
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for count in (1, 5):
         found = session.run(["features"], {"image": films[:count].numpy()})[0]
@@ -80,7 +80,7 @@ class Tiny(nn.Module):
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small network, quick to export, in place of the release's."""
+    """Replaces the release's network by a small network, which is quick to export."""
     monkeypatch.setattr("c2l_models.models.model_from_file", lambda *_, **__: Tiny().eval())
 
 

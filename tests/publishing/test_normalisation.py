@@ -15,7 +15,7 @@ def pair(request):
     """A random network for three channels with ImageNet's normalisation, and the folded network."""
     torch.manual_seed(0)
     network = timm.create_model(request.param, num_classes=0).eval()
-    for norm in network.modules():  # statistics that are not the untouched 0 and 1
+    for norm in network.modules():  # statistics other than the initial 0 and 1
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.running_mean.normal_(std=0.3)
             norm.running_var.uniform_(0.5, 2)
@@ -47,9 +47,9 @@ def first_layers(network, images):
 @torch.inference_mode()
 def test_the_interior_is_the_same_function(pair, inputs):
     three, one = (first_layers(network, images) for network, images in zip(pair, inputs, strict=True))
-    inside = (..., slice(2, -2), slice(2, -2))  # a 7 x 7 kernel of stride 2 reaches two outputs into the padding
+    inside = (..., slice(2, -2), slice(2, -2))  # a 7 x 7 kernel of stride 2 reads padding for the two outermost outputs
     torch.testing.assert_close(one[inside], three[inside], rtol=1e-4, atol=1e-4)
-    assert (one - three).abs().max() > 1e-2  # the border: grey padding is another grey
+    assert (one - three).abs().max() > 1e-2  # at the border, padding represents another grey
 
 
 @torch.inference_mode()

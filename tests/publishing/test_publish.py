@@ -18,7 +18,7 @@ RELEASE = "resnet18.c2l_open15k"
 REPOSITORY = f"owner/{RELEASE}"
 SENT = {"README.md", "config.json", "model.safetensors", "provenance.json", "LICENSE", "SHA256SUMS"}
 
-# The words of a card change, and nothing else.
+# Only the text of the card changes.
 REWORDED = """
 import sys
 from pathlib import Path
@@ -58,7 +58,7 @@ with torch.inference_mode():
     for one, other in zip(*(model(films) for model in both(features_only=True)), strict=True):
         same(one, other)
 
-# The card's own lines, each beginning where nothing is.
+# Run each snippet of the card in an empty namespace.
 card = open(hf_hub_download(name, "README.md")).read()
 snippets = re.findall(r"^```python\\n(.*?)^```", card, re.DOTALL | re.MULTILINE)
 assert len(snippets) == 4
@@ -186,7 +186,7 @@ def test_a_hub_that_is_away_is_tried_again_later(tmp_path: Path) -> None:
 
 
 def test_a_repository_with_other_weights_stays_as_it_is(hub: HubStandIn, tmp_path: Path) -> None:
-    commit = hub.lay(f"rival/{RELEASE}", {"model.safetensors": b"others"})
+    commit = hub.add_commit(f"rival/{RELEASE}", {"model.safetensors": b"others"})
     done = python(C2L, "publish", RELEASE, "--namespace", "rival", cwd=tmp_path, endpoint=hub.endpoint)
     assert done.returncode == 2
     assert re.search("expected weights with sha256 .*another tag", done.stderr)
@@ -194,7 +194,7 @@ def test_a_repository_with_other_weights_stays_as_it_is(hub: HubStandIn, tmp_pat
 
 
 def test_a_repository_that_holds_no_release_stays_as_it_is(hub: HubStandIn, tmp_path: Path) -> None:
-    commit = hub.lay(f"someone/{RELEASE}", {"README.md": b"mine", "pytorch_model.bin": b"others"})
+    commit = hub.add_commit(f"someone/{RELEASE}", {"README.md": b"mine", "pytorch_model.bin": b"others"})
     done = python(C2L, "publish", RELEASE, "--namespace", "someone", cwd=tmp_path, endpoint=hub.endpoint)
     assert done.returncode == 2
     assert "expected an empty repository or one that holds a release, found README.md, pytorch_model.bin" in done.stderr

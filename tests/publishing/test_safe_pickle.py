@@ -14,7 +14,7 @@ from c2l_models.errors import C2LError
 from c2l_models.publishing.safe_pickle import SAFE_TORCH, read_tensors
 
 pytestmark = pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH, reason="such a torch is refused"
+    tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH, reason="read_tensors refuses this torch"
 )
 
 
@@ -57,7 +57,7 @@ def test_a_hostile_pickle_is_refused_by_name_and_runs_nothing(form: str, tmp_pat
     ):
         read_tensors(path)
     assert not made.exists()
-    if form.startswith("bare"):  # the payload is a live one
+    if form.startswith("bare"):  # the payload works: a normal load runs it
         pickle.loads(path.read_bytes())
         assert made.exists()
 

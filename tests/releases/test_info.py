@@ -18,7 +18,7 @@ def leaves(value: Any) -> list[Any]:
 
 
 def forms(leaf: Any) -> list[str]:
-    """The ways in which a value may be written, without thousands separators."""
+    """The texts that may represent a value, without thousands separators."""
     if isinstance(leaf, bool):
         return ["yes" if leaf else "no"]
     return [f"{leaf:.4f}", f"{leaf:.6g}"] if isinstance(leaf, float) else [str(leaf).replace(",", "")]

@@ -1,4 +1,4 @@
-"""The leakage check, on lists of every form with counts by hand, and on real lists with a plain set of strings."""
+"""The leakage check: lists of every form against counts by hand, and real lists against sets of names."""
 
 import csv
 import json

@@ -23,14 +23,14 @@ class Result:
     seconds: float = 1.5
 
     def __rich__(self) -> str:
-        return "a table of figures"
+        return "a table of timings"
 
     def save(self, path: Path) -> None:
         timing.save_json(self, path)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "module", "function", "wanted"),
+    ("arguments", "module", "function", "expected"),
     [
         (
             "step --batch-size 8 --size 32 --precision float32 --repeats 2 --device cpu --compile",
@@ -70,17 +70,17 @@ def test_each_benchmark_gets_its_flags(
     arguments: str,
     module: Any,
     function: str,
-    wanted: tuple[Any, ...],
+    expected: tuple[Any, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(module, function, lambda *values: asked.extend(values) or Result())
+    passed: list[Any] = []
+    monkeypatch.setattr(module, function, lambda *values: passed.extend(values) or Result())
     main(["benchmark", *arguments.split(), "--out", str(tmp_path / "result.json")])
     if function not in ("time_prepare", "time_embed"):
-        recipe = asked.pop(0)
-        asked[:0] = [recipe.name, recipe.precision]
-    assert tuple(asked) == wanted
-    assert "a table of figures" in capsys.readouterr().out
+        recipe = passed.pop(0)
+        passed[:0] = [recipe.name, recipe.precision]
+    assert tuple(passed) == expected
+    assert "a table of timings" in capsys.readouterr().out
     assert json.loads((tmp_path / "result.json").read_text()) == {"seconds": 1.5}
