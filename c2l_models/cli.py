@@ -14,7 +14,8 @@ from .commands import COMMANDS
 from .errors import C2LError
 from .optional_training import HOW_TO_GET_TRAINING, TRAINING_COMMANDS, has_training, require_training
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+FULL_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT}
+DISK_ERRORS = FULL_DISK_ERRORS | {errno.EROFS}
 PATH_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EBUSY}
 TRAINING_LIBRARIES = {"matplotlib", "sklearn", "tensorboard", "torchmetrics"}
 
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         if error.errno not in DISK_ERRORS | PATH_ERRORS or (not error.filename and error.errno in PATH_ERRORS):
             raise
-        todo = "free some space" if error.errno in DISK_ERRORS else "correct the path or its permissions"
+        todo = "free some space" if error.errno in FULL_DISK_ERRORS else "correct the path or its permissions"
         _fail(f"{error.filename or 'the disk'}: {error.strerror}; {todo}, then run the same command again")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -54,7 +55,7 @@ def _run_training_command(name: str, *arguments: str) -> None:
 
 
 def _listed_only(help_line: str) -> Callable[[], None]:
-    """Return an empty command with a line for `c2l --help`. `main` runs the real command without tyro's list."""
+    """Return a command that does nothing, for the list in `c2l --help`; `main` runs the real command."""
 
     def command() -> None: ...
 
