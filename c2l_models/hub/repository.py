@@ -82,12 +82,12 @@ def _translate(error: Exception, repository: HubRepository, file: str) -> C2LErr
     # A network error reaches us as "not found in the cache"; its cause is the network error itself.
     cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
     status = getattr(getattr(cause, "response", None), "status_code", None)
-    said = " ".join(str(cause).split())
+    reason = " ".join(str(cause).split())
     if isinstance(error, errors.GatedRepoError) or (
         status in (401, 403) and not isinstance(error, errors.RepositoryNotFoundError)
     ):
         return HubRefused(
-            f"{where}: the hub denies this user access ({said}). Ask for access on the repository's page, then "
+            f"{where}: the hub denies this user access ({reason}). Ask for access on the repository's page, then "
             "`hf auth login`, or set HF_TOKEN to a token that may read the repository"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -100,10 +100,10 @@ def _translate(error: Exception, repository: HubRepository, file: str) -> C2LErr
     if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
         return WeightsNotFound(f"{where}: the repository has no such file at this revision")
     if isinstance(error, errors.HFValidationError):
-        return C2LError(f"expected hf-hub:owner/name or hf-hub:owner/name@revision, found {repository}: {said}")
+        return C2LError(f"expected hf-hub:owner/name or hf-hub:owner/name@revision, found {repository}: {reason}")
     if isinstance(error, OSError) and error.errno in _DISK:
         return HubCacheError(
-            f"{where}: the hub's cache {constants.HF_HUB_CACHE} cannot be written ({said}). Free some space, or set "
+            f"{where}: the hub's cache {constants.HF_HUB_CACHE} cannot be written ({reason}). Free some space, or set "
             f"HF_HOME to a writable folder. Or run `c2l download {repository} --to DIR` on another machine, copy DIR "
             "here, and pass weights='DIR'"
         )
@@ -115,6 +115,6 @@ def _translate(error: Exception, repository: HubRepository, file: str) -> C2LErr
             "weights='DIR'"
         )
     return HubUnavailable(
-        f"{where}: not received ({said}), and not in the cache {constants.HF_HUB_CACHE}. Try again; check the network, "
-        f"the proxy and HF_ENDPOINT; or run `curl -L -O {url}` and pass the file's path as weights="
+        f"{where}: not received ({reason}), and not in the cache {constants.HF_HUB_CACHE}. Try again; check the "
+        f"network, the proxy and HF_ENDPOINT; or run `curl -L -O {url}` and pass the file's path as weights="
     )

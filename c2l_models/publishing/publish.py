@@ -112,16 +112,16 @@ def _translated_errors(repository: str) -> Iterator[None]:
     except (OSError, errors.HTTPError, RuntimeError, ValueError) as error:
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         status = getattr(getattr(cause, "response", None), "status_code", None)
-        said = " ".join(str(cause).split())
+        reason = " ".join(str(cause).split())
         if status == 401:
-            raise HubRefused(f"{at}: the hub got no valid token ({said}). {token}") from error
+            raise HubRefused(f"{at}: the hub got no valid token ({reason}). {token}") from error
         if status in (403, 404):
             raise HubRefused(
-                f"{at}: your token has no permission to write to {namespace} ({said}). Use your own name, or an "
+                f"{at}: your token has no permission to write to {namespace} ({reason}). Use your own name, or an "
                 f"organisation that you can write to, as --namespace; then {token}"
             ) from error
         if status in (409, 412):
-            raise HubUnavailable(f"{at}: another process changed it at the same time ({said}). Try again") from error
+            raise HubUnavailable(f"{at}: another process changed it at the same time ({reason}). Try again") from error
         if isinstance(error, ValueError):
-            raise C2LError(f"{at}: rejected ({said})") from error
-        raise HubUnavailable(f"{at}: not uploaded ({said}). Try again; check the network and HF_ENDPOINT") from error
+            raise C2LError(f"{at}: rejected ({reason})") from error
+        raise HubUnavailable(f"{at}: not uploaded ({reason}). Try again; check the network and HF_ENDPOINT") from error
