@@ -76,7 +76,7 @@ class Draw(RowIndexed):
         brightness: [B] brightness factor.
         contrast: [B] contrast factor.
         brightness_first: [B] bool, change brightness before contrast.
-        tiles: int64 [B, 9], the tile that moves to each place, row by row; 0 to 8 if none moves.
+        tiles: int64 [B, 9], the tile that moves to each place, row by row; 0 to 8 if no tile moves.
         holes: int64 [B, holes, 2], each hole's centre (row, column) in pixels of the view.
     """
 
@@ -166,7 +166,7 @@ def draw_geometry(count: int, augment: Augment, generator: torch.Generator) -> G
     """Draw crop, rotation and flip for each of `count` square images.
 
     The crop's area is U(crop_scale) of the image, its aspect ratio log-uniform in crop_ratio. A side longer than the
-    image is shortened to the image's (torchvision redraws up to ten times, then takes a centre crop).
+    image is shortened to the image's side (torchvision redraws up to ten times, then takes a centre crop).
     """
     uniform = UniformSampler(count, generator)
     area = uniform(*augment.crop_scale)
@@ -273,5 +273,5 @@ def _mean(image: Tensor) -> Tensor:
 
 
 def _stretch(image: Tensor, factor: Tensor, about: Tensor) -> Tensor:
-    """Multiply the distance from `about` by a factor: with 0 this is brightness, with the mean contrast."""
+    """Multiply the distance from `about` by a factor. `about`: 0 for brightness, the image's mean for contrast."""
     return ((image - about) * factor + about).clamp(0, 1)

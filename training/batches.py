@@ -1,4 +1,4 @@
-"""Training images and their order. Both depend on recipe and store alone, so a resumed run has the same."""
+"""Training images and their order. Both depend on recipe and store alone, so a resumed run has the same batches."""
 
 import time
 from collections import deque
@@ -42,8 +42,8 @@ def training_rows(recipe: Recipe, store: ImageStore) -> np.ndarray:
             part = part[no_test[part]]
         if not len(part):
             raise DatasetError(
-                f"recipe {recipe.name} trains on {source}, but {store.path} has no image of it; add it to a store with "
-                "`c2l prepare`, or set --recipe.sources to data sets that the store has"
+                f"recipe {recipe.name} trains on {source}, but {store.path} has no image of it; add this source to "
+                "a store with `c2l prepare`, or set --recipe.sources to data sets that the store has"
             )
         parts.append(part)
     return _without_held_out(np.unique(np.concatenate(parts)), recipe, store)
@@ -101,9 +101,9 @@ def batches(
         store: the images.
         rows: the store's rows to train on.
         run: seed, batch size and number of epochs.
-        device: of the batches.
+        device: the device of the batches.
         world: the processes; each gets an equal part of every batch.
-        first: steps already done.
+        first: number of finished steps.
     """
     upcoming: Iterator[tuple[Tensor, Tensor]]
     if fits(store, device):

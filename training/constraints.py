@@ -24,7 +24,7 @@ class Constraint:
         raise NotImplementedError
 
     def holds_for(self, value: Any) -> bool:
-        """Whether a value meets the condition: each number of a tuple has to."""
+        """Whether a value meets the condition; every number of a tuple must meet it."""
         return all(map(self.holds, value)) if isinstance(value, tuple) else self.holds(value)
 
 
@@ -124,7 +124,7 @@ def check_values(settings: Any, prefix: str = "") -> None:
 
     Args:
         settings: the dataclass.
-        prefix: of the names in messages, such as "augment.".
+        prefix: prefix of the names in messages, such as "augment.".
 
     Raises:
         RecipeError: a value has the wrong type or violates a constraint.

@@ -1,7 +1,7 @@
-"""One of many processes: its rows of a batch, and the exchange of images and features.
+"""Distributed training: each process's rows of a batch, and the exchange of images and features.
 
-Batches and random numbers belong to the whole job; each process computes an equal block of rows. So a job has the
-same result on any number of processes, to the rounding of sums.
+Batches and random numbers belong to the whole job; each process computes an equal block of rows. Except for the
+rounding of sums, a job therefore has the same result on any number of processes.
 """
 
 import os
@@ -25,7 +25,7 @@ T = TypeVar("T")
 HOST_TIMEOUT = timedelta(minutes=30)
 """Longest wait of hosts for one another. It is long because rank 0 probes and writes while the others wait."""
 DEVICE_TIMEOUT = timedelta(minutes=5)
-"""Longest wait of a GPU for another within a step; after it the other process counts as lost."""
+"""Longest wait of one GPU for another within a step. After that, the other process counts as lost."""
 GLOO_RELEASE = 0.1
 """Seconds to wait before a process ends, so that gloo's threads can release their last tensors.
 
@@ -38,7 +38,7 @@ class World:
     """The processes of a job, seen from one of them.
 
     Attributes:
-        rank: of this process, from 0. Rank 0 writes the run folder.
+        rank: this process's number, from 0. Rank 0 writes the run folder.
         size: W, the number of processes.
         hosts: the group for decisions between steps, which does not wait for a GPU; None: the default group.
     """
@@ -92,10 +92,10 @@ class World:
         self.any(False)
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """Wrap a module so that its gradients are averaged over processes; all start with the weights of rank 0.
+        """Wrap a module so that gradients are averaged over processes. All processes begin with the weights of rank 0.
 
-        Buffers are not synchronised. The queue is the same on every process anyway. Of batch norm's running
-        statistics only rank 0's are probed and saved, by default after a recalibration.
+        Buffers are not synchronised. The queue is equal on all processes without it. Batch norm's running statistics
+        differ between processes; only rank 0's are probed and saved, by default after a recalibration.
         """
         if self.size == 1:
             return module
@@ -125,7 +125,10 @@ def join(device: str = "auto") -> Iterator[tuple[World, torch.device]]:
     if own_device.type == "cuda":
         local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if local >= gpus:
-            raise RunError(f"process {local} has no GPU, this machine has {gpus}; set --nproc-per-node {gpus}")
+            raise RunError(
+                f"expected one GPU per process, found process {local} and {gpus} GPUs on this machine; set "
+                f"--nproc-per-node {gpus}"
+            )
         own_device = torch.device("cuda", local)
         torch.cuda.set_device(own_device)
     store, rank, size = next(distributed.rendezvous("env://", timeout=HOST_TIMEOUT))
@@ -140,8 +143,8 @@ def join(device: str = "auto") -> Iterator[tuple[World, torch.device]]:
             raise
         reason = str(error).strip().splitlines()[-1]
         raise RunError(
-            f"process {rank} of {size} lost the others ({reason}). The first error above is the cause. torchrun's "
-            "--max-restarts and our --resume restart from the last checkpoint"
+            f"process {rank} of {size} lost contact with the others ({reason}). The first error above is the cause. "
+            "torchrun's --max-restarts and our --resume restart from the last checkpoint"
         ) from error
     except RunInterrupted:
         time.sleep(GLOO_RELEASE)

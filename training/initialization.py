@@ -50,7 +50,7 @@ class Initialization:
         network: timm network, float [B, 1, S, S], normalised with mean and std -> [B, F]. It is in evaluation mode if
             its weights were loaded.
         size: input side S in pixels: the weights' own, or the one that the caller chose.
-        mean, std: of intensities in [0, 1].
+        mean, std: normalisation of intensities, which lie in [0, 1].
         about: facts for reports, JSON-serialisable.
         seen: patients that the network was pretrained on, as a store names them ("chestxray14:00001336"). A release
             lists patients of public data sets only. None if it was pretrained and its patients are unknown.
@@ -80,11 +80,11 @@ def load_initialization(
     Args:
         spec: a release's name, a .safetensors file, a run folder of `c2l pretrain`, "random" or "imagenet". The last
             two can name an architecture: "random:densenet121".
-        architecture: for "random" and "imagenet" without one; all others bring their own.
+        architecture: used if `spec` is "random" or "imagenet" without an architecture.
         size: input side in pixels; None: the weights' own, 64 for "random", 224 for "imagenet".
-        seed: of random weights.
+        seed: seed of random weights.
         store: the task's images. A run folder that trained on the same store does not open its own copy.
-        device: where the network goes.
+        device: the device of the network.
         calibrate_on: rows of `store` on whose clean images a random network's batch-norm statistics are set. Needed
             if the network stays frozen; None leaves timm's statistics.
 
@@ -132,7 +132,7 @@ def _patients_of(weights: Weights) -> frozenset[str] | None:
 
 
 def _from_run(folder: Path, store: ImageStore | None, size: int | None, device: str | torch.device) -> Initialization:
-    """The backbone of a run's newest checkpoint. `store` is used if it holds the run's images, else the run's own."""
+    """The backbone of a run's newest checkpoint. The run's store is opened unless `store` holds the same images."""
     run = read_run(folder)
     if store is None or (run["store_sha256"], run["store_size"]) != (store.sha256, store.size):
         store = None
@@ -200,7 +200,7 @@ def _with_timm_keys(architecture: str, tensors: dict[str, Tensor]) -> dict[str, 
 
 
 def _download(repository: str) -> Path:
-    """The weight file of a hub repository, from the cache if it is there. Fails within seconds without a network."""
+    """The weight file of a hub repository, cached or downloaded. A download without a network fails within seconds."""
     import huggingface_hub
 
     cached = huggingface_hub.try_to_load_from_cache(repository, FILE_NAME)

@@ -30,7 +30,7 @@ class MemoryQueue(nn.Module):
         The number of rows need not divide N.
 
         Raises:
-            ValueError: more than N rows, which would overwrite each other in no certain order.
+            ValueError: there are more than N rows. They would overwrite each other in an undefined order.
         """
         rows = torch.cat(batches)
         length = len(self.keys)

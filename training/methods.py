@@ -1,4 +1,4 @@
-"""The pretraining methods: one line each, with the recipe keys that each reads.
+"""The pretraining methods, one line per method, with the recipe keys that only some methods read.
 
 The classes are in `objectives/`. This module imports none of them, and no torch, so reading a recipe is quick.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """Where a method's class is, and which keys of a recipe it reads.
+    """The location of a method's class, and the recipe keys that the method accepts.
 
     Attributes:
         path: "module.Class" in `objectives/`.

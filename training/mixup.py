@@ -32,7 +32,7 @@ def draw(batch_size: int, alpha: float = 1.0, generator: torch.Generator | None 
     Args:
         batch_size: B.
         alpha: both parameters of Beta; 1 in the paper, which makes λ uniform.
-        generator: its device is the draw's; by default the CPU.
+        generator: λ and permutation are drawn on its device; None: torch's global generator on the CPU.
         blocks: number of equal blocks that the permutation stays within; a divisor of B.
     """
     device = generator.device if generator else torch.device("cpu")

@@ -26,7 +26,7 @@ class Encoder(nn.Module):
     def __init__(
         self, architecture: str, feature_dim: int, projection: str = "linear", projection_dropout: float = 0.0
     ) -> None:
-        """`projection`: "linear", or "mlp" for two layers with a ReLU; `projection_dropout`: on its input."""
+        """`projection`: "linear", or "mlp" for two layers with a ReLU; `projection_dropout`: dropout on its input."""
         super().__init__()
         backbone: Any = timm.create_model(architecture, pretrained=False, in_chans=1, num_classes=0)
         self.backbone = backbone
@@ -45,7 +45,7 @@ def random_network(architecture: str, seed: int, zero_init_last: bool | None = N
 
     Args:
         architecture: a timm name.
-        seed: of the weights.
+        seed: seed of the weights.
         zero_init_last: whether residual branches begin at zero; None: timm's default.
     """
     options: dict[str, Any] = {} if zero_init_last is None else {"zero_init_last": zero_init_last}
@@ -73,7 +73,7 @@ def with_ghost_batch_norm(network: nn.Module, x: Tensor, group: int, checkpointe
 
 
 class _GhostBatchNorm(TorchFunctionMode):
-    """Within, batch norm in training mode normalises each `group` rows by their own statistics.
+    """Context in which batch norm in training mode normalises each `group` rows by their own statistics.
 
     The other layers see the whole batch, because one large convolution is faster than many small ones.
     """

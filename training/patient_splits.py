@@ -1,9 +1,9 @@
 """All patient-level splits: held-out, tuning, evaluation and label-efficiency parts.
 
 A patient is drawn by a hash of the patient's id and a stream's number. Splits of different streams are independent: a
-probe's tuning part has the same share of the patients held out of pretraining as of all others. Two splits of one
-stream are nested: the smaller lies inside the larger, so a probe could have no patient left to tune on. The numbers
-must not change, because released results depend on them.
+probe's tuning part takes the same share of the patients held out of pretraining as of all other patients. Splits of
+one stream are nested: the smaller lies inside the larger. With one stream for both, a probe on patients that were not
+held out could have none left to tune on. The numbers must not change, because released results depend on them.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ STREAMS: Mapping[str, Callable[[int], int]] = {
 def split_patients(
     patients: NDArray[np.str_] | Sequence[str], fraction: float, stream: str, seed: int = 0
 ) -> NDArray[np.bool_]:
-    """Draw about a fraction of the patients, each with all images.
+    """Draw about a fraction of the patients, each with all images of the patient.
 
     Whether a patient is drawn depends on stream, seed and id alone, not on the order of the rows or on other patients.
     A smaller fraction is a part of a larger one.
@@ -46,7 +46,7 @@ def split_patients(
         patients: the patient id of each image, [N].
         fraction: share of the patients, from 0 to 1.
         stream: one of `STREAMS`.
-        seed: of the run. Some streams ignore it.
+        seed: the run's seed. Some streams ignore it.
 
     Returns:
         bool [N], True for the images of drawn patients.

@@ -38,10 +38,12 @@ def pretrain(
     Args:
         recipe: all settings.
         store: the images; `recipe.sources` selects those to train on.
-        run_folder: is made; gets recipe.json, run.json, log.jsonl, tensorboard/, pictures and checkpoints/.
+        run_folder: the run's folder. It receives recipe.json, run.json, log.jsonl, tensorboard/, pictures and
+            checkpoints/.
         device: "cpu", "cuda", or "auto": CUDA if the machine has it. Under `torchrun` each process takes a GPU.
-        resume: resume from the folder's newest sound checkpoint, or start if it has none. On the CPU, with one or two
-            processes, the result is the same to the bit as without the stop; otherwise, to the rounding of sums.
+        resume: resume from the folder's newest sound checkpoint, or start if it has no checkpoint. On the CPU, with one
+            or two processes, the result is bit-identical to an uninterrupted run; otherwise it is equal to the
+            rounding of sums.
         max_seconds: stop after about this time, with a checkpoint.
         progress: show a progress line.
 
@@ -49,10 +51,10 @@ def pretrain(
         The run folder.
 
     Raises:
-        RunError: the folder exists and `resume` is not set; the checkpoint is from another run; the loss is not
-            plausible.
+        RunError: the folder exists and `resume` is not set; the checkpoint is from another run; no checkpoint is sound;
+            the loss is not plausible; or the processes cannot share a batch equally.
         RunInterrupted: SIGTERM or Ctrl-C; a checkpoint is written.
-        DatasetError: the images do not fill one batch.
+        DatasetError: the store has no image of a source, or the images do not fill one batch.
     """
     deadline = time.monotonic() + (float("inf") if max_seconds is None else max_seconds)
     with join(device) as (world, own_device), stop_requests() as request:
@@ -95,7 +97,7 @@ def train_step(
 
     Args:
         model: the `Method` (networks and queue), wrapped if there are several processes; it is updated.
-        optimizer: of the student's parameters.
+        optimizer: updates the student's parameters.
         batch: X, uint8 [B, 1, S, S], this process's part.
         generator: on the batch's device, in the same state on every process; everything but dropout draws from it.
         draws: the augmentation of the two views, if it was drawn before the loop.

@@ -1,8 +1,8 @@
 """A recipe: all settings of a pretraining run. The defaults are the paper's.
 
-If the paper and its released code differ, or the paper names no value, the field's docstring says which was taken.
-`recipes/` holds recipes as TOML files. A key that a file leaves out has the value of the file's `base`, if it names
-one, and otherwise the default below.
+If the paper and its released code differ, or the paper names no value, the field's docstring says which value was
+taken. `recipes/` holds recipes as TOML files. A key that a file leaves out has the value of the file's `base`, if the
+file names one, and otherwise the default below.
 """
 
 import dataclasses

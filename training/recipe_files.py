@@ -52,7 +52,10 @@ def from_dict(values: dict[str, Any]) -> Recipe:
 
 
 def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`values`, replaced by those of `over`; tables are merged key by key. Both arguments stay as they are."""
+    """Merge two tables: values of `over` replace those in `values`, and inner tables are merged key by key.
+
+    The arguments are not changed.
+    """
     result = {key: merged(value, {}) if isinstance(value, Mapping) else value for key, value in values.items()}
     for key, value in over.items():
         below = result.get(key)
@@ -83,10 +86,13 @@ def _find(name_or_path: str | Path, folder: Path | None = None) -> Path:
 
 
 def _read(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The keys of a file over those of its bases. `derived`: the files whose base this file is."""
+    """A file's keys, merged over the keys of its bases.
+
+    `derived`: the chain of files that leads to this base, to detect a circle.
+    """
     if path.resolve() in derived:
         chain = " -> ".join(file.stem for file in (*derived, path))
-        raise RecipeError(f"base: expected a chain of recipes that ends, found the circle {chain}; change one of them")
+        raise RecipeError(f"base: expected no circle of recipes, found the circle {chain}; change one base")
     try:
         keys = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

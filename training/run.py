@@ -30,7 +30,7 @@ class Run:
         model: the method, wrapped so that gradients are averaged over processes.
         optimizer: SGD on the student's parameters.
         group: the metrics of the steps since the last line of the log.
-        step: steps done.
+        step: number of finished steps.
         steps_per_epoch, total_steps: follow from the recipe and the number of images.
         best: the highest mean AUROC of a probe so far.
         best_step: the step after which `best` was measured.
@@ -46,8 +46,8 @@ class Run:
         self.total_steps = recipe.epochs * self.steps_per_epoch
         if not self.steps_per_epoch:
             raise DatasetError(
-                f"{len(rows)} images to train on, fewer than one batch of {recipe.batch_size}; add images, or lower "
-                "--recipe.batch-size"
+                f"expected at least one batch of {recipe.batch_size} images to train on, found {len(rows)}; add "
+                "images, or lower --recipe.batch-size"
             )
         torch.backends.cudnn.benchmark = device.type == "cuda"  # the shapes never change
         torch.manual_seed(_seed(recipe, "networks"))
@@ -79,8 +79,8 @@ class Run:
         def on_main() -> checkpoint.Loaded | None:
             if resume and checkpoint.exists(self.folder):
                 loaded = checkpoint.load(self.folder)
-                began = from_dict(loaded.state["recipe"]).to_dict()  # keys newer than the run take their defaults
-                check_same_pretraining(self.folder, loaded.state | {"recipe": began}, identity)
+                earlier = from_dict(loaded.state["recipe"]).to_dict()  # keys newer than the run take their defaults
+                check_same_pretraining(self.folder, loaded.state | {"recipe": earlier}, identity)
                 return loaded
             create_run_folder(self.folder, self.recipe, self.store, self.device, self.world, again=resume)
             return None
@@ -123,10 +123,10 @@ class Run:
             self.best, self.best_step = score, self.step
 
     def save(self, required: bool = False) -> str:
-        """Write a checkpoint on rank 0. Returns "", or why it could not be written.
+        """Write a checkpoint on rank 0. Returns an error message if that failed, otherwise an empty string.
 
         Raises:
-            CheckpointNotWritten: it could not be written, and is `required`.
+            CheckpointNotWritten: the checkpoint could not be written, and `required` is set.
         """
         if not self.world.is_main:
             return ""
@@ -147,6 +147,6 @@ class Run:
 
 
 def _seed(recipe: Recipe, use: int | str, stream: int = 0) -> int:
-    """The seed of a step or of another use; a use can have several streams."""
+    """The seed of a step, or of a named use ("networks", "queue", "views"). Each can have several streams."""
     number = use if isinstance(use, int) else {"networks": 0, "queue": 1, "views": 2}[use]
     return seed_of(recipe.seed, int(isinstance(use, str)), number, stream)

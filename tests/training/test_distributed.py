@@ -236,7 +236,7 @@ def test_a_killed_process_ends_the_job_with_one_clear_error(jobs, recipe, tiny_s
     assert done.returncode not in (0, -signal.SIGKILL)
     errors = [line for line in done.stderr.splitlines() if line.startswith("c2l: ")]
     assert len(errors) == 1, done.stderr
-    assert "process 0 of 2 lost the others" in errors[0]
+    assert "process 0 of 2 lost contact with the others" in errors[0]
     assert "--resume" in errors[0]
     assert checkpoint.load(tmp_path / "job" / "run").state["step"] == 4  # an epoch's end
 

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from rich.table import Table
-from torch import nn
 
-from ..networks import Encoder
-from ..objectives.model_genesis import Restorer
+from ..objectives import build
+from ..objectives.method import Method
 from ..recipe import Recipe
 
 
@@ -34,26 +33,25 @@ class Traffic:
 
 def traffic(recipe: Recipe, processes: int) -> Traffic:
     """The bytes that each process receives per step of a recipe."""
-    objective = recipe.objective
-    batches = bool({"clean", "feature"} & set(objective.terms)) + ("mixed" in objective.terms)
-    if recipe.method != "c2l":
-        batches = int(recipe.method == "moco")  # Model Genesis has no teacher
-    others = batches * (recipe.batch_size - recipe.batch_size // processes)  # images of the other processes
+    others = recipe.batch_size - recipe.batch_size // processes  # images of the other processes
+    others *= _method(recipe).teacher_batches
     value_bytes = 2 if recipe.precision == "bfloat16" else 4  # images and keys
     return Traffic(
         gradients=2 * 4 * count_parameters(recipe) * (processes - 1) // processes,
-        images=others * recipe.size**2 * value_bytes * objective.shuffle_bn,
+        images=others * recipe.size**2 * value_bytes * recipe.objective.shuffle_bn,
         keys=others * recipe.feature_dim * value_bytes,
     )
 
 
 def count_parameters(recipe: Recipe) -> int:
     """Number of the student's parameters."""
+    return sum(parameter.numel() for parameter in _method(recipe).student.parameters())
+
+
+def _method(recipe: Recipe) -> Method:
+    """The recipe's method without values, so that it takes no memory."""
     with torch.device("meta"):
-        student: nn.Module = Encoder(recipe.architecture, recipe.feature_dim, recipe.projection)
-        if recipe.method == "model_genesis":
-            student = Restorer(recipe.architecture)
-    return sum(parameter.numel() for parameter in student.parameters())
+        return build(recipe)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from .method import Method
 def build(recipe: Recipe, world: World = ALONE, generator: torch.Generator | None = None) -> Method:
     """Make the networks and the state of a recipe's method.
 
-    C2L with a key of `[objective]` that departs from the paper is a `Variant`.
+    For C2L with a key of `[objective]` that is not the default, the method is a `Variant`.
 
     Args:
         recipe: names the method and its settings.
         world: the processes of the job; by default this one alone.
-        generator: on the CPU, for the memory queue's initial features.
+        generator: draws the memory queue's initial features, on the CPU.
     """
     path = METHODS[recipe.method].path
     if recipe.method == "c2l" and recipe.objective != Objective():

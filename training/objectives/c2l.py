@@ -65,6 +65,9 @@ class C2L(Contrastive):
             x1_a: X_1^A, float [B, 1, S, S], the student's view of this process's images.
             x2_a: X_2^A, float [B, 1, S, S], the teacher's view of the same images.
             generator: for mixup and ShuffleBN; in the same state on every process.
+
+        Returns:
+            The loss, and the keys (v_2^A, v_2^M, v_m) of all W B images, which line 18 inserts into Q.
         """
         world = self.world
         m = self.draw_mix(len(x1_a), generator)  # λ and the shuffle of all W B images
@@ -80,6 +83,12 @@ class C2L(Contrastive):
         own_a, own_m, own_mix = (world.block(v) for v in (v2_a, v2_m, v_m))  # [B, D]
         loss = c2l_loss(v1_a, v1_m, own_a, own_m, own_mix, queue, self.recipe.temperature)  # lines 9 to 15
         return Step(loss, (v2_a, v2_m, v_m), contrast_top1(v1_a, own_a, queue))
+
+    @property
+    def teacher_batches(self) -> int:
+        """X_2^A and X_2^M, if the objective has a term that needs them (line 8)."""
+        terms = set(self.recipe.objective.terms)
+        return bool({"clean", "feature"} & terms) + ("mixed" in terms)
 
     def draw_mix(self, batch_size: int, generator: torch.Generator) -> mixup.Mix:
         """Draw λ and the shuffle for all W B images, B = `batch_size`; images are mixed within their process."""

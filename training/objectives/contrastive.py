@@ -23,9 +23,9 @@ class Step(NamedTuple):
     """The result of one forward pass.
 
     Attributes:
-        loss: of this process's images; a named tuple whose first field is `total`.
-        keys: the features that enter Q at line 18: float32 [W B, D] each, of every process's images.
-        top1: share of this process's images whose features are nearer to the teacher's than to any in Q.
+        loss: the loss of this process's images, a named tuple whose first field is `total`.
+        keys: the features that enter Q at line 18, each float32 [W B, D], from all processes' images.
+        top1: share of this process's images whose student feature is nearer to the teacher's than to any row of Q.
     """
 
     loss: Any
@@ -54,7 +54,7 @@ class Contrastive(MomentumTeacher):
     PROGRESS: ClassVar = {"loss": "loss {:.3f}", "top1": "top-1 {:.2f}"}
 
     def __init__(self, recipe: Recipe, generator: torch.Generator | None = None, world: World = ALONE) -> None:
-        """`generator`: on the CPU, for the queue's initial features; `world`: the processes."""
+        """`generator`: draws the queue's initial features, on the CPU; `world`: the processes."""
         super().__init__(recipe, world)
         self.queue = MemoryQueue(recipe.queue_length, recipe.feature_dim, generator)  # line 5
 
@@ -66,7 +66,8 @@ class Contrastive(MomentumTeacher):
     def plausible(self, metrics: Mapping[str, Tensor]) -> Tensor:
         """Whether each step's losses are finite and within reach: bool [steps].
 
-        A cross entropy's limit: the key at a right angle to the query, and all of Q equal to the query.
+        The limit of a cross entropy is its value if the key is at a right angle to the query and each row of Q equals
+        the query.
         """
         limit = math.log(1 + self.recipe.queue_length) + 1 / self.recipe.temperature
         within = [metrics[name] <= count * limit for name, count in self.CONTRASTS.items()]

@@ -30,12 +30,12 @@ class Corruption(RowIndexed):
 
     Attributes:
         geometry: crop, rotation and flip of the original view.
-        windows: int64 [B, windows, 4], rectangles to shuffle; of one pixel in a view that is not shuffled.
+        windows: int64 [B, windows, 4], rectangles to shuffle; they have one pixel if the view is not shuffled.
         keys: int64 [B, S²], below 2^31. The shuffle puts a window's pixels in the order of ascending keys.
         points: [B, 2, 2], a curve's two control points (x, y).
-        bends: [B] bool, the intensities are changed.
-        falls: [B] bool, by a curve from (0, 1) to (1, 0) instead of one from (0, 0) to (1, 1).
-        blocks: int64 [B, blocks, 4], rectangles to paint, or to leave by out-painting; height 0 marks an unused one.
+        bends: [B] bool, a curve changes the intensities.
+        falls: [B] bool, the curve goes from (0, 1) to (1, 0) instead of from (0, 0) to (1, 1).
+        blocks: int64 [B, blocks, 4], rectangles that in-painting fills or out-painting keeps; height 0 if unused.
         outside: [B] bool, out-painting: noise everywhere but in the blocks.
         noise: [B, 1, S, S] in [0, 1).
     """
@@ -98,9 +98,9 @@ def draw_windows(shuffles: Tensor, restoration: Restoration, size: int, generato
     """Draw windows to shuffle, int64 [B, windows, 4], anywhere in the view, with sides of 1 pixel to `shuffle_side`.
 
     Args:
-        shuffles: [B] bool; the windows of other images are of one pixel.
+        shuffles: [B] bool; the windows of other images have one pixel.
         restoration: number and longest side of the windows.
-        size: of the view, pixels.
+        size: the view's side, in pixels.
         generator: the source of randomness.
     """
     longest = longest_side(restoration, size)
@@ -112,7 +112,7 @@ def draw_windows(shuffles: Tensor, restoration: Restoration, size: int, generato
 def draw_blocks(
     paints: Tensor, outside: Tensor, restoration: Restoration, size: int, generator: torch.Generator
 ) -> Tensor:
-    """Draw blocks to paint, or to leave by out-painting, int64 [B, blocks, 4], anywhere in the view.
+    """Draw blocks that in-painting fills or out-painting keeps, int64 [B, blocks, 4], anywhere in the view.
 
     Each block is followed by another with probability `another_block`, up to `blocks` of them. In-painting's first
     block has the same probability; out-painting always has one.
@@ -121,7 +121,7 @@ def draw_blocks(
         paints: [B] bool; the blocks of other images have height 0.
         outside: [B] bool: out-painting, otherwise in-painting.
         restoration: number, sides and probability of the blocks.
-        size: of the view, pixels.
+        size: the view's side, in pixels.
         generator: the source of randomness.
     """
     drawn = torch.rand(len(paints), restoration.blocks, 5, generator=generator, device=generator.device)
@@ -154,7 +154,7 @@ def longest_side(restoration: Restoration, size: int) -> int:
 
 
 def shuffle(image: Tensor, windows: Tensor, keys: Tensor, longest: int) -> Tensor:
-    """Local pixel shuffling: permute the visible pixels of each window, those that no later window covers.
+    """Local pixel shuffling: permute each window's visible pixels, the pixels that no later window covers.
 
     The published code shuffles one window after the other, so a window's visible pixels are a sample of all its
     pixels; here they are a permutation of the visible ones.
@@ -174,15 +174,15 @@ def shuffle(image: Tensor, windows: Tensor, keys: Tensor, longest: int) -> Tenso
 
 
 def last_window(windows: Tensor, size: int, longest: int) -> Tensor:
-    """For each pixel the number of the last window over it, from 1, or 0 without a window: int64 [B, S²].
+    """The number, from 1, of the last window that covers each pixel, or 0 without a window: int64 [B, S²].
 
     Args:
         windows: int64 [B, windows, 4], within an image of `size` pixels a side.
-        size: of the image, pixels.
+        size: the image's side, in pixels.
         longest: upper limit of the windows' sides, pixels.
     """
     top, left, height, width = windows[..., None].unbind(dim=2)  # [B, windows, 1] each
-    column = left + torch.arange(longest, device=windows.device).minimum(width - 1)  # a narrow one repeats its last
+    column = left + torch.arange(longest, device=windows.device).minimum(width - 1)  # narrow: repeats a column
     number = torch.arange(1, windows.shape[1] + 1, device=windows.device)[:, None].expand_as(column).flatten(1)
     result = windows.new_zeros(len(windows), size**2)
     for row in range(longest):  # this row of all windows at once
@@ -194,8 +194,9 @@ def last_window(windows: Tensor, size: int, longest: int) -> Tensor:
 def bend(image: Tensor, points: Tensor, falls: Tensor) -> Tensor:
     """Map intensities by a cubic Bézier curve from (0, 0) to (1, 1): float [B, 1, S, S] in [0, 1] -> the same.
 
-    With control points in the unit square, y is a function of x, because x never falls: its derivative is linear in
-    the points' x, and at no corner of the square negative; for x = 1 and 0 it is 3 (1 - 2t)².
+    With control points in the unit square, x(t) never decreases, so y is a function of x. The derivative of x(t) is
+    linear in the control points' x_1 and x_2, and not negative if each is 0 or 1: for x_1 = 1 and x_2 = 0 it is
+    3 (1 - 2t)².
 
     Args:
         image: float [B, 1, S, S] in [0, 1].

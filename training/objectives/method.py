@@ -35,9 +35,9 @@ class Panel:
     """One plot of curves.png.
 
     Attributes:
-        title: above the plot.
+        title: the plot's title.
         curves: each curve's legend, by the metric's name in the log.
-        limits: of the y axis; None: as the values need.
+        limits: limits of the y axis; None: chosen from the values.
     """
 
     title: str
@@ -85,6 +85,11 @@ class Method(nn.Module):
         super().__init__()
         self.recipe, self.world = recipe, world
 
+    @property
+    def teacher_batches(self) -> int:
+        """Number of forward passes of a teacher per step, each on one batch. 0: the method has no teacher."""
+        return 0
+
     def views(self, batch: Tensor, generator: torch.Generator, draws: Draws | None) -> tuple[Tensor, ...]:
         """Make the views that `forward` takes; its last argument is the generator.
 
@@ -108,7 +113,7 @@ class Method(nn.Module):
         Args:
             images: uint8 [B, 1, S, S], as in the store.
             views: the result of `views`.
-            generator: in the state in which `forward` receives it.
+            generator: in the same state as for `forward`.
         """
         raise NotImplementedError
 

@@ -35,7 +35,7 @@ class Step(NamedTuple):
     """The result of one forward pass.
 
     Attributes:
-        loss: of the restored views.
+        loss: the loss of the restored views.
         unrestored: the loss of the corrupted views themselves, for comparison.
     """
 
@@ -135,7 +135,7 @@ class Up(nn.Module):
     """Enlarge a coarse map to a finer map's side, concatenate both, and mix them by a convolution."""
 
     def __init__(self, coarse: int, fine: int, width: int) -> None:
-        """Channels of the two maps, and of the result."""
+        """`coarse`, `fine`, `width`: channels of the two maps and of the result."""
         super().__init__()
         self.mix = nn.Sequential(
             nn.Conv2d(coarse + fine, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)

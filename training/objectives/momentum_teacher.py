@@ -33,6 +33,11 @@ class MomentumTeacher(Method):
         self.teacher.requires_grad_(False)
         self.networks = (self.student, self.teacher)
 
+    @property
+    def teacher_batches(self) -> int:
+        """One batch per step: X_2^A."""
+        return 1
+
     def views(self, batch: Tensor, generator: torch.Generator, draws: Draws | None = None) -> tuple[Tensor, ...]:
         """X_1^A for the student and X_2^A for the teacher (line 1); see `Method.views`."""
         return two_views(batch, self.recipe, generator, self.world, draws)

@@ -20,7 +20,7 @@ from .method import Column
 
 
 class Variant(C2L):
-    """C2L with any `Objective`."""
+    """C2L with any objective, as `recipe.Objective` describes it."""
 
     READS_OBJECTIVE: ClassVar[bool] = True
 

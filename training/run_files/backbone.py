@@ -30,15 +30,16 @@ def load_run_backbone(
     Its batch-norm statistics are recalibrated on clean training images, unless the recipe has `recalibrate = false`.
 
     Args:
-        run_folder: of `pretrain`, finished or not.
+        run_folder: the folder of a `c2l pretrain` run, finished or not.
         store: the run's images; by default the store that the run names.
-        teacher: load the teacher's weights, or the student's; None: the recipe's `exported`, in the paper the student.
+        teacher: load the teacher's weights (True) or the student's (False). None: as the recipe's `exported` says; the
+            paper exports the student.
         size: side of the images for the recalibration, pixels; by default the recipe's.
         best: take the checkpoint with the best probe, not the newest.
 
     Raises:
-        RunError: no readable checkpoint, or the run's method has no teacher to take.
-        DatasetError: the store was moved or changed.
+        RunError: no checkpoint is sound, or `teacher` is set and the run's method has no teacher.
+        DatasetError: the run's store was moved or changed.
     """
     state = checkpoint.load(run_folder, best).state
     recipe = from_dict(state["recipe"])

@@ -33,7 +33,7 @@ class Loaded:
 
     Attributes:
         state: tensors on the CPU and plain values, as they were saved.
-        path: its file.
+        path: the checkpoint's file.
         passed_over: one message for each newer file that is damaged.
     """
 
@@ -49,9 +49,9 @@ def save(run_folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
     unchanged, and the new one is complete or absent. The call takes as much memory as the file.
 
     Args:
-        run_folder: of the run; its folder of checkpoints is made if it is missing.
+        run_folder: the run's folder. Its folder of checkpoints is created if it does not exist.
         state: tensors, on any device, and plain values.
-        step: steps done. Existing files of this step or a later one are damaged, and are removed too.
+        step: number of finished steps. Existing files of this step or a later one are damaged, and are removed too.
         keep: number of newest files to keep.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Plots of a run's log: is it learning, and does it collapse?"""
+"""Plots of a run's log. They show whether the run learns, and whether its features collapse."""
 
 from collections.abc import Sequence
 from pathlib import Path

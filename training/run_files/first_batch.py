@@ -23,15 +23,15 @@ def draw_first_batch(
     draws: Draws | None = None,
     count: int = 8,
 ) -> Path:
-    """Write the picture as a PNG, one row per image; it names no file and no patient. Returns its path.
+    """Write the picture as a PNG, one row per image, without names of files or patients. Returns its path.
 
     Args:
-        path: of the PNG.
+        path: PNG file to write.
         images: uint8 [B, 1, S, S], this process's part of the batch.
         method: makes the views; it is not changed.
         generator: in the state in which the step receives it.
         draws: the augmentation of the two views, if it was drawn before the loop.
-        count: images shown.
+        count: number of images to show.
     """
     columns = first_batch_columns(images, method, generator, draws, count)
     width = 2 * MARGIN + len(columns) * (TILE + GAP) - GAP

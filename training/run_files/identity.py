@@ -1,4 +1,4 @@
-"""Is this the same run? One check for everything that resumes or reuses an earlier run's files."""
+"""Check that an earlier run had the same settings, before its files are resumed or reused."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ FREE_TO_CHANGE = frozenset(
 
 def check_same_settings(
     folder: Path,
-    began: Mapping[str, Any],
+    earlier: Mapping[str, Any],
     now: Mapping[str, Any],
     *,
     free: Collection[str] = (),
@@ -31,22 +31,22 @@ def check_same_settings(
     """Raise RunError if an earlier run in `folder` had other settings; the message names each key that differs.
 
     Args:
-        folder: the earlier run's, for the message.
-        began: the settings that the earlier run began with. Nested tables are compared key by key; a missing key
+        folder: the earlier run's folder, for the message.
+        earlier: the settings that the earlier run began with. Nested tables are compared key by key; a missing key
             counts as None.
         now: the settings of the present run.
         free: keys that may differ, as `flatten` writes them.
         advice: the message's last sentence, an instruction to the user.
     """
-    began, now = flatten(began), flatten(now)
-    keys = sorted(key for key in {*began, *now} - set(free) if began.get(key) != now.get(key))
+    earlier, now = flatten(earlier), flatten(now)
+    keys = sorted(key for key in {*earlier, *now} - set(free) if earlier.get(key) != now.get(key))
     if keys:
-        listed = "; ".join(f"{key}: began with {began.get(key)!r}, now {now.get(key)!r}" for key in keys)
+        listed = "; ".join(f"{key}: began with {earlier.get(key)!r}, now {now.get(key)!r}" for key in keys)
         raise RunError(f"{folder} holds another run. These settings differ: {listed}. {advice}")
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one: {"optimizer": {"lr": 1}} -> {"optimizer.lr": 1}."""
+    """Flatten nested tables: {"optimizer": {"lr": 1}} -> {"optimizer.lr": 1}."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
@@ -59,19 +59,19 @@ def pretraining_identity(recipe: Recipe, store: ImageStore, device: torch.device
     return {"recipe": recipe.to_dict(), **images, "device": device.type}
 
 
-def check_same_pretraining(folder: Path, began: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same_pretraining(folder: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise RunError unless a pretraining run may resume: same recipe, same images, same kind of device.
 
     Args:
-        folder: the run's.
-        began: the checkpoint's state, which holds the identity. Its other keys, such as the weights, are ignored.
+        folder: the run's folder.
+        earlier: the checkpoint's state, which holds the identity. Its other keys, such as the weights, are ignored.
         now: the identity of the present run.
     """
     check_same_settings(
-        folder, _recipe_on_top({key: began.get(key) for key in now}), _recipe_on_top(now), free=FREE_TO_CHANGE
+        folder, _recipe_on_top({key: earlier.get(key) for key in now}), _recipe_on_top(now), free=FREE_TO_CHANGE
     )
 
 
 def _recipe_on_top(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe's keys beside the others: "temperature" instead of "recipe.temperature"."""
+    """Move the recipe's keys to the top level: "temperature" instead of "recipe.temperature"."""
     return {key: value for key, value in identity.items() if key != "recipe"} | dict(identity["recipe"])

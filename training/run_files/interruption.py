@@ -1,4 +1,4 @@
-"""Requests to stop by a signal, as on a preempted node. The loop reads them between two steps."""
+"""Requests to stop by a signal, as on a preempted node. The training loop reads them between two steps."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """A request to stop by a signal. It is true once a signal has come.
+    """A request to stop by a signal. It is true after a signal was received.
 
     Attributes:
         signal: the signal, or None.
@@ -28,9 +28,9 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within, the first SIGTERM or Ctrl-C is only recorded; a second one acts at once, as without this.
+    """Record the first SIGTERM or Ctrl-C instead of acting on it. A second signal has its usual effect at once.
 
-    Only the main thread receives signals; in another thread nothing is recorded.
+    Only the main thread receives signals. In another thread, nothing is recorded.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

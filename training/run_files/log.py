@@ -34,7 +34,10 @@ class StepGroup:
         self.clear()
 
     def add(self, images: int, data_wait: float, metrics: dict[str, torch.Tensor]) -> None:
-        """Add a step's metrics, scalar tensors; `images` of all processes, `data_wait` in seconds."""
+        """Add a step's metrics, which are scalar tensors.
+
+        `images`: number of images on all processes together; `data_wait`: seconds that the step waited for them.
+        """
         self.names = list(metrics)
         self._new.append(torch.stack([value.detach().float() for value in metrics.values()]))
         self.images += images
@@ -56,7 +59,7 @@ class StepGroup:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Within, time does not count as the steps' time."""
+        """Exclude the time in this context from the steps' time."""
         began = time.perf_counter()
         yield
         self.began += time.perf_counter() - began
@@ -96,9 +99,9 @@ class RunLog:
         """Open the log in the run's folder.
 
         Args:
-            folder: the run's.
-            total_steps: of the whole run.
-            step: steps done. Lines of later steps are dropped, so a resumed run logs each step once.
+            folder: the run's folder.
+            total_steps: number of steps of the whole run.
+            step: number of finished steps. Lines of later steps are removed, so a resumed run logs each step once.
             writes: whether this process writes and shows anything.
             progress: show a progress line.
             what: the progress line's name.

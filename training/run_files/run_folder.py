@@ -25,15 +25,15 @@ def create_run_folder(
     """Make the folder, with recipe.json (resolved) and run.json (store, machine, processes, versions, code).
 
     Args:
-        folder: of the run.
-        recipe: of the run.
+        folder: the run's folder.
+        recipe: the run's recipe.
         store: the images.
-        device: of this process.
+        device: this process's device.
         world: the processes.
-        again: accept an existing run folder, of a run that was stopped before its first checkpoint.
+        again: accept the folder of a run that was stopped before its first checkpoint.
 
     Raises:
-        RunError: the folder exists. A run is never overwritten.
+        RunError: the folder exists, and is not accepted. A run is never overwritten.
     """
     if folder.exists() and not (again and (folder / "run.json").is_file()):
         raise RunError(f"{folder} exists; choose another folder, or resume that run with --resume")

@@ -96,5 +96,5 @@ def test_damaged_folders_are_told(finished, tiny_recipe, tiny_store):
 
 def test_too_few_images_are_told(small_networks, tiny_recipe, tiny_store, tmp_path):
     huge = replace(tiny_recipe, batch_size=64, queue_length=192)
-    with pytest.raises(DatasetError, match="44 images to train on"):
+    with pytest.raises(DatasetError, match="images to train on, found 44;"):
         ensure_pretrained(huge, tiny_store, tmp_path / "row", run)
