@@ -1,16 +1,16 @@
-"""Class-activation maps by one position at a time, and nearest neighbours by one pair at a time."""
+"""Class-activation maps, one position at a time, and nearest neighbours, one pair at a time."""
 
 import math
 
 import torch
 
 
-def class_activation(network, film, label):
-    """Map [h][w] of a label on a film [1, S, S]: the head's weights on what comes into the network's pooling."""
+def class_activation(network, image, label):
+    """Map [h][w] of a label for an image [1, S, S]: the input of the pooling, weighted by the head's weights."""
     seen = []
     hook = network.global_pool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0]))
     with torch.no_grad():
-        network(film[None])
+        network(image[None])
     hook.remove()
     weights = network.get_classifier().weight[label].tolist()
     channels, height, width = seen[0].shape
@@ -21,7 +21,7 @@ def class_activation(network, film, label):
 
 
 def neighbours(features, patients, query, query_patient, k):
-    """The k most similar of the features that are not of the query's patient: (position, cosine), best first."""
+    """The k features of other patients that are most similar to the query: (position, cosine), best first."""
     found = []
     for position, (feature, patient) in enumerate(zip(features, patients, strict=True)):
         if patient != query_patient:

@@ -1,4 +1,4 @@
-"""AUROC by looking at every pair, and the patient bootstrap by writing every drawn row out."""
+"""AUROC pair by pair, and a patient-level resample as an explicit list of rows."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def auroc(scores, labels, weights=None):
-    """Weight of the (positive, negative) pairs in order, ties one half, over that of all; NaN for none."""
+    """Weighted share of correctly ordered (positive, negative) pairs; ties count half. NaN if there is no pair."""
     weights = [1.0] * len(scores) if weights is None else weights
     won = total = 0.0
     for score_p, label_p, weight_p in zip(scores, labels, weights, strict=True):

@@ -56,7 +56,7 @@ def mixed(rows, lam, permutation):
 
 
 def forward(x1_a, x2_a, student, teacher, queue, lam, permutation, temperature):
-    """Lines 2 and 7 to 15 for networks of one image: the loss, and the three batches that go into Q.
+    """Lines 2 and 7 to 15 for networks that take one image: the loss, and the three batches that enter Q.
 
     The teacher's features are mixed first, and normalised afterwards.
     """

@@ -16,7 +16,7 @@ def overlap(a, b) -> Fraction:
 
 
 def image_score(predicted, true, confidence) -> float | None:
-    """Of one image; `predicted` are (confidence, box) pairs. None: left out."""
+    """The score of one image, or None if it does not count. `predicted`: (confidence, box) pairs."""
     reported = [pair for pair in predicted if pair[0] > confidence]
     if not true:
         return 0.0 if reported else None
@@ -40,7 +40,7 @@ def image_score(predicted, true, confidence) -> float | None:
 
 
 def mean_score(predictions, boxes, confidence) -> float | None:
-    """Of all images that are not left out."""
+    """The mean score of the images that count, or None if none counts."""
     scores = [image_score(p, t, confidence) for p, t in zip(predictions, boxes, strict=True)]
-    known = [score for score in scores if score is not None]
-    return sum(known) / len(known) if known else None
+    counted = [score for score in scores if score is not None]
+    return sum(counted) / len(counted) if counted else None

@@ -1,4 +1,4 @@
-"""Ablations of lines 2 and 7 to 18 of Algorithm 1, one image at a time, in float64, on networks of one image."""
+"""Ablations of lines 2 and 7 to 18 of Algorithm 1, image by image in float64, for networks that take one image."""
 
 import torch
 
@@ -13,7 +13,7 @@ def step(x1, x2, student, teacher, past, draws, terms, temperature, interleaved,
         x1, x2: the two views' images.
         past: Q's rows, the oldest first.
         draws: (λ, permutation) of the first view and of the second.
-        terms: of "clean", "mixed" and "feature".
+        terms: the terms in use, among "clean", "mixed" and "feature".
 
     Returns:
         total, loss_A, loss_M, each term's keys in the order in which they enter Q, and Q's rows afterwards.

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from c2l_models.training import callbacks
-from c2l_models.training import pretrain as loop
 from c2l_models.training.objectives import momentum_teacher
+from c2l_models.training.pretrain import pretrain
 from c2l_models.training.recipe import Optimizer, Recipe
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.store.prepare import prepare
@@ -84,7 +84,7 @@ def tiny_run(tiny_recipe: Recipe, tiny_store: ImageStore, tmp_path_factory: pyte
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return loop.pretrain(tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "whole", "cpu", progress=False)
+        return pretrain(tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "whole", "cpu", progress=False)
     finally:
         torch.set_num_threads(threads)
 
@@ -120,4 +120,4 @@ def small_run(tiny_recipe: Recipe, tiny_store: ImageStore, tmp_path_factory: pyt
     """A whole run of the tiny recipe with small networks: ten steps. Read only; it is quick to copy."""
     with pytest.MonkeyPatch.context() as patch:
         use_small_networks(patch)
-        return loop.pretrain(tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "small", "cpu", progress=False)
+        return pretrain(tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "small", "cpu", progress=False)

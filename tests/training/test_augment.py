@@ -35,14 +35,14 @@ def smooth(count=1, side=128, seed=0):
     """Images without fine detail or symmetry: slow waves, float [B, 1, S, S] in [0, 1]."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:side, 0:side] / side
-    films = []
+    images = []
     for _ in range(count):
         wave = sum(
             rng.uniform(0.3, 1) * np.sin(2 * np.pi * (rng.uniform(-1.5, 1.5) * x + rng.uniform(-1.5, 1.5) * y) + phase)
             for phase in rng.uniform(0, 6, 4)
         )
-        films.append((wave - wave.min()) / (wave.max() - wave.min()))
-    return torch.tensor(np.stack(films), dtype=torch.float32).unsqueeze(1)
+        images.append((wave - wave.min()) / (wave.max() - wave.min()))
+    return torch.tensor(np.stack(images), dtype=torch.float32).unsqueeze(1)
 
 
 def pixels(images):
@@ -83,9 +83,9 @@ CROPS = [
 def test_geometry_against_torchvision(crop, size):
     image = smooth()
     view = resample(image, geometry_of(*crop, side=128), size)
-    wanted = by_torchvision(image[0], *crop, size=size)[None]
+    expected = by_torchvision(image[0], *crop, size=size)[None]
     inside = slice(size // 6, -(size // 6))  # the corners differ by design
-    difference = (view - wanted)[..., inside, inside].abs()
+    difference = (view - expected)[..., inside, inside].abs()
     assert difference.max() < 0.01
     assert difference.mean() < 0.002
 
@@ -95,8 +95,8 @@ def test_a_wrong_sign_would_be_seen():
     image, inside = smooth(), slice(21, -21)
     for crop, wrong in ((CROPS[4], (20, 7, 90, 60, -8.0, False)), (CROPS[6], (64, 64, 64, 64, 0.0, False))):
         view = resample(image, geometry_of(*wrong, side=128), 128)
-        wanted = by_torchvision(image[0], *crop, size=128)[None]
-        assert (view - wanted)[..., inside, inside].abs().max() > 0.05
+        expected = by_torchvision(image[0], *crop, size=128)[None]
+        assert (view - expected)[..., inside, inside].abs().max() > 0.05
 
 
 def test_no_change_gives_the_film_itself():
@@ -140,8 +140,8 @@ def test_crop_distribution():
 def test_crops_against_torchvisions():
     """With crops of at most 70 % of the image no side is too long: torchvision never redraws, and we never shorten."""
     torch.manual_seed(0)
-    film = torch.zeros(1, 2000, 2000)
-    theirs = [RandomResizedCrop.get_params(film, [0.2, 0.7], [3 / 4, 4 / 3]) for _ in range(3000)]
+    image = torch.zeros(1, 2000, 2000)
+    theirs = [RandomResizedCrop.get_params(image, [0.2, 0.7], [3 / 4, 4 / 3]) for _ in range(3000)]
     top, left, height, width = np.array(theirs).T / 2000
     drawn = draw_geometry(3000, Augment(crop_scale=(0.2, 0.7)), seeded())
     half_side, corner = drawn.half_side.numpy(), (drawn.centre - drawn.half_side + 1).numpy() / 2
@@ -164,7 +164,7 @@ def test_brightness_and_contrast_against_torchvision(factor):
     factors, ones, first = torch.full((2,), factor), torch.ones(2), torch.ones(2, dtype=torch.bool)
     bright = tv.adjust_brightness(image, factor)
     torch.testing.assert_close(augment.jitter(image, factors, ones, first), bright, rtol=0, atol=1e-6)
-    contrast = torch.stack([tv.adjust_contrast(film, factor) for film in image])
+    contrast = torch.stack([tv.adjust_contrast(one, factor) for one in image])
     torch.testing.assert_close(augment.jitter(image, ones, factors, first), contrast, rtol=0, atol=1e-6)
 
 
@@ -175,10 +175,10 @@ def test_jitter_against_torchvision_in_each_images_order():
     for i in range(count):
         by_brightness, by_contrast = drawn.brightness[i].item(), drawn.contrast[i].item()
         if drawn.brightness_first[i]:
-            wanted = tv.adjust_contrast(tv.adjust_brightness(images[i], by_brightness), by_contrast)
+            expected = tv.adjust_contrast(tv.adjust_brightness(images[i], by_brightness), by_contrast)
         else:
-            wanted = tv.adjust_brightness(tv.adjust_contrast(images[i], by_contrast), by_brightness)
-        torch.testing.assert_close(jittered[i], wanted, rtol=0, atol=1e-5)
+            expected = tv.adjust_brightness(tv.adjust_contrast(images[i], by_contrast), by_brightness)
+        torch.testing.assert_close(jittered[i], expected, rtol=0, atol=1e-5)
     other = augment.jitter(images, drawn.brightness, drawn.contrast, ~drawn.brightness_first)
     assert ((other - jittered).abs().amax(dim=(1, 2, 3)) > 0.01).sum() > 10  # the order matters
 
@@ -214,7 +214,7 @@ def test_cutout_at_the_papers_size():
 
 
 def test_grayscale_saturation_and_hue_change_nothing_on_grey():
-    """torchvision's versions of the transforms left out change nothing on a grey image converted to RGB."""
+    """torchvision's versions of the omitted transforms change nothing on a grey image converted to RGB."""
     grey = smooth(1)[0].expand(3, -1, -1)
     torch.testing.assert_close(v2.RandomGrayscale(p=1.0)(grey), grey, rtol=0, atol=2e-4)
     torch.manual_seed(0)
@@ -277,10 +277,10 @@ def test_normalisation_is_the_recipes():
 @pytest.mark.parametrize("size", [32, 50, 96, 128])
 def test_clean_view_against_torchvision(size):
     batch = torch.randint(0, 256, (3, 1, 96, 96), dtype=torch.uint8, generator=seeded())
-    wanted = tv.resize(batch.float() / 255, [size, size], v2.InterpolationMode.BILINEAR, antialias=True)
+    expected = tv.resize(batch.float() / 255, [size, size], v2.InterpolationMode.BILINEAR, antialias=True)
     view = clean_view(batch, size, 0.5, 0.25)
     assert view.dtype == torch.float32
-    torch.testing.assert_close(view, (wanted - 0.5) / 0.25, rtol=0, atol=1e-5)
+    torch.testing.assert_close(view, (expected - 0.5) / 0.25, rtol=0, atol=1e-5)
 
 
 def test_clean_view_of_the_same_size_is_the_film():

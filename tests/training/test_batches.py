@@ -23,25 +23,25 @@ STEPS_AN_EPOCH = 5
 
 @pytest.mark.usefixtures("small_networks")
 def test_no_test_row_is_ever_looked_at(tiny_recipe, tiny_store, tmp_path, monkeypatch):
-    """Neither the training nor its probe reads them."""
-    asked: list[np.ndarray] = []
+    """Neither training nor its probe reads a row of a test split."""
+    read: list[np.ndarray] = []
     gather = ImageStore.__getitem__
 
     def watched(self, rows):
-        asked.append(np.asarray(rows))
+        read.append(np.asarray(rows))
         return gather(self, rows)
 
     monkeypatch.setattr(ImageStore, "__getitem__", watched)
     pretrain(replace(tiny_recipe, epochs=1, probe_every=1), tiny_store, tmp_path / "run", "cpu", progress=False)
-    rows = np.concatenate(asked)
-    assert len(asked) > STEPS_AN_EPOCH  # the probe's are included
+    rows = np.concatenate(read)
+    assert len(read) > STEPS_AN_EPOCH  # the rows of the probe are included
     assert set(np.array(tiny_store.index["split"])[rows]) == {"train"}
-    batches = np.concatenate(asked[:STEPS_AN_EPOCH])
+    batches = np.concatenate(read[:STEPS_AN_EPOCH])
     assert len(set(batches.tolist())) == STEPS_AN_EPOCH * tiny_recipe.batch_size  # each image once per epoch
 
 
 def store_of(parts):
-    """A store with an index alone, from {(dataset, split): count}."""
+    """A store with an index and images of one pixel, from {(dataset, split): count}."""
     rows = [(dataset, split) for (dataset, split), count in parts.items() for _ in range(count)]
     patients = [str(number) for number in range(len(rows))]
     index = pa.table({"dataset": [d for d, _ in rows], "split": [s for _, s in rows], "patient": patients})

@@ -58,7 +58,7 @@ RULES = {
         "0 <= x < 1": "momentum warmup",
     },
 }
-"""The earlier rules, written apart from the constraints: by dataclass, each condition and the fields it holds for."""
+"""The earlier rules, independent of the constraints: by dataclass, conditions and the fields that must meet them."""
 ASCENDING = {"crop_scale", "crop_ratio", "inside_side", "outside_side"}
 FLOATS = (-math.inf, -1.0, -1e-9, 0.0, 1e-9, 0.3, 1.0, 1.0 + 1e-9, 2.0, 150.0, math.inf, math.nan)
 INTS = (-2, -1, 0, 1, 2, 3, 96, 127, 128, 130, 160, 500, 512)
@@ -69,7 +69,7 @@ def hints_of(settings):
 
 
 def number_kind(hint):
-    """int or float if the field holds numbers, in a tuple or an Optional or alone; otherwise None."""
+    """int or float if the field holds such numbers, alone, in a tuple or in an Optional; otherwise None."""
     if get_origin(hint) is Annotated:
         return number_kind(get_args(hint)[0])
     kinds = {number_kind(part) for part in get_args(hint)} - {None}
@@ -77,7 +77,7 @@ def number_kind(hint):
 
 
 def accepts(settings, name, value):
-    """Whether the checker accepts the settings with this value, other fields and their relations left alone."""
+    """Whether the checker accepts the settings with this value. Relations between fields are not checked."""
     changed = copy(settings)
     object.__setattr__(changed, name, value)
     try:

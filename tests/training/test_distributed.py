@@ -86,7 +86,7 @@ def recipe(tiny_recipe):
 
 @pytest.fixture(scope="module")
 def variant(recipe):
-    """A variant in every respect: other terms, other draws, no shuffle, views drawn once."""
+    """A recipe whose run is a `Variant`: other terms, other draws, no shuffle, views drawn once."""
     objective = Objective(
         terms=("mixed", "feature"),
         mixup="separate",
@@ -97,7 +97,7 @@ def variant(recipe):
     return replace(recipe, objective=objective, views="once", epochs=2, probe_every=0)
 
 
-def start(folder, recipe, store, processes, **environment):
+def run_job(folder, recipe, store, processes, **environment):
     """Run a job under torchrun, or as one plain process. Returns the finished process and each rank's dump."""
     torchrun = ["--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     done = launch(folder, recipe, store, torchrun, **environment)
@@ -142,7 +142,7 @@ def jobs(recipe, tiny_store, tmp_path_factory):
     found = {}
     for processes in (1, 2, 4):
         folder = tmp_path_factory.mktemp("jobs") / str(processes)
-        done, dumps = start(folder, recipe, tiny_store, processes)
+        done, dumps = run_job(folder, recipe, tiny_store, processes)
         assert done.returncode == 0, done.stderr
         assert len(dumps) == processes
         found[processes] = folder, dumps
@@ -189,7 +189,7 @@ def test_one_log_of_the_whole_job(jobs, processes):
 
 
 def test_a_variant_is_the_same_on_two_processes_too(variant, tiny_store, tmp_path):
-    (_, (one,)), (_, two) = (start(tmp_path / str(processes), variant, tiny_store, processes) for processes in (1, 2))
+    (_, (one,)), (_, two) = (run_job(tmp_path / str(processes), variant, tiny_store, processes) for processes in (1, 2))
     assert len(two[1]["losses"]) == 4
     assert two[0]["received"] == 4 * traffic(variant, 2).keys  # without a shuffle no image is exchanged
     losses = torch.stack([dump["losses"] for dump in two]).mean(dim=0)
@@ -219,9 +219,9 @@ def test_checkpointing_goes_with_the_averaging_of_gradients(tiny_recipe, method)
                 model = World(0, 2).wrap(model, torch.device("cpu"))
             student = distributed.unwrap(model).student
             optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
-            films = torch.randint(256, (8, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+            images = torch.randint(256, (8, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
             for step in range(2):
-                pretrain.train_step(model, optimizer, films, torch.Generator().manual_seed(step))
+                pretrain.train_step(model, optimizer, images, torch.Generator().manual_seed(step))
             found.append(dict(student.state_dict()))
         same(*found)
     finally:
@@ -232,7 +232,7 @@ def test_checkpointing_goes_with_the_averaging_of_gradients(tiny_recipe, method)
 
 
 def test_a_killed_process_ends_the_job_with_one_clear_error(jobs, recipe, tiny_store, tmp_path):
-    done, _ = start(tmp_path / "job", recipe, tiny_store, 2, KILL=f"1:5:{tmp_path / 'killed'}")
+    done, _ = run_job(tmp_path / "job", recipe, tiny_store, 2, KILL=f"1:5:{tmp_path / 'killed'}")
     assert done.returncode not in (0, -signal.SIGKILL)
     errors = [line for line in done.stderr.splitlines() if line.startswith("c2l: ")]
     assert len(errors) == 1, done.stderr
@@ -240,7 +240,7 @@ def test_a_killed_process_ends_the_job_with_one_clear_error(jobs, recipe, tiny_s
     assert "--resume" in errors[0]
     assert checkpoint.load(tmp_path / "job" / "run").state["step"] == 4  # an epoch's end
 
-    resumed, _ = start(tmp_path / "job", recipe, tiny_store, 1)  # one process can finish it
+    resumed, _ = run_job(tmp_path / "job", recipe, tiny_store, 1)  # one process can finish it
     assert resumed.returncode == 0, resumed.stderr
     alone, finished = (checkpoint.load(folder / "run").state for folder in (jobs[1][0], tmp_path / "job"))
     assert finished["step"] == STEPS
@@ -254,7 +254,7 @@ def without_timing(run):
 
 
 def test_two_machines_start_a_killed_job_again_from_its_checkpoint(jobs, recipe, tiny_store, tmp_path):
-    """It ends with the same bits and log as a job that was not killed.
+    """The resumed job ends with the same bits and log as a job that was not killed.
 
     Each machine's torchrun has its own count of restarts, and keeps the addresses of dead processes.
     """
@@ -279,13 +279,13 @@ def test_two_machines_start_a_killed_job_again_from_its_checkpoint(jobs, recipe,
 
 
 def test_a_signal_to_any_process_stops_them_all(jobs, recipe, tiny_store, tmp_path):
-    """Each stops after the same step. Rank 0 saves a checkpoint and exports nothing. The resumed job ends the same."""
-    done, dumps = start(tmp_path / "job", recipe, tiny_store, 2, TERM_AT="1:4")
+    """All processes stop after the same step. Rank 0 saves, and exports nothing. The resumed job ends the same."""
+    done, dumps = run_job(tmp_path / "job", recipe, tiny_store, 2, TERM_AT="1:4")
     assert done.returncode
     assert [len(dump["losses"]) for dump in dumps] == [5, 5]
     assert "stopped by SIGTERM at step 5. A checkpoint was written" in done.stderr
     assert not (tmp_path / "job" / "run" / "backbone.safetensors").exists()
-    resumed, _ = start(tmp_path / "job", recipe, tiny_store, 2)
+    resumed, _ = run_job(tmp_path / "job", recipe, tiny_store, 2)
     assert resumed.returncode == 0, resumed.stderr
     assert (tmp_path / "job" / "run" / "backbone.safetensors").exists()
     again, whole = (checkpoint.load(folder / "run").state for folder in (tmp_path / "job", jobs[2][0]))

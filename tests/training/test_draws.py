@@ -19,7 +19,7 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def films(count, side=48):
+def make_images(count, side=48):
     return torch.randint(0, 256, (count, 1, side, side), dtype=torch.uint8, generator=seeded(9))
 
 
@@ -32,7 +32,7 @@ def tensors(drawn):
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_views_do_not_depend_on_the_number_of_processes(size):
-    batch = films(8)
+    batch = make_images(8)
     whole = two_views(batch, RECIPE, seeded())
     share = 8 // size
     for rank in range(size):
@@ -46,13 +46,13 @@ def test_processes_leave_the_generator_in_the_same_state():
     states = []
     for rank in range(2):
         generator = seeded()
-        two_views(films(4), RECIPE, generator, World(rank, 2))
+        two_views(make_images(4), RECIPE, generator, World(rank, 2))
         states.append(generator.get_state())
     assert torch.equal(*states)
 
 
 def test_fixed_draws_are_applied_and_nothing_is_drawn():
-    store, rows = films(12), torch.tensor([7, 2, 11, 2])
+    store, rows = make_images(12), torch.tensor([7, 2, 11, 2])
     fixed = draw_two(12, RECIPE, seeded())
     whole = two_views(store, RECIPE, seeded(), fixed=fixed)
     generator = seeded(1)
@@ -127,7 +127,7 @@ NAMES = [field.name for field in fields(augment.Draw) if field.name != "geometry
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_is_not_waited_for():
-    batch, generator = films(8).cuda(), torch.Generator("cuda").manual_seed(0)
+    batch, generator = make_images(8).cuda(), torch.Generator("cuda").manual_seed(0)
     two_views(batch, RECIPE, generator)
     torch.cuda.set_sync_debug_mode("error")
     try:

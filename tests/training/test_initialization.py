@@ -36,9 +36,9 @@ def test_a_weight_file_brings_its_own_size_and_normalisation(tmp_path):
     assert (init.mean, init.std) == (0.4, 0.2)
     assert init.about["weights_sha256"] == sha256
     assert init.about["trained_on"] == ["phantoms"]
-    films = torch.randn(4, 1, 48, 48)
+    images = torch.randn(4, 1, 48, 48)
     with torch.inference_mode():
-        torch.testing.assert_close(init.network(films), network(films), rtol=2e-2, atol=2e-2)
+        torch.testing.assert_close(init.network(images), network(images), rtol=2e-2, atol=2e-2)
     assert load_initialization(str(file), size=32).size == 32
 
     assert init.seen is None  # pretrained, without a list of its patients
@@ -57,7 +57,7 @@ def test_a_release_says_whom_it_has_seen():
 
 @pytest.mark.parametrize("store_is", ["given", "where it was", "gone"])
 def test_a_run_folder(tiny_store, tmp_path, monkeypatch, store_is):
-    """The run's own store is not opened if the caller gives the same images; it may be gone if it is not needed."""
+    """The run's own store may be missing if the caller passes the same images, or if no images are needed."""
     run = tmp_path / "a-run"
     run.mkdir()
     store_folder = tiny_store.path if store_is == "where it was" else tmp_path / "gone"

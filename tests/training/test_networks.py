@@ -27,7 +27,7 @@ def conv_norm(seed=0):
     return nn.Sequential(nn.Conv2d(1, 3, 3), norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
 
 
-def films(count=12, seed=1):
+def make_images(count=12, seed=1):
     """Images of different brightness and contrast, so that it matters which images share statistics."""
     generator = torch.Generator().manual_seed(seed)
     level = torch.arange(count).view(-1, 1, 1, 1).double()
@@ -50,10 +50,10 @@ def test_teacher_against_a_loop():
         oracle.momentum_update(t.flatten().tolist(), s.flatten().tolist(), 0.999)
         for t, s in zip(teacher.parameters(), student.parameters(), strict=True)
     ]
-    student(films())  # the student's statistics must not reach the teacher
+    student(make_images())  # the student's statistics must not reach the teacher
     update_teacher(teacher, student, 0.999)
-    for p, wanted in zip(teacher.parameters(), expected, strict=True):
-        assert p.flatten().tolist() == pytest.approx(wanted, rel=1e-13, abs=1e-15)
+    for p, values in zip(teacher.parameters(), expected, strict=True):
+        assert p.flatten().tolist() == pytest.approx(values, rel=1e-13, abs=1e-15)
     for name, value in teacher.named_buffers():
         assert torch.equal(value, buffers[name]), name
     for name, value in student.named_parameters():
@@ -63,9 +63,9 @@ def test_teacher_against_a_loop():
 @pytest.mark.parametrize(("theta", "same_as"), [(0.0, "student"), (1.0, "teacher")])
 def test_teacher_at_the_ends(theta, same_as):
     networks = {"student": conv_norm(0), "teacher": conv_norm(1)}
-    wanted = [p.clone() for p in networks[same_as].parameters()]
+    expected = [p.clone() for p in networks[same_as].parameters()]
     update_teacher(networks["teacher"], networks["student"], theta)
-    for p, q in zip(networks["teacher"].parameters(), wanted, strict=True):
+    for p, q in zip(networks["teacher"].parameters(), expected, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-15, atol=1e-15)
 
 
@@ -81,7 +81,7 @@ def test_many_teacher_updates_in_float32():
 
 @pytest.mark.parametrize("group", [3, 4, 6, 12])
 def test_groups_have_statistics_of_their_own(group):
-    network, x = conv_norm(), films()
+    network, x = conv_norm(), make_images()
     mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     expected = torch.cat([by_hand(network, rows, mean, var) for rows in torch.split(x, group)])
     torch.testing.assert_close(with_ghost_batch_norm(network, x, group), expected, rtol=1e-12, atol=1e-12)
@@ -91,19 +91,19 @@ def test_groups_have_statistics_of_their_own(group):
 
 
 def test_groups_differ_from_the_whole_batch():
-    network, x = conv_norm(), films()
+    network, x = conv_norm(), make_images()
     assert (with_ghost_batch_norm(network, x, 4) - network(x)).abs().max() > 0.1
 
 
 def test_group_statistics_in_plain_numbers():
     """One channel, an identity convolution: each group's output has mean 0 and variance 1."""
     network = nn.Sequential(nn.BatchNorm2d(1, momentum=1.0, eps=1e-12)).double()
-    x = films(8)
+    x = make_images(8)
     out = with_ghost_batch_norm(network, x, 4)
     for first in (0, 4):
         mean, var, _ = oracle.mean_and_variance(x[first : first + 4].flatten().tolist())
-        wanted = [(value - mean) / var**0.5 for value in x[first : first + 4].flatten().tolist()]
-        assert out[first : first + 4].flatten().tolist() == pytest.approx(wanted, rel=1e-10)
+        expected = [(value - mean) / var**0.5 for value in x[first : first + 4].flatten().tolist()]
+        assert out[first : first + 4].flatten().tolist() == pytest.approx(expected, rel=1e-10)
     mean, _, unbiased = oracle.mean_and_variance(x[4:].flatten().tolist())
     assert network[0].running_mean.item() == pytest.approx(mean)  # momentum 1: the last group's
     assert network[0].running_var.item() == pytest.approx(unbiased)
@@ -128,7 +128,7 @@ def test_timms_networks_take_statistics_with_ghost_batch_norm(architecture):
 
 
 def test_groups_are_of_training_alone():
-    network, x = conv_norm(), films()
+    network, x = conv_norm(), make_images()
     with_ghost_batch_norm(network, x, 4)
     network.eval()
     torch.testing.assert_close(with_ghost_batch_norm(network, x, 4), network(x), rtol=0, atol=0)
@@ -167,7 +167,7 @@ def test_checkpointed_groups_learn_the_same_to_the_bit(architecture, precision):
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_checkpointed_groups_keep_their_rows_alone(checkpointed):
     """With three groups only outputs are kept, and one group at a time is computed again, the last one first."""
-    network, x, seen, kept = conv_norm(), films(12), [], set()
+    network, x, seen, kept = conv_norm(), make_images(12), [], set()
     network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, 0, 0, 0].item()))
 
     def keep(tensor):
@@ -189,7 +189,7 @@ def test_checkpointed_groups_keep_their_rows_alone(checkpointed):
 
 
 def test_a_second_pass_leaves_the_statistics_alone():
-    network, x = conv_norm(), films()
+    network, x = conv_norm(), make_images()
     with_ghost_batch_norm(network, x, 4)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with buffers_kept(network):
@@ -215,7 +215,7 @@ def test_shuffled_groups_come_back_in_order():
 
 
 def test_shuffled_groups_use_the_shuffled_statistics():
-    network, x = conv_norm(), films()
+    network, x = conv_norm(), make_images()
     batches: list[torch.Tensor] = []
     hook = network.register_forward_pre_hook(lambda module, inputs: batches.append(inputs[0].detach()))
     out = with_shuffle_bn(network, x, 4, torch.Generator().manual_seed(3))
@@ -232,7 +232,7 @@ def test_shuffled_groups_use_the_shuffled_statistics():
 
 
 def test_shuffles_differ_and_the_generator_decides():
-    network, x = conv_norm(), films()
+    network, x = conv_norm(), make_images()
     generator = torch.Generator().manual_seed(0)
     first, second = (with_shuffle_bn(network, x, 4, generator) for _ in range(2))
     again = with_shuffle_bn(network, x, 4, torch.Generator().manual_seed(0))
@@ -241,7 +241,7 @@ def test_shuffles_differ_and_the_generator_decides():
 
 
 def test_gradients_flow_through_the_shuffle():
-    network, x = conv_norm(), films().requires_grad_()
+    network, x = conv_norm(), make_images().requires_grad_()
     with_shuffle_bn(network, x, 4, torch.Generator().manual_seed(0))[5].sum().backward()
     assert x.grad is not None
     assert (x.grad.flatten(1).abs().sum(dim=1) > 0).sum() == 4  # the images of its own group only
@@ -250,8 +250,8 @@ def test_gradients_flow_through_the_shuffle():
 
 def test_recalibration_against_all_activations():
     network = conv_norm()
-    with_ghost_batch_norm(network, films(seed=7) * 3, 4)  # statistics of other images
-    batches = list(films(40, seed=2).flip(0).roll(7, 0)[torch.randperm(40)].split(10))
+    with_ghost_batch_norm(network, make_images(seed=7) * 3, 4)  # statistics of other images
+    batches = list(make_images(40, seed=2).flip(0).roll(7, 0)[torch.randperm(40)].split(10))
     recalibrate_batch_norm(network, batches)
     norm = network[1]
     assert norm.num_batches_tracked == 4
@@ -267,11 +267,11 @@ def test_recalibration_against_all_activations():
 
 def test_recalibration_with_a_short_last_batch_weighs_images_alike():
     network = conv_norm()
-    x = films(9, seed=4)
+    x = make_images(9, seed=4)
     recalibrate_batch_norm(network, x.split(8))  # the last batch holds one image
     y = functional.conv2d(x, network[0].weight, network[0].bias)
-    wanted = [oracle.mean_and_variance(y[:, channel].flatten().tolist())[0] for channel in range(3)]
-    assert network[1].running_mean.tolist() == pytest.approx(wanted, rel=0.02)
+    expected = [oracle.mean_and_variance(y[:, channel].flatten().tolist())[0] for channel in range(3)]
+    assert network[1].running_mean.tolist() == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -279,11 +279,11 @@ def test_recalibration_leaves_the_rest_alone(training):
     network = conv_norm().train(training)
     network[1].momentum = 0.37
     before = [p.clone() for p in network.parameters()]
-    recalibrate_batch_norm(network, films().split(6))
+    recalibrate_batch_norm(network, make_images().split(6))
     assert all(module.training == training for module in network.modules())
     assert network[1].momentum == 0.37
-    for p, wanted in zip(network.parameters(), before, strict=True):
-        assert torch.equal(p, wanted)
+    for p, expected in zip(network.parameters(), before, strict=True):
+        assert torch.equal(p, expected)
         assert p.grad is None
 
 

@@ -12,8 +12,8 @@ import timm
 import torch
 from torch import nn
 
-from c2l_models.training import callbacks as watch
-from c2l_models.training import pretrain as loop
+from c2l_models.training import callbacks
+from c2l_models.training.pretrain import pretrain
 from c2l_models.training.recipe import SECTIONS, Augment, Recipe
 from c2l_models.training.run_files import checkpoint
 from c2l_models.training.run_files.backbone import load_run_backbone
@@ -89,21 +89,21 @@ def outcome(tiny_recipe, tiny_store, tmp_path_factory):
     """The state of the networks, and the exported weights, after a small run with one changed key."""
     usual = replace(tiny_recipe, epochs=1, probe_every=0, checkpoint_every=1000, log_every=1000)
     usual = replace(usual, optimizer=replace(usual.optimizer, lr_milestones=(0,)), augment=Augment())
-    known = {}
+    outcomes = {}
 
     def run(key=None, value=None):
-        if key not in known:
+        if key not in outcomes:
             recipe = with_value(usual, key, value) if key else usual
             folder = tmp_path_factory.mktemp("notes") / "run"
-            loop.pretrain(recipe, tiny_store, folder, "cpu", progress=False)
+            pretrain(recipe, tiny_store, folder, "cpu", progress=False)
             state, (backbone, _) = checkpoint.load(folder).state["method"], load_run_backbone(folder, tiny_store)
-            known[key] = [flat(state.values()), flat(backbone.state_dict().values())]
-        return known[key]
+            outcomes[key] = [flat(state.values()), flat(backbone.state_dict().values())]
+        return outcomes[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timm, "create_model", Backbone)
-        patch.setattr(watch, "draw_curves", lambda *_: None)
-        patch.setattr(watch, "draw_first_batch", lambda *_: None)
+        patch.setattr(callbacks, "draw_curves", lambda *_: None)
+        patch.setattr(callbacks, "draw_first_batch", lambda *_: None)
         yield run
 
 

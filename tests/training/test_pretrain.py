@@ -60,7 +60,7 @@ def test_one_step_in_the_papers_order(tiny_recipe, tiny_store, tmp_path):
 
     torch.manual_seed(seed(1, 0))
     c2l = C2L(tiny_recipe, torch.Generator().manual_seed(seed(1, 1))).to(memory_format=torch.channels_last).train()
-    generator = torch.Generator().manual_seed(seed(0, 0))  # the first step's
+    generator = torch.Generator().manual_seed(seed(0, 0))  # as for the first step
     before = {name: value.clone() for name, value in c2l.state_dict().items()}
     rows = epoch_order(training_rows(tiny_recipe, tiny_store), tiny_recipe, 0)[: tiny_recipe.batch_size]
     replay = c2l(*two_views(tiny_store[rows], tiny_recipe, generator), generator)
@@ -73,10 +73,10 @@ def test_one_step_in_the_papers_order(tiny_recipe, tiny_store, tmp_path):
         teacher = 0.999 * before[f"teacher.{name}"] + 0.001 * student  # line 17
         torch.testing.assert_close(after[f"student.{name}"], student, rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(after[f"teacher.{name}"], teacher, rtol=1e-5, atol=1e-7)
-    for name, value in c2l.teacher.named_buffers():  # the teacher's own forward passes made them
+    for name, value in c2l.teacher.named_buffers():  # from the teacher's own forward passes
         torch.testing.assert_close(after[f"teacher.{name}"], value, msg=name)
 
-    keys = after["queue.keys"]  # line 18: v_2^A, v_2^M, v_m, the rest as it was
+    keys = after["queue.keys"]  # line 18: v_2^A, v_2^M, v_m; the other rows are unchanged
     torch.testing.assert_close(keys[:24], torch.cat(replay.keys), rtol=1e-5, atol=1e-6)
     assert torch.equal(keys[24:], before["queue.keys"][24:])
     assert after["queue.pointer"] == 24
@@ -115,8 +115,8 @@ def test_a_checkpointed_step_ends_the_same(tiny_recipe, changes):
         torch.manual_seed(0)
         method = build(recipe, generator=torch.Generator().manual_seed(1)).train()
         optimizer = torch.optim.SGD(method.student.parameters(), lr=0.1)
-        films = torch.randint(256, (8, 1, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
-        train_step(method, optimizer, films, torch.Generator().manual_seed(3))
+        images = torch.randint(256, (8, 1, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+        train_step(method, optimizer, images, torch.Generator().manual_seed(3))
         gradients = {f"gradient of {name}": p.grad for name, p in method.student.named_parameters()}
         ends.append(dict(method.state_dict()) | gradients)
     for name, ours in ends[0].items():

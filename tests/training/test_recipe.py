@@ -91,7 +91,7 @@ def test_the_open_recipes_are_for_the_same_images():
 CROPS = {"augment.rotation": 0, "augment.cutout_holes": 0, "objective.terms": ["clean"]}
 PLAIN = {"augment.cutout_holes": 0, "objective.terms": ["clean"]}
 ABLATIONS = {
-    # name: (what the paper's tables call it, all that differs from the defaults)
+    # name: (table and row in the paper, all keys that differ from the defaults)
     "table1-mix": ("Table 1, Mix.", {"objective.terms": ["mixed"], "objective.mixup": "separate"}),
     "table1-batch-mix": ("Table 1, Bat. Mix.", {"objective.terms": ["mixed"]}),
     "table1-batch-mix-loss-m": ("Table 1, Bat. Mix. + loss_M", {"objective.terms": ["clean", "mixed"]}),
@@ -114,8 +114,8 @@ def departures(recipe):
     given, default = recipe.to_dict(), Recipe("").to_dict()
     flat = {key: (value, default[key]) for key, value in given.items() if key not in SECTIONS}
     flat |= {f"{name}.{key}": (value, default[name][key]) for name in SECTIONS for key, value in given[name].items()}
-    told_apart = ("name", "description", "table")
-    return {key: value for key, (value, usual) in flat.items() if value != usual and key not in told_apart}
+    descriptive = ("name", "description", "table")
+    return {key: value for key, (value, usual) in flat.items() if value != usual and key not in descriptive}
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

@@ -44,7 +44,7 @@ def add(run, total=3.0, loss_a=3.0, loss_m=6.0):
     run.group.add(8, 0.0, {name: torch.tensor(value) for name, value in names.items()})
 
 
-# The key at a right angle to the query, and all 37 rows of the queue equal to it: ln(1 + 37 e^(1 / 0.07)).
+# The cross entropy of a key at a right angle to the query, if all 37 rows of the queue equal the query.
 HIGHEST = math.log(1 + 37 * math.exp(1 / 0.07))
 
 

@@ -1,7 +1,8 @@
 """`c2l pretrain` with networks of one convolution, for tests that start, stop and kill many runs.
 
-Under torchrun each process also writes its final state to `$DUMP/rank<R>.pt`. `KILL=rank:step:marker` kills that
-process before that step, once, because the file `marker` is made. `TERM_AT=rank:step` sends it SIGTERM instead.
+Under torchrun each process also writes its final state to `$DUMP/rank<R>.pt`. `KILL=rank:step:marker` kills the
+process of that rank before that step, and creates the file `marker`. If `marker` exists, no process is killed.
+`TERM_AT=rank:step` sends SIGTERM to the process of that rank before that step.
 """
 
 import os
@@ -35,12 +36,12 @@ class WatchedRun(run.Run):
 
 
 def watched_step(*arguments):
-    doomed, when, marker = os.environ.get("KILL", "-1:0:").split(":")
-    if int(doomed) == rank and runs[0].step == int(when) and not Path(marker).exists():
+    killed, when, marker = os.environ.get("KILL", "-1:0:").split(":")
+    if int(killed) == rank and runs[0].step == int(when) and not Path(marker).exists():
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    asked, when = os.environ.get("TERM_AT", "-1:0").split(":")
-    if int(asked) == rank and runs[0].step == int(when):
+    signalled, when = os.environ.get("TERM_AT", "-1:0").split(":")
+    if int(signalled) == rank and runs[0].step == int(when):
         os.kill(os.getpid(), signal.SIGTERM)
     done = step(*arguments)
     losses.append(done.loss.total.detach())

@@ -37,14 +37,14 @@ class Runs:
     store: Path
     recipe: Path
     folder: Path
-    desk: Path
-    """The driver's event file, outside the disk that is filled."""
+    records: Path
+    """Folder of the driver's events and of standard error, outside the disk that is filled."""
 
     def __call__(self, times=False, pictures=False, resume=True, recipe=None, **faults):
         """Run the command with faults. Returns its exit status, or minus the signal that ended it."""
         arguments = [str(recipe or self.recipe), "--store", str(self.store), "--out", str(self.folder)]
         arguments += ["--device", "cpu", *(["--resume"] if resume else [])]
-        files = {kind: str(self.desk / kind) for kind in ("events", "stderr")}
+        files = {kind: str(self.records / kind) for kind in ("events", "stderr")}
         request = {"arguments": arguments, "faults": faults, "times": times, "pictures": pictures, **files}
         print(json.dumps(request), file=self.server.stdin, flush=True)
         return int(self.server.stdout.readline())
@@ -52,11 +52,11 @@ class Runs:
     @property
     def stderr(self):
         """Standard error of the last run."""
-        return (self.desk / "stderr").read_text()
+        return (self.records / "stderr").read_text()
 
     def events(self, kind):
         """The driver's events of all runs so far."""
-        lines = [json.loads(line) for line in (self.desk / "events").read_text().splitlines()]
+        lines = [json.loads(line) for line in (self.records / "events").read_text().splitlines()]
         return [line for line in lines if kind in line]
 
     def state(self, best=False):
@@ -74,10 +74,10 @@ class Runs:
         """The checkpoints, the newest last."""
         return sorted((self.folder / "checkpoints").glob("step-*.pt"))
 
-    def copied_to(self, desk):
+    def copied_to(self, records):
         """A copy of the run, with the same hard links."""
-        subprocess.run(["cp", "-a", str(self.folder), str(desk / "run")], check=True)
-        return replace(self, folder=desk / "run", desk=desk)
+        subprocess.run(["cp", "-a", str(self.folder), str(records / "run")], check=True)
+        return replace(self, folder=records / "run", records=records)
 
     def assert_same_networks(self, other):
         """Parameters and queue equal those of another run, to the bit."""
@@ -96,26 +96,26 @@ class Runs:
 
 @pytest.fixture(scope="session")
 def faults_recipe(tiny_recipe):
-    """Forty steps in eight epochs, with a probe per epoch and a checkpoint every third step."""
+    """Forty steps in eight epochs, with a probe after each epoch and a checkpoint after every third step and epoch."""
     return replace(tiny_recipe, epochs=STEPS // PER_EPOCH, probe_every=1, checkpoint_every=3, log_every=2)
 
 
 @pytest.fixture(scope="session")
-def start(server, tiny_store_folder, faults_recipe):
-    """Make a `Runs` for a new folder, with the recipe or some other keys."""
+def make_runs(server, tiny_store_folder, faults_recipe):
+    """Return a function that makes a `Runs` for a new folder, with the recipe and some changed keys."""
 
-    def start(desk, disk=None, **keys):
-        recipe = desk / "tiny.toml"
+    def make_runs(records, disk=None, **keys):
+        recipe = records / "tiny.toml"
         recipe.write_text(to_toml(replace(faults_recipe, **keys).to_dict()))
-        return Runs(server, tiny_store_folder, recipe, (disk or desk) / "run", desk)
+        return Runs(server, tiny_store_folder, recipe, (disk or records) / "run", records)
 
-    return start
+    return make_runs
 
 
 @pytest.fixture(scope="session")
-def whole(start, tmp_path_factory):
+def whole(make_runs, tmp_path_factory):
     """An undisturbed run."""
-    runs = start(tmp_path_factory.mktemp("whole"))
+    runs = make_runs(tmp_path_factory.mktemp("whole"))
     assert runs(times=True, resume=False) == 0, runs.stderr
     assert runs.state()["step"] == STEPS
     assert len(runs.log()) == STEPS // 2 + STEPS // PER_EPOCH
@@ -123,9 +123,9 @@ def whole(start, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def half(start, tmp_path_factory):
+def half(make_runs, tmp_path_factory):
     """A run that was killed after step 20."""
-    runs = start(tmp_path_factory.mktemp("half"))
+    runs = make_runs(tmp_path_factory.mktemp("half"))
     assert runs(send_signal={"phase": "step", "count": 21}) == -signal.SIGKILL
     assert runs.state()["step"] == 20
     return runs

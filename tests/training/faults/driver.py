@@ -60,8 +60,8 @@ def before(owner: Any, name: str, act: Any) -> None:
     setattr(owner, name, wrapped)
 
 
-def watch(events: Events) -> None:
-    """Record the first step of each start, each written checkpoint, and the time until the first batch."""
+def record_progress(events: Events) -> None:
+    """Record the step at which the run starts or resumes, each written checkpoint, and the time to the first batch."""
     began = time.monotonic()
     start_or_resume, save = Run.start_or_resume, checkpoint.save
 
@@ -96,7 +96,7 @@ def time_phases(events: Events) -> None:
 
 
 def send_signal(phase: str, count: int = 1, delays: Sequence[float] = (0,), number: int = signal.SIGKILL) -> None:
-    """Send signals after the given delays (seconds) from the `count`-th start of a phase, at its end at the latest.
+    """Send one signal per delay, in seconds after the `count`-th start of a phase, at the latest at the phase's end.
 
     The phase "start" lasts from the child's start to the first batch.
     """
@@ -145,10 +145,10 @@ def slow_disk(seconds: float) -> None:
     before(os, "fsync", lambda _: time.sleep(seconds))
 
 
-def little_room(first: int, last: int, full: str | None = None) -> None:
-    """From the checkpoint of step `first` on, no write succeeds: the disk of `full` is filled, or files are limited.
+def limit_space(first: int, last: int, full: str | None = None) -> None:
+    """Make writes fail from the checkpoint of step `first` on: limit the size of files, or fill a disk.
 
-    Space is freed before the checkpoint of step `last`.
+    `full`: a file on the disk to fill. Space is freed before the checkpoint of step `last`.
     """
 
     def act(run_folder: Path, state: Any, step: int, keep: int) -> None:
@@ -205,7 +205,7 @@ def poison_image(row: int) -> None:
     pretrain.batches, momentum_teacher.two_views = batches, two_views
 
 
-FAULTS = {fault.__name__: fault for fault in (send_signal, slow_disk, little_room, poison_weights, poison_image)}
+FAULTS = {fault.__name__: fault for fault in (send_signal, slow_disk, limit_space, poison_weights, poison_image)}
 
 
 def run(arguments: list[str], faults: dict[str, Any], events: str, times: bool, pictures: bool) -> None:
@@ -217,7 +217,7 @@ def run(arguments: list[str], faults: dict[str, Any], events: str, times: bool, 
         callbacks.draw_first_batch = callbacks.draw_curves = lambda *_: None
     export.export_run = lambda run_folder, path, *_: path  # a network of one convolution is no backbone to export
     recorder = Events(events)
-    watch(recorder)
+    record_progress(recorder)
     if times:
         time_phases(recorder)
     for name, options in faults.items():
@@ -229,8 +229,8 @@ def varied(probe: Any) -> Any:
     """Replace the probe's AUROC, always 1 on the tiny store, by a value that depends on every bit of the weights."""
 
     def wrapped(monitor: KnnMonitor, backbone: torch.nn.Module) -> dict[str, float]:
-        figure = sum(float(weight.detach().double().sum()) for weight in backbone.parameters()) * 1e3 % 1
-        return dict.fromkeys(probe(monitor, backbone), figure)
+        value = sum(float(weight.detach().double().sum()) for weight in backbone.parameters()) * 1e3 % 1
+        return dict.fromkeys(probe(monitor, backbone), value)
 
     return wrapped
 

@@ -1,4 +1,4 @@
-"""A damaged checkpoint is detected and the previous one used; another run's is refused."""
+"""A damaged checkpoint is detected, and the previous one is used. Another run's checkpoint is refused."""
 
 import os
 from dataclasses import replace
@@ -31,7 +31,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_checkpoint(half, whole, tmp_path, damage):
-    """It is detected and reported. The run resumes from the previous one, and ends with the same bits."""
+    """The damage is reported. The run resumes from the previous checkpoint, and ends with the same bits."""
     runs = half.copied_to(tmp_path)
     newest, before = runs.files()[-1], runs.files()[-2]
     DAMAGE[damage](newest, newest.stat().st_size)
@@ -51,20 +51,20 @@ def test_all_checkpoints_damaged(half, tmp_path):
         os.truncate(path, 1000 - n)
     before = {path: path.read_bytes() for path in runs.folder.rglob("*") if path.is_file()}
     assert runs() == REFUSED
-    said = " ".join(runs.stderr.split())
-    assert "is sound" in said
-    assert all(path.name in said for path in files)
+    message = " ".join(runs.stderr.split())
+    assert "is sound" in message
+    assert all(path.name in message for path in files)
     assert {path: path.read_bytes() for path in runs.folder.rglob("*") if path.is_file()} == before
 
 
-def test_another_recipe_is_refused(half, start, tmp_path, faults_recipe):
+def test_another_recipe_is_refused(half, make_runs, tmp_path, faults_recipe):
     runs = half.copied_to(tmp_path)
     objective = replace(faults_recipe.objective, mixup="separate")
-    other = start(tmp_path, temperature=0.3, objective=objective, keep_checkpoints=1).recipe
+    other = make_runs(tmp_path, temperature=0.3, objective=objective, keep_checkpoints=1).recipe
     before = {path: path.read_bytes() for path in runs.folder.rglob("*") if path.is_file()}
     assert runs(recipe=other) == REFUSED
-    said = " ".join(runs.stderr.split())
-    assert "objective.mixup: began with 'shared', now 'separate'; temperature: began with 0.07, now 0.3" in said
-    assert "keep_checkpoints" not in said
+    message = " ".join(runs.stderr.split())
+    assert "objective.mixup: began with 'shared', now 'separate'; temperature: began with 0.07, now 0.3" in message
+    assert "keep_checkpoints" not in message
     assert {path: path.read_bytes() for path in runs.folder.rglob("*") if path.is_file()} == before
     assert read_run(runs.folder)

@@ -1,4 +1,4 @@
-"""A full disk: the old checkpoint survives, the run reports it and continues."""
+"""A full disk: the old checkpoint survives, and the run reports the failed write and continues."""
 
 import signal
 import subprocess
@@ -26,7 +26,7 @@ def small_disk(tmp_path):
 
 
 @pytest.fixture(params=["limited files", "small disk"])
-def room(request, tmp_path):
+def limited_disk(request, tmp_path):
     """The run's parent folder, and how its disk is filled."""
     if request.param == "limited files":
         return tmp_path, {}
@@ -34,17 +34,17 @@ def room(request, tmp_path):
     return folder, {"full": str(folder / "filler")}
 
 
-def test_a_disk_that_is_full_for_a_while(start, whole, room, tmp_path):
-    """From step 12 to 20: the checkpoint of step 10 survives, the run reports it, continues, and writes again later."""
-    disk, how = room
-    runs = start(tmp_path, disk)
-    status = runs(little_room={"first": 12, "last": 21, **how}, send_signal={"phase": "step", "count": 20})
+def test_a_disk_that_is_full_for_a_while(make_runs, whole, limited_disk, tmp_path):
+    """The disk is full from step 12 to 20. The checkpoint of step 10 survives; later checkpoints are written again."""
+    disk, how = limited_disk
+    runs = make_runs(tmp_path, disk)
+    status = runs(limit_space={"first": 12, "last": 21, **how}, send_signal={"phase": "step", "count": 20})
     assert status == -signal.SIGKILL, runs.stderr
     assert runs.state()["step"] == 10
     assert [event["written"] for event in runs.events("written")] == [0, 3, 5, 6, 9, 10]
     if how:
         Path(how["full"]).unlink()
-    assert runs(little_room={"first": 12, "last": 21, **how}) == 0, runs.stderr
+    assert runs(limit_space={"first": 12, "last": 21, **how}) == 0, runs.stderr
     (*_, note) = runs.notes()
     assert "step 20 could not be written" in note
     assert "No space left on device" in note or "File too large" in note
@@ -53,11 +53,11 @@ def test_a_disk_that_is_full_for_a_while(start, whole, room, tmp_path):
     runs.assert_nothing_lost(whole)
 
 
-def test_a_disk_that_stays_full(start, half, room, tmp_path):
-    """The run continues to its end, with its pictures, and fails there, because its result is not on the disk."""
-    disk, how = room
-    runs = start(tmp_path, disk, epochs=4, probe_every=2)
-    assert runs(little_room={"first": 12, "last": 10**6, **how}, pictures=True) == REFUSED, runs.stderr
+def test_a_disk_that_stays_full(make_runs, half, limited_disk, tmp_path):
+    """The run continues to its last step, and fails there, because its last checkpoint cannot be written."""
+    disk, how = limited_disk
+    runs = make_runs(tmp_path, disk, epochs=4, probe_every=2)
+    assert runs(limit_space={"first": 12, "last": 10**6, **how}, pictures=True) == REFUSED, runs.stderr
     assert runs.stderr.splitlines()[-1].startswith("c2l: the checkpoint of step 20 could not be written")
     assert runs.state()["step"] == 10
     if how:
@@ -66,13 +66,13 @@ def test_a_disk_that_stays_full(start, half, room, tmp_path):
     runs.assert_same_networks(half)  # of step 20
 
 
-def test_a_best_one_that_finds_no_room(start, whole, tmp_path):
-    """The previous best one is kept until a better one is written."""
+def test_a_best_one_that_finds_no_room(make_runs, whole, tmp_path):
+    """The previous best checkpoint is kept until a better one is written."""
     metrics = {line["step"]: line["folder"] for line in whole.log() if line["kind"] == "probe"}
     assert whole.state(best=True)["step"] == max(metrics, key=metrics.__getitem__)
     lost = max(list(metrics)[:-1], key=metrics.__getitem__)
-    runs = start(tmp_path)
-    assert runs(little_room={"first": lost, "last": lost + 1}) == 0, runs.stderr
+    runs = make_runs(tmp_path)
+    assert runs(limit_space={"first": lost, "last": lost + 1}) == 0, runs.stderr
     assert lost not in [event["written"] for event in runs.events("written")]
     del metrics[lost]
     assert runs.state(best=True)["step"] == max(metrics, key=metrics.__getitem__)

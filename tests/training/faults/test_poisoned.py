@@ -33,28 +33,28 @@ def assert_stopped_at(runs, step, recipe, store):
     assert runs.files()
 
 
-def test_weights_that_turn_to_nan(start, tmp_path, faults_recipe, tiny_store):
-    runs = start(tmp_path)
+def test_weights_that_turn_to_nan(make_runs, tmp_path, faults_recipe, tiny_store):
+    runs = make_runs(tmp_path)
     assert runs(poison_weights={"step": 14}) == REFUSED
     assert_stopped_at(runs, 14, faults_recipe, tiny_store)
     assert runs.state()["step"] == 12
 
 
-def test_an_image_that_turns_to_nan(start, tmp_path, faults_recipe, tiny_store):
-    """It is among the listed images, at the step that the epoch's order predicts."""
+def test_an_image_that_turns_to_nan(make_runs, tmp_path, faults_recipe, tiny_store):
+    """The image is among the listed images, at the step that the epoch's order predicts."""
     rows = training_rows(faults_recipe, tiny_store)
     step = next(step for step in range(STEPS) if rows[5] in batch_rows(rows, faults_recipe, step))
-    runs = start(tmp_path)
+    runs = make_runs(tmp_path)
     assert runs(poison_image={"row": int(rows[5])}) == REFUSED
     assert_stopped_at(runs, step + 1, faults_recipe, tiny_store)
 
 
 @pytest.mark.parametrize("log_every", [1, 4, 100])
-def test_a_loss_that_explodes(start, tmp_path, faults_recipe, tiny_store, log_every):
-    """Whatever log_every is."""
+def test_a_loss_that_explodes(make_runs, tmp_path, faults_recipe, tiny_store, log_every):
+    """The run stops in the first epoch, whatever log_every is."""
     optimizer = replace(faults_recipe.optimizer, lr=1e30)
     keys = {"optimizer": optimizer, "log_every": log_every, "checkpoint_every": 100}
-    runs = start(tmp_path, **keys)
+    runs = make_runs(tmp_path, **keys)
     assert runs() == REFUSED
     failure = json.loads((runs.folder / "failure.json").read_text())
     assert 1 <= failure["step"] <= PER_EPOCH

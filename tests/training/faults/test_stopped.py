@@ -12,7 +12,7 @@ KILLS = 20
 INTERRUPTED = 75
 
 
-def test_killed_at_twenty_random_moments(start, whole, tmp_path):
+def test_killed_at_twenty_random_moments(make_runs, whole, tmp_path):
     """Five times each: at the start, within a step, a checkpoint and a probe. Nothing is lost."""
     medians = {
         phase: statistics.median(event["seconds"] for event in whole.events("phase") if event["phase"] == phase)
@@ -21,7 +21,7 @@ def test_killed_at_twenty_random_moments(start, whole, tmp_path):
     chance = random.Random(20)
     moments = [phase for phase in medians for _ in range(KILLS // 4)]
     chance.shuffle(moments)
-    runs = start(tmp_path)
+    runs = make_runs(tmp_path)
     kills = in_a_write = 0
     for phase in moments:
         slow = 0.02 if phase == "checkpoint" else 0.0
@@ -42,8 +42,8 @@ def test_killed_at_twenty_random_moments(start, whole, tmp_path):
     runs.assert_nothing_lost(whole)
 
 
-def test_killed_between_a_checkpoint_and_its_mark_as_the_best(start, whole, tmp_path):
-    runs = start(tmp_path)
+def test_killed_between_a_checkpoint_and_its_mark_as_the_best(make_runs, whole, tmp_path):
+    runs = make_runs(tmp_path)
     for count in (1, 1, 2):
         runs(send_signal={"phase": "best", "count": count})
     assert runs() == 0, runs.stderr
@@ -52,9 +52,9 @@ def test_killed_between_a_checkpoint_and_its_mark_as_the_best(start, whole, tmp_
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("phase", "count", "delay", "steps"), [("step", 7, 0, 7), ("checkpoint", 4, 0.01, 7)])
-def test_asked_to_stop(start, whole, tmp_path, number, phase, count, delay, steps):
+def test_asked_to_stop(make_runs, whole, tmp_path, number, phase, count, delay, steps):
     """Within a step, or within a slow write of a checkpoint: a checkpoint of the last step is left."""
-    runs = start(tmp_path)
+    runs = make_runs(tmp_path)
     when = {"phase": phase, "count": count, "delays": [delay], "number": number}
     assert runs(send_signal=when, slow_disk={"seconds": 0.05 if delay else 0.0}) == INTERRUPTED, runs.stderr
     assert runs.state()["step"] == steps
@@ -67,9 +67,9 @@ def test_asked_to_stop(start, whole, tmp_path, number, phase, count, delay, step
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
-def test_asked_to_stop_twice(start, whole, tmp_path, number, status):
+def test_asked_to_stop_twice(make_runs, whole, tmp_path, number, status):
     """The second signal acts at once, even within a write, and loses no more than a kill."""
-    runs = start(tmp_path)
+    runs = make_runs(tmp_path)
     when = {"phase": "checkpoint", "count": 3, "delays": [0, 0.1], "number": number}
     assert runs(send_signal=when, slow_disk={"seconds": 0.3}) == status, runs.stderr
     assert runs.state()["step"] == 3

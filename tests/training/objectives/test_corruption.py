@@ -29,7 +29,7 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def films(count, side=48):
+def make_images(count, side=48):
     return torch.randint(0, 256, (count, 1, side, side), dtype=torch.uint8, generator=seeded(9))
 
 
@@ -184,12 +184,12 @@ def test_probabilities():
 
 def test_the_order_is_shuffle_bend_paint():
     drawn = draw_corruption(8, RECIPE, seeded())
-    image = resample(films(8) / 255, drawn.geometry, 40)
+    image = resample(make_images(8) / 255, drawn.geometry, 40)
     shuffled = shuffle(image, drawn.windows, drawn.keys, 4)
     bent = torch.where(drawn.bends.view(8, 1, 1, 1), bend(shuffled, drawn.points, drawn.falls), shuffled)
     expected = paint(bent, drawn.blocks, drawn.outside, drawn.noise)
     assert torch.equal(corrupt(image, drawn, RECIPE.restoration), expected)
-    corrupted, original = corrupted_and_original(films(8), RECIPE, seeded())
+    corrupted, original = corrupted_and_original(make_images(8), RECIPE, seeded())
     assert torch.equal(original, image)
     assert torch.equal(corrupted, (expected - RECIPE.mean) / RECIPE.std)
     assert 0 <= original.min() < original.max() <= 1
@@ -197,13 +197,13 @@ def test_the_order_is_shuffle_bend_paint():
 
 def test_nothing_drawn_leaves_the_view():
     recipe = restored(shuffle=0.0, bend=0.0, paint=0.0)
-    corrupted, original = corrupted_and_original(films(4), recipe, seeded())
+    corrupted, original = corrupted_and_original(make_images(4), recipe, seeded())
     assert torch.equal(corrupted, (original - recipe.mean) / recipe.std)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_views_do_not_depend_on_the_number_of_processes(size):
-    batch = films(8)
+    batch = make_images(8)
     original = corrupted_and_original(batch, RECIPE, seeded())
     share, states = 8 // size, []
     for rank in range(size):
@@ -216,7 +216,7 @@ def test_views_do_not_depend_on_the_number_of_processes(size):
 
 
 def test_fixed_draws_are_applied_and_nothing_is_drawn():
-    store, rows, generator = films(12), torch.tensor([7, 2, 11, 2]), seeded(1)
+    store, rows, generator = make_images(12), torch.tensor([7, 2, 11, 2]), seeded(1)
     fixed = draw_corruption(12, RECIPE, seeded())
     original = corrupted_and_original(store, RECIPE, seeded())
     views = corrupted_and_original(store[rows], RECIPE, generator, World(1, 2), fixed[rows])
@@ -246,7 +246,7 @@ def test_no_value_is_read_back_from_the_device():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_is_not_waited_for():
-    batch, generator = films(8).cuda(), torch.Generator("cuda").manual_seed(0)
+    batch, generator = make_images(8).cuda(), torch.Generator("cuda").manual_seed(0)
     corrupted_and_original(batch, RECIPE, generator)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -1,4 +1,4 @@
-"""The table of methods: what a recipe may ask of each, and a new method in one file and one line."""
+"""The table of methods: the recipe keys that each method accepts, and a new method in one file and one line."""
 
 import sys
 from dataclasses import replace
@@ -67,7 +67,7 @@ class Denoising(Method):
 
 @pytest.fixture
 def denoising(monkeypatch):
-    """The new method: its file in the package, its line in the table."""
+    """Add the new method: a file in the package, and a line in the table."""
     module = ModuleType("c2l_models.training.objectives.denoising")
     exec(NEW_METHOD, vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -31,7 +31,7 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def films(count=8, side=40, seed=5):
+def make_images(count=8, side=40, seed=5):
     return torch.randint(256, (count, 1, side, side), dtype=torch.uint8, generator=seeded(seed))
 
 
@@ -44,7 +44,7 @@ def method():
 def test_the_loss_image_by_image(method):
     """In evaluation mode images are independent: the loss is the mean of numpy's losses of single images."""
     assert type(method) is ModelGenesis
-    corrupted, whole = method.views(films(), seeded())
+    corrupted, whole = method.views(make_images(), seeded())
     method.eval()
     step = method(corrupted, whole, seeded())
     errors, given = [], []
@@ -61,13 +61,13 @@ def test_the_loss_image_by_image(method):
 
 
 def test_groups_are_normalised_apart_and_processes_see_the_same(method):
-    corrupted, whole = method.views(films(), seeded())
+    corrupted, whole = method.views(make_images(), seeded())
     halves = [method(corrupted[rows], whole[rows], seeded()).loss.total for rows in (slice(4), slice(4, 8))]
     together = method(corrupted, whole, seeded()).loss.total
     torch.testing.assert_close(together, sum(halves) / 2)
     for rank in range(2):
         own = slice(4 * rank, 4 * rank + 4)
-        views = ModelGenesis(RECIPE, world=World(rank, 2)).views(films()[own], seeded())
+        views = ModelGenesis(RECIPE, world=World(rank, 2)).views(make_images()[own], seeded())
         assert torch.equal(views[0], corrupted[own])
         assert torch.equal(views[1], whole[own])
 
@@ -79,7 +79,7 @@ def test_every_parameter_learns(architecture):
     for module in method.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)  # timm initializes residual blocks as the identity
-    views = method.views(films(4), seeded())
+    views = method.views(make_images(4), seeded())
     method(*views, seeded()).loss.total.backward()
     still = [name for name, p in method.student.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert not still
@@ -122,17 +122,17 @@ def test_the_decoder_takes_what_the_probe_pools():
 def test_bfloat16_is_the_networks_alone():
     torch.manual_seed(0)
     method = build(replace(RECIPE, precision="bfloat16"))
-    step = method(*method.views(films(), seeded()), seeded())
+    step = method(*method.views(make_images(), seeded()), seeded())
     assert step.loss.total.dtype == torch.float32
     torch.manual_seed(0)
     exact = build(RECIPE)
-    expected = exact(*exact.views(films(), seeded()), seeded()).loss.total
+    expected = exact(*exact.views(make_images(), seeded()), seeded()).loss.total
     torch.testing.assert_close(step.loss.total, expected, rtol=0.05, atol=0)
     assert step.loss.total != expected
 
 
 def test_a_few_steps_on_phantoms(method):
-    """On images with shapes."""
+    """The loss falls on images of phantoms, which have shapes."""
     batch = torch.stack([torch.from_numpy(film.pixels) for film in phantom.films(8, seed=0, size=48)])[:, None]
     optimizer = torch.optim.SGD(method.student.parameters(), lr=0.3, momentum=0.9)
     metrics = [train_step(method, optimizer, batch, seeded(step)).metrics() for step in range(10)]
@@ -165,14 +165,14 @@ def test_a_recipe_in_a_file_keeps_its_restoration():
 
 
 def test_the_first_batch_is_shown_as_the_step_sees_it(method, tmp_path):
-    columns = first_batch_columns(films(), method, seeded(3), count=3)
-    corrupted, whole = corrupted_and_original(films(), RECIPE, seeded(3))
-    shown = [films()[:3] / 255, whole[:3], corrupted[:3] * 0.3 + 0.4]
+    columns = first_batch_columns(make_images(), method, seeded(3), count=3)
+    corrupted, whole = corrupted_and_original(make_images(), RECIPE, seeded(3))
+    shown = [make_images()[:3] / 255, whole[:3], corrupted[:3] * 0.3 + 0.4]
     assert [column.title for column in columns] == ["film", "original view", "corrupted view"]
     for column, expected in zip(columns, shown, strict=True):
         torch.testing.assert_close(column.images, expected)
     before = {name: value.clone() for name, value in method.state_dict().items()}
-    assert draw_first_batch(tmp_path / "first.png", films(), method, seeded(3)).stat().st_size > 1000
+    assert draw_first_batch(tmp_path / "first.png", make_images(), method, seeded(3)).stat().st_size > 1000
     same(dict(method.state_dict()), before)
 
 

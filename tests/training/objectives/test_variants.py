@@ -20,7 +20,7 @@ RECIPE = Recipe("small", size=4, batch_size=6, batch_norm_group=3, queue_length=
 
 
 class SmallWithBatchNorm(Small):
-    """With batch norm, so that the output depends on the images in a group."""
+    """A network with batch norm, whose output depends on the other images in a group."""
 
     def __init__(self, architecture, feature_dim, *projection):
         super().__init__(architecture, feature_dim)

@@ -22,7 +22,7 @@ def exported(tiny_run, tiny_store, tmp_path_factory):
     return export_run(tiny_run, tmp_path_factory.mktemp("export") / "mine.safetensors", tiny_store, tag="mine")
 
 
-def films(store, split):
+def make_images(store, split):
     """Normalised by hand: [B, 1, 32, 32]."""
     rows = np.flatnonzero(np.array(store.index["split"]) == split)
     return torch.tensor(np.array(store.images[rows]), dtype=torch.float32).unsqueeze(1) / 255 * 4 - 2
@@ -39,7 +39,7 @@ def trained(run, store, which):
             module.momentum = 1.0  # one batch: its statistics are the running ones
     network.train()
     with torch.no_grad():
-        network(films(store, "train"))
+        network(make_images(store, "train"))
     return network.eval()
 
 
@@ -49,7 +49,7 @@ def features(network, x):
 
 
 def test_the_file_gives_the_students_features(exported, tiny_run, tiny_store):
-    x = films(tiny_store, "test")
+    x = make_images(tiny_store, "test")
     expected = features(trained(tiny_run, tiny_store, "student"), x)
     gray = features(c2l_models.resnet18(weights=exported, in_chans=1), x)
     assert functional.cosine_similarity(gray, expected).min() > 0.9999
@@ -62,7 +62,7 @@ def test_the_file_gives_the_students_features(exported, tiny_run, tiny_store):
 
 def test_the_teacher_where_it_is_asked_for(tiny_run, tiny_store, tmp_path):
     path = export_run(tiny_run, tmp_path / "teacher.safetensors", tiny_store, teacher=True)
-    x = films(tiny_store, "test")
+    x = make_images(tiny_store, "test")
     expected = features(trained(tiny_run, tiny_store, "teacher"), x)
     gray = features(c2l_models.resnet18(weights=path, in_chans=1), x)
     assert functional.cosine_similarity(gray, expected).min() > 0.9999

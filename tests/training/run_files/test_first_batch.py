@@ -39,7 +39,7 @@ def seeded():
     return torch.Generator().manual_seed(4)
 
 
-def films():
+def make_images():
     return torch.randint(0, 256, (6, 1, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
@@ -48,7 +48,7 @@ def given(network, method, draws):
     seen = []
     hook = getattr(method, network).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     generator = seeded()
-    method(*two_views(films(), RECIPE, generator, fixed=draws), generator)
+    method(*two_views(make_images(), RECIPE, generator, fixed=draws), generator)
     hook.remove()
     return (torch.cat(seen) * RECIPE.std + RECIPE.mean).clamp(0, 1)
 
@@ -69,27 +69,27 @@ CASES = [
 def test_it_shows_what_the_step_gives_to_its_networks(method, objective, titles, once):
     model = method(**objective)
     draws = draw_two(6, RECIPE, torch.Generator().manual_seed(8)) if once else None
-    columns = first_batch_columns(films(), model, seeded(), draws, count=4)
+    columns = first_batch_columns(make_images(), model, seeded(), draws, count=4)
     assert [column.title for column in columns] == titles
-    torch.testing.assert_close(columns[0].images, films()[:4] / 255)
+    torch.testing.assert_close(columns[0].images, make_images()[:4] / 255)
     for column in columns:
         if "view" in column.title:
             inputs = given(column.subtitle.rpartition(" ")[2], model, draws)
-            for film in column.images:
-                assert (inputs - film).abs().amax(dim=(1, 2, 3)).min() < 1e-6
+            for image in column.images:
+                assert (inputs - image).abs().amax(dim=(1, 2, 3)).min() < 1e-6
     student = given("student", model, draws)
     torch.testing.assert_close(columns[1].images, student[:4])
 
 
 def test_captions_say_which_films_are_mixed_and_how_much(method):
     generator = seeded()
-    two_views(films(), RECIPE, generator)
+    two_views(make_images(), RECIPE, generator)
     m = mixup.draw(6, 1.0, generator)
-    _, _, _, partners, mixed, other = first_batch_columns(films(), method(), seeded(), count=3)
+    _, _, _, partners, mixed, other = first_batch_columns(make_images(), method(), seeded(), count=3)
     for row in range(3):
         partner = int(m.permutation[row])
         assert partners.captions[row] == f"film {partner + 1}"
-        torch.testing.assert_close(partners.images[row], films()[partner] / 255)
+        torch.testing.assert_close(partners.images[row], make_images()[partner] / 255)
         share = float(m.lam)
         assert mixed.captions[row] == f"{share:.2f} of {row + 1} + {1 - share:.2f} of {partner + 1}"
     assert other.captions == mixed.captions
@@ -98,7 +98,7 @@ def test_captions_say_which_films_are_mixed_and_how_much(method):
 def test_a_processs_own_part(method):
     """Images and partners are numbered within the process's own part of the batch."""
     model = method(World(1, 2))
-    columns = first_batch_columns(films(), model, seeded(), count=6)
+    columns = first_batch_columns(make_images(), model, seeded(), count=6)
     m = model.draw_mix(6, _after_views(World(1, 2)))
     expected = [f"film {partner - 6 + 1}" for partner in m.permutation[6:].tolist()]
     assert columns[3].captions == expected
@@ -106,28 +106,28 @@ def test_a_processs_own_part(method):
 
 def _after_views(world):
     generator = seeded()
-    two_views(films(), RECIPE, generator, world)
+    two_views(make_images(), RECIPE, generator, world)
     return generator
 
 
 def test_the_picture(method, tmp_path):
-    path = draw_first_batch(tmp_path / "first.png", films(), method(), seeded(), count=4)
+    path = draw_first_batch(tmp_path / "first.png", make_images(), method(), seeded(), count=4)
     sheet = Image.open(path)
     assert sheet.info == {}
-    columns = first_batch_columns(films(), method(), seeded(), count=4)
+    columns = first_batch_columns(make_images(), method(), seeded(), count=4)
     assert sheet.width == 2 * MARGIN + 6 * TILE + 5 * GAP
     first = sheet.height - MARGIN - 4 * (TILE + LINE + GAP) + GAP
     for i, column in enumerate(columns):
-        for row, film in enumerate(column.images):
+        for row, image in enumerate(column.images):
             left, top = MARGIN + i * (TILE + GAP), first + row * (TILE + LINE + GAP)
             shown = sheet.convert("L").crop((left, top, left + TILE, top + TILE)).resize((16, 16), Image.Resampling.BOX)
-            expected = Image.fromarray((film[0] * 255).round().to(torch.uint8).numpy()).resize(shown.size)
+            expected = Image.fromarray((image[0] * 255).round().to(torch.uint8).numpy()).resize(shown.size)
             assert np.corrcoef(np.ravel(shown), np.ravel(expected))[0, 1] > 0.9
 
 
 def test_a_batch_smaller_than_the_picture(method, tmp_path):
     small, large = (
-        Image.open(draw_first_batch(tmp_path / f"{count}.png", films(), method(), seeded(), count=count))
+        Image.open(draw_first_batch(tmp_path / f"{count}.png", make_images(), method(), seeded(), count=count))
         for count in (6, 50)
     )
     assert small.size == large.size
