@@ -63,8 +63,8 @@ def test_the_paper_recipes_hold_the_papers_values(architecture):
 
 def test_the_recipes_of_the_two_architectures_differ_in_nothing_else():
     resnet, densenet = load_recipe("paper-resnet18"), load_recipe("paper-densenet121")
-    told_apart = {"name": "", "description": "", "table": ""}
-    assert replace(densenet, **told_apart, architecture="resnet18") == replace(resnet, **told_apart)
+    own_keys = {"name": "", "description": "", "table": ""}
+    assert replace(densenet, **own_keys, architecture="resnet18") == replace(resnet, **own_keys)
 
 
 @pytest.mark.parametrize("name", list_recipes())
