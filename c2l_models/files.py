@@ -34,7 +34,7 @@ def sync_file(path: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries, such as a renamed file, to the disk, if the file system supports it.
 
-    Windows does so by itself.
+    Does nothing on Windows, where a folder cannot be opened as a file.
     """
     if os.name == "posix":
         try:

@@ -16,6 +16,7 @@ import pytest
 from hub_clients import Client, small_weights
 from hub_repositories import Fault
 from hub_stand_in import TOKEN, HubStandIn
+from small_disk import mounted_disk
 
 from c2l_models.errors import C2LError, HubUnavailable
 from c2l_models.hub.repository import HubRepository, download
@@ -321,17 +322,8 @@ def test_the_command_line_says_to_try_again(tmp_path: Path) -> None:
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk of 128 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if mounted.returncode:
-        pytest.skip(f"a small disk needs root: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted_disk(tmp_path / "disk", "128k") as folder:
+        yield folder
 
 
 def test_a_cache_that_cannot_be_written(hub: HubStandIn, tiny_disk: Path) -> None:

@@ -1,10 +1,10 @@
 """A full disk: the old checkpoint survives, and the run reports the failed write and continues."""
 
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
+from small_disk import mounted_disk
 
 REFUSED = 2
 
@@ -12,17 +12,8 @@ REFUSED = 2
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of a few megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if mounted.returncode:
-        pytest.skip(f"a small disk needs root: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted_disk(tmp_path / "disk", "4m") as folder:
+        yield folder
 
 
 @pytest.fixture(params=["limited files", "small disk"])
