@@ -32,7 +32,7 @@ class Run:
         group: the metrics of the steps since the last line of the log.
         step: number of finished steps.
         steps_per_epoch, total_steps: follow from the recipe and the number of images.
-        best: the highest mean AUROC of a probe so far.
+        best: the highest mean over tasks of a probe's metrics so far.
         best_step: the step after which `best` was measured.
     """
 
@@ -115,7 +115,7 @@ class Run:
         return lr
 
     def record_probe(self, auroc: dict[str, float]) -> None:
-        """Record a probe by task: the next checkpoint is the best one if the mean is higher than any before."""
+        """Record a probe by task (`tuning_metric`): the next checkpoint is the best one if the mean is the highest."""
         values = [value for value in auroc.values() if not math.isnan(value)]
         score = float(np.mean(values)) if values else -math.inf
         if score > self.best:

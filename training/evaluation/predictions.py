@@ -1,5 +1,6 @@
 """Predictions of a run on a task's test images, and their metrics."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import load_npz, save_npz
-from .classification_metrics import auroc, weighted_kappa
+from .classification_metrics import Mask, auroc, weighted_kappa
 from .metrics import Metrics
 from .tasks import Task
 
 FILE = "predictions.npz"
 ARRAYS = ("scores", "targets", "patients")
 KAPPA = "quadratic weighted kappa"
+MIN_CASES = 10
+"""Smallest number of positive and of negative images with which a label's AUROC may decide a setting."""
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,50 @@ def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: i
         values=np.append(metrics.values, value),
         resamples=np.column_stack([metrics.resamples, resamples]),
     )
+
+
+def tuning_metric(
+    task: Task,
+    names: Sequence[str],
+    scores: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    folds: NDArray[np.integer] | None = None,
+) -> float:
+    """Compute the value that settings are chosen by: the task's headline in AUROC, over labels with enough images.
+
+    The headline is one label or a mean over labels. For another headline, such as kappa, it is the mean over all
+    labels. Labels that `tuning_labels` leaves out do not count, because the AUROC of a label with one or two positives
+    is noise that would decide alone.
+
+    Args:
+        task: task that the settings are chosen for.
+        names: names of the L labels.
+        scores: float [N, L], for images that did not take part in the fit. Each fold's column is finite, or NaN in a
+            whole column of a label that could not be learned.
+        labels: [N, L]; 0, 1 or NaN (unknown).
+        folds: number of each image's fold, [N], if every fold was scored by a model of its own. A label's AUROC is then
+            its mean over the folds, because scores of different models need not be comparable.
+
+    Returns:
+        The AUROC; NaN if it cannot be computed for any label that counts.
+    """
+    counted = tuning_labels(task, names, labels)
+    parts = [np.ones(len(labels), bool)] if folds is None else [folds == fold for fold in np.unique(folds)]
+    by_fold = [auroc(scores[part][:, counted], labels[part][:, counted], bootstrap=0).per_label for part in parts]
+    known = [column[~np.isnan(column)] for column in np.transpose(by_fold)]
+    means = [column.mean() for column in known if len(column)]
+    return float(np.mean(means)) if means else float("nan")
+
+
+def tuning_labels(task: Task, names: Sequence[str], labels: NDArray[np.floating]) -> Mask:
+    """Choose the labels that count in `tuning_metric`: labels [N, L] -> bool [L].
+
+    They are the headline's labels with at least `MIN_CASES` positive and negative images. If no label has as many, the
+    labels with the most count.
+    """
+    counted = task.means(names).get(task.headline, np.array([name == task.headline for name in names]))
+    if not counted.any():
+        counted = np.ones(len(names), bool)
+    cases = np.minimum((labels == 1).sum(axis=0), (labels == 0).sum(axis=0))
+    enough: Mask = counted & (cases >= min(MIN_CASES, cases[counted].max()))
+    return enough

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 from torch import nn
 
-from ..evaluation.predictions import Predictions, measure
+from ..evaluation.predictions import tuning_metric
 from ..evaluation.tasks import load_tasks
 from ..features import extract_features, recalibrate
 from ..patient_splits import split_patients
@@ -22,7 +22,8 @@ HELD_OUT = 0.2
 class KnnMonitor:
     """k-NN classification of held-out training patients. Test rows are not used.
 
-    Reports the headline metric of each task. Neither the network nor any random state changes.
+    Reports each task's headline without labels of few images (`tuning_metric`). Neither the network nor any random
+    state changes.
     """
 
     def __init__(self, recipe: Recipe, store: ImageStore, rows: np.ndarray) -> None:
@@ -45,7 +46,7 @@ class KnnMonitor:
         return bool(self.tasks) and epoch % self.recipe.probe_every == 0
 
     def __call__(self, backbone: nn.Module) -> dict[str, float]:
-        """Headline metric by task name. The backbone maps one-channel images [B, 1, S, S] to features [B, D]."""
+        """`tuning_metric` by task name. The backbone maps one-channel images [B, 1, S, S] to features [B, D]."""
         network = copy.deepcopy(backbone)
         size, mean, std = self.recipe.size, self.recipe.mean, self.recipe.std
         device = next(network.parameters()).device
@@ -57,9 +58,7 @@ class KnnMonitor:
                 extract_features(network, self.store, rows, size, mean, std, device) for rows in (bank, queries)
             )
             scores = knn_scores(bank_features, labels[bank], query_features)
-            names, patients = task.label_names(self.store), self.store.patients[queries]
-            predictions = Predictions(name, names, scores, labels[queries], patients, threshold=0.5)
-            result[name] = measure(predictions, task, bootstrap=0)[task.headline].value
+            result[name] = tuning_metric(task, task.label_names(self.store), scores, labels[queries])
         return result
 
 

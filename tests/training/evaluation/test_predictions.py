@@ -1,6 +1,7 @@
 """Predictions, their metrics, and results on disk."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ from sklearn.metrics import cohen_kappa_score
 from c2l_models.errors import C2LError
 from c2l_models.training.evaluation.arrays import save_npz
 from c2l_models.training.evaluation.metrics import Metrics
-from c2l_models.training.evaluation.predictions import KAPPA, Predictions, measure
+from c2l_models.training.evaluation.predictions import (
+    KAPPA,
+    MIN_CASES,
+    Predictions,
+    measure,
+    tuning_labels,
+    tuning_metric,
+)
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.evaluation.tasks import load_task
 
@@ -140,3 +148,45 @@ def test_files_of_earlier_versions_are_read(tmp_path):
     head = {"kind": "probe", "start": "random:resnet18", "architecture": "resnet18", "task": "folder", "seed": 0}
     (tmp_path / "result.json").write_text(json.dumps(head | {"figures": {}, "facts": {}}))
     assert Result.read(tmp_path).initialization == "random:resnet18"
+
+
+def test_settings_are_chosen_on_the_headline_without_labels_of_few_images():
+    rng = np.random.default_rng(4)
+    names = (*CHEST, "Nodule")
+    labels = (rng.random((200, 4)) < [0.4, 0.3, 0.3, 0.5]).astype(float)
+    labels[:, 1] = np.arange(200) < MIN_CASES - 1  # Edema has one positive too few
+    labels[rng.random(200) < 0.2, 3] = np.nan
+    scores = np.nan_to_num(labels) + rng.normal(size=labels.shape)
+    each = {i: pair_by_pair(scores[known, i], labels[known, i]) for i, known in enumerate(~np.isnan(labels).T)}
+    assert tuning_metric(load_task("chestxray14"), names, scores, labels) == pytest.approx((each[0] + each[3]) / 2)
+    assert tuning_metric(load_task("folder"), names, scores, labels) == pytest.approx((each[0] + each[2] + each[3]) / 3)
+    labels[MIN_CASES - 1, 1] = 1
+    assert tuning_labels(load_task("chestxray14"), names, labels).tolist() == [True, True, False, True]
+
+
+def test_settings_of_a_graded_task_are_chosen_on_its_own_step():
+    grades = np.arange(120) % 5
+    labels = (grades[:, None] >= [1, 2, 3, 4]).astype(float)
+    scores = labels + np.random.default_rng(3).normal(size=labels.shape)
+    names = tuple(f"kl_grade ≥ {step}" for step in (1, 2, 3, 4))
+    each = [pair_by_pair(scores[:, i], labels[:, i]) for i in range(4)]
+    task = load_task("knee_kl")
+    assert tuning_metric(task, names, scores, labels) == pytest.approx(each[1])
+    assert tuning_metric(replace(task, headline=KAPPA), names, scores, labels) == pytest.approx(np.mean(each))
+
+
+def test_with_few_images_the_most_balanced_label_decides():
+    labels = np.zeros((8, 3))
+    labels[:3, 0] = labels[:1, 1] = 1
+    assert tuning_labels(load_task("folder"), ("a", "b", "c"), labels).tolist() == [True, False, False]
+    scores = np.array([[3.0, 2, 1, 2.5, 0, 0, 0, 0]] * 3).T
+    assert tuning_metric(load_task("folder"), ("a", "b", "c"), scores, labels) == pytest.approx(13 / 15)
+    assert np.isnan(tuning_metric(load_task("folder"), ("c",), scores[:, :1], labels[:, 2:]))
+
+
+def test_a_fold_is_ranked_by_its_own_model():
+    """Scores of fold 1 are shifted. Folds with one class of a label, or without its scores, do not count for it."""
+    labels = np.array([[1, 1], [0, 0], [0, 1], [1, 1], [0, 1], [0, 1], [0, 0], [0, 1]], float).repeat(10, axis=0)
+    folds = np.array([0, 0, 0, 1, 1, 1, 2, 2]).repeat(10)
+    scores = np.array([[2, 2], [1, 3], [3, 1], [9, 0], [7, 0], [8, 0], [0, np.nan], [0, np.nan]]).repeat(10, axis=0)
+    assert tuning_metric(load_task("folder"), ("a", "b"), scores, labels, folds) == pytest.approx((0.75 + 0) / 2)
