@@ -26,6 +26,8 @@ from .recipe import Augment, Recipe
 
 TILES = 3
 """Rows and columns of tiles that jigsaw cuts a view into."""
+CROP_ATTEMPTS = 10
+"""Number of times that torchvision's RandomResizedCrop draws a crop before it takes a central one."""
 
 
 class ViewSettings(Protocol):
@@ -165,16 +167,45 @@ def apply(image: Tensor, draw: Draw, view: ViewSettings) -> Tensor:
 def draw_geometry(count: int, augment: Augment, generator: torch.Generator) -> Geometry:
     """Draw crop, rotation and flip for each of `count` square images.
 
-    The crop's area is U(crop_scale) of the image, its aspect ratio log-uniform in crop_ratio. A side longer than the
-    image is shortened to the image's side (torchvision redraws up to ten times, then takes a centre crop).
+    The crop's area is U(crop_scale) of the image, its aspect ratio log-uniform in crop_ratio. `crop_fit` decides about
+    a side longer than the image.
     """
     uniform = UniformSampler(count, generator)
-    area = uniform(*augment.crop_scale)
-    ratio = uniform(math.log(augment.crop_ratio[0]), math.log(augment.crop_ratio[1])).exp()
-    half_side = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).clamp(max=1.0)
+    if augment.crop_fit == "redraw":
+        half_side, central = redrawn_crops(count, augment, generator)
+    else:
+        area = uniform(*augment.crop_scale)
+        ratio = uniform(math.log(augment.crop_ratio[0]), math.log(augment.crop_ratio[1])).exp()
+        half_side = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).clamp(max=1.0)
+        central = torch.zeros_like(area, dtype=torch.bool)
     position = torch.stack([uniform(-1, 1), uniform(-1, 1)], dim=1)  # -1 and 1: the crop touches the image's border
+    position = position.masked_fill(central[:, None], 0.0)
     angle = uniform(-augment.rotation, augment.rotation) * (math.pi / 180)
     return Geometry((1 - half_side) * position, half_side, angle, uniform(0, 1) < augment.flip)
+
+
+def redrawn_crops(count: int, augment: Augment, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw crops of square images as torchvision's RandomResizedCrop does, except that sides are not rounded to pixels.
+
+    Each crop is the first of ten draws that lies within the image. If none does, it is the largest central crop with an
+    aspect ratio in `crop_ratio`: the whole image, if 1 is in that range.
+
+    Returns:
+        Half the crops' width and height [B, 2], in the image's [-1, 1] coordinates, and which of them must be central,
+        bool [B].
+    """
+    uniform = UniformSampler(CROP_ATTEMPTS * count, generator)
+    area = uniform(*augment.crop_scale)
+    ratio = uniform(math.log(augment.crop_ratio[0]), math.log(augment.crop_ratio[1])).exp()
+    drawn = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).view(CROP_ATTEMPTS, count, 2)
+    fits = (drawn <= 1).all(dim=2)
+    first = fits.int().argmax(dim=0)  # of equal values, the first
+    half_side = drawn[first, torch.arange(count, device=drawn.device)]
+    nearest = min(max(1.0, augment.crop_ratio[0]), augment.crop_ratio[1])
+    central = ~fits.any(dim=0)
+    width = half_side[:, 0].masked_fill(central, min(1.0, nearest))
+    height = half_side[:, 1].masked_fill(central, min(1.0, 1 / nearest))
+    return torch.stack([width, height], dim=1), central
 
 
 def draw_tiles(count: int, probability: float, generator: torch.Generator) -> Tensor:

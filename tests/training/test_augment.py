@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as tv
 from c2l_models.training import augment
 from c2l_models.training.augment import Geometry, clean_view, draw_geometry, draw_view, resample, two_views
 from c2l_models.training.recipe import Augment, Recipe
+from c2l_models.training.recipe_files import from_dict
 
 STILL = Augment(
     crop_scale=(1.0, 1.0),
@@ -137,21 +138,59 @@ def test_crop_distribution():
     assert abs(np.corrcoef(area, degrees)[0, 1]) < 0.03
 
 
-def test_crops_against_torchvisions():
-    """With crops of at most 70 % of the image no side is too long: torchvision never redraws, and we never shorten."""
+def torchvisions_crops(count, scale, ratio):
+    """Left, top, width and height of torchvision's crops, as shares of the image: float [4, count]."""
     torch.manual_seed(0)
     image = torch.zeros(1, 2000, 2000)
-    theirs = [RandomResizedCrop.get_params(image, [0.2, 0.7], [3 / 4, 4 / 3]) for _ in range(3000)]
-    top, left, height, width = np.array(theirs).T / 2000
-    drawn = draw_geometry(3000, Augment(crop_scale=(0.2, 0.7)), seeded())
-    half_side, corner = drawn.half_side.numpy(), (drawn.centre - drawn.half_side + 1).numpy() / 2
-    pairs = ((width, half_side[:, 0]), (height, half_side[:, 1]), (left, corner[:, 0]), (top, corner[:, 1]))
-    for one, other in (*pairs, (width * height, half_side.prod(axis=1))):
-        assert stats.ks_2samp(one, other).pvalue > 0.01
+    top, left, height, width = np.array(
+        [RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(count)]
+    ).T
+    return np.stack([left, top, width, height]) / 2000
 
 
-def test_crops_lie_inside_the_film():
-    drawn = draw_geometry(5000, Augment(), seeded(1))
+def our_crops(count, augment):
+    drawn = draw_geometry(count, augment, seeded())
+    corner, half_side = (drawn.centre - drawn.half_side + 1) / 2, drawn.half_side
+    return torch.cat([corner.T, half_side.T]).double().numpy()
+
+
+@pytest.mark.parametrize(
+    ("scale", "ratio", "fits"),
+    [
+        ((0.2, 0.7), (3 / 4, 4 / 3), ("clamp", "redraw")),  # no side is too long, so both are torchvision's
+        ((0.2, 1.0), (3 / 4, 4 / 3), ("redraw",)),
+        ((0.9, 1.0), (1.2, 1.6), ("redraw",)),  # no draw fits: a central crop, as wide as the image
+        ((0.9, 1.0), (1 / 2, 0.8), ("redraw",)),
+        ((0.85, 1.0), (1 / 2, 2.0), ("redraw",)),  # three in a hundred crops find no draw that fits: the whole image
+    ],
+)
+def test_crops_against_torchvisions(scale, ratio, fits):
+    theirs = torchvisions_crops(4000, scale, ratio)
+    for fit in fits:
+        ours = our_crops(4000, Augment(crop_scale=scale, crop_ratio=ratio, crop_fit=fit))
+        for one, other in zip([*theirs, theirs[2] * theirs[3]], [*ours, ours[2] * ours[3]], strict=True):
+            assert stats.ks_2samp(one.round(2), other.round(2)).pvalue > 0.01
+
+
+def test_clamped_crops_are_larger_than_torchvisions():
+    area = {fit: np.median(our_crops(20_000, Augment(crop_fit=fit))[2:].prod(axis=0)) for fit in ("clamp", "redraw")}
+    theirs = torchvisions_crops(4000, (0.2, 1.0), (3 / 4, 4 / 3))
+    assert area["redraw"] == pytest.approx(0.53, abs=0.01)
+    assert area["redraw"] == pytest.approx(np.median(theirs[2] * theirs[3]), abs=0.02)
+    assert area["clamp"] == pytest.approx(0.60, abs=0.01)
+
+
+def test_clamped_crops_are_those_of_earlier_versions():
+    """Numbers recorded before the key `crop_fit` existed. An old recipe lacks the key, so its crops are clamped."""
+    drawn = draw_geometry(3, from_dict({"name": "old", "augment": {"rotation": 10.0}}).augment, seeded())
+    half_sides, centres = [[0.695049, 0.858940], [0.853898, 0.953952]], [[-0.006042, 0.037326], [0.115843, -0.013916]]
+    np.testing.assert_allclose(drawn.half_side[:2], half_sides, atol=1e-6)
+    np.testing.assert_allclose(drawn.centre[:2], centres, atol=1e-6)
+
+
+@pytest.mark.parametrize("fit", ["clamp", "redraw"])
+def test_crops_lie_inside_the_film(fit):
+    drawn = draw_geometry(5000, Augment(crop_fit=fit), seeded(1))
     assert ((drawn.centre.abs() + drawn.half_side) <= 1 + 1e-6).all()
     area = drawn.half_side.prod(dim=1)
     assert area.min() >= 0.15

@@ -45,6 +45,7 @@ POINTS = [
     ("where views are drawn", "views", "each_step", "once"),
     ("augmentation", "augment.crop_scale", (0.2, 1.0), (0.5, 1.0)),
     ("augmentation", "augment.crop_ratio", (3 / 4, 4 / 3), (1.0, 1.0)),
+    ("augmentation", "augment.crop_fit", "clamp", "redraw"),
     ("augmentation", "augment.rotation", 10.0, 0.0),
     ("augmentation", "augment.brightness", 0.4, 0.0),
     ("augmentation", "augment.contrast", 0.4, 0.0),

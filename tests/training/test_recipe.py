@@ -39,6 +39,7 @@ PAPER_OPTIMIZER = {
 PAPER_AUGMENT = {
     "rotation": 10.0,
     "crop_scale": (0.2, 1.0),
+    "crop_fit": "redraw",
     "brightness": 0.4,
     "contrast": 0.4,
     "cutout_holes": 3,
@@ -106,7 +107,12 @@ ABLATIONS = {
     "table2-rotation-cutout": ("Table 2, + Rotation + cutout", {"objective.terms": ["clean"]}),
     "table2-rotation-cutout-mix": ("Table 2, + Rotation + cutout + Mix.", {}),
 }
-COMMON = {"sources": ["chestxray14:train_val"], "hold_out": 0.19, "precision": "bfloat16"}
+COMMON = {
+    "sources": ["chestxray14:train_val"],
+    "hold_out": 0.19,
+    "precision": "bfloat16",
+    "augment.crop_fit": "redraw",
+}
 
 
 def departures(recipe):
@@ -138,6 +144,7 @@ def test_the_released_codes_choices():
     assert departures(recipe) == {
         "sources": list(load_recipe("paper-resnet18").sources),
         "precision": "bfloat16",
+        "augment.crop_fit": "redraw",
         "batch_size": 128,
         "epochs": 120,
         "queue_length": 16384,
@@ -165,6 +172,7 @@ OPEN = {
 CORPUS = {
     "sources": ["chestxray14:train_val", "chexpert:train", "mimic_cxr:*", "mura:*"],
     "precision": "bfloat16",
+    "augment.crop_fit": "redraw",
 }
 DENSENET, CROP = {"architecture": "densenet121"}, {"augment.crop_scale": [0.5, 1.0]}
 GENESIS = {"method": "model_genesis", "optimizer.lr": 1.0}

@@ -8,8 +8,10 @@ from typing import Any
 from c2l_models.errors import RunError
 from c2l_models.files import write_atomically
 
+from ..recipe_files import merged
 from ..run_files import checkpoint
 from ..run_files.identity import check_same_settings
+from .settings import Settings
 
 SETTINGS, LOG = "settings.json", "log.jsonl"
 
@@ -32,7 +34,10 @@ def open_folder(folder: Path, identity: dict[str, Any], resume: bool) -> None:
     elif not resume:
         raise RunError(f"{folder} exists; choose another folder, or resume that run with --resume")
     elif file.is_file():
-        check_same_settings(folder, json.loads(file.read_text()), identity)
+        saved = json.loads(file.read_text())
+        # A setting that is newer than the run has its default, which keeps what earlier versions computed.
+        earlier = saved | {"settings": merged(Settings().to_dict(), saved["settings"])}
+        check_same_settings(folder, earlier, identity)
         return
     elif any(folder.iterdir()):
         raise RunError(f"{folder}: expected a run's {SETTINGS}, found only other files; choose another folder")

@@ -119,6 +119,17 @@ def test_a_folder_of_another_run_is_not_gone_on_with(store, settings, tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_a_run_without_the_newest_settings_is_resumed(store, settings, tmp_path):
+    """settings.json of an earlier version lacks keys that exist now."""
+    finetune_small(store, tmp_path / "run", replace(settings, epochs=1))
+    file = tmp_path / "run" / "settings.json"
+    saved = json.loads(file.read_text())
+    del saved["settings"]["augment"]["crop_fit"]
+    file.write_text(json.dumps(saved))
+    finetune_small(store, tmp_path / "run", replace(settings, epochs=1), resume=True)
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_finished_run_is_read_and_paired(store, settings, tmp_path, monkeypatch):
     short = replace(settings, epochs=1)
     first = finetune_small(store, tmp_path / "one", short)
