@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import numpy as np
@@ -60,8 +61,6 @@ class BatchSettings(Protocol):
     def seed(self) -> int: ...
     @property
     def batch_size(self) -> int: ...
-    @property
-    def epochs(self) -> int: ...
 
 
 def epoch_order(rows: np.ndarray, run: BatchSettings, epoch: int) -> np.ndarray:
@@ -91,8 +90,9 @@ def batches(
     device: torch.device,
     world: World = ALONE,
     first: int = 0,
+    last: int | None = None,
 ) -> Iterator[Batch]:
-    """A run's batches, from step `first` to its last.
+    """A run's batches, from step `first` on.
 
     An epoch's last images are left out if they do not fill a batch; the next epoch has another order. A store that
     fits is copied to the GPU; otherwise batches are gathered ahead while the device computes.
@@ -100,17 +100,18 @@ def batches(
     Args:
         store: the images.
         rows: the store's rows to train on.
-        run: seed, batch size and number of epochs.
+        run: seed and batch size.
         device: the device of the batches.
         world: the processes; each gets an equal part of every batch.
         first: number of finished steps.
+        last: number of steps of the whole run; None: the batches are endless.
     """
     upcoming: Iterator[tuple[Tensor, Tensor]]
     if fits(store, device):
         store = store.to(device)
-        upcoming = ((store[own], own) for own in _shares(rows, run, device, world, first))
+        upcoming = ((store[own], own) for own in _shares(rows, run, device, world, first, last))
     else:
-        upcoming = _read_ahead(store, _shares(rows, run, torch.device("cpu"), world, first), device)
+        upcoming = _read_ahead(store, _shares(rows, run, torch.device("cpu"), world, first, last), device)
     while True:
         began = time.perf_counter()
         found = next(upcoming, None)
@@ -132,10 +133,12 @@ def batch_rows(rows: np.ndarray, run: BatchSettings, step: int) -> np.ndarray:
     return epoch_order(rows, run, epoch)[position * run.batch_size :][: run.batch_size]
 
 
-def _shares(rows: np.ndarray, run: BatchSettings, device: torch.device, world: World, first: int) -> Iterator[Tensor]:
+def _shares(
+    rows: np.ndarray, run: BatchSettings, device: torch.device, world: World, first: int, last: int | None
+) -> Iterator[Tensor]:
     """This process's rows of each step, int64 [B] on the device. An epoch's order is copied there once."""
     steps_per_epoch = len(rows) // run.batch_size
-    for step in range(first, run.epochs * steps_per_epoch):
+    for step in count(first) if last is None else range(first, last):
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == first:
             order = torch.from_numpy(epoch_order(rows, run, epoch)).to(device)

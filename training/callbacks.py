@@ -65,9 +65,10 @@ class RunCallbacks:
         run.group.add(recipe.batch_size, batch.waited, step.metrics())
         self.log.advance()
         stops = run.world.any(bool(self.request) or time.monotonic() > self.deadline)
+        run_ends = run.step == run.total_steps
         epoch_ends = run.step % run.steps_per_epoch == 0
-        group_ends = run.step % recipe.log_every == 0 or run.step == run.total_steps
-        saves = epoch_ends or stops or run.step % recipe.checkpoint_every == 0
+        group_ends = run_ends or run.step % recipe.log_every == 0
+        saves = run_ends or epoch_ends or stops or run.step % recipe.checkpoint_every == 0
         if group_ends or saves:
             self.check_metrics()
         if group_ends:
@@ -75,7 +76,7 @@ class RunCallbacks:
             run.group.clear()
         if epoch_ends:
             self.probe()
-        if saves and (problem := run.save(required=stops or run.step == run.total_steps)):
+        if saves and (problem := run.save(required=stops or run_ends)):
             self.log.write_note(run.step, problem)
         if epoch_ends:
             run.world.wait()  # wait on the hosts while rank 0 probes and writes

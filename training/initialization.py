@@ -25,7 +25,7 @@ from .features import MEAN, STD, recalibrate
 from .networks import random_network
 from .run_files import checkpoint
 from .run_files.backbone import load_run_backbone
-from .run_files.run_folder import load_run_store, read_run
+from .run_files.run_folder import load_run_store, read_initialization, read_run
 from .store.image_store import ImageStore
 
 RANDOM, IMAGENET = "random", "imagenet"
@@ -115,6 +115,7 @@ def _from_weights(weights: Weights, size: int | None, device: str | torch.device
         "weights_sha256": weights.sha256,
         "trained_on": list(weights.trained_on),
         "recipe": weights.recipe,
+        "license": weights.license,
     }
     side, mean, std = size or weights.input_size[-1], weights.mean[0], weights.std[0]
     return Initialization(weights.name, weights.architecture, network, side, mean, std, about, _patients_of(weights))
@@ -145,7 +146,10 @@ def _from_run(folder: Path, store: ImageStore | None, size: int | None, device: 
         "checkpoint": checkpoint.newest(folder),
         "trained_on_store": run["store_sha256"],
     }
-    seen = frozenset(store.patients[training_rows(recipe, store)].tolist()) if store else None
+    before = read_initialization(folder)["patients"]  # of the weights with which the run began
+    seen = None
+    if store is not None and before is not None:
+        seen = frozenset(store.patients[training_rows(recipe, store)].tolist()).union(before)
     side = size or recipe.size
     return Initialization(
         folder.name, recipe.architecture, network.to(device), side, recipe.mean, recipe.std, about, seen
@@ -183,6 +187,7 @@ def _imagenet(architecture: str, size: int, device: str | torch.device) -> Initi
         "weights": config.hf_hub_id,
         "weights_sha256": file.sha256,
         "trained_on": ["ImageNet-1k, with its labels"],
+        "license": config.license or "unknown",
     }
     return Initialization(f"{IMAGENET}:{architecture}", architecture, network, size, MEAN, STD, about, frozenset())
 

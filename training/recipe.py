@@ -120,6 +120,13 @@ class Optimizer:
     """Momentum of SGD. The paper names none; this is the released code's."""
     weight_decay: Annotated[float, AtLeast(0)] = 1e-4
     """Weight decay of SGD."""
+    schedule: Literal["steps", "cosine"] = "steps"
+    """steps: the rate falls at each milestone (section 4). cosine: it falls along half a cosine to `final_lr`, and the
+    milestones are not used."""
+    warmup: Share = 0.0
+    """Share of the run's steps during which the rate rises linearly to `lr`."""
+    final_lr: Annotated[float, AtLeast(0)] = 0.0
+    """Learning rate at the end of a cosine, at a batch size of 256."""
     lr_milestones: Annotated[tuple[int, ...], AtLeast(0)] = (120, 160, 200)
     """Numbers of epochs after which the learning rate falls. With 120, epoch 121 is the first at the lower rate."""
     lr_decay: Annotated[float, Above(0)] = 0.1
@@ -141,6 +148,9 @@ class Recipe:
     only, [restoration] for model_genesis only."""
     architecture: str = "resnet18"
     """Backbone, a name that `c2l list` knows, such as resnet18 or densenet121."""
+    initialization: str = "random"
+    """Weights with which student and teacher begin: "random", a release such as "resnet18.imagenet", "imagenet"
+    (torchvision's, from the hub), a .safetensors file, or a run folder. The projection always begins random."""
     sources: tuple[str, ...] = ()
     """Training images in the store. "dataset:split" takes one split, "dataset" all splits except "test", and
     "dataset:*" all splits. An empty list takes all data sets without their "test" splits."""
@@ -157,7 +167,9 @@ class Recipe:
     batch_size: Annotated[int, AtLeast(1)] = 256
     """Images per step, over all processes. A multiple of `batch_norm_group` and of `mixup_blocks`."""
     epochs: Annotated[int, AtLeast(1)] = 240
-    """Passes over the training images."""
+    """Passes over the training images, if `steps` is 0."""
+    steps: Annotated[int, AtLeast(0)] = 0
+    """Number of steps. 0: the number follows from `epochs`."""
     seed: Annotated[int, AtLeast(0)] = 0
     """Seed of all random numbers of the run."""
 
@@ -175,6 +187,8 @@ class Recipe:
     2^14."""
     teacher_momentum: Share = 0.999
     """Momentum θ of the teacher's update (equation 2)."""
+    teacher_momentum_final: Share = 0.0
+    """Momentum at the end of the run, which θ approaches along half a cosine. 0: θ is constant, as in the paper."""
     mixup_alpha: Annotated[float, Above(0)] = 1.0
     """Parameter of the mixup weight λ ~ Beta(alpha, alpha) (equation 1)."""
     mixup_blocks: Annotated[int, AtLeast(1)] = 1

@@ -1,23 +1,24 @@
 """The state of a pretraining run. A checkpoint and the recipe together determine the next step."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from c2l_models.errors import DatasetError
-
+from .constraints import check
 from .distributed import World
+from .initialization import RANDOM, load_initialization
 from .objectives import build
 from .recipe import Recipe
 from .recipe_files import from_dict
 from .run_files import checkpoint
 from .run_files.identity import check_same_pretraining, pretraining_identity
 from .run_files.log import StepGroup
-from .run_files.run_folder import create_run_folder
-from .schedule import learning_rate
+from .run_files.run_folder import RANDOM_INITIALIZATION, create_run_folder, read_initialization
+from .schedule import Schedule
 from .seeding import seed_of
 from .store.image_store import ImageStore
 
@@ -31,7 +32,8 @@ class Run:
         optimizer: SGD on the student's parameters.
         group: the metrics of the steps since the last line of the log.
         step: number of finished steps.
-        steps_per_epoch, total_steps: follow from the recipe and the number of images.
+        schedule: number of steps, and learning rate and teacher momentum at each.
+        initialization: facts about the weights with which the networks began, and the patients that they saw.
         best: the highest mean over tasks of a probe's metrics so far.
         best_step: the step after which `best` was measured.
     """
@@ -42,13 +44,7 @@ class Run:
         """`rows`: the store's rows to train on. Raises DatasetError if they do not fill one batch."""
         self.recipe, self.store, self.folder, self.world, self.device = recipe, store, folder, world, device
         self.rows = rows
-        self.steps_per_epoch = len(rows) // recipe.batch_size
-        self.total_steps = recipe.epochs * self.steps_per_epoch
-        if not self.steps_per_epoch:
-            raise DatasetError(
-                f"expected at least one batch of {recipe.batch_size} images to train on, found {len(rows)}; add "
-                "images, or lower --recipe.batch-size"
-            )
+        self.schedule = Schedule(recipe, len(rows))
         torch.backends.cudnn.benchmark = device.type == "cuda"  # the shapes never change
         torch.manual_seed(_seed(recipe, "networks"))
         queue = torch.Generator().manual_seed(_seed(recipe, "queue"))
@@ -59,10 +55,11 @@ class Run:
         self.model = world.wrap(self.method, device)
         self.optimizer = torch.optim.SGD(
             self.method.student.parameters(),
-            lr=learning_rate(recipe, 0),
+            lr=self.schedule.learning_rate(0),
             momentum=recipe.optimizer.momentum,
             weight_decay=recipe.optimizer.weight_decay,
         )
+        self.initialization: Mapping[str, Any] = RANDOM_INITIALIZATION
         self.group = StepGroup()
         self.step = 0
         self.best, self.best_step = self._best_before = -math.inf, -1
@@ -82,14 +79,20 @@ class Run:
                 earlier = from_dict(loaded.state["recipe"]).to_dict()  # keys newer than the run take their defaults
                 check_same_pretraining(self.folder, loaded.state | {"recipe": earlier}, identity)
                 return loaded
-            create_run_folder(self.folder, self.recipe, self.store, self.device, self.world, again=resume)
             return None
+
+        def make_folder() -> None:
+            settings = (self.recipe, self.initialization, self.store, self.device, self.world)
+            create_run_folder(self.folder, *settings, again=resume)
 
         self._identity = identity
         loaded = self.world.share(on_main)
         if loaded is None:
+            self.initialize()
+            self.world.share(make_folder)
             self.save(required=True)
             return ()
+        self.initialization = read_initialization(self.folder)
         self.method.load_state_dict(loaded.state["method"])
         self.optimizer.load_state_dict(loaded.state["optimizer"])
         self.group.load_state_dict(loaded.state["group"])
@@ -97,6 +100,24 @@ class Run:
         if self.world.is_main and self.best_step == self.step:
             checkpoint.mark_best(self.folder, loaded.path)  # the run may have been killed between saving and marking
         return loaded.passed_over
+
+    def initialize(self) -> None:
+        """Load the weights that the recipe's `initialization` names into the networks.
+
+        Raises:
+            RecipeError: the weights are of another architecture, or expect another normalisation of the images.
+            C2LError: as `load_initialization`.
+        """
+        recipe = self.recipe
+        if recipe.initialization == RANDOM:
+            return
+        init = load_initialization(recipe.initialization, recipe.architecture, recipe.size, store=self.store)
+        for key in ("architecture", "mean", "std"):
+            expected = getattr(init, key)
+            check(getattr(recipe, key) == expected, recipe, key, f"{expected!r}, as {init.name} has")
+        self.method.load_backbone(init.network.state_dict())
+        patients = None if init.seen is None else sorted(init.seen)
+        self.initialization = {"name": init.name, **init.about, "patients": patients}
 
     def seeded(self, step: int | str) -> torch.Generator:
         """The random generator of a step, on the run's device. It depends on recipe and step alone.
@@ -107,11 +128,22 @@ class Run:
         torch.manual_seed(_seed(self.recipe, step, 1 + self.world.rank))
         return self._generator.manual_seed(_seed(self.recipe, step))
 
-    def set_lr(self) -> float:
-        """Set the learning rate of the current epoch, and return it."""
-        lr = learning_rate(self.recipe, self.step // self.steps_per_epoch)
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of steps in one pass over the images."""
+        return self.schedule.steps_per_epoch
+
+    @property
+    def total_steps(self) -> int:
+        """Number of steps of the whole run."""
+        return self.schedule.total_steps
+
+    def apply_schedule(self) -> float:
+        """Set the learning rate and the teacher's momentum of the current step. Returns the learning rate."""
+        lr = self.schedule.learning_rate(self.step)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = lr
+        self.method.teacher_momentum = self.schedule.teacher_momentum(self.step)
         return lr
 
     def record_probe(self, auroc: dict[str, float]) -> None:

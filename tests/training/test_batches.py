@@ -100,12 +100,13 @@ def test_epoch_order():
 
 
 CPU = torch.device("cpu")
+STEPS = 10
 
 
 def test_each_batch_is_the_next_part_of_the_epochs_order(tiny_recipe, tiny_store):
     rows = training_rows(tiny_recipe, tiny_store)
-    found = list(batches(tiny_store, rows, tiny_recipe, CPU))
-    assert len(found) == tiny_recipe.epochs * STEPS_AN_EPOCH
+    found = list(batches(tiny_store, rows, tiny_recipe, CPU, last=STEPS))
+    assert len(found) == STEPS == 2 * STEPS_AN_EPOCH
     for step, batch in enumerate(found):
         epoch, position = divmod(step, STEPS_AN_EPOCH)
         expected = epoch_order(rows, tiny_recipe, epoch)[8 * position : 8 * position + 8]
@@ -117,11 +118,12 @@ def test_each_batch_is_the_next_part_of_the_epochs_order(tiny_recipe, tiny_store
 
 def test_batches_go_on_from_any_step_on_any_number_of_processes(tiny_recipe, tiny_store):
     rows = training_rows(tiny_recipe, tiny_store)
-    whole = list(batches(tiny_store, rows, tiny_recipe, CPU))
+    whole = list(batches(tiny_store, rows, tiny_recipe, CPU, last=STEPS))
     for first in (0, 3, 5, 9, 10):
         for size in (1, 2, 4):
             shares = [
-                list(batches(tiny_store, rows, tiny_recipe, CPU, World(rank, size), first)) for rank in range(size)
+                list(batches(tiny_store, rows, tiny_recipe, CPU, World(rank, size), first, STEPS))
+                for rank in range(size)
             ]
             assert [len(share) for share in shares] == [len(whole) - first] * size
             for step, parts in enumerate(zip(*shares, strict=True), start=first):
@@ -165,8 +167,8 @@ def test_a_gpu_gets_the_same_batches_resident_or_streamed(tiny_recipe, tiny_stor
     monkeypatch.setattr("c2l_models.training.batches.fits", lambda *_: resident)
     rows = training_rows(tiny_recipe, tiny_store)
     for here, there in zip(
-        batches(tiny_store, rows, tiny_recipe, CPU),
-        batches(tiny_store, rows, tiny_recipe, torch.device("cuda")),
+        batches(tiny_store, rows, tiny_recipe, CPU, last=STEPS),
+        batches(tiny_store, rows, tiny_recipe, torch.device("cuda"), last=STEPS),
         strict=True,
     ):
         assert there.images.is_cuda

@@ -35,12 +35,16 @@ RULES = {
         SHARE: "shuffle shuffle_side bend paint paint_inside another_block inside_side outside_side",
     },
     "objective": {},
-    "optimizer": {POSITIVE: "lr_decay", NOT_NEGATIVE: "lr weight_decay lr_milestones", SHARE: "momentum"},
+    "optimizer": {
+        POSITIVE: "lr_decay",
+        NOT_NEGATIVE: "lr final_lr weight_decay lr_milestones",
+        SHARE: "momentum warmup",
+    },
     "recipe": {
         POSITIVE: "size std batch_size epochs feature_dim temperature queue_length mixup_alpha mixup_blocks "
         "batch_norm_group log_every checkpoint_every keep_checkpoints",
-        NOT_NEGATIVE: "seed probe_every",
-        SHARE: "teacher_momentum hold_out projection_dropout",
+        NOT_NEGATIVE: "seed steps probe_every",
+        SHARE: "teacher_momentum teacher_momentum_final hold_out projection_dropout",
         "True": "mean",
     },
     "finetuning": {

@@ -163,6 +163,7 @@ def test_a_run_folder(tiny_run, tiny_recipe, tiny_store):
     names = {path.name for path in tiny_run.iterdir()}
     assert names == {
         "recipe.json",
+        "initialization.json",
         "run.json",
         "log.jsonl",
         "tensorboard",

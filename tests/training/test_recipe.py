@@ -11,7 +11,7 @@ from rich.console import Console
 from c2l_models.errors import RecipeError
 from c2l_models.training.recipe import SECTIONS, Augment, Objective, Optimizer, Recipe
 from c2l_models.training.recipe_files import RECIPES, from_dict, list_recipes, load_recipe, recipe_keys, recipe_table
-from c2l_models.training.schedule import learning_rate
+from c2l_models.training.schedule import Schedule
 
 PAPERS_CORPUS = (
     *("paper-resnet18", "paper-densenet121", "released-code-resnet18"),
@@ -153,7 +153,9 @@ def test_the_released_codes_choices():
         "optimizer.lr": 0.06,
         "optimizer.lr_milestones": [60, 80, 100],
     }
-    assert [learning_rate(recipe, epoch) for epoch in (0, 60, 80, 100)] == pytest.approx([0.03, 3e-3, 3e-4, 3e-5])
+    schedule = Schedule(recipe, images=3 * 128)
+    rates = [schedule.learning_rate(3 * epoch) for epoch in (0, 60, 80, 100)]
+    assert rates == pytest.approx([0.03, 3e-3, 3e-4, 3e-5])
 
 
 OPEN = {

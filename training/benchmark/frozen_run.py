@@ -26,8 +26,7 @@ def frozen_run(recipe: Recipe, store: ImageStore, device: torch.device) -> Run:
 
 def endless_batches(recipe: Recipe, store: ImageStore, device: torch.device) -> Iterator[torch.Tensor]:
     """A run's batches of images, uint8 [B, 1, S, S], from the whole store, without end."""
-    endless = replace(recipe, epochs=2**40)
-    return (batch.images for batch in batches(store, np.arange(len(store)), endless, device))
+    return (batch.images for batch in batches(store, np.arange(len(store)), recipe, device))
 
 
 def noise_in_memory(count: int, side: int, device: torch.device) -> ImageStore:

@@ -8,6 +8,7 @@ from rich.table import Table
 from ..objectives import build
 from ..objectives.method import Method
 from ..recipe import Recipe
+from ..schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def estimate_scaling(
         images_per_second: rate of one GPU in steps of the recipe; measure it with `c2l benchmark step`.
         gigabytes_per_second: rate at which one GPU receives data, in 1e9 bytes per second.
     """
-    steps = images // recipe.batch_size * recipe.epochs
+    steps = Schedule(recipe, images).total_steps
     step_traffic = traffic(recipe, processes)
     computing = steps * recipe.batch_size / (images_per_second * processes) / 3600
     sending = steps * step_traffic.total / (gigabytes_per_second * 1e9) / 3600

@@ -103,7 +103,7 @@ def fit(run: FinetuningRun, store: ImageStore, labels: NDArray[np.float32], resu
     with stop_requests() as request, progress_line(progress) as line:
         shown = line.add_task("fine-tuning", total=run.total_steps, completed=run.step, metrics="")
         run.train()
-        for batch in batches(store, run.split.fit, run.order, run.device, first=run.step):
+        for batch in batches(store, run.split.fit, run.order, run.device, first=run.step, last=run.total_steps):
             run.loss += train_step(run, batch, targets[batch.rows])
             run.step += 1
             line.update(shown, completed=run.step)

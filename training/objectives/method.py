@@ -72,6 +72,7 @@ class Method(nn.Module):
     Attributes:
         student: the network that learns. Probes and exports take its `backbone`, [B, 1, S, S] -> [B, F].
         networks: the networks that `torch.compile` may compile.
+        teacher_momentum: momentum θ of the next update of a teacher. The run sets it before each step.
         PANELS: the plots of the logged metrics.
         PROGRESS: the metrics on the progress line, each with its format.
     """
@@ -84,6 +85,11 @@ class Method(nn.Module):
     def __init__(self, recipe: Recipe, world: World) -> None:
         super().__init__()
         self.recipe, self.world = recipe, world
+        self.teacher_momentum = recipe.teacher_momentum
+
+    def load_backbone(self, state: Mapping[str, Tensor]) -> None:
+        """Copy a backbone's tensors into the student, and into a teacher if the method has one."""
+        self.student.backbone.load_state_dict(state)
 
     @property
     def teacher_batches(self) -> int:

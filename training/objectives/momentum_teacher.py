@@ -3,7 +3,7 @@
 In MoCo's words the student is the query encoder and the teacher the key encoder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,11 @@ class MomentumTeacher(Method):
         self.teacher.load_state_dict(self.student.state_dict())
         self.teacher.requires_grad_(False)
         self.networks = (self.student, self.teacher)
+
+    def load_backbone(self, state: Mapping[str, Tensor]) -> None:
+        """Copy a backbone's tensors into student and teacher."""
+        super().load_backbone(state)
+        self.teacher.load_state_dict(self.student.state_dict())
 
     @property
     def teacher_batches(self) -> int:
@@ -62,7 +67,7 @@ class MomentumTeacher(Method):
 
     def after_step(self, step: Any) -> None:
         """Update the teacher (line 17)."""
-        update_teacher(self.teacher, self.student, self.recipe.teacher_momentum)
+        update_teacher(self.teacher, self.student, self.teacher_momentum)
 
     def columns(self, images: Tensor, views: Sequence[Tensor], generator: torch.Generator) -> list[Column]:
         """The two augmented views."""

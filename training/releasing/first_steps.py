@@ -83,6 +83,7 @@ def first_steps(recipe: Recipe, store: ImageStore, steps: int | None = None, pro
     recipe = share_batch(replace(recipe, compile=False), ALONE)
     with one_thread():
         run = Run(recipe, store, training_rows(recipe, store), Path(os.devnull), ALONE, CPU)
+        run.initialize()
         count = min(usual_steps(recipe) if steps is None else steps, run.total_steps)
         with progress_line(progress) as line:
             recorder = _Recorder(run, count, line)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from ..probing.probe import probe
 from ..recipe_files import from_dict
 from ..run_files import checkpoint, log
 from ..run_files.backbone import export_backbone, load_run_backbone
-from ..run_files.run_folder import load_run_store, read_run
+from ..run_files.run_folder import load_run_store, read_initialization, read_run
 from ..store.image_store import ImageStore
 from .first_steps import first_steps
 
@@ -82,7 +84,8 @@ def release_run(
     file = registry.REGISTRY.parent / "weights" / f"{name}.safetensors"
     file.parent.mkdir(exist_ok=True)
     trained, _ = load_run_backbone(run_folder, store, size=size)
-    export_backbone(trained, recipe, file, store, tag, size, license)
+    initialization = read_initialization(run_folder)
+    export_backbone(trained, recipe, initialization, file, store, tag, size, license)
     weights = Weights.from_file(file)
     rounding = compare_with_trained(weights, trained, store, rows)
     reports = [probe(str(file), store, task, out=out / task.name) for task in tasks]
@@ -93,12 +96,13 @@ def release_run(
         "sha256": weights.sha256,
         **run,
         "recipe": recipe.to_dict(),
+        "initialization": {key: value for key, value in initialization.items() if key != "patients"},
         "trained_on": list(weights.trained_on),
         "metrics": metrics,
         "rounding": rounding,
         "first_steps": dataclasses.asdict(steps),
         "log": log.read(run_folder)[-LOG_LINES:],
-        "patients": patients_seen(store.patients[rows], store.index["dataset"].to_numpy()[rows]),
+        "patients": patients_seen(store.patients[rows], initialization),
         "golden_embedding": golden_embedding(create_model(recipe.architecture, weights=weights), weights),
     }
     write_atomically(file.with_suffix(".json"), (json.dumps(provenance, indent=1) + "\n").encode())
@@ -169,13 +173,14 @@ def metric_name(task: str, metric: str) -> str:
     return f"{task} linear probe, {KAPPA}, grade" if metric == KAPPA else f"{task} linear probe, AUROC, {metric}"
 
 
-def patients_seen(patients: np.ndarray, datasets: np.ndarray) -> dict[str, list[str]]:
-    """The ids of the patients trained on, by data set; public data sets only."""
-    return {
-        str(dataset): sorted(set(patients[datasets == dataset].tolist()))
-        for dataset in np.unique(datasets)
-        if dataset in PUBLIC
-    }
+def patients_seen(patients: np.ndarray, initialization: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The ids of the patients trained on, before or after the initialization, by data set; public data sets only.
+
+    An id begins with its data set: "chestxray14:00001336".
+    """
+    ids = sorted({*patients.tolist(), *(initialization["patients"] or ())})
+    by_dataset = groupby(ids, key=lambda patient: patient.partition(":")[0])
+    return {dataset: list(group) for dataset, group in by_dataset if dataset in PUBLIC}
 
 
 def registry_entry(weights: Weights, metrics: dict[str, dict[str, float | None]], default: bool) -> str:

@@ -223,7 +223,8 @@ def recipe_of(init: InitializationPlan, scale: Scale, seed: int) -> Recipe:
         values["queue_length"] = max(scaled, 3 * values["batch_size"])
     if scale.sources and not datasets_of(own.sources) <= datasets_of(scale.sources):
         values["sources"] = list(scale.sources)
-    values["epochs"] *= init.epoch_factor
+    for key in ("epochs", "steps"):
+        values[key] *= init.epoch_factor
     optimizer = values["optimizer"]
     optimizer["lr_milestones"] = [epoch * init.epoch_factor for epoch in optimizer["lr_milestones"]]
     return from_dict(values)

@@ -15,6 +15,7 @@ from ..recipe_files import from_dict
 from ..run_files import checkpoint, log
 from ..run_files.identity import FREE_TO_CHANGE, check_same_settings
 from ..run_files.run_folder import read_run
+from ..schedule import Schedule
 from ..store.image_store import ImageStore
 
 FREE_BY_HAND = {"name", "mixup_blocks"}
@@ -93,7 +94,7 @@ def is_finished(folder: Path, recipe: Recipe, images: int) -> bool:
     if not checkpoint.exists(folder):
         return False
     step: int = checkpoint.load(folder).state["step"]
-    return step >= recipe.epochs * (images // recipe.batch_size)
+    return step >= Schedule(recipe, images).total_steps
 
 
 def training_seconds(folder: Path, recipe: Recipe) -> float | None:

@@ -1,6 +1,8 @@
 """The backbone of a run's checkpoint: load it, or export it as a weight file."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -15,7 +17,7 @@ from ..recipe import Recipe
 from ..recipe_files import from_dict
 from ..store.image_store import ImageStore
 from . import checkpoint
-from .run_folder import load_run_store
+from .run_folder import RANDOM_INITIALIZATION, load_run_store, read_initialization
 
 
 def load_run_backbone(
@@ -72,19 +74,24 @@ def export_run(
     The file contains its configuration, such as normalisation, and loads with `c2l_models.resnet18(weights=path)`.
     """
     store = store or load_run_store(run_folder)
-    return export_backbone(*load_run_backbone(run_folder, store, teacher, size, best), path, store, tag, size, license)
+    network, recipe = load_run_backbone(run_folder, store, teacher, size, best)
+    return export_backbone(network, recipe, read_initialization(run_folder), path, store, tag, size, license)
 
 
 def export_backbone(
     backbone: nn.Module,
     recipe: Recipe,
+    initialization: Mapping[str, Any],
     path: Path,
     store: ImageStore,
     tag: str = "custom",
     size: int | None = None,
     license: str = "unknown",
 ) -> Path:
-    """Write a backbone of `load_run_backbone` as safetensors; arguments as there."""
+    """Write a backbone of `load_run_backbone` as safetensors; arguments as there.
+
+    `initialization`: the run's, as `read_initialization` returns it.
+    """
     side = size or recipe.size
     config = {
         "architecture": recipe.architecture,
@@ -94,12 +101,21 @@ def export_backbone(
         "input_size": [3, side, side],
         "interpolation": "bilinear",
         "crop_pct": 1.0,
-        "trained_on": describe_rows(store, training_rows(recipe, store)),
+        "trained_on": [*describe_rows(store, training_rows(recipe, store)), *describe_initialization(initialization)],
         "recipe": recipe.name,
         "license": license,
     }
     save_weights(path, backbone.state_dict(), config)
     return path
+
+
+def describe_initialization(initialization: Mapping[str, Any]) -> list[str]:
+    """The data of the weights with which a run began, one line each; an empty list if it began random."""
+    name, licence = initialization["name"], initialization.get("license", "unknown")
+    if name == RANDOM_INITIALIZATION["name"]:
+        return []
+    before = initialization.get("trained_on", ["unknown images"])
+    return [f"initialized from {name} (licence: {licence}): {line}" for line in before]
 
 
 def describe_rows(store: ImageStore, rows: np.ndarray) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,28 @@ from ..distributed import ALONE, World
 from ..recipe import Recipe
 from ..store.image_store import ImageStore
 
+INITIALIZATION = "initialization.json"
+RANDOM_INITIALIZATION = {"name": "random", "patients": []}
 LIBRARIES = ("c2l-models", "torch", "torchvision", "timm", "numpy", "pillow")
 
 
 def create_run_folder(
-    folder: Path, recipe: Recipe, store: ImageStore, device: torch.device, world: World = ALONE, again: bool = False
+    folder: Path,
+    recipe: Recipe,
+    initialization: Mapping[str, Any],
+    store: ImageStore,
+    device: torch.device,
+    world: World = ALONE,
+    again: bool = False,
 ) -> None:
-    """Make the folder, with recipe.json (resolved) and run.json (store, machine, processes, versions, code).
+    """Make the folder, with recipe.json (resolved), initialization.json and run.json.
+
+    run.json names the store, the machine, the processes, the versions of the libraries and the code.
 
     Args:
         folder: the run's folder.
         recipe: the run's recipe.
+        initialization: facts about the weights with which the run begins, JSON-serialisable.
         store: the images.
         device: this process's device.
         world: the processes.
@@ -50,7 +62,7 @@ def create_run_folder(
     }
     made = folder if folder.exists() else folder.with_name(folder.name + ".partial")
     made.mkdir(parents=True, exist_ok=True)
-    for name, content in (("recipe.json", recipe.to_dict()), ("run.json", run)):
+    for name, content in (("recipe.json", recipe.to_dict()), (INITIALIZATION, initialization), ("run.json", run)):
         (made / name).write_text(json.dumps(content, indent=2) + "\n")
     made.replace(folder)  # so a run folder always has its run.json
 
@@ -62,6 +74,13 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise RunError(f"expected a run folder of `c2l pretrain`, found no run.json in {folder}")
     run: dict[str, Any] = json.loads(path.read_text())
     return run
+
+
+def read_initialization(folder: Path) -> dict[str, Any]:
+    """The facts about a run's initialization. A run of an earlier version, without this file, began random."""
+    path = folder / INITIALIZATION
+    facts: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else RANDOM_INITIALIZATION
+    return facts
 
 
 def load_run_store(folder: Path) -> ImageStore:

@@ -99,9 +99,9 @@ def test_a_run_that_saw_test_patients_is_no_release(
 
 def test_public_patients_are_named_and_no_others() -> None:
     patients = np.array(["chestxray14:2", "0f3a", "chestxray14:1", "chestxray14:2", "knee_kl:7"])
-    datasets = np.array(["chestxray14", "folder", "chestxray14", "chestxray14", "knee_kl"])
-    assert release.patients_seen(patients, datasets) == {
-        "chestxray14": ["chestxray14:1", "chestxray14:2"],
+    before = {"name": "other", "patients": ["chestxray14:0", "a private one", "knee_kl:7", "mura:5"]}
+    assert release.patients_seen(patients, before) == {
+        "chestxray14": ["chestxray14:0", "chestxray14:1", "chestxray14:2"],
         "knee_kl": ["knee_kl:7"],
     }
 

@@ -1,0 +1,116 @@
+"""The weights with which a run's networks begin."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from runs import same
+
+import c2l_models
+from c2l_models.errors import C2LError, RunError
+from c2l_models.releases.record import Weights, save_weights
+from c2l_models.training.batches import training_rows
+from c2l_models.training.distributed import ALONE
+from c2l_models.training.initialization import load_initialization
+from c2l_models.training.pretrain import pretrain
+from c2l_models.training.recipe import Optimizer
+from c2l_models.training.run import Run
+from c2l_models.training.run_files import checkpoint
+from c2l_models.training.run_files.backbone import export_run
+
+
+def new_run(recipe, store, folder):
+    return Run(recipe, store, training_rows(recipe, store), folder, ALONE, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def pretrained_file(tmp_path_factory):
+    """A weight file of a random ResNet-18 with the normalisation of `tiny_recipe`."""
+    torch.manual_seed(5)
+    network = timm.create_model("resnet18", in_chans=1, num_classes=0)
+    file = tmp_path_factory.mktemp("weights") / "before.safetensors"
+    config = {"architecture": "resnet18", "tag": "before", "mean": 0.5, "std": 0.25, "input_size": [3, 32, 32]}
+    config |= {"trained_on": ["phantoms"], "recipe": "none", "license": "MIT"}
+    save_weights(file, network.state_dict(), config)
+    file.with_suffix(".json").write_text(json.dumps({"patients": {"chestxray14": ["chestxray14:1"]}}))
+    return file
+
+
+def test_student_and_teacher_begin_as_the_initialization(tiny_recipe, tiny_store, tmp_path, pretrained_file):
+    run = new_run(replace(tiny_recipe, initialization=str(pretrained_file)), tiny_store, tmp_path / "run")
+    projection = {key: value.clone() for key, value in run.method.student.projection.state_dict().items()}
+    run.start_or_resume(resume=False)
+    images = torch.randn(3, 1, 32, 32)
+    expected = c2l_models.resnet18(weights=pretrained_file, in_chans=1).eval()(images)
+    for network in (run.method.student, run.method.teacher):
+        torch.testing.assert_close(network.backbone.eval()(images), expected, rtol=1e-5, atol=1e-5)
+        assert all(torch.equal(projection[key], value) for key, value in network.projection.state_dict().items())
+    facts = json.loads((run.folder / "initialization.json").read_text())
+    assert (facts["name"], facts["license"], facts["trained_on"]) == ("resnet18.before", "MIT", ["phantoms"])
+    assert facts["weights_sha256"] == hashlib.sha256(pretrained_file.read_bytes()).hexdigest()
+    assert facts["patients"] == ["chestxray14:1"]
+
+
+def test_the_patients_and_data_of_the_initialization_count(tiny_recipe, tiny_store, tmp_path, pretrained_file):
+    """A run that began with another run's weights counts the patients of both, and an export names the data of both."""
+    recipe = replace(tiny_recipe, initialization=str(pretrained_file), epochs=1, probe_every=0)
+    first = pretrain(recipe, tiny_store, tmp_path / "first", "cpu", max_seconds=0, progress=False)
+    second = replace(recipe, initialization=str(first), sources=("folder:train",))
+    second = pretrain(second, tiny_store, tmp_path / "second", "cpu", max_seconds=0, progress=False)
+    own = set(tiny_store.patients[training_rows(recipe, tiny_store)].tolist())
+    assert load_initialization(str(second), store=tiny_store).seen == {*own, "chestxray14:1"}
+    export_run(first, tmp_path / "first.safetensors", tiny_store)
+    *_, line = Weights.from_file(tmp_path / "first.safetensors").trained_on
+    assert line == "initialized from resnet18.before (licence: MIT): phantoms"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "densenet121"}, "architecture: expected 'resnet18', as resnet18.before has, found 'densen"),
+        ({"mean": 0.4}, "mean: expected 0.5, as resnet18.before has, found 0.4"),
+        ({"std": 0.3}, "std: expected 0.25, as resnet18.before has, found 0.3"),
+        ({"initialization": "resnet18.unknown"}, "resnet18.unknown"),
+    ],
+)
+def test_an_initialization_that_does_not_fit(tiny_recipe, tiny_store, tmp_path, pretrained_file, changes, message):
+    recipe = replace(tiny_recipe, **{"initialization": str(pretrained_file), **changes})
+    with pytest.raises(C2LError, match=message):
+        new_run(recipe, tiny_store, tmp_path / "run").start_or_resume(resume=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_resumes_without_the_file_that_it_began_with(tiny_recipe, tiny_store, tmp_path, pretrained_file):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(pretrained_file.read_bytes())
+    recipe = replace(tiny_recipe, initialization=str(copy))
+    new_run(recipe, tiny_store, tmp_path / "run").start_or_resume(resume=False)
+    copy.unlink()
+    resumed = new_run(recipe, tiny_store, tmp_path / "run")
+    assert resumed.start_or_resume(resume=True) == ()
+    assert resumed.initialization["name"] == "resnet18.before"
+    with pytest.raises(RunError, match=r"initialization: began with '.*copy.safetensors', now 'random'"):
+        new_run(tiny_recipe, tiny_store, tmp_path / "run").start_or_resume(resume=True)
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_resuming_to_the_bit_within_warmup_and_cosine(tiny_recipe, tiny_store, tmp_path):
+    """The first stops are within the warm-up of three steps, the fourth one is in the cosine."""
+    optimizer = Optimizer(lr=0.3, schedule="cosine", warmup=0.4, final_lr=0.01)
+    recipe = replace(tiny_recipe, optimizer=optimizer, steps=8, teacher_momentum=0.9, teacher_momentum_final=1.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = pretrain(recipe, tiny_store, tmp_path / "whole", "cpu", progress=False)
+        stopped = pretrain(recipe, tiny_store, tmp_path / "stopped", "cpu", max_seconds=0, progress=False)
+        for step in (1, 2, 3):  # each call makes one step
+            assert checkpoint.load(stopped).state["step"] == step
+            pretrain(recipe, tiny_store, stopped, "cpu", resume=True, max_seconds=0, progress=False)
+        stopped = pretrain(recipe, tiny_store, stopped, "cpu", resume=True, progress=False)
+    finally:
+        torch.set_num_threads(threads)
+    assert checkpoint.load(whole).state["step"] == 8
+    same(checkpoint.load(stopped).state, checkpoint.load(whole).state)
