@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torchvision
 from oracles import networks as oracle
 from torch import nn
 from torch.nn import functional
@@ -295,3 +296,12 @@ def test_encoder(architecture, features):
     lengths = encoder(torch.randn(4, 1, 32, 32)).norm(dim=1)
     assert (lengths - 1).abs().min() > 1e-3  # not normalised: feature mixup comes first
     assert encoder.projection.weight.shape == (16, features)
+
+
+@pytest.mark.parametrize(("network", "begins_at"), [("timm's", 0), ("torchvision's", 1)])
+def test_a_random_resnets_residual_branches_begin_at_zero_as_in_timm(network, begins_at):
+    """The paper does not say. torchvision's branches do not begin at zero."""
+    found = Encoder("resnet18", 8).backbone if network == "timm's" else torchvision.models.resnet18()
+    last = [module.weight for name, module in found.named_modules() if name.endswith("bn2")]
+    assert len(last) == 8
+    assert all(bool((weight == begins_at).all()) for weight in last)

@@ -3,6 +3,9 @@
 Three points have no key, because there is no choice: the queue wraps round and drops no row
 (test_memory_queue.py), the teacher's buffers are its own (test_networks.py), and the authors' checkpoints are
 imported whichever network they hold (test_convert.py).
+
+Two choices are not keys of a recipe: a random ResNet is timm's (test_networks.py), and the epoch of a fine-tuning is
+chosen on held-out patients (the last test).
 """
 
 from dataclasses import fields, replace
@@ -13,6 +16,8 @@ import torch
 from torch import nn
 
 from c2l_models.training import callbacks
+from c2l_models.training.finetuning.settings import Settings
+from c2l_models.training.finetuning.task_split import MIN_TUNING_IMAGES
 from c2l_models.training.pretrain import pretrain
 from c2l_models.training.recipe import SECTIONS, Augment, Recipe
 from c2l_models.training.run_files import checkpoint
@@ -137,3 +142,10 @@ def test_no_key_of_objective_augmentation_or_optimizer_is_forgotten():
     sections = {name: section for name, section in SECTIONS.items() if name != "restoration"}  # Model Genesis' own
     keys = {f"{name}.{field.name}" for name, section in sections.items() for field in fields(section)}
     assert keys - {"optimizer.final_lr"} <= set(KEYS)  # final_lr has an effect on a cosine only: test_schedule.py
+
+
+def test_a_fine_tuning_holds_patients_out_unless_the_papers_protocol_is_asked_for():
+    """test_finetune.py and test_task_split.py show what 0 does: the paper's protocol, all labelled images."""
+    assert Settings().hold_out == 0.2
+    assert (Settings(hold_out=0).epochs, Settings(hold_out=0).size) == (50, 224)  # section 4
+    assert MIN_TUNING_IMAGES == 100

@@ -1,4 +1,8 @@
-"""Fine-tuning, from top to bottom: split by patients, train, choose the epoch, evaluate the test part once."""
+"""Fine-tuning, from top to bottom: split by patients, train, choose the epoch, evaluate the test part once.
+
+The epoch is chosen by the task's headline on held-out patients. With too few of them, or if `hold_out` is 0, it is the
+last one.
+"""
 
 import math
 import time
@@ -17,8 +21,7 @@ from c2l_models.errors import C2LError, RunError, RunInterrupted
 from ..augment import apply, draw_view
 from ..batches import Batch, batches, fits
 from ..distributed import pick_device
-from ..evaluation.classification_metrics import auroc
-from ..evaluation.predictions import Predictions, measure
+from ..evaluation.predictions import Predictions, measure, tuning_metric
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
 from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
@@ -67,7 +70,7 @@ def finetune(
         RunError: the folder exists and `resume` is not set, or it holds another run; the loss is not finite; a patient
             is in both the training part and the test part.
         RunInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
-        DatasetError: the store has no images of the task, or too few patients.
+        DatasetError: the store has no images of the task, or too few patients to fit.
         C2LError: no such initialization or task; `versus` is not a finished run, or has another sample.
     """
     task = replace(load_task(task) if isinstance(task, str) else task, uncertain=settings.uncertain)
@@ -84,7 +87,7 @@ def finetune(
     else:
         images = store.to(used_device) if fits(store, used_device) else store
         run = FinetuningRun(init, split, labels.shape[1], settings, out, used_device)
-        fit(run, images, labels, resume, progress)
+        fit(run, images, task, labels, resume, progress)
         result = evaluate(run, init, images, task, labels)
     result.write(out)  # first, because the report may refuse `other`, and the test part must be evaluated only once
     predictions = Predictions.load(out)
@@ -94,8 +97,10 @@ def finetune(
     return result
 
 
-def fit(run: FinetuningRun, store: ImageStore, labels: NDArray[np.float32], resume: bool, progress: bool) -> None:
-    """Train all epochs, and evaluate each on the tuning patients. Raises as `finetune`."""
+def fit(
+    run: FinetuningRun, store: ImageStore, task: Task, labels: NDArray[np.float32], resume: bool, progress: bool
+) -> None:
+    """Train all epochs, and evaluate each on the tuning patients, if there are any. Raises as `finetune`."""
     if resume and checkpoint.exists(run.folder):
         run.load()
     targets = torch.from_numpy(labels).to(run.device)
@@ -108,8 +113,9 @@ def fit(run: FinetuningRun, store: ImageStore, labels: NDArray[np.float32], resu
             run.step += 1
             line.update(shown, completed=run.step)
             if run.step % run.steps_per_epoch == 0:
-                logged = tune(run, store, labels, time.perf_counter() - began)
-                line.update(shown, metrics=f"loss {logged['loss']:.4f}  tuning AUROC {logged['tuning_auroc']:.3f}")
+                logged = end_epoch(run, store, task, labels, time.perf_counter() - began)
+                tuned = f"  tuning AUROC {logged['tuning_auroc']:.3f}" if "tuning_auroc" in logged else ""
+                line.update(shown, metrics=f"loss {logged['loss']:.4f}{tuned}")
                 run.save()
                 began = time.perf_counter()
             if request and run.step < run.total_steps:
@@ -133,25 +139,34 @@ def train_step(run: FinetuningRun, batch: Batch, targets: Tensor) -> Tensor:
     return loss.detach()
 
 
-def tune(run: FinetuningRun, store: ImageStore, labels: NDArray[np.float32], seconds: float) -> dict[str, Any]:
-    """Compute the mean AUROC on the tuning patients after an epoch; the highest AUROC decides the chosen epoch.
+def end_epoch(
+    run: FinetuningRun, store: ImageStore, task: Task, labels: NDArray[np.float32], seconds: float
+) -> dict[str, Any]:
+    """Log an epoch, and mark it if it is the one to test: the highest `tuning_metric` so far, else the last epoch.
 
-    Returns the epoch's line of the log.
+    Returns the epoch's line of the log. It has `tuning_auroc` if there are tuning patients.
 
     Raises:
         RunError: the loss or a score is not finite.
     """
     loss, rows = float(run.loss) / run.steps_per_epoch, run.split.tune
-    scores = run.predict(store, rows)
-    if not (math.isfinite(loss) and np.isfinite(scores).all()):
+    logged = {"epoch": run.epoch, "step": run.step, "loss": loss}
+    finite = math.isfinite(loss)
+    if len(rows) and finite:
+        scores = run.predict(store, rows)
+        finite = bool(np.isfinite(scores).all())
+    if not finite:
         raise RunError(
             f"epoch {run.epoch}: expected finite losses and scores, found NaN or infinity (mean loss {loss:g}); start "
             f"a new run with a lower --lr than {run.settings.lr:g}"
         )
-    reached = auroc(scores, labels[rows], bootstrap=0).mean
-    if reached > run.best:
-        run.best, run.best_step = reached, run.step
-    logged = {"epoch": run.epoch, "step": run.step, "loss": loss, "tuning_auroc": reached, "lr": run.lr}
+    if len(rows):
+        logged["tuning_auroc"] = tuning_metric(task, task.label_names(store), scores, labels[rows])
+        if logged["tuning_auroc"] > run.best:
+            run.best, run.best_step = logged["tuning_auroc"], run.step
+    else:
+        run.best_step = run.step
+    logged["lr"] = run.lr
     run.lines.append(logged | {"seconds": round(seconds, 3)})
     run.loss.zero_()
     write_log(run.folder, run.lines)
@@ -163,6 +178,7 @@ def evaluate(
 ) -> Result:
     """Evaluate the chosen epoch's network on the test part. Nothing else reads the test part."""
     split, settings, patients = run.split, run.settings, store.patients
+    parts = {"fit": split.fit, "tune": split.tune, "test": split.test}
     for rows in (split.fit, split.tune):
         check_no_shared_patients(store, rows, split.test)
     run.restore_best()
@@ -178,11 +194,12 @@ def evaluate(
     facts = _identity(init, store, task, settings, run.device) | {
         "size": settings.size,
         "bootstrap": settings.bootstrap,
-        **{f"{name}_images": len(rows) for name, rows in vars(split).items()},
-        **{f"{name}_patients": len(set(patients[rows])) for name, rows in vars(split).items()},
+        **{f"{name}_images": len(rows) for name, rows in parts.items()},
+        **{f"{name}_patients": len(set(patients[rows])) for name, rows in parts.items()},
         "test_patients_seen_in_pretraining": count_seen_patients(init.seen, patients[split.test]),
         "epoch": run.best_step // run.steps_per_epoch,
-        "tuning_auroc": round(run.best, 4),
+        "epoch_rule": split.epoch_rule,
+        "tuning_auroc": round(run.best, 4) if len(split.tune) else None,
         "seconds_per_epoch": round(float(np.median([line["seconds"] for line in run.lines])), 2),
         "seconds": round(sum(line["seconds"] for line in run.lines), 1),
         "versions": {name: version(name) for name in ("c2l-models", "torch", "timm")},

@@ -39,10 +39,14 @@ def report_of(result: Result, predictions: Predictions, task: Task, other: Resul
 def _notes(result: Result) -> str:
     """The notes below the table."""
     facts, settings = result.facts, result.facts["settings"]
-    notes = (
-        f"Trained on {facts['fit_images']} images of {facts['fit_patients']} patients; epoch {facts['epoch']} of "
-        f"{settings['epochs']} was chosen on {facts['tune_images']} images of {facts['tune_patients']} other patients."
-    )
+    notes = f"Trained on {facts['fit_images']} images of {facts['fit_patients']} patients; epoch {facts['epoch']} of "
+    if facts["tune_images"]:
+        notes += (
+            f"{settings['epochs']} was chosen on {facts['tune_images']} images of {facts['tune_patients']} other "
+            "patients."
+        )
+    else:
+        notes += f"{settings['epochs']} was tested, the {facts['epoch_rule']}."
     if facts["store_size"] < facts["size"]:
         notes += (
             f" The store's images are {facts['store_size']} pixels, enlarged to {facts['size']}, so the input has no "

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from c2l_models.errors import RunError
+
 from ..features import extract_features
 from ..initialization import Initialization
 from ..recipe import Augment
@@ -40,8 +42,8 @@ class FinetuningRun:
         steps_per_epoch, total_steps: follow from the settings and the number of images to fit.
         loss: float64 scalar on the device, the sum of the losses in the present epoch.
         lines: the log's lines, one per epoch.
-        best: the highest mean AUROC on the tuning patients so far.
-        best_step: the step after which `best` was reached.
+        best: the highest `tuning_metric` on the tuning patients so far; -inf without tuning patients.
+        best_step: the step after which `best` was reached, or the last epoch's step without tuning patients.
     """
 
     def __init__(
@@ -101,14 +103,25 @@ class FinetuningRun:
     def save(self) -> None:
         """Write a checkpoint, and mark it if its epoch is the best so far. Raises CheckpointNotWritten."""
         state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        state |= {key: getattr(self, key) for key in _SAVED}
+        state |= {key: getattr(self, key) for key in _SAVED} | {"epoch_rule": self.split.epoch_rule}
         path = checkpoint.save(self.folder, state, self.step, keep=1)
         if self.best_step == self.step:
             checkpoint.mark_best(self.folder, path)
 
     def load(self) -> None:
-        """Restore the newest intact checkpoint. Raises RunError if none is intact."""
+        """Restore the newest intact checkpoint.
+
+        Raises:
+            RunError: no checkpoint is intact, or the run began with another rule for the epoch, as earlier versions
+                did.
+        """
         loaded = checkpoint.load(self.folder)
+        began_with = loaded.state.get("epoch_rule", "best mean over all labels (an earlier version)")
+        if began_with != self.split.epoch_rule:
+            raise RunError(
+                f"{self.folder} was interrupted while it chose the epoch by another rule: began with {began_with!r}, "
+                f"now {self.split.epoch_rule!r}. Choose another folder for a new run"
+            )
         self.network.load_state_dict(loaded.state["network"])
         self.optimizer.load_state_dict(loaded.state["optimizer"])
         for key in _SAVED:

@@ -11,7 +11,11 @@ from ..recipe import Augment
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of one fine-tuning run. The paper (section 4) states only size and epochs; the others are ours."""
+    """All settings of one fine-tuning run. The paper (section 4) states only size and epochs; the others are ours.
+
+    The paper trains on all labelled images (section 3.2) and names no rule for the epoch. `hold_out = 0` is that
+    protocol: no image is held out, and the last epoch's network is tested.
+    """
 
     size: Annotated[int, AtLeast(1)] = 224
     """Side of the input in pixels. The store's images are resampled to it."""
@@ -36,8 +40,9 @@ class Settings:
     fraction: Annotated[float, Above(0), AtMost(1)] = 1.0
     """Share of the training patients whose labels are used, chosen by a hash of seed and id. Smaller shares are part of
     larger ones."""
-    hold_out: Annotated[float, Above(0), Below(1)] = 0.2
-    """Share of those patients on whom the best epoch is chosen. They are not trained on."""
+    hold_out: Annotated[float, AtLeast(0), Below(1)] = 0.2
+    """Share of those patients on whom the best epoch is chosen. They are not trained on. 0: no epoch is chosen, and the
+    last one is tested. So it is if too few images would be held out (`task_split.MIN_TUNING_IMAGES`)."""
     uncertain: Literal["zeros", "ones", "ignore"] = "ignore"
     """Target of uncertain labels, which CheXpert has."""
     seed: Annotated[int, AtLeast(0)] = 0

@@ -9,8 +9,10 @@ import pytest
 import timm
 import torch
 
+from c2l_models.training.evaluation import predictions
 from c2l_models.training.evaluation.report import Report
 from c2l_models.training.finetuning import finetune as finetune_module
+from c2l_models.training.finetuning import task_split
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.initialization import Initialization
 from c2l_models.training.store.image_store import ImageStore
@@ -55,6 +57,14 @@ def build_store(path: Path, size: int = 32) -> ImageStore:
 def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
     """80 training images of 40 patients, 40 test images of 20."""
     return build_store(tmp_path_factory.mktemp("finetuning") / "store")
+
+
+@pytest.fixture(autouse=True)
+def small_tuning_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's 16 held-out images may choose the epoch."""
+    monkeypatch.setattr(task_split, "MIN_TUNING_IMAGES", 10)
+    for module in (task_split, predictions):
+        monkeypatch.setattr(module, "MIN_CASES", 3)
 
 
 @pytest.fixture

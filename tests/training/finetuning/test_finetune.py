@@ -15,8 +15,11 @@ from c2l_models.cli import main
 from c2l_models.errors import C2LError, RunError, RunInterrupted
 from c2l_models.training.evaluation.predictions import Predictions
 from c2l_models.training.evaluation.result import Result
+from c2l_models.training.evaluation.tasks import load_task
 from c2l_models.training.finetuning import finetune as finetune_module
+from c2l_models.training.finetuning import task_split
 from c2l_models.training.finetuning.finetune import finetune
+from c2l_models.training.finetuning.finetuning_run import FinetuningRun
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.finetuning.task_split import TaskSplit
 
@@ -58,6 +61,7 @@ def test_a_run_learns_and_leaves_what_it_should(store, settings, tmp_path):
     assert "checkpoints" not in found
     best = max(lines, key=lambda line: line["tuning_auroc"])
     assert result.facts["epoch"] == best["epoch"]
+    assert result.facts["epoch_rule"] == "best on the tuning patients"
     assert "Means leave out" in (out / "report.md").read_text()
 
     # The saved network is the network that was measured.
@@ -75,6 +79,72 @@ def test_a_run_learns_and_leaves_what_it_should(store, settings, tmp_path):
     with safe_open(out / "model.safetensors", "pt") as file:
         about = json.loads(file.metadata()["c2l-finetuned"])
     assert (about["labels"], about["mean"], about["size"]) == (list(predictions.labels), 0.5, 32)
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("hold_out", "reason"), [(0.0, "hold_out is 0"), (0.05, "6 images would be held out, fewer than 10")]
+)
+def test_without_tuning_patients_the_last_epoch_is_tested(store, settings, tmp_path, monkeypatch, hold_out, reason):
+    after_training, evaluate = {}, finetune_module.evaluate
+
+    def keep(run, *arguments):
+        after_training.update({key: value.clone() for key, value in run.network.state_dict().items()})
+        return evaluate(run, *arguments)
+
+    monkeypatch.setattr(finetune_module, "evaluate", keep)
+    result = finetune_small(store, tmp_path / "run", replace(settings, hold_out=hold_out))
+    assert (result.facts["fit_images"], result.facts["tune_images"]) == (79, 0)  # every labelled image is trained on
+    assert (result.facts["epoch"], result.facts["tuning_auroc"]) == (3, None)
+    assert result.facts["epoch_rule"] == f"last: {reason}"
+    assert not any("tuning_auroc" in line for line in read_log(tmp_path / "run"))
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(saved[key], after_training[key]) for key in saved)
+    assert f"epoch 3 of 3 was tested, the last: {reason}." in (tmp_path / "run" / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_epoch_is_chosen_by_the_headline(store, settings, tmp_path, monkeypatch):
+    """A label outside the headline, and a label with a single positive image, do not move the choice."""
+    labels = load_task("folder").labels(store)
+    names = load_task("folder").label_names(store)
+    epochs = iter([(0.9, 0.0), (0.6, 1.0), (0.7, 1.0)])  # AUROC of `bright`, and of all other labels
+
+    def predict(run, store, rows):
+        if len(rows) == 40:  # the test part
+            return np.zeros((40, len(names)), np.float32)
+        bright, others = next(epochs)
+        scores = np.stack([scores_with(labels[rows, i], others) for i in range(len(names))], axis=1)
+        scores[:, names.index("bright")] = scores_with(labels[rows, names.index("bright")], bright)
+        return scores
+
+    monkeypatch.setattr(FinetuningRun, "predict", predict)
+    task = replace(load_task("folder"), headline="bright")
+    result = finetune("small", store, task, tmp_path / "run", settings, "cpu", progress=False)
+    assert result.facts["epoch"] == 1
+    assert result.facts["tuning_auroc"] == pytest.approx(0.9, abs=0.1)
+
+
+def scores_with(labels, auroc):
+    """Scores [N] that order about this share of the pairs of a positive and a negative image correctly."""
+    scores = np.zeros(len(labels), np.float32)
+    scores[labels == 1] = 1
+    negatives = np.flatnonzero(labels == 0)
+    scores[negatives[: round((1 - auroc) * len(negatives))]] = 2
+    return scores
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_interrupted_under_another_rule_is_not_resumed(store, settings, tmp_path, monkeypatch):
+    def stopping(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(finetune_module, "evaluate", stopping)
+    with pytest.raises(MemoryError):
+        finetune_small(store, tmp_path / "run", settings)
+    monkeypatch.setattr(task_split, "MIN_TUNING_IMAGES", 50)
+    with pytest.raises(RunError, match=r"began with 'best on the tuning patients', now 'last: .*fewer than 50'"):
+        finetune_small(store, tmp_path / "run", settings, resume=True)
 
 
 @pytest.mark.usefixtures("no_pictures")

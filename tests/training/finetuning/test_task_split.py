@@ -7,8 +7,9 @@ import pytest
 
 from c2l_models.errors import DatasetError, RecipeError, RunError
 from c2l_models.training.evaluation.tasks import check_no_shared_patients, load_task
+from c2l_models.training.finetuning import task_split
 from c2l_models.training.finetuning.settings import Settings
-from c2l_models.training.finetuning.task_split import split_task
+from c2l_models.training.finetuning.task_split import MIN_TUNING_IMAGES, split_task
 from c2l_models.training.patient_splits import split_patients
 
 
@@ -64,6 +65,36 @@ def test_too_few_patients_are_said(store):
         split_task(load_task("folder"), store, Settings(fraction=0.01))
     with pytest.raises(DatasetError, match="chestxray14 in split train_val, found none in the store"):
         split_task(load_task("chestxray14"), store, Settings())
+
+
+def test_all_labelled_images_are_trained_on_if_nothing_is_held_out(store):
+    split = split_task(load_task("folder"), store, Settings(hold_out=0))
+    assert (len(split.fit), len(split.tune), split.epoch_rule) == (79, 0, "last: hold_out is 0")
+
+
+def test_few_held_out_images_or_positives_choose_no_epoch(store, monkeypatch):
+    task, usual = load_task("folder"), split_task(load_task("folder"), store, Settings())
+    held_out = task.labels(store)[usual.tune]
+    positives = max(min((column == 1).sum(), (column == 0).sum()) for column in held_out.T)
+    limits = {"MIN_TUNING_IMAGES": len(held_out), "MIN_CASES": positives}
+    for name, limit in limits.items():
+        monkeypatch.setattr(task_split, name, limit)
+        assert np.array_equal(split_task(task, store, Settings()).tune, usual.tune)
+        monkeypatch.setattr(task_split, name, limit + 1)
+        split = split_task(task, store, Settings())
+        assert (len(split.fit), len(split.tune)) == (79, 0)
+        assert split.epoch_rule.startswith("last: ")
+        monkeypatch.setattr(task_split, name, 1)
+
+
+def test_one_percent_of_the_open_chests_chooses_no_epoch():
+    """8,508 images of 2,497 patients: a percent has about 85 images, and holds out about 17."""
+    patients = np.array([f"chestxray14:{number % 2497:08}" for number in range(8508)])
+    for seed in range(10):
+        used = patients[split_patients(patients, 0.01, "finetuning_labels", seed)]
+        assert split_patients(used, 0.2, "finetuning_held_out", seed).sum() < MIN_TUNING_IMAGES
+        tenth = patients[split_patients(patients, 0.1, "finetuning_labels", seed)]
+        assert split_patients(tenth, 0.2, "finetuning_held_out", seed).sum() >= MIN_TUNING_IMAGES
 
 
 @pytest.mark.parametrize(
