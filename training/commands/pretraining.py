@@ -15,6 +15,11 @@ from c2l_models.errors import C2LError
 if TYPE_CHECKING:
     from ..store.finished_store import PrepareReport
 
+PRETRAINING_ONLY = (
+    "NAME:PATTERN, images that pretraining may use and labelled tasks may not, by their paths in the data set's "
+    "folder, such as 'chestxray14:images_002/*'; can be repeated"
+)
+
 
 def prepare(
     source: Annotated[UseAppendAction[tuple[str, ...]], arg(help="NAME=DIR, a data set's folder; can be repeated")],
@@ -22,11 +27,13 @@ def prepare(
     size: int = 128,
     workers: int | None = None,
     shard: str | None = None,
+    pretraining_only: Annotated[UseAppendAction[tuple[str, ...]], arg(help=PRETRAINING_ONLY)] = (),
 ) -> None:
     """Decode radiographs on disk into an image store: one uint8 array and one index.
 
     An interrupted call resumes if it is repeated. Data sets: chestxray14, chexpert, mimic_cxr, mura, rsna, knee_kl,
-    and folder (any folder of images, with an optional labels.csv).
+    fracatlas, shoulder_implants, and folder (any folder of images, with an optional labels.csv). A folder with a
+    dataset.toml has the name that this file states; NAME can also be the path of a .toml file that describes DIR.
 
     Args:
         out: the store's folder; must not exist.
@@ -42,7 +49,9 @@ def prepare(
         if not equals:
             raise C2LError(f"--source: expected NAME=DIR, such as chestxray14=data/chestxray14; found {pair}")
         pairs.append((name, Path(folder)))
-    report = prepare(pairs, out, size, workers, shard=_shard(shard) if shard else None)
+    report = prepare(
+        pairs, out, size, workers, shard=_shard(shard) if shard else None, pretraining_only=pretraining_only
+    )
     _print_report(report)
 
 

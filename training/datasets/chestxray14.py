@@ -64,6 +64,7 @@ def records(root: Path) -> list[Record]:
                 split=splits[image],
                 labels=_labels(row["Finding Labels"], table, line),
                 study=f"{patient}/{row['Follow-up #']}" if row.get("Follow-up #") else "",
+                body_part="chest",
             )
         )
     return found

@@ -77,6 +77,7 @@ def records(root: Path) -> list[Record]:
                     labels=observations(row, table, line),
                     study=f"{patient}/{study}",
                     name=relative_path(path, root).replace(f"patient{number}", pseudonym),
+                    body_part="chest",
                 )
             )
     return found

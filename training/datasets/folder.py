@@ -1,6 +1,7 @@
-"""Any folder of radiographs, with or without a `labels.csv`."""
+"""Any folder of radiographs, with or without a `labels.csv` and a `dataset.toml`."""
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,19 +9,24 @@ from c2l_models.errors import DatasetError
 from c2l_models.radiographs.listing import IMAGE_SUFFIXES, image_files
 
 from .constants import constants
+from .description import COLUMNS, Description, matching
 from .dicom_header import dicom_header
 from .label_tables import UniqueRows, read_table
 from .pseudonym import patient_key, pseudonym
 from .record import Record
 
-NAME = "folder"
-TABLE = "labels.csv"
-NOT_LABELS = frozenset({"path", "patient", "study", "view", "split"})
+UNDESCRIBED = Description("folder")
+"""A folder without a `dataset.toml`."""
 MIN_LABEL, MAX_LABEL = -1, 10
 """Range of a label. Record numbers, dates and most ages, which must not enter a store, are outside it."""
+IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+"""Form of a source, and of a public patient or study id, so that free text cannot enter a store."""
+
+Row = tuple[int, dict[str, str], dict[str, float]]
+"""The line of an image, its fields by the names of `COLUMNS`, and its labels."""
 
 
-def records(root: Path) -> list[Record]:
+def records(root: Path, description: Description = UNDESCRIBED) -> list[Record]:
     """One record per row of `root/labels.csv` if that file exists, otherwise one per image under `root`.
 
     `labels.csv` has the columns path (relative to `root`), patient, study, view and split; all but path are optional.
@@ -28,19 +34,25 @@ def records(root: Path) -> list[Record]:
     "train". An image without a patient belongs to its DICOM PatientID; if it has none, each file is its own patient.
     Patients and studies become keyed hashes. Paths are stored unchanged: they must not contain patient names.
 
+    A description (see `description.Description`) can rename the table and its columns, derive splits and labels from
+    paths, and add a source per image, which enters the store as "NAME/SOURCE". If it says that the patient ids are
+    public, patients and studies keep their ids, an image without a patient has its path as patient, and PatientID of
+    DICOM files is not read.
+
     Raises DatasetError for a folder without images, a path outside `root`, a path with two rows, a view or split that
-    is not a code of `datasets.toml`, a label that is not a number from -1 to 10, or a patient in two splits. Messages
-    name the line and never quote the field, which may be free text.
+    is not a code of `datasets.toml`, a label that is not a number from -1 to 10, a source or public id that is not an
+    identifier, a path without exactly one split, or a patient in two splits. Messages name the line and never quote
+    the field, which may be free text.
     """
-    table, key = root / TABLE, patient_key()
+    table, key = root / description.table, patient_key()
     if table.is_file():
         found, unique = [], UniqueRows()
-        for line, fields, labels in _rows(table):
-            record = _record(root, fields, labels, key)
+        for line, fields, labels in _rows(table, description):
+            record = _record(root, fields, labels, key, description)
             unique.check(str(record.path), record.patient, record.split, table, line)
             found.append(record)
     else:
-        found = [_record(root, {"path": path}, {}, key) for path in image_files(root)]
+        found = [_record(root, {"path": path}, {}, key, description) for path in image_files(root)]
     if not found:
         raise DatasetError(
             f"{root}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}, or DICOM without a suffix), found none; "
@@ -49,9 +61,13 @@ def records(root: Path) -> list[Record]:
     return found
 
 
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, str], dict[str, float]]]:
-    for line, row in read_table(table, ("path",)):
-        fields = {name: row[name].strip() for name in NOT_LABELS & row.keys()}
+def _rows(table: Path, description: Description) -> Iterator[Row]:
+    columns = {name: description.columns.get(name, name) for name in COLUMNS}
+    if "source" not in description.columns:
+        del columns["source"]
+    required = [columns["path"], *description.columns.values(), *description.label_columns]
+    for line, row in read_table(table, dict.fromkeys(required)):
+        fields = {name: row[column].strip() for name, column in columns.items() if column in row}
         path = Path(fields["path"])
         if not path.parts or path.is_absolute() or ".." in path.parts:
             raise DatasetError(f"{table}, line {line}: path must name a file under {table.parent}; correct the line")
@@ -61,8 +77,14 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str], dict[str, float]]]
                 raise DatasetError(
                     f"{table}, line {line}: {name} must be empty or one of {', '.join(codes)}; correct the line"
                 )
-        labels = {name: _number(row[name], name, table, line) for name in row if name and name not in NOT_LABELS}
-        yield line, fields, labels
+        for name in ("source", "patient", "study") if description.public_patient_ids else ("source",):
+            if fields.get(name) and not IDENTIFIER.fullmatch(fields[name]):
+                raise DatasetError(
+                    f"{table}, line {line}: {name} must be empty, or at most 40 letters, digits, '_', '-' and '.'; "
+                    "correct the line"
+                )
+        names = description.label_columns or [name for name in row if name and name not in columns.values()]
+        yield line, fields, {name: _number(row[name], name, table, line) for name in names}
 
 
 def _number(text: str, name: str, table: Path, line: int) -> float:
@@ -78,17 +100,40 @@ def _number(text: str, name: str, table: Path, line: int) -> float:
     return value
 
 
-def _record(root: Path, fields: dict[str, str], labels: dict[str, float], key: bytes) -> Record:
-    path = root / fields["path"]
+def _record(
+    root: Path, fields: dict[str, str], labels: dict[str, float], key: bytes, description: Description
+) -> Record:
+    path, name = root / fields["path"], description.name
+    inside = Path(fields["path"]).as_posix()
     header = {} if fields.get("patient") and fields.get("view") else dicom_header(path)
-    patient = fields.get("patient") or header.get("PatientID")
-    identity = f"patient {patient}" if patient else f"file {Path(fields['path']).as_posix()}"
+    patient, study = fields.get("patient"), fields.get("study")
+    if description.public_patient_ids:
+        patient = patient or inside
+        study = study and f"{patient}/{study}"
+    else:
+        patient = patient or header.get("PatientID")
+        identity = f"patient {patient}" if patient else f"file {inside}"
+        patient = pseudonym(identity, key)
+        study = study and pseudonym(f"study {study} of {identity}", key)
+    shown = matching(inside, description.labels)
     return Record(
         path=path,
-        dataset=NAME,
-        patient=f"{NAME}:{pseudonym(identity, key)}",
+        dataset=name,
+        patient=f"{name}:{patient}",
         view=fields.get("view") or header.get("ViewPosition", ""),
-        split=fields.get("split") or "train",
-        labels=labels,
-        study=f"{NAME}:{pseudonym(f'study {study} of {identity}', key)}" if (study := fields.get("study")) else "",
+        split=_split(root, inside, description) if description.splits else fields.get("split") or "train",
+        labels=labels | {label: float(label in shown) for label in description.labels},
+        study=f"{name}:{study}" if study else "",
+        body_part=description.body_part,
+        source=f"{name}/{source}" if (source := fields.get("source")) else "",
     )
+
+
+def _split(root: Path, path: str, description: Description) -> str:
+    found = matching(path, description.splits)
+    if len(found) != 1:
+        raise DatasetError(
+            f"{root}: expected each image to match the patterns of one split, found an image that matches "
+            f"{' and '.join(found) or 'none'}; correct [splits] of the description"
+        )
+    return found[0]

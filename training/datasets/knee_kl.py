@@ -40,6 +40,7 @@ def records(root: Path) -> list[Record]:
                 split=row["split"],
                 labels={"kl_grade": float(row["kl_grade"])},
                 study=f"{NAME}:{row['subject']}",
+                body_part="knee",
             )
         )
     return found

@@ -66,6 +66,7 @@ def records(root: Path) -> list[Record]:
                 labels=labels.get(study, NO_LABELS),
                 study=f"{NAME}:{hashed_study}",
                 name=f"files/{patient}/{hashed_study}/{dicom}.jpg",
+                body_part="chest",
             )
         )
     if missing := len(splits) - len(found):

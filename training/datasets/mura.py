@@ -66,6 +66,7 @@ def records(root: Path) -> list[Record]:
                     labels={"abnormal": labels[study]},
                     study=f"{NAME}:{patient}/{part}/{match[5]}",
                     name=relative_path(folder / image, root).replace(f"patient{number}", patient),
+                    body_part=part.removeprefix("XR_").lower(),
                 )
             )
     return found

@@ -23,6 +23,9 @@ class Record:
         study: the study's id, public or hashed like `patient`, or empty.
         name: replaces the path in a store's index if the path contains private patient numbers. If empty, the index
             shows the path.
+        body_part: a code of `datasets.toml`, or empty.
+        source: where the image comes from, such as a hospital of the data set; if empty, the data set's name.
+        pretraining_only: whether the image is for pretraining without labels only, never for a labelled task.
     """
 
     path: Path
@@ -33,6 +36,9 @@ class Record:
     labels: Mapping[str, float]
     study: str = ""
     name: str = ""
+    body_part: str = ""
+    source: str = ""
+    pretraining_only: bool = False
 
 
 def relative_path(path: Path, root: Path) -> str:

@@ -75,6 +75,7 @@ def records(root: Path) -> list[Record]:
                     split=split,
                     labels=image_labels | classes.get(image, {}),
                     study=f"{NAME}:{image}",
+                    body_part="chest",
                 )
             )
     return found

@@ -30,6 +30,7 @@ def make_plan(sources: Sequence[Source], size: int) -> dict[str, Any]:
         "version": version("c2l-models"),
         "size": size,
         "sources": [source.name for source in sources],
+        "data_sets": {source.name: dict(source.facts) for source in sources if source.facts},
         "records": sum(len(source.records) for source in sources),
         RECORDS_KEY: digest.hexdigest(),
     }
@@ -41,8 +42,8 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
     hint = ""
     if different == [RECORDS_KEY]:
         hint = (
-            " (files, labels or the patient key changed; C2L_PATIENT_KEY must name a file with the same key in every "
-            "call)"
+            " (files, labels, images for pretraining only or the patient key changed; C2L_PATIENT_KEY must name a file "
+            "with the same key in every call)"
         )
     return ", ".join(different) + hint
 

@@ -16,7 +16,7 @@ import torch
 
 from c2l_models.errors import DatasetError
 
-from .store_format import DESCRIPTION, FORMAT, IMAGES, INDEX, INDEX_SCHEMA, file_sha256
+from .store_format import DESCRIPTION, FIRST_FORMAT, FORMAT, IMAGES, INDEX, INDEX_SCHEMA, file_sha256, with_all_columns
 
 Rows = torch.Tensor | np.ndarray | Sequence[int]
 
@@ -29,7 +29,8 @@ class ImageStore:
         path: the store's folder.
         images: uint8 [N, S, S], memory-mapped, or a tensor on a device after `to`.
         index: N rows in the order of the images: path, dataset, patient, study, view, split, labels, sha256 of the
-            file.
+            file, body_part, source, pretraining_only. In a store of format 2, the source is the data set and the other
+            two are "" and False.
         sha256: sha256 of index.parquet, which identifies the corpus.
     """
 
@@ -58,7 +59,7 @@ class ImageStore:
             table = (path / INDEX).read_bytes()
             sha256 = hashlib.sha256(table).hexdigest()
             _check_description(path, description, images, sha256)
-            index = pq.read_table(pa.BufferReader(table))
+            index = with_all_columns(pq.read_table(pa.BufferReader(table)))
         except (ValueError, KeyError, TypeError, EOFError, pa.ArrowException) as error:
             raise DatasetError(f"{path} is damaged: {error}; {COPY_AGAIN}") from error
         if index.schema.remove_metadata() != INDEX_SCHEMA or len(index) != len(images):
@@ -130,6 +131,22 @@ class ImageStore:
         """The patient of each image, str [N]."""
         return self.index["patient"].to_numpy().astype(str)
 
+    @cached_property
+    def sources(self) -> np.ndarray:
+        """The source of each image, str [N]: the data set's name, or "NAME/SOURCE" if its description names sources."""
+        return self.index["source"].to_numpy().astype(str)
+
+    @cached_property
+    def pretraining_only(self) -> np.ndarray:
+        """Whether an image is for pretraining without labels only, bool [N]; no labelled task may use it."""
+        return self.index["pretraining_only"].fill_null(False).to_numpy()
+
+    def data_sets(self) -> dict[str, dict[str, Any]]:
+        """The facts in `store.json` (`description.FACTS`) by data set, for the data sets that have a description."""
+        plan: dict[str, Any] = json.loads((self.path / DESCRIPTION).read_text())["plan"]
+        data_sets: dict[str, dict[str, Any]] = plan.get("data_sets", {})
+        return data_sets
+
 
 COPY_AGAIN = "copy the store again from its source, or make it again with `c2l prepare`"
 
@@ -140,10 +157,10 @@ def _check_description(path: Path, description: dict[str, Any], images: np.ndarr
         raise DatasetError(
             f"{path} is shard {shard['number']} of {shard['of']}, not a store; join all shards with `c2l join`"
         )
-    if description["format"] != FORMAT:
+    if not FIRST_FORMAT <= description["format"] <= FORMAT:
         raise DatasetError(
-            f"{path}: expected a store of format {FORMAT}, found format {description['format']}; make it again with "
-            "`c2l prepare`"
+            f"{path}: expected a store of format {FIRST_FORMAT} to {FORMAT}, found format {description['format']}; "
+            "make it again with `c2l prepare`"
         )
     expected = (description["images"], description["size"], description["size"])
     if images.shape != expected or images.dtype != np.uint8:

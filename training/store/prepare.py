@@ -3,9 +3,11 @@
 A store is a folder:
 
     images.npy       uint8 [N, S, S]
-    index.parquet    row i describes image i: path, dataset, patient, study, view, split, labels, sha256 of the file
+    index.parquet    row i describes image i: path, dataset, patient, study, view, split, labels, sha256 of the file,
+                     body_part, source, pretraining_only
     refused.parquet  path, dataset, reason
-    store.json       size, sources, counts, package version, sha256 of the other three files, the plan
+    store.json       size, sources, counts, package version, sha256 of the other three files, the plan (with title and
+                     license of described data sets)
 
 It is built in `<store>.partial/` and renamed when it is complete. An interrupted call is resumed by repeating it:
 `crash_safe_array` records each decoded file.
@@ -61,6 +63,7 @@ def prepare(
     workers: int | None = None,
     progress: bool = True,
     shard: Shard | None = None,
+    pretraining_only: Sequence[str] = (),
 ) -> PrepareReport:
     """Decode every image of the data sets once and write the store `out`.
 
@@ -78,13 +81,14 @@ def prepare(
     store that this call would make, for example after a kill at the very end, the call only returns its report.
 
     Args:
-        sources: (name of a data set, root folder) pairs.
+        sources: (name of a data set, root folder) pairs; see `adapters.find_description` for the names.
         out: the store's folder.
         size: side of the stored images in pixels.
         workers: number of processes, by default one per core; 1 decodes in this process.
         progress: show a progress bar.
         shard: (k, n) writes only the k-th of n parts to `out`, so that several machines with the same files and the
             same patient key can share the work. `shards.join_shards` joins all parts to the store.
+        pretraining_only: "NAME:PATTERN" of images that no labelled task may use; see `sources.load_sources`.
 
     Raises DatasetError if `out` exists and is not this store, if `<out>.partial` was begun with other settings or is
     in use by another process, if a data set has another layout than its distribution, if no image can be decoded, if
@@ -99,7 +103,7 @@ def prepare(
     if size < 1:
         raise DatasetError(f"expected a size of at least 1 pixel, such as 128, found {size}")
     shard_slice(0, shard)  # refuse an impossible shard before the files are listed
-    loaded = load_sources(sources, list_unused=shard is None or shard[0] == shard[1])
+    loaded = load_sources(sources, list_unused=shard is None or shard[0] == shard[1], pretraining_only=pretraining_only)
     plan = make_plan(loaded, size) | library_versions()
     if out.exists():
         check_same_plan(out, plan, shard)
@@ -211,7 +215,13 @@ def _warn_if_disk_too_small(building: Path, needed: int) -> None:
 def _tables(rows: Sequence[Row], outcomes: Sequence[Outcome], sources: Sequence[Source]) -> tuple[pa.Table, pa.Table]:
     """The index and the table of refused files."""
     index = [
-        {**vars(record), "path": path, "labels": list(record.labels.items()), "sha256": outcome.sha256}
+        {
+            **vars(record),
+            "path": path,
+            "labels": list(record.labels.items()),
+            "sha256": outcome.sha256,
+            "source": record.source or record.dataset,
+        }
         for (path, record), outcome in zip(rows, outcomes, strict=True)
         if not outcome.refused
     ]

@@ -2,16 +2,19 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from c2l_models.errors import DatasetError
 from c2l_models.radiographs.listing import as_utf8, list_images
 
-from ..datasets.adapters import ADAPTERS
+from ..datasets import folder
+from ..datasets.adapters import ADAPTERS, find_description
 from ..datasets.constants import NUMBERED_PATHS
+from ..datasets.description import FILE, Description, matches
 from ..datasets.record import Record, relative_path
 
 
@@ -24,12 +27,14 @@ class Source:
         root: its folder.
         records: its records, in the order of their index paths.
         list_unused: whether `unused` lists files; if not, it is empty.
+        facts: title, license, … from the data set's description (`description.FACTS`); empty without one.
     """
 
     name: str
     root: Path
     records: tuple[Record, ...]
     list_unused: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def unused(self) -> tuple[tuple[str, str], ...]:
@@ -42,35 +47,75 @@ def index_path(record: Record, root: Path) -> str:
     return as_utf8(record.name or relative_path(record.path, root))
 
 
-def load_sources(sources: Sequence[tuple[str, Path]], list_unused: bool = True) -> list[Source]:
-    """Load the records of data sets from (name, root folder) pairs.
+def load_sources(
+    sources: Sequence[tuple[str, Path]], list_unused: bool = True, pretraining_only: Sequence[str] = ()
+) -> list[Source]:
+    """Load the records of data sets.
 
     Records are sorted by index path. If they were sorted by original path, the k-th patient hash in CheXpert's index
     would belong to patient k, so the order would reveal the patient numbers.
 
+    Args:
+        sources: (name, root folder) pairs; `adapters.find_description` says which names are allowed.
+        list_unused: whether `Source.unused` lists files.
+        pretraining_only: "NAME:PATTERN". Images of the data set NAME whose index path matches PATTERN are marked, in
+            addition to the images that its description marks; `*` matches any characters, `/` included.
+
     Raises DatasetError for an unknown data set, a data set listed twice, a root folder with another layout than the
-    distribution, or a record outside the root.
+    distribution, a bad description, a record outside the root, or a pattern without images.
     """
-    names = [name for name, _ in sources]
-    if unknown := [name for name in names if name not in ADAPTERS]:
-        raise DatasetError(f"unknown data set {', '.join(unknown)}; choose from {', '.join(ADAPTERS)}")
+    described = [(name, Path(root), find_description(name, Path(root))) for name, root in sources]
+    names = [description.name if description else name for name, _, description in described]
     if not names or len(set(names)) < len(names):
         raise DatasetError(
-            f"expected each data set once, found {', '.join(names) or 'none'}; give one root folder per data set"
+            f"expected each data set once, found {', '.join(names) or 'none'}; give one root folder per data set, and "
+            f"each folder a name of its own in its {FILE}"
         )
-    return [_load(name, Path(root), list_unused) for name, root in sources]
+    return _mark([_load(*data_set, list_unused) for data_set in described], pretraining_only)
 
 
-def _load(name: str, root: Path, list_unused: bool) -> Source:
+def _load(name: str, root: Path, description: Description | None, list_unused: bool) -> Source:
     if not os.path.isdir(root):  # noqa: PTH112 - pathlib's method raises if the parent folder may not be entered
         raise DatasetError(f"{root} is not a folder; give the root folder of the data set {name}")
     try:
-        records = ADAPTERS[name](root)
-        return Source(name, root, tuple(sorted(records, key=lambda record: index_path(record, root))), list_unused)
+        records = folder.records(root, description) if description else ADAPTERS[name](root)
     except OSError as error:  # its file name is not shown: it may be the folder of a patient
         raise DatasetError(
             f"{root}: a file or folder in it cannot be read: {error.strerror}; check its permissions, or move it away"
         ) from None
+    records = sorted(records, key=lambda record: index_path(record, root))
+    if description is None:
+        return Source(name, root, tuple(records), list_unused)
+    records = [
+        replace(record, pretraining_only=matches(index_path(record, root), description.pretraining_only))
+        for record in records
+    ]
+    return Source(description.name, root, tuple(records), list_unused, description.facts())
+
+
+def _mark(sources: Sequence[Source], pretraining_only: Sequence[str]) -> list[Source]:
+    """The sources with `Record.pretraining_only` set for the images of these patterns, "NAME:PATTERN" each."""
+    found = {source.name: source for source in sources}
+    for text in pretraining_only:
+        name, colon, pattern = text.partition(":")
+        if not colon or name not in found:
+            raise DatasetError(
+                f"--pretraining-only {text}: expected NAME:PATTERN with a data set among {', '.join(found)}; correct "
+                "the name"
+            )
+        source = found[name]
+        marked = [matches(index_path(record, source.root), [pattern]) for record in source.records]
+        if not any(marked):
+            raise DatasetError(
+                f"--pretraining-only {text}: expected a pattern of paths in {source.root}, found no image that matches "
+                "it; give a pattern such as 'images_002/*'"
+            )
+        records = [
+            replace(record, pretraining_only=True) if mark else record
+            for record, mark in zip(source.records, marked, strict=True)
+        ]
+        found[name] = replace(source, records=tuple(records))
+    return list(found.values())
 
 
 def _unused(source: Source) -> list[tuple[str, str]]:

@@ -15,13 +15,18 @@ from PIL import features
 from c2l_models.files import sync_file, sync_folder
 
 IMAGES, INDEX, REFUSED, DESCRIPTION = "images.npy", "index.parquet", "refused.parquet", "store.json"
-FORMAT = 2
+FORMAT = 3
+FIRST_FORMAT = 2
+"""The oldest format that can be read. Format 3 added the columns body_part, source and pretraining_only."""
 
 INDEX_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("path", "dataset", "patient", "study", "view", "split")),
         ("labels", pa.map_(pa.string(), pa.float32())),
         ("sha256", pa.string()),
+        ("body_part", pa.string()),
+        ("source", pa.string()),
+        ("pretraining_only", pa.bool_()),
     ]
 )
 REFUSED_SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "dataset", "reason")])
@@ -42,6 +47,16 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "none"
+
+
+def with_all_columns(index: pa.Table) -> pa.Table:
+    """The index with the columns of the present format; columns that format 2 does not have get default values."""
+    defaults = {"body_part": "", "source": index["dataset"], "pretraining_only": False}
+    for name, value in defaults.items():
+        if name not in index.column_names:
+            column = value if isinstance(value, pa.ChunkedArray) else pa.repeat(value, len(index))
+            index = index.append_column(INDEX_SCHEMA.field(name), column)
+    return index
 
 
 def write_tables(folder: Path, index: pa.Table, refused: pa.Table) -> None:

@@ -28,8 +28,9 @@ def test_label_names():
     assert label_names("chexpert")[:3] == ("No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly")
     assert len(label_names("chexpert")) == 14
     assert label_names("mimic_cxr") == label_names("chexpert")
-    assert set(ADAPTERS) == {"chestxray14", "chexpert", "mimic_cxr", "mura", "rsna", "knee_kl", "folder"}
-    assert frozenset({"chestxray14", "knee_kl", "rsna"}) == PUBLIC
+    adapters = {"chestxray14", "chexpert", "mimic_cxr", "mura", "rsna", "knee_kl", "fracatlas", "folder"}
+    assert set(ADAPTERS) == adapters
+    assert frozenset({"chestxray14", "knee_kl", "rsna", "fracatlas"}) == PUBLIC
     with pytest.raises(
         DatasetError, match="unknown data set 'chestxray15'; choose from chestxray14, chexpert, mimic_cxr"
     ):

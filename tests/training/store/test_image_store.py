@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -85,6 +86,24 @@ def describe(store: Path, **changes) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
+def test_a_store_of_format_2_has_defaults_for_the_new_columns(store_and_pixels, tmp_path):
+    old = tmp_path / "store"
+    shutil.copytree(store_and_pixels[0], old)
+    whole = ImageStore.open(old)
+    assert whole.index["body_part"].to_pylist() == ["", "", "", "knee", "knee"]
+    index = whole.index.drop_columns(["body_part", "source", "pretraining_only"])
+    pq.write_table(index, old / "index.parquet")
+    sha256 = hashlib.sha256((old / "index.parquet").read_bytes()).hexdigest()
+    describe(old, format=2, index_sha256=sha256, plan={})
+    store = ImageStore.open(old)
+    assert store.sha256 == sha256
+    assert store.index.schema == whole.index.schema
+    assert store.index["body_part"].to_pylist() == [""] * 5
+    assert store.sources.tolist() == whole.sources.tolist() == ["folder"] * 3 + ["knee_kl"] * 2
+    assert store.pretraining_only.tolist() == whole.pretraining_only.tolist() == [False] * 5
+    assert store.data_sets() == whole.data_sets() == {}
+
+
 def longer(store: Path) -> None:
     images = np.load(store / "images.npy")
     np.save(store / "images.npy", np.concatenate([images, images[:1]]))
@@ -114,7 +133,7 @@ def other_index(store: Path) -> None:
         (lambda s: (s / "store.json").write_text("{"), "damaged"),
         (lambda s: (s / "store.json").write_text("[]"), "damaged"),
         (lambda s: (s / "store.json").write_text('{"format": 2}'), "damaged"),
-        (lambda s: describe(s, format=1), "expected a store of format 2, found format 1"),
+        (lambda s: describe(s, format=1), "expected a store of format 2 to 3, found format 1"),
         (lambda s: describe(s, shard={"number": 3, "of": 16}), "shard 3 of 16"),
         (lambda s: describe(s, size=7), r"expected uint8 \(5, 7, 7\).*found uint8 \(5, 6, 6\)"),
         (lambda s: (s / "images.npy").write_bytes((s / "images.npy").read_bytes()[:-1]), "damaged"),

@@ -130,7 +130,7 @@ def test_processes_and_a_second_time_give_the_same_bytes(tmp_path):
 
 
 def test_what_cannot_be_prepared_says_why(tmp_path):
-    with pytest.raises(DatasetError, match=r"unknown data set chestxray; choose from chestxray14, .*knee_kl, folder"):
+    with pytest.raises(DatasetError, match=r"unknown data set chestxray; choose from chestxray14, .*fracatlas, folder"):
         prepare.prepare([("chestxray", tmp_path)], tmp_path / "store")
     for given in ([], [("folder", tmp_path)] * 2):
         with pytest.raises(DatasetError, match=r"expected each data set once, found (none|folder, folder);"):

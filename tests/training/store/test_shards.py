@@ -137,7 +137,7 @@ def test_a_damaged_shard_is_named_and_nothing_made(tmp_path, root, damage, messa
 
 def test_what_is_no_shard_is_told(tmp_path, root):
     store = prepare_folder(root, tmp_path / "store").store
-    with pytest.raises(DatasetError, match="store is not a shard of format 2; make it with `c2l prepare --shard K/N`"):
+    with pytest.raises(DatasetError, match="store is not a shard of format 3; make it with `c2l prepare --shard K/N`"):
         join_shards([store], tmp_path / "joined")
     (tmp_path / "own").mkdir()
     with pytest.raises(DatasetError, match="own already exists and is not overwritten"):

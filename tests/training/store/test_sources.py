@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 from nobody import folder_of_nobody
+from PIL import Image
 
 from c2l_models.errors import DatasetError
 from c2l_models.radiographs.listing import list_images
-from c2l_models.training.datasets.constants import label_names
+from c2l_models.training.datasets.constants import constants, label_names
 from c2l_models.training.datasets.record import Record
 from c2l_models.training.store import sources
 from c2l_models.training.store.build_plan import make_plan
+from c2l_models.training.store.image_store import ImageStore
+from c2l_models.training.store.prepare import prepare
 from c2l_models.training.store.sources import index_path, load_sources
 
 
@@ -150,3 +153,39 @@ def test_an_adapter_passes_over_a_folder_of_images_that_may_not_be_read(own, mod
     assert source.records[1].path == root / "images_001/images/00000001_001.png"
     (root / "images_001").chmod(mode)
     assert len(load_sources([("chestxray14", root)])[0].records) == 2
+
+
+def test_folders_with_names_of_their_own_are_marked_and_their_sources_stored(tmp_path):
+    for name in ("left", "right"):
+        (tmp_path / name / "new").mkdir(parents=True)
+        for file in ("a.png", "new/b.png"):
+            Image.new("L", (8, 8)).save(tmp_path / name / file)
+    (tmp_path / "left" / "dataset.toml").write_text("name = 'left'\nlicense = 'CC0-1.0'\npretraining_only = 'new/*'")
+    (tmp_path / "right.toml").write_text("name = 'right'\ntable = 'films.csv'\n[columns]\nsource = 'clinic'")
+    (tmp_path / "right" / "films.csv").write_text("path,clinic\na.png,north\nnew/b.png,\n")
+    given = [("folder", tmp_path / "left"), (str(tmp_path / "right.toml"), tmp_path / "right")]
+    options = {"size": 8, "workers": 1, "progress": False}
+    out = prepare(given, tmp_path / "store", **options, pretraining_only=["right:a*"]).store
+    store = ImageStore.open(out)
+    assert store.index["path"].to_pylist() == ["a.png", "new/b.png"] * 2
+    assert store.sources.tolist() == ["left", "left", "right/north", "right"]
+    assert store.pretraining_only.tolist() == [False, True, True, False]
+    assert store.data_sets() == {"left": {"license": "CC0-1.0"}}
+    with pytest.raises(DatasetError, match=r"built with other settings: sha256 of the records .*pretraining only"):
+        prepare(given, out, **options)
+    for text, message in (
+        ("wrong:a*", "expected NAME:PATTERN with a data set among left, right"),
+        ("left", "expected NAME:PATTERN"),
+        ("left:c*", "found no image that matches it"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            load_sources(given, pretraining_only=[text])
+    with pytest.raises(DatasetError, match="expected each data set once, found left, left;"):
+        load_sources([("folder", tmp_path / "left"), ("left", tmp_path / "left")])
+
+
+def test_body_parts_of_records_are_codes(real_data):
+    parts = set(constants()["body_parts"])
+    for name, root in (("chestxray14", "chestxray14"), ("knee_kl", "knee-kl"), ("fracatlas", "fracatlas")):
+        (source,) = load_sources([(name, real_data / root)], list_unused=False)
+        assert {record.body_part for record in source.records} <= parts
