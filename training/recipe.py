@@ -127,8 +127,9 @@ class Optimizer:
     """Share of the run's steps during which the rate rises linearly to `lr`."""
     final_lr: Annotated[float, AtLeast(0)] = 0.0
     """Learning rate at the end of a cosine, at a batch size of 256."""
-    lr_milestones: Annotated[tuple[int, ...], AtLeast(0)] = (120, 160, 200)
-    """Numbers of epochs after which the learning rate falls. With 120, epoch 121 is the first at the lower rate."""
+    lr_milestones: Annotated[tuple[float, ...], AtLeast(0)] = (120, 160, 200)
+    """Numbers of epochs after which the learning rate falls. With 120, epoch 121 is the first at the lower rate. A
+    fraction of an epoch is rounded to a step."""
     lr_decay: Annotated[float, Above(0)] = 0.1
     """Factor of the learning rate at each milestone."""
 

@@ -60,7 +60,7 @@ class Schedule:
         if optimizer.schedule == "cosine":
             done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
             return scale * _half_cosine(optimizer.lr, optimizer.final_lr, done)
-        falls = sum(step // self.steps_per_epoch >= milestone for milestone in optimizer.lr_milestones)
+        falls = sum(step >= round(milestone * self.steps_per_epoch) for milestone in optimizer.lr_milestones)
         return optimizer.lr * scale * optimizer.lr_decay**falls
 
     def teacher_momentum(self, step: int) -> float:

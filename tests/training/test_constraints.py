@@ -52,7 +52,7 @@ RULES = {
         "x >= 2": "batch_size",
         NOT_NEGATIVE: "lr weight_decay seed bootstrap",
         "0 < x <= 1": "fraction layer_decay",
-        "0 < x < 1": "hold_out",
+        "0 <= x < 1": "hold_out",
     },
     "detection": {
         "x >= 128 and x % 32 == 0": "size",

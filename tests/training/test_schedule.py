@@ -24,6 +24,12 @@ def test_learning_rate_steps(epoch, rate):
             assert schedule.learning_rate(step) == pytest.approx(rate, rel=1e-12)
 
 
+def test_a_milestone_may_lie_within_an_epoch():
+    recipe = replace(Recipe("fraction"), batch_size=256, optimizer=Optimizer(lr=1.0, lr_milestones=(1, 1.75)))
+    schedule = Schedule(recipe, images=4 * 256)
+    assert [schedule.learning_rate(step) for step in (3, 4, 6, 7)] == pytest.approx([1.0, 0.1, 0.1, 0.01])
+
+
 @pytest.mark.parametrize(("batch_size", "rate"), [(256, 0.03), (128, 0.015), (64, 0.0075), (1024, 0.12)])
 def test_learning_rate_scales_with_the_batch(batch_size, rate):
     schedule = Schedule(replace(Recipe("scaled"), batch_size=batch_size), images=2000)

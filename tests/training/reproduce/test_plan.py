@@ -17,6 +17,7 @@ from c2l_models.training.reproduce.plan import (
     table_names,
 )
 from c2l_models.training.run_files.identity import flatten
+from c2l_models.training.schedule import Schedule
 
 PAPER, OPEN = load_scale("paper"), load_scale("open")
 
@@ -195,7 +196,10 @@ def test_a_trial_changes_its_base_and_nothing_else():
     ("name", "differing"),
     [
         ("search-lr-0.24-size-64", {"size": 64, "optimizer.lr": 0.24}),
-        ("search-chest-alone", {"sources": ["chestxray14:train_val"]}),
+        (
+            "search-chest-alone",
+            {"sources": ["chestxray14:train_val"], "steps": 519, "optimizer.lr_milestones": [3.64]},
+        ),
         ("long-base", {}),
         ("long-moco-crop-0.5", {"method": "moco", "augment.crop_scale": [0.5, 1.0]}),
         (
@@ -210,6 +214,32 @@ def test_a_trials_recipe_key_by_key(name, differing):
     base = flatten(load_recipe(f"search{'-long' * name.startswith('long')}-resnet18").to_dict())
     found = flatten(recipe_of(init, load_scale("search"), 3).to_dict())
     assert found == base | differing | {"seed": 3}
+
+
+IMAGES = {
+    # sources and hold_out: images of the open corpus that a run trains on, as results/comparisons/search says
+    (("chestxray14:train_val", "knee_kl:train", "knee_kl:val"), 0.25): 11_099,
+    (("chestxray14:train_val",), 0.25): 6_119,
+    (("chestxray14:train_val", "knee_kl:train", "knee_kl:val"), 0.0): 15_112,
+}
+
+
+@pytest.mark.parametrize("table", ["search", "search-long"])
+def test_a_trial_shows_as_many_images_as_its_base_at_the_same_rates(table):
+    """Pixels count for trials that change the views' size. The rate falls at the same share of the steps."""
+    plans = [init for init, _ in load_table(table).rows if init.recipe]
+    budgets, falls = {}, {}
+    for init in plans:
+        recipe = recipe_of(init, load_scale("search"), 0)
+        schedule = Schedule(recipe, IMAGES[recipe.sources, recipe.hold_out])
+        rates = [schedule.learning_rate(step) for step in range(schedule.total_steps)]
+        budgets[init.name] = schedule.total_steps * recipe.batch_size
+        falls[init.name] = [n / len(rates) for n in range(1, len(rates)) if rates[n] < rates[n - 1]]
+    base = plans[0].name
+    for name, budget in budgets.items():
+        twice = 2 if "size-32" in name else 1
+        assert budget == pytest.approx(twice * budgets[base], rel=0.01), name
+        assert falls[name] == pytest.approx(falls[base], abs=0.01), name
 
 
 def test_a_trial_is_judged_by_patients_that_it_did_not_see():
