@@ -63,9 +63,34 @@ class BatchSettings(Protocol):
     def batch_size(self) -> int: ...
 
 
-def epoch_order(rows: np.ndarray, run: BatchSettings, epoch: int) -> np.ndarray:
-    """The rows in an epoch's random order, which depends on seed and epoch."""
-    return np.random.default_rng((run.seed, epoch)).permutation(rows)
+def balance_groups(recipe: Recipe, store: ImageStore, rows: np.ndarray) -> np.ndarray | None:
+    """The number of each row's source, int64 [N], if the recipe balances its batches over sources; otherwise None."""
+    return np.unique(store.sources[rows], return_inverse=True)[1] if recipe.balance == "source" else None
+
+
+def epoch_order(rows: np.ndarray, run: BatchSettings, epoch: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """The rows in an epoch's random order, int64, which depends on seed and epoch.
+
+    Without groups it has each of the N rows once. With groups, each batch has the same number of rows of every group,
+    or one more, and the epoch still has N // B batches of B rows. Within an epoch, a row of a small group is used
+    again when all rows of the group have been used; of a large group, only a random part is used.
+
+    Args:
+        rows: the store's rows to train on, int64 [N].
+        run: seed and batch size B.
+        epoch: counted from 0.
+        groups: the group of each row, int64 [N], from 0; None: the natural proportions.
+    """
+    random = np.random.default_rng((run.seed, epoch))
+    if groups is None:
+        return random.permutation(rows)
+    drawn = np.arange(len(rows) // run.batch_size * run.batch_size)
+    members = [rows[groups == group] for group in random.permutation(groups.max() + 1)]
+    for first, group in enumerate(members):  # every len(members)-th place, so that each batch has its share
+        places = len(drawn[first :: len(members)])
+        passes = [random.permutation(group) for _ in range(-(-places // len(group)))]
+        drawn[first :: len(members)] = np.concatenate(passes)[:places]
+    return random.permuted(drawn.reshape(-1, run.batch_size), axis=1).ravel()
 
 
 @dataclass(frozen=True)
@@ -91,6 +116,7 @@ def batches(
     world: World = ALONE,
     first: int = 0,
     last: int | None = None,
+    groups: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """A run's batches, from step `first` on.
 
@@ -105,13 +131,14 @@ def batches(
         world: the processes; each gets an equal part of every batch.
         first: number of finished steps.
         last: number of steps of the whole run; None: the batches are endless.
+        groups: as in `epoch_order`.
     """
     upcoming: Iterator[tuple[Tensor, Tensor]]
     if fits(store, device):
         store = store.to(device)
-        upcoming = ((store[own], own) for own in _shares(rows, run, device, world, first, last))
+        upcoming = ((store[own], own) for own in _shares(rows, run, device, world, first, last, groups))
     else:
-        upcoming = _read_ahead(store, _shares(rows, run, torch.device("cpu"), world, first, last), device)
+        upcoming = _read_ahead(store, _shares(rows, run, torch.device("cpu"), world, first, last, groups), device)
     while True:
         began = time.perf_counter()
         found = next(upcoming, None)
@@ -127,21 +154,27 @@ def fits(store: ImageStore, device: torch.device) -> bool:
     return store.images.nbytes <= torch.cuda.get_device_properties(device).total_memory / 2
 
 
-def batch_rows(rows: np.ndarray, run: BatchSettings, step: int) -> np.ndarray:
-    """The rows of a step's whole batch, int64 [W B]."""
+def batch_rows(rows: np.ndarray, run: BatchSettings, step: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """The rows of a step's whole batch, int64 [W B]; `groups` as in `epoch_order`."""
     epoch, position = divmod(step, len(rows) // run.batch_size)
-    return epoch_order(rows, run, epoch)[position * run.batch_size :][: run.batch_size]
+    return epoch_order(rows, run, epoch, groups)[position * run.batch_size :][: run.batch_size]
 
 
 def _shares(
-    rows: np.ndarray, run: BatchSettings, device: torch.device, world: World, first: int, last: int | None
+    rows: np.ndarray,
+    run: BatchSettings,
+    device: torch.device,
+    world: World,
+    first: int,
+    last: int | None,
+    groups: np.ndarray | None,
 ) -> Iterator[Tensor]:
     """This process's rows of each step, int64 [B] on the device. An epoch's order is copied there once."""
     steps_per_epoch = len(rows) // run.batch_size
     for step in count(first) if last is None else range(first, last):
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == first:
-            order = torch.from_numpy(epoch_order(rows, run, epoch)).to(device)
+            order = torch.from_numpy(epoch_order(rows, run, epoch, groups)).to(device)
         yield world.block(order[position * run.batch_size : (position + 1) * run.batch_size])
 
 

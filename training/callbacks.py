@@ -128,7 +128,7 @@ class RunCallbacks:
     def _fail(self, step: int, problem: str) -> None:
         """Write failure.json and raise RunError. `step` counts from 0."""
         run = self.run
-        rows = batch_rows(run.rows, run.recipe, step)
+        rows = batch_rows(run.rows, run.recipe, step, run.groups)
         file = run.folder / FAILURE
         if run.world.is_main:
             paths = run.store.index["path"].take(rows).to_pylist()

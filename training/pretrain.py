@@ -76,7 +76,7 @@ def train(run: Run, callbacks: Callbacks) -> None:
     """Train from the run's present step to the end of its recipe, or until a callback stops it (lines 6 to 19)."""
     recipe = run.recipe
     fixed = draw_two(len(run.store), recipe, run.seeded("views")) if recipe.views == "once" else None
-    for batch in batches(run.store, run.rows, recipe, run.device, run.world, run.step, run.total_steps):
+    for batch in batches(run.store, run.rows, recipe, run.device, run.world, run.step, run.total_steps, run.groups):
         lr = run.apply_schedule()
         draws = fixed[batch.rows] if fixed else None
         callbacks.before_step(batch, draws)

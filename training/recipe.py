@@ -158,6 +158,10 @@ class Recipe:
     hold_out: Share = 0.0
     """Share of the patients to leave out, chosen by a hash of their ids. (The paper keeps 16k of 86k images for
     fine-tuning: section 5.)"""
+    balance: Literal["natural", "source"] = "natural"
+    """Proportions of the sources in a batch. natural: as in the training images; an epoch uses each image once. source:
+    each batch has equally many images of every source (the column `source` of the store's index); an epoch has as many
+    steps as with natural, repeats the images of small sources and leaves out a random part of large ones."""
 
     size: Annotated[int, AtLeast(1)] = 224
     """Side of a view, in pixels."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .batches import balance_groups
 from .constraints import check
 from .distributed import World
 from .initialization import RANDOM, load_initialization
@@ -27,6 +28,8 @@ class Run:
     """Networks, optimizer and progress of a run, the same on every process.
 
     Attributes:
+        rows: the store's rows to train on, int64 [N].
+        groups: the source of each row, if batches are balanced; otherwise None (see `batches.epoch_order`).
         method: networks and state of the recipe's method.
         model: the method, wrapped so that gradients are averaged over processes.
         optimizer: SGD on the student's parameters.
@@ -43,7 +46,7 @@ class Run:
     ) -> None:
         """`rows`: the store's rows to train on. Raises DatasetError if they do not fill one batch."""
         self.recipe, self.store, self.folder, self.world, self.device = recipe, store, folder, world, device
-        self.rows = rows
+        self.rows, self.groups = rows, balance_groups(recipe, store, rows)
         self.schedule = Schedule(recipe, len(rows))
         torch.backends.cudnn.benchmark = device.type == "cuda"  # the shapes never change
         torch.manual_seed(_seed(recipe, "networks"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.batches import batch_rows, batches, epoch_order, fits, training_rows
+from c2l_models.training.batches import balance_groups, batch_rows, batches, epoch_order, fits, training_rows
 from c2l_models.training.distributed import World
 from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.pretrain import pretrain
@@ -99,6 +99,57 @@ def test_epoch_order():
     assert not np.array_equal(orders[1], epoch_order(rows, replace(recipe, seed=1), 1))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "batch"), [((30, 9, 4), 8), ((30, 9, 4), 6), ((20, 1), 7), ((12,), 5), ((3, 3, 3), 2)]
+)
+def test_balanced_batches_have_equally_many_rows_of_each_group(sizes, batch):
+    groups = np.random.default_rng(1).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    rows = 100 + np.arange(len(groups))
+    recipe = Recipe("balanced", batch_size=batch, batch_norm_group=batch)
+    for epoch in range(3):
+        order = epoch_order(rows, recipe, epoch, groups)
+        assert len(order) == len(rows) // batch * batch
+        used = dict.fromkeys(rows.tolist(), 0)
+        for start in range(0, len(order), batch):
+            shares = [0] * len(sizes)
+            for row in order[start : start + batch].tolist():
+                shares[groups[row - 100]] += 1
+                used[row] += 1
+            assert max(shares) - min(shares) <= 1
+        for group in range(len(sizes)):  # no row is used again before all of its group have been
+            counts = [count for row, count in used.items() if groups[row - 100] == group]
+            assert max(counts) - min(counts) <= 1
+        assert np.array_equal(order, epoch_order(rows, recipe, epoch, groups))
+    assert not np.array_equal(order, epoch_order(rows, recipe, 1, groups))
+    assert not np.array_equal(order, epoch_order(rows, replace(recipe, seed=1), 2, groups))
+
+
+def test_a_group_is_in_all_places_of_a_batch():
+    groups = np.repeat([0, 1], 400)
+    order = epoch_order(np.arange(800), Recipe("balanced", batch_size=8, batch_norm_group=8), 0, groups)
+    share = groups[order].reshape(-1, 8).mean(axis=0)
+    assert ((share > 0.3) & (share < 0.7)).all()  # 0.5 is expected, with a standard deviation of 0.05
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_a_recipe_balances_its_sources(tiny_recipe, tiny_store, tmp_path, monkeypatch):
+    rows = training_rows(tiny_recipe, tiny_store)
+    sources = np.full(len(tiny_store), "many", dtype=object)
+    sources[rows[:5]] = "few"
+    column = tiny_store.index.column_names.index("source")
+    store = replace(tiny_store, index=tiny_store.index.set_column(column, "source", pa.array(sources.tolist())))
+    assert balance_groups(tiny_recipe, store, rows) is None
+    read: list[np.ndarray] = []
+    gather = ImageStore.__getitem__
+    monkeypatch.setattr(
+        ImageStore, "__getitem__", lambda self, rows: read.append(np.asarray(rows)) or gather(self, rows)
+    )
+    recipe = replace(tiny_recipe, balance="source", probe_every=0, recalibrate=False)
+    pretrain(recipe, store, tmp_path / "run", "cpu", progress=False)
+    batches = [part for part in read if len(part) == recipe.batch_size][:STEPS_AN_EPOCH]
+    assert [sum(sources[part] == "few") for part in batches] == [recipe.batch_size // 2] * STEPS_AN_EPOCH
+
+
 CPU = torch.device("cpu")
 STEPS = 10
 
@@ -116,13 +167,17 @@ def test_each_batch_is_the_next_part_of_the_epochs_order(tiny_recipe, tiny_store
         assert batch.waited >= 0
 
 
-def test_batches_go_on_from_any_step_on_any_number_of_processes(tiny_recipe, tiny_store):
+@pytest.mark.parametrize("balanced", [False, True])
+def test_batches_go_on_from_any_step_on_any_number_of_processes(tiny_recipe, tiny_store, balanced):
     rows = training_rows(tiny_recipe, tiny_store)
-    whole = list(batches(tiny_store, rows, tiny_recipe, CPU, last=STEPS))
+    groups = (np.arange(len(rows)) % 7 > 4).astype(int) if balanced else None
+    whole = list(batches(tiny_store, rows, tiny_recipe, CPU, last=STEPS, groups=groups))
+    for step, batch in enumerate(whole):
+        assert np.array_equal(batch.rows, batch_rows(rows, tiny_recipe, step, groups))
     for first in (0, 3, 5, 9, 10):
         for size in (1, 2, 4):
             shares = [
-                list(batches(tiny_store, rows, tiny_recipe, CPU, World(rank, size), first, STEPS))
+                list(batches(tiny_store, rows, tiny_recipe, CPU, World(rank, size), first, STEPS, groups))
                 for rank in range(size)
             ]
             assert [len(share) for share in shares] == [len(whole) - first] * size
