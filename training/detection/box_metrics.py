@@ -45,17 +45,21 @@ def measure_boxes(
         counted = weights.T @ known
         return np.divide(weights.T @ scores, counted, out=np.full(counted.shape, np.nan), where=counted > 0)
 
-    values, resamples = bootstrap_patients(mean, patients, bootstrap, seed)
-    coco = coco_ap(predictions, boxes)
+    found, coco = bootstrap_patients(mean, patients, bootstrap, seed), coco_ap(predictions, boxes)
+    resamples, jackknife = (
+        np.concatenate([each, np.full((len(each), len(coco)), np.nan)], axis=1)
+        for each in (found.resamples, found.jackknife)
+    )
     return Metrics(
         MAP_NAMES + COCO_NAMES,
-        np.concatenate([values, coco]),
-        np.concatenate([resamples, np.full((len(resamples), len(coco)), np.nan)], axis=1),
+        np.concatenate([found.values, coco]),
+        resamples,
         sample_fingerprint(
             (bootstrap, seed, [len(of_image) for of_image in boxes]),
             np.concatenate([np.empty((0, 4)), *boxes]),
             patients.tolist(),
         ),
+        jackknife=jackknife,
     )
 
 

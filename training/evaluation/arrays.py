@@ -23,16 +23,18 @@ def save_npz(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Any]) -
 
 
 def load_npz(
-    path: Path, header_keys: Sequence[str], array_keys: Sequence[str]
+    path: Path, header_keys: Sequence[str], array_keys: Sequence[str], optional_keys: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read these header entries and arrays of a file that `save_npz` wrote.
 
-    Raises C2LError if the file is missing, damaged, or lacks a key.
+    Arrays of optional keys that the file lacks are left out. Raises C2LError if the file is missing, damaged, or lacks
+    another key.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(str(file["head"]))
-            return {key: header[key] for key in header_keys}, {key: file[key] for key in array_keys}
+            keys = (*array_keys, *(key for key in optional_keys if key in file))
+            return {key: header[key] for key in header_keys}, {key: file[key] for key in keys}
     except FileNotFoundError:
         raise C2LError(f"{path} is missing; expected the folder of a finished run") from None
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

@@ -54,7 +54,7 @@ def draw_label_efficiency(
     axes.set_xticks([100 * share for share in shares], [f"{100 * share:g} %" for share in shares])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("share of the training labels")
-    axes.set_ylabel(f"{metric}\n95 % interval over patients")
+    axes.set_ylabel(f"{metric}\n95 % interval over patients and seeds")
     style_axes(axes, title, grid="y")
     plot.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=LABEL)
     save_png(plot, path)

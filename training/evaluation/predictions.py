@@ -78,12 +78,13 @@ def measure(predictions: Predictions, task: Task, bootstrap: int = 1000, seed: i
     # Each label is "grade at least k", so the grade is the number of positive labels (Frank & Hall, "A Simple Approach
     # to Ordinal Classification", ECML 2001). The grade is NaN if one of the labels could not be learned.
     passed = np.where(np.isnan(predictions.scores), np.nan, predictions.scores > predictions.threshold)
-    value, resamples = weighted_kappa(passed.sum(axis=1), predictions.targets.sum(axis=1), *sample)
+    kappa = weighted_kappa(passed.sum(axis=1), predictions.targets.sum(axis=1), *sample)
     return replace(
         metrics,
         names=(*metrics.names, KAPPA),
-        values=np.append(metrics.values, value),
-        resamples=np.column_stack([metrics.resamples, resamples]),
+        values=np.append(metrics.values, kappa.values),
+        resamples=np.column_stack([metrics.resamples, kappa.resamples]),
+        jackknife=np.column_stack([each.jackknife, kappa.jackknife]),
     )
 
 

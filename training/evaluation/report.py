@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ class ReportColumn:
     name: str
     metrics: Metrics
     seeds: tuple[float, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name, with the number of seeds if there are several."""
+        return f"{self.name} ({count} seeds)" if (count := self.metrics.num_seeds) > 1 else self.name
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Report:
             title = f"Paired difference in {name}: {self.target.name} minus each row"
             table = _table(title, "", "metric", "paired difference")
             for other in self.comparisons:
-                table.add_row(other.name, str(other.metrics[name]), str(self.difference(other, name)))
+                table.add_row(other.title, str(other.metrics[name]), str(self.difference(other, name)))
             console.print(table)
         console.print(self._caption(), style="dim")
 
@@ -116,16 +121,20 @@ class Report:
         """The report as CSV, one row per metric and column.
 
         The CSV column `kind` is "figure" (a metric) or "difference" (the target minus the report's column, paired). The
-        CSV column `figure` is the metric's name.
+        CSV column `figure` is the metric's name, `seeds` the number of seeds of the report's column, and `interval` the
+        kind of the interval, as in `Metrics`.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["kind", "figure", "positives", "column", "value", "low", "high"])
+        writer.writerow(["kind", "figure", "positives", "column", "value", "low", "high", "seeds", "interval"])
         for name in self.target.metrics.names:
-            lines = [("figure", column.name, column.metrics[name]) for column in self.columns]
-            lines += [("difference", column.name, self.difference(column, name)) for column in self.comparisons]
-            for kind, column_name, estimate in lines:
-                writer.writerow([kind, name, self._positives(name), column_name, *map(_cell, _values(estimate))])
+            lines = [("figure", column, column.metrics[name]) for column in self.columns]
+            lines += [("difference", column, self.difference(column, name)) for column in self.comparisons]
+            for kind, column, estimate in lines:
+                compared = (column, self.target) if kind == "difference" else (column,)
+                interval = "percentile" if self._with_percentiles(compared) else "expanded"
+                values = [*map(_cell, _values(estimate)), column.metrics.num_seeds, interval]
+                writer.writerow([kind, name, self._positives(name), column.name, *values])
         return text.getvalue()
 
     def picture(self) -> bytes:
@@ -140,14 +149,14 @@ class Report:
             size, width = (6, 1.8) if column is self.target else (3.5, 0.9)
             axes.hlines(where, low, high, color=colour, linewidth=width)
             marker = "o" if column is self.target else "s"
-            axes.plot(values, where, marker, color=colour, markersize=size, label=column.name)
+            axes.plot(values, where, marker, color=colour, markersize=size, label=column.title)
         # Chance level of an AUROC. The chance level of kappa is 0, so the line stops before kappa's row.
         axes.plot([0.5, 0.5], [-0.5, len(names) - 0.5 - (KAPPA in names)], ":", color=REFERENCE, linewidth=1)
         shown = [f"{name} ({count})" if (count := self._positives(name)) else name for name in names]
         axes.set_yticks(range(len(names)), shown)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.axhspan(len(names) - len(self.summaries) - 0.5, len(names) - 0.5, color="0.95", zorder=0)
-        axes.set_xlabel(f"{self._measured}; 95 % interval over patients")
+        axes.set_xlabel(f"{self._measured}; 95 % interval over patients and seeds")
         facts = self.facts
         title = (
             f"{self.title} on {facts['task']} at {facts['size']} pixels: "
@@ -165,16 +174,21 @@ class Report:
         metrics = [
             [name, self._positives(name), *(str(column.metrics[name]) for column in self.columns)] for name in names
         ]
-        tables = [(self._measured, ["label", "positives", *(column.name for column in self.columns)], metrics)]
+        tables = [(self._measured, ["label", "positives", *(column.title for column in self.columns)], metrics)]
         if any(column.seeds for column in self.columns):
             metrics.append([f"{self.headline}, range over seeds", "", *map(_seed_range, self.columns)])
         if self.comparisons:
             differences = [
                 [name, *(str(self.difference(column, name)) for column in self.comparisons)] for name in names
             ]
-            header = ["label", *(column.name for column in self.comparisons)]
+            header = ["label", *(column.title for column in self.comparisons)]
             tables.append((f"Paired difference: {self.target.name} minus each column", header, differences))
         return tables
+
+    @staticmethod
+    def _with_percentiles(columns: Iterable[ReportColumn]) -> list[str]:
+        """Names of the columns without jackknife values."""
+        return [column.name for column in columns if column.metrics.interval == "percentile"]
 
     def _positives(self, name: str) -> str:
         """Number of positive test images of a label; empty for a metric over several labels."""
@@ -184,8 +198,14 @@ class Report:
         facts, undefined = self.facts, [name for name in self.positives if np.isnan(self.target.metrics[name].value)]
         caption = (
             f"{facts['test_images']} test images of {facts['test_patients']} patients, input "
-            f"{facts['size']}×{facts['size']}; 95 % intervals over {facts['bootstrap']} resamples of whole patients."
+            f"{facts['size']}×{facts['size']}; 95 % intervals over {facts['bootstrap']} resamples of whole patients"
         )
+        caption += " and, in a mean over seeds, of seeds." if any(c.metrics.runs for c in self.columns) else "."
+        if old := self._with_percentiles(self.columns):
+            caption += (
+                f" Percentile intervals, which are too narrow: {', '.join(old)} (measured by an earlier version, "
+                "without jackknife values)."
+            )
         if undefined:
             caption += (
                 f" n/a: the training or the test images have only one class. Means leave out {', '.join(undefined)}."

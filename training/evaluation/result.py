@@ -72,6 +72,7 @@ class Result:
 
 
 def estimate_as_json(estimate: Estimate) -> dict[str, float | None]:
-    """Value, low and high, rounded to four decimals; None instead of NaN."""
+    """Value, low and high, rounded to four decimals; None instead of NaN. A mean over seeds also has their number."""
     values = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    return {key: None if np.isnan(value) else round(value, 4) for key, value in values.items()}
+    rounded = {key: None if np.isnan(value) else round(value, 4) for key, value in values.items()}
+    return rounded | ({"seeds": estimate.seeds} if estimate.seeds > 1 else {})

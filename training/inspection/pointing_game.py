@@ -28,6 +28,7 @@ class HitRates:
         images, patients: number of images and patients, [F]. An image counts once for each finding that has a box.
         values: float64 [F, 3], one column per rule.
         resamples: float64 [R, F, 3], values on resamples of whole patients.
+        jackknife: float64 [P, F, 3], values without each patient.
     """
 
     names: tuple[str, ...]
@@ -35,11 +36,14 @@ class HitRates:
     patients: list[int]
     values: Floats
     resamples: Floats
+    jackknife: Floats
 
     def rate(self, name: str, rule: str) -> Estimate:
         """Share of a rule's points inside the box, for one finding or `OVERALL`, with its interval."""
         row, column = self.names.index(name), RULES.index(rule)
-        return estimate_from_resamples(float(self.values[row, column]), self.resamples[:, row, column])
+        return estimate_from_resamples(
+            float(self.values[row, column]), self.resamples[:, row, column], self.jackknife[:, row, column]
+        )
 
     def map_minus(self, name: str, rule: str) -> Difference:
         """Share of the rule "map" minus the share of another rule, paired by resample."""
@@ -47,6 +51,7 @@ class HitRates:
         found = estimate_from_resamples(
             float(self.values[row, 0] - self.values[row, column]),
             self.resamples[:, row, 0] - self.resamples[:, row, column],
+            self.jackknife[:, row, 0] - self.jackknife[:, row, column],
         )
         return Difference(found.value, found.low, found.high)
 
@@ -83,7 +88,7 @@ def play_pointing_game(
         share = np.divide(sums, total.T[:, :, None], out=np.full(sums.shape, np.nan), where=total.T[:, :, None] > 0)
         return share.reshape(len(share), -1)
 
-    values, resamples = bootstrap_patients(statistic, patients, bootstrap, seed)
+    values, resamples, jackknife = bootstrap_patients(statistic, patients, bootstrap, seed)
     shape = (len(masks), len(RULES))
     return HitRates(
         (*names, OVERALL),
@@ -91,6 +96,7 @@ def play_pointing_game(
         [len(set(patients[mask > 0].tolist())) for mask in masks],
         values.reshape(shape),
         resamples.reshape(-1, *shape),
+        jackknife.reshape(-1, *shape),
     )
 
 

@@ -83,7 +83,7 @@ def probe(
         scores = baseline_scores(spec, store, task, init.size, device, seed, progress, classifier)
         by_seed = [metrics(scores_of_seed) for scores_of_seed in scores]
         headlines = tuple(of_seed[task.headline].value for of_seed in by_seed)
-        columns.append(ReportColumn(spec.name, average(by_seed), headlines if len(by_seed) > 1 else ()))
+        columns.append(ReportColumn(spec.name, average(by_seed, spec.seeds), headlines if len(by_seed) > 1 else ()))
     facts = {
         "target": init.name,
         **init.about,

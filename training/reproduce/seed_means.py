@@ -16,22 +16,24 @@ class SeedMean:
     """A row's metric in a column, averaged over seeds.
 
     Attributes:
-        estimate: the mean and its interval over patients; None without a finished seed.
+        estimate: the mean and its interval over patients and seeds; None without a finished seed.
         seeds: number of seeds averaged.
         reason: why a seed is missing, or why the seeds cannot be averaged.
         skipped_labels: labels that no mean counts, as in `Metrics`.
+        interval: kind of the interval, as in `Metrics`.
     """
 
     estimate: Estimate | None
     seeds: int
     reason: str = ""
     skipped_labels: str = ""
+    interval: str = ""
 
 
 def seed_mean(results: TableResults, init: InitializationPlan, column: Column) -> SeedMean:
     """A row's metric, averaged over the seeds that are done."""
     entries = {seed: results.entry(init, column.measurement, seed) for seed in results.seeds}
-    done = [_metrics(entry) for entry in entries.values() if entry.result]
+    done = {seed: _metrics(entry) for seed, entry in entries.items() if entry.result}
     reason = "; ".join(
         f"seed {seed}: {entry.state}" + f" ({entry.reason})" * bool(entry.reason)
         for seed, entry in entries.items()
@@ -40,8 +42,8 @@ def seed_mean(results: TableResults, init: InitializationPlan, column: Column) -
     if not done:
         return SeedMean(None, 0, reason)
     try:
-        mean = average(done)
-        return SeedMean(mean[column.metric], len(done), reason, mean.skipped_labels)
+        mean = average(list(done.values()), list(done))
+        return SeedMean(mean[column.metric], len(done), reason, mean.skipped_labels, mean.interval)
     except C2LError as error:
         return SeedMean(None, len(done), str(error))
 
@@ -49,7 +51,7 @@ def seed_mean(results: TableResults, init: InitializationPlan, column: Column) -
 def difference(
     results: TableResults, init: InitializationPlan, other: InitializationPlan, column: Column
 ) -> Difference | None:
-    """A row's metric minus another row's, paired resample by resample; None if either row has none.
+    """A row's metric minus another row's, paired by patient and by seed; None if either row has none.
 
     Only seeds that both rows have finished are averaged, so that an unfinished table compares the same seeds.
     """
@@ -62,7 +64,7 @@ def difference(
         return None
     one, two = ([_metrics(results.entry(row, column.measurement, seed)) for seed in seeds] for row in (init, other))
     try:
-        return average(one).minus(average(two), column.metric)
+        return average(one, seeds).minus(average(two, seeds), column.metric)
     except C2LError:
         return None
 

@@ -65,7 +65,7 @@ def _plot_labels(results: TableResults, file: Path) -> bool:
         axes.plot(values, np.arange(len(names)) + offset, "o", color=colour, markersize=4, label=init.name)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel(f"{measurement.kind}, {measurement.task}: AUROC, 95 % interval over patients")
+    axes.set_xlabel(f"{measurement.kind}, {measurement.task}: AUROC, 95 % interval over patients and seeds")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=LABEL)
     save_png(figure, file)
     return True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from c2l_models.files import write_atomically
 
+from ..evaluation.intervals import Estimate
 from ..evaluation.markdown import markdown_table
 from .plan import Column, InitializationPlan
 from .pretraining import Pretraining
@@ -16,7 +17,7 @@ from .seed_means import difference, facts, seconds, seed_mean
 
 CSV_COLUMNS = (
     *("table", "scale", "row", "architecture", "paper_row", "column", "metric", "paper", "value", "low", "high"),
-    *("seeds", "minus", "difference", "difference_low", "difference_high"),
+    *("seeds", "interval", "minus", "difference", "difference_low", "difference_high", "difference_seeds"),
     *("pretraining_images", "pretraining_patients", "pretraining_store_sha256"),
     *("test_images", "test_patients", "test_store_sha256", "skipped_labels", "seconds", "missing"),
 )
@@ -43,7 +44,8 @@ def markdown(results: TableResults) -> str:
     )
     parts.append(
         f"Scale {scale.name}: {scale.description}. Our metrics are means over seeds (requested: "
-        f"{_listed(results.seeds)}), with 95 % intervals over patients.{unit}"
+        f"{_listed(results.seeds)}), with 95 % intervals over patients and seeds. A metric without a number of seeds "
+        f"is of one seed, and its interval is over patients only.{unit}"
     )
     for architecture, group in groupby(table.rows, lambda row: row[0].architecture):
         rows = list(group)
@@ -74,7 +76,8 @@ def _csv_line(results: TableResults, init: InitializationPlan, printed: str, col
         **{"table": results.table.name, "scale": results.scale.folder},
         **{"row": init.name, "architecture": init.architecture, "paper_row": printed},
         **{"column": column.name, "metric": column.metric, "seeds": ours.seeds, "missing": ours.reason},
-        **{"skipped_labels": ours.skipped_labels, "seconds": f"{seconds(results, init):.0f}"},
+        **{"interval": ours.interval, "skipped_labels": ours.skipped_labels},
+        "seconds": f"{seconds(results, init):.0f}",
     }
     if (paper := results.table.printed(printed, column)) is not None:
         line["paper"] = paper
@@ -83,6 +86,7 @@ def _csv_line(results: TableResults, init: InitializationPlan, printed: str, col
     if reference and (paired := difference(results, reference, init, column)):
         line |= {"minus": f"{reference.name} minus this", "difference": f"{paired.value:.4f}"}
         line |= {"difference_low": f"{paired.low:.4f}", "difference_high": f"{paired.high:.4f}"}
+        line["difference_seeds"] = paired.seeds
     if run := _pretraining(results, init):
         line |= {"pretraining_images": run.images, "pretraining_patients": run.patients}
         line["pretraining_store_sha256"] = run.store_sha256
@@ -106,7 +110,7 @@ def _one_column(results: TableResults, rows: Sequence[tuple[InitializationPlan, 
     ]
     references = _listed(results.table.references)
     return [
-        f"{column.name}. Paired difference: {references} minus the row, on the same bootstrap patients.",
+        f"{column.name}. Paired difference: {references} minus the row, on the same bootstrap patients and seeds.",
         markdown_table(["row", "paper's row", "paper", "ours", "paired difference", "seeds"], lines),
     ]
 
@@ -135,8 +139,8 @@ def _many_columns(results: TableResults, rows: Sequence[tuple[InitializationPlan
     if others and (reference := _reference(results, others[0])):
         differences = [[column.name, *(_difference(results, init, column) for init in others)] for column in columns]
         parts += [
-            f"{reference.name} minus each other row, paired: on the same bootstrap patients, over the seeds that both "
-            "rows have.",
+            f"{reference.name} minus each other row, paired: on the same bootstrap patients and seeds, over the seeds "
+            "that both rows have.",
             markdown_table(["", *(init.name for init in others)], differences),
         ]
     return parts
@@ -217,17 +221,25 @@ def _paper_value(results: TableResults, row: str, column: Column) -> str:
 def _our_value(results: TableResults, init: InitializationPlan, column: Column) -> str:
     """Our metric, in percent if the paper's table is. "–" if it is missing; the table of the rows' data says why."""
     estimate = seed_mean(results, init, column).estimate
-    if estimate is None or estimate.value != estimate.value or not results.table.paper:
-        return "–" if estimate is None else str(estimate)
-    return f"{100 * estimate.value:.1f} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
+    if estimate is None:
+        return "–"
+    if results.table.paper and estimate.value == estimate.value:
+        return f"{100 * estimate.value:.1f} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f}){_seeds(estimate)}"
+    return f"{estimate}{_seeds(estimate)}"
 
 
 def _difference(results: TableResults, init: InitializationPlan, column: Column) -> str:
     reference = _reference(results, init)
     paired = difference(results, reference, init, column) if reference else None
-    if paired is None or paired.value != paired.value or not results.table.paper:
-        return "–" if paired is None else str(paired)
-    return f"{100 * paired.value:+.1f} ({100 * paired.low:+.1f} to {100 * paired.high:+.1f})"
+    if paired is None:
+        return "–"
+    if results.table.paper and paired.value == paired.value:
+        return f"{100 * paired.value:+.1f} ({100 * paired.low:+.1f} to {100 * paired.high:+.1f}){_seeds(paired)}"
+    return f"{paired}{_seeds(paired)}"
+
+
+def _seeds(estimate: Estimate) -> str:
+    return f", {estimate.seeds} seeds" if estimate.seeds > 1 else ""
 
 
 def _listed(values: Sequence[object]) -> str:

@@ -3,9 +3,11 @@
 import csv
 import io
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from oracles import interval
 from rich.console import Console
 
 from c2l_models.training.evaluation.classification_metrics import auroc
@@ -40,7 +42,7 @@ def report():
     columns = (
         ReportColumn("a release", result(2)),
         ReportColumn("pixels", result(0.5)),
-        ReportColumn("random", average(seeds), tuple(seed["mean"].value for seed in seeds)),
+        ReportColumn("random", average(seeds, (0, 1)), tuple(seed["mean"].value for seed in seeds)),
     )
     positives = dict(zip(names, labels.sum(axis=0).astype(int).tolist(), strict=True))
     return Report("Linear probe", positives, columns, "mean", FACTS, "A note.")
@@ -67,15 +69,16 @@ def test_markdown_shows_figures_with_intervals_and_differences(report):
     assert list(table) == ["Mass", "Hernia", "Edema", "mean", "mean without Hernia", "mean, range over seeds"]
     mass = report.target.metrics["Mass"]
     assert table["Mass"]["a release"] == f"{mass.value:.3f} ({mass.low:.3f}–{mass.high:.3f})"
-    assert table["Edema"] == {"positives": "0", "a release": "n/a", "pixels": "n/a", "random": "n/a"}
+    assert table["Edema"] == {"positives": "0", "a release": "n/a", "pixels": "n/a", "random (2 seeds)": "n/a"}
     low, high = sorted(report.columns[2].seeds)
-    assert table["mean, range over seeds"]["random"] == f"{low:.3f}–{high:.3f}"
+    assert table["mean, range over seeds"]["random (2 seeds)"] == f"{low:.3f}–{high:.3f}"
 
     differences = table_of(markdown, "Paired difference: a release minus each column")
     target, pixels = report.target.metrics, report.columns[1].metrics
     by_resample = np.nanmean((target.resamples - pixels.resamples)[:, :2], axis=1)
     value = np.nanmean((target.values - pixels.values)[:2])
-    low, high = np.percentile(by_resample, [2.5, 97.5])
+    by_patient = np.nanmean((target.jackknife - pixels.jackknife)[:, :2], axis=1)
+    low, high = interval.expanded(by_resample, by_patient)
     assert differences["mean"]["pixels"] == f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
     assert "60 patients" in markdown
     assert "n/a: the training or the test images have only one class. Means leave out Edema. A note." in markdown
@@ -92,6 +95,17 @@ def test_the_csv_has_every_figure_and_difference(report):
         for name in ("value", "low", "high"):
             value = getattr(found, name)
             assert row[name] == ("n/a" if np.isnan(value) else f"{value:.4f}")
+        assert (row["seeds"], row["interval"]) == ("2" if row["column"] == "random" else "1", "expanded")
+
+
+def test_a_run_of_an_earlier_version_is_named(report):
+    target, pixels, random = report.columns
+    assert "of whole patients and, in a mean over seeds, of seeds." in report.markdown()
+    old = replace(pixels, metrics=replace(pixels.metrics, jackknife=None))
+    report = replace(report, columns=(target, old, random))
+    assert "Percentile intervals, which are too narrow: pixels (measured by an earlier version" in report.markdown()
+    rows = list(csv.DictReader(io.StringIO(report.csv())))
+    assert {row["column"] for row in rows if row["interval"] == "percentile"} == {"pixels"}
 
 
 def test_files_and_screen(report, tmp_path):
