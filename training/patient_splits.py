@@ -25,7 +25,9 @@ STREAMS: Mapping[str, Callable[[int], int]] = {
     "few_labels": lambda seed: 1_000_000,
     # Queries of the k-NN monitor during pretraining: one part for all seeds.
     "monitor": lambda seed: 1_000_001,
-    # Tuning of a linear probe's penalty.
+    # Test folds of tasks that are measured on out-of-fold predictions: one partition for all seeds.
+    "out_of_fold": lambda seed: 1_000_002,
+    # Tuning folds of a linear probe's penalty.
     "probe_tuning": lambda seed: 2_000_000 + seed,
     # Fine-tuning: training patients on a share of the labels, and patients to choose the best epoch on.
     "finetuning_labels": lambda seed: seed_of(seed, 0) % _LOW_32_BITS,
@@ -51,9 +53,32 @@ def split_patients(
     Returns:
         bool [N], True for the images of drawn patients.
     """
+    drawn: NDArray[np.bool_] = _uniform(patients, stream, seed) < fraction
+    return drawn
+
+
+def patient_folds(
+    patients: NDArray[np.str_] | Sequence[str], folds: int, stream: str, seed: int = 0
+) -> NDArray[np.int64]:
+    """Divide the patients into folds, each with all images of the patient.
+
+    The fold of a patient depends on stream, seed and id alone. Folds therefore differ in size by chance, and a fold of
+    few patients can be empty. Fold 0 of K is the part that `split_patients` draws with the fraction 1/K.
+
+    Args:
+        patients: the patient id of each image, [N].
+        folds: number of folds K.
+        stream, seed: as for `split_patients`.
+
+    Returns:
+        int64 [N], the number of each image's fold, from 0 to K - 1.
+    """
+    return (_uniform(patients, stream, seed) * folds).astype(np.int64)
+
+
+def _uniform(patients: NDArray[np.str_] | Sequence[str], stream: str, seed: int) -> NDArray[np.float64]:
+    """A number in [0, 1) for each image, the same for all images of a patient: float64 [N]."""
     number = STREAMS[stream](seed)
     names, inverse = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
     digests = [hashlib.sha256(f"{number}:{name}".encode()).digest() for name in names]
-    uniform = np.array([int.from_bytes(digest[:8], "big") / 2**64 for digest in digests])
-    drawn: NDArray[np.bool_] = (uniform < fraction)[inverse]
-    return drawn
+    return np.array([int.from_bytes(digest[:8], "big") / 2**64 for digest in digests])[inverse]

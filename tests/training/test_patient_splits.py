@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from c2l_models.training.patient_splits import STREAMS, split_patients
+from c2l_models.training.patient_splits import STREAMS, patient_folds, split_patients
 
 IDS = np.array([f"chestxray14:{number:08d}" for number in range(10_000)])
 SHARED = {("pretraining", "detection")}
@@ -46,9 +46,22 @@ def test_the_patients_of_released_results_are_still_drawn(seed):
     """The numbers that version 0.1 hashed with; fine-tuning's are the first 32 bits of numpy's seed sequence."""
     words = {"finetuning_labels": (seed, 0), "finetuning_held_out": (seed, 1)}
     numbers = {"pretraining": 0, "detection": 0, "few_labels": 1_000_000, "monitor": 1_000_001}
-    numbers |= {"probe_tuning": 2_000_000 + seed}
+    numbers |= {"probe_tuning": 2_000_000 + seed, "out_of_fold": 1_000_002}
     numbers |= {name: int(np.random.SeedSequence(pair).generate_state(1)[0]) for name, pair in words.items()}
     assert numbers.keys() == STREAMS.keys()
     for stream, number in numbers.items():
         expected = [int(hashlib.sha256(f"{number}:{name}".encode()).hexdigest()[:16], 16) / 16**16 for name in IDS[:99]]
         assert split_patients(IDS[:99], 0.3, stream, seed).tolist() == [value < 0.3 for value in expected], stream
+
+
+def test_folds_divide_the_patients_by_their_name_alone():
+    patients = np.array([f"p{number % 2000}" for number in range(6000)])
+    folds = patient_folds(patients, 5, "probe_tuning", 3)
+    for position in (0, 1, 2, 1999):  # slow restatement
+        digest = hashlib.sha256(f"2000003:p{position}".encode()).hexdigest()
+        assert folds[position] == int(digest[:16], 16) * 5 // 16**16
+    assert all(len(set(folds[patients == patient])) == 1 for patient in patients[:50])
+    assert np.bincount(folds[:2000]).min() > 400 - 5 * 18  # 5 standard deviations of a binomial
+    np.testing.assert_array_equal(folds == 0, split_patients(patients, 0.2, "probe_tuning", 3))
+    np.testing.assert_array_equal(folds[:50], patient_folds(patients[:50], 5, "probe_tuning", 3))
+    assert (patient_folds(patients, 5, "out_of_fold", 1) == patient_folds(patients, 5, "out_of_fold", 2)).all()

@@ -41,7 +41,7 @@ def probe(
     Args:
         store: folder that `c2l prepare` wrote.
         out: folder for the report, plots, predictions and result.json.
-        task: chestxray14, chexpert, knee_kl or folder.
+        task: chestxray14, chestxray14_out_of_fold, chexpert, knee_kl or folder.
         size: input side, pixels; by default the weights' own.
         baselines: also measure raw pixels and random networks.
         classifier: linear is logistic regression, knn is 20 nearest neighbours by cosine similarity.

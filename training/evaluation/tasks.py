@@ -19,6 +19,8 @@ from .classification_metrics import Mask
 TASKS = Path(__file__).with_name("tasks.toml")
 UNCERTAIN = -1
 """Label value of a finding that the radiology report leaves open (CheXpert, MIMIC-CXR)."""
+PRETRAINING_ONLY = "pretraining_only"
+"""Optional bool column of a store's index: images that no task trains or tests on."""
 
 Uncertain = Literal["zeros", "ones", "ignore"]
 
@@ -30,7 +32,7 @@ class Task:
     name: str
     dataset: str
     train: tuple[str, ...]
-    test: tuple[str, ...]
+    test: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     grade: str = ""
     steps: tuple[float, ...] = ()
@@ -38,6 +40,7 @@ class Task:
     without: tuple[str, ...] = ()
     uncertain: Uncertain = "ignore"
     unmentioned: Literal["zeros", "ignore"] = "ignore"
+    folds: int = 0
 
     @property
     def is_graded(self) -> bool:
@@ -56,7 +59,9 @@ class Task:
         return tuple(self._names_and_values(store)[0])
 
     def labels(self, store: ImageStore) -> NDArray[np.float32]:
-        """Labels of every row of the store, float32 [N, L]: 0, 1 or NaN (unknown, or a row of another data set).
+        """Labels of every row of the store, float32 [N, L]: 0, 1 or NaN (unknown, or not a row of the task).
+
+        Rows of another data set, and rows that the store marks as `pretraining_only`, have no labels.
 
         In the training part, the setting `uncertain` decides the value of uncertain labels (-1), and `unmentioned` the
         value of missing labels. In the test part, both are NaN, because metrics use known labels only.
@@ -68,12 +73,21 @@ class Task:
         return self._rows(store, self.train)
 
     def test_rows(self, store: ImageStore) -> NDArray[np.int64]:
-        """Rows of the test part, int64 [n]. Raises DatasetError if the store has none."""
+        """Rows of the test part, int64 [n]. Raises DatasetError if the store or the task has none."""
+        if self.folds:
+            raise DatasetError(
+                f"expected a task with a test part, found {self.name}, which has {self.folds} folds of patients "
+                "instead; measure it with `c2l probe`, or choose a task with a test part"
+            )
         return self._rows(store, self.test)
+
+    def evaluated_rows(self, store: ImageStore) -> NDArray[np.int64]:
+        """Rows that the metrics are computed on, int64 [n]: the test part, or the training part if it has folds."""
+        return self.train_rows(store) if self.folds else self.test_rows(store)
 
     def _names_and_values(self, store: ImageStore) -> tuple[list[str], NDArray[np.float32]]:
         """Names and values [N, L] of the labels, without labels that are never known or not binary."""
-        own = store.select(dataset=self.dataset)
+        own = self._select(store)
         names = list(self.findings or label_names(self.dataset)) or _labels_in(store, own)
         if self.grade:
             names = [self.grade]
@@ -83,7 +97,7 @@ class Task:
             passed = np.where(np.isnan(values), np.nan, values >= np.array(self.steps)).astype(np.float32)
             return [f"{self.grade} ≥ {step:g}" for step in self.steps], passed
         train = np.zeros((len(store), 1), bool)
-        train[store.select(dataset=self.dataset, split=self.train)] = True
+        train[self._select(store, self.train)] = True
         uncertain, unmentioned = values == UNCERTAIN, np.isnan(values)
         values[uncertain] = np.nan
         if self.uncertain != "ignore":
@@ -95,13 +109,25 @@ class Task:
         return [name for name, kept in zip(names, binary, strict=True) if kept], values[:, binary]
 
     def _rows(self, store: ImageStore, splits: tuple[str, ...]) -> NDArray[np.int64]:
-        rows = store.select(dataset=self.dataset, split=splits)
+        rows = self._select(store, splits)
         if not len(rows):
             raise DatasetError(
                 f"task {self.name} expects images of {self.dataset} in split {' or '.join(splits)}, found none in the "
                 f"store; prepare it with `c2l prepare --source {self.dataset}=DIR …`"
             )
         return rows
+
+    def _select(self, store: ImageStore, splits: tuple[str, ...] | None = None) -> NDArray[np.int64]:
+        """Rows of the data set in these splits (None: all) with labels that a task may use.
+
+        Some images are for pretraining alone: if their quality differs from that of the other images of the data set,
+        a classifier could recognize their source, and from it their label.
+        """
+        rows = store.select(dataset=self.dataset, split=splits)
+        if PRETRAINING_ONLY not in store.index.column_names:
+            return rows
+        excluded = store.index[PRETRAINING_ONLY].fill_null(False).to_numpy()
+        return rows[~excluded[rows]]
 
 
 def check_no_shared_patients(store: ImageStore, train: NDArray[np.int64], test: NDArray[np.int64]) -> None:
@@ -131,9 +157,12 @@ def load_task(name: str) -> Task:
 
 
 def load_tasks(store: ImageStore) -> list[Task]:
-    """Tasks for which the store has images with at least one label."""
-    tasks = map(load_task, _tables())
-    return [task for task in tasks if len(store.select(dataset=task.dataset)) and task.label_names(store)]
+    """Tasks for which the store has images with at least one label, one for each data set: its first in the file."""
+    tasks: dict[str, Task] = {}
+    for task in map(load_task, _tables()):
+        if task.dataset not in tasks and len(store.select(dataset=task.dataset)) and task.label_names(store):
+            tasks[task.dataset] = task
+    return list(tasks.values())
 
 
 @cache

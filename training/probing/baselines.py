@@ -15,20 +15,21 @@ from torch import nn
 
 from c2l_models.files import write_atomically
 
+from ..evaluation.predictions import MIN_CASES
 from ..evaluation.tasks import Task
 from ..features import CALIBRATION_IMAGES, MEAN, STD, extract_features, recalibrate
 from ..networks import random_network
 from ..patient_splits import STREAMS
 from ..store.image_store import ImageStore
-from . import linear_probe
-from .classifiers import Classifier, fit_and_score
+from . import linear_probe, logistic_regression
+from .classifiers import Classifier, score_task
 
 FOLDER = "floors"
 """Folder of cached scores in a store. It keeps the name of earlier versions, so that their caches are found."""
 SEEDS = (0, 1, 2, 3, 4)
 PIXELS = 16
 """Side of the pooled image whose pixels are the features of the pixel baseline."""
-VERSION = 2
+VERSION = 3
 """To be increased if a change of the code changes the scores, so that older cached scores are not used."""
 
 Scores = NDArray[np.float32]
@@ -78,7 +79,7 @@ def baseline_scores(
     progress: bool = True,
     classifier: Classifier = "linear",
 ) -> Scores:
-    """A baseline's scores on the test rows of a task, float32 [seeds, M, L].
+    """A baseline's scores on the evaluated rows of a task, float32 [seeds, M, L].
 
     Scores are computed once and cached in the store's folder `floors`. The file name depends on all inputs.
 
@@ -88,7 +89,7 @@ def baseline_scores(
         task: task.
         size: input side of a network in pixels. The pixel baseline ignores it and pools the stored images.
         device: torch device.
-        seed: seed of the probe's tuning split. The seeds of the networks are `spec.seeds`.
+        seed: seed of the probe's tuning folds. The seeds of the networks are `spec.seeds`.
         progress: show a progress bar.
         classifier: classifier on the features.
     """
@@ -130,18 +131,18 @@ def _scores(
     seed: int,
     classifier: Classifier,
 ) -> Scores:
-    train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
     if spec.architecture:
         network = random_network(spec.architecture, network_seed, spec.zero_init_last)
         network = without_zero_branches(network).to(device)
     else:
         network, size = nn.Sequential(nn.AdaptiveAvgPool2d(PIXELS), nn.Flatten()), store.size
     if spec.recalibrated:
-        recalibrate(network, store, train, size, MEAN, STD, device)
-    train_features, test_features = (
-        extract_features(network, store, rows, size, MEAN, STD, device) for rows in (train, test)
-    )
-    return fit_and_score(classifier, train_features, labels[train], store.patients[train], test_features, seed).scores
+        recalibrate(network, store, task.train_rows(store), size, MEAN, STD, device)
+
+    def features_of(rows: NDArray[np.int64]) -> Scores:
+        return extract_features(network, store, rows, size, MEAN, STD, device)
+
+    return score_task(classifier, features_of, store, task, seed, device).scores
 
 
 def _key(spec: BaselineSpec, store: ImageStore, task: Task, size: int, seed: int, classifier: Classifier) -> str:
@@ -155,10 +156,11 @@ def _key(spec: BaselineSpec, store: ImageStore, task: Task, size: int, seed: int
         "classifier": classifier,
         "probe": (
             linear_probe.C_GRID,
-            linear_probe.HELD_OUT,
+            linear_probe.TUNING_FOLDS,
             STREAMS["probe_tuning"](0),
-            linear_probe.TOLERANCE,
-            linear_probe.MAX_ITERATIONS,
+            STREAMS["out_of_fold"](0),
+            MIN_CASES,
+            logistic_regression.TOLERANCE,
         ),
         "floor": (PIXELS, CALIBRATION_IMAGES, MEAN, STD, VERSION),
     }

@@ -1,27 +1,28 @@
-"""Linear probe: logistic regression on frozen features, with a penalty tuned on held-out patients."""
+"""Linear probe: logistic regression on frozen features, with a penalty tuned by cross-validation over patients."""
 
-import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from c2l_models.errors import C2LError
 
-from ..evaluation.classification_metrics import auroc
 from ..features import check_finite
-from ..patient_splits import split_patients
+from ..patient_splits import patient_folds
+from .logistic_regression import fit_logistic_regressions
 
 Floats = NDArray[np.floating]
+TuningMetric = Callable[[Floats, Floats, NDArray[np.int64]], float]
+"""Scores [N, L], labels [N, L] and fold numbers [N] -> the value that the penalty is chosen by."""
 
-C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Inverse penalties to try. All labels of a task use the same one."""
-HELD_OUT = 0.2
-"""Share of the training patients held out to tune the penalty."""
-TOLERANCE, MAX_ITERATIONS = 1e-5, 1000
+C_GRID = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+"""Inverse penalties to try, the strongest penalty first. All labels of a task use the same one."""
+TUNING_FOLDS = 5
+"""Number of patient folds of the training part that the penalty is tuned on."""
+CONSTANT = 1e-6
+"""A feature that varies by less than this share of its mean is constant up to rounding, and is not scaled."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ProbeResult:
     Attributes:
         scores: log odds, float32 [M, L]; NaN for a label with one class in the training part.
         C: chosen inverse penalty.
-        tuning_auroc: mean AUROC on the held-out training patients with this penalty.
+        tuning_auroc: value of the tuning metric with this penalty; NaN if there was only one to choose from.
     """
 
     scores: NDArray[np.float32]
@@ -44,52 +45,73 @@ def linear_probe(
     train_labels: Floats,
     train_patients: NDArray[np.str_],
     test_features: Floats,
+    metric: TuningMetric,
     seed: int = 0,
+    device: str | torch.device = "cpu",
+    penalties: Sequence[float] = C_GRID,
 ) -> ProbeResult:
-    """Standardize features, tune C on held-out training patients, refit on the training part, score the test part.
+    """Standardize features, tune C on folds of training patients, refit on the training part, score the test part.
+
+    Every training image is scored once, by a model that saw no image of its patient. The chosen C has the highest
+    metric of these scores. Of equal ones it has the strongest penalty.
 
     Args:
         train_features: [N, D].
         train_labels: [N, L]; 0, 1 or NaN (unknown: the image is ignored for this label).
         train_patients: patient ids [N]; during tuning, no patient is both fitted and evaluated.
         test_features: [M, D].
-        seed: seed of the split by patients.
+        metric: tuning metric.
+        seed: seed of the tuning folds.
+        device: torch device of the fits.
+        penalties: values of C to choose from, the strongest penalty (smallest C) first. A single one is not tuned.
 
     Raises:
         C2LError: features that are not finite, or too few patients to tune.
     """
     check_finite(train_features, test_features)
-    held_out = split_patients(train_patients, HELD_OUT, "probe_tuning", seed)
-    fitted_on = (train_features[~held_out], train_labels[~held_out])
-    tuned = {
-        c: auroc(_scores(*fitted_on, train_features[held_out], c), train_labels[held_out], bootstrap=0).mean
-        for c in (C_GRID if held_out.any() and not held_out.all() else ())
-    }
-    best = max(tuned, key=lambda c: tuned[c], default=np.nan)
-    if np.isnan(tuned.get(best, np.nan)):
+    best, value = 0, np.nan
+    if len(penalties) > 1:
+        values = _tune(train_features, train_labels, train_patients, metric, seed, device, penalties)
+        best, value = int(np.nanargmax(values)), float(np.nanmax(values))
+    scores = _scores(train_features, train_labels, test_features, penalties[best : best + 1], device)[0]
+    return ProbeResult(scores, penalties[best], value)
+
+
+def _tune(
+    features: Floats,
+    labels: Floats,
+    patients: NDArray[np.str_],
+    metric: TuningMetric,
+    seed: int,
+    device: str | torch.device,
+    penalties: Sequence[float],
+) -> list[float]:
+    """The metric of each penalty. Raises C2LError if it is NaN for all."""
+    folds = patient_folds(patients, TUNING_FOLDS, "probe_tuning", seed)
+    scores = np.full((len(penalties), *labels.shape), np.nan, np.float32)
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        scores[:, held_out] = _scores(features[~held_out], labels[~held_out], features[held_out], penalties, device)
+    values = [metric(scores_of_penalty, labels, folds) for scores_of_penalty in scores]
+    if np.isnan(values).all():
         raise C2LError(
-            f"{held_out.sum()} of {len(held_out)} training images are held out to tune the penalty; expected a label "
-            "with both classes in both parts, found none; use a training part with more patients"
+            f"expected a fold of training patients with both classes of a label to tune the penalty on, found none in "
+            f"{len(labels)} images of {len(set(patients.tolist()))} patients; use a training part with more patients"
         )
-    return ProbeResult(_scores(train_features, train_labels, test_features, best), best, tuned[best])
+    return values
 
 
-def _scores(train: Floats, labels: Floats, test: Floats, c: float) -> NDArray[np.float32]:
-    """Log odds of each label, [M, L]."""
-    scaler = StandardScaler().fit(train)
-    train, test = scaler.transform(train), scaler.transform(test)
-    columns = [_scores_of_label(train, column, test, c) for column in labels.T]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _scores_of_label(train: Floats, labels: Floats, test: Floats, c: float) -> Floats:
-    known = ~np.isnan(labels)
-    if len(np.unique(labels[known])) < 2:
-        return np.full(len(test), np.nan)
-    model = LogisticRegression(C=c, solver="lbfgs", tol=TOLERANCE, max_iter=MAX_ITERATIONS)
-    with warnings.catch_warnings():
-        # With few images and a large C, lbfgs stops at float32 precision. Such a fit is good enough to compare C.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(train[known], labels[known])
-    scores: Floats = model.decision_function(test)
-    return scores
+def _scores(
+    train: Floats, labels: Floats, test: Floats, penalties: Sequence[float], device: str | torch.device
+) -> NDArray[np.float32]:
+    """Log odds of each label with each penalty, [P, M, L]."""
+    if not len(train):
+        return np.full((len(penalties), len(test), labels.shape[1]), np.nan, np.float32)
+    fitted, scored, known = (
+        torch.as_tensor(part, dtype=torch.float64, device=device) for part in (train, test, labels)
+    )
+    mean, spread = fitted.mean(dim=0), fitted.std(dim=0, correction=0)
+    spread = torch.where(spread > CONSTANT * mean.abs(), spread, 1)
+    coefficients, intercepts = fit_logistic_regressions((fitted - mean) / spread, known, penalties)
+    scores = (scored - mean) / spread @ coefficients.mT + intercepts[:, None]
+    return scores.float().cpu().numpy()

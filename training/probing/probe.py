@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError
 
@@ -18,7 +19,7 @@ from ..features import extract_features
 from ..initialization import load_initialization
 from ..store.image_store import ImageStore
 from .baselines import baseline_scores, baseline_specs
-from .classifiers import TITLES, Classifier, fit_and_score
+from .classifiers import TITLES, Classifier, score_task
 
 KINDS = {"linear": "probe", "knn": "knn"}
 
@@ -38,6 +39,8 @@ def probe(
 ) -> Report:
     """Train a classifier on frozen features of a task's training part and measure it on the test part.
 
+    A task with folds has no test part. It is measured on out-of-fold predictions of its training part (`score_task`).
+
     Args:
         target: network, in a form that `load_initialization` accepts: name of a release, .safetensors file, run folder,
             "imagenet", "random" (ResNet-18) or "random:densenet121". The batch norm of a random network is
@@ -48,29 +51,31 @@ def probe(
             None: nothing is written.
         size: input side in pixels; default: the input size of the weights.
         baselines: also measure pixels and random networks of the same architecture.
-        seed: seed of the tuning split, and of a random target.
+        seed: seed of the tuning folds, and of a random target.
         bootstrap: number of resamples. They do not depend on the seed.
         device: torch device.
         progress: show progress bars.
-        classifier: "linear" (tuned on held-out training patients) or "knn" (20 neighbours by cosine similarity).
+        classifier: "linear" (tuned on folds of training patients) or "knn" (20 neighbours by cosine similarity).
 
     Raises:
         C2LError: unknown task or target, or a store without images or binary labels of the task.
     """
     started = time.perf_counter()
     task = load_task(task) if isinstance(task, str) else task
-    train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
+    train, test, labels = task.train_rows(store), task.evaluated_rows(store), task.labels(store)
     if not (names := task.label_names(store)):
         raise DatasetError(
             f"the store's images of {task.dataset} have no binary label; expected at least one, such as a column of 0 "
             "and 1 in the labels.csv of a folder"
         )
-    check_no_shared_patients(store, train, test)
+    if not task.folds:
+        check_no_shared_patients(store, train, test)
     init = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
-    train_features, test_features = (
-        extract_features(init.network, store, rows, init.size, init.mean, init.std, device) for rows in (train, test)
-    )
-    scored = fit_and_score(classifier, train_features, labels[train], store.patients[train], test_features, seed)
+
+    def features_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return extract_features(init.network, store, rows, init.size, init.mean, init.std, device)
+
+    scored = score_task(classifier, features_of, store, task, seed, device)
 
     def predictions(scores: np.ndarray) -> Predictions:
         return Predictions(task.name, names, scores, labels[test], store.patients[test], scored.threshold)
@@ -106,9 +111,8 @@ def probe(
         "versions": {name: version(name) for name in ("c2l-models", "torch", "timm", "scikit-learn")},
     }
     positives = dict(zip(names, np.nansum(labels[test], axis=0).astype(int).tolist(), strict=True))
-    report = Report(
-        TITLES[classifier], positives, tuple(columns), task.headline, facts, BASELINES_NOTE if baselines else ""
-    )
+    notes = " ".join([OUT_OF_FOLD_NOTE] * bool(task.folds) + [BASELINES_NOTE] * baselines)
+    report = Report(TITLES[classifier], positives, tuple(columns), task.headline, facts, notes)
     if out:
         report.write(out)
         predicted = predictions(scored.scores)
@@ -121,6 +125,11 @@ def probe(
     return report
 
 
+OUT_OF_FOLD_NOTE = (
+    "Out of fold: each patient was scored by a classifier that was fitted and tuned on the other folds. AUROC ranks "
+    "the scores of all folds together."
+)
+"""Note under the metrics of a report on out-of-fold predictions."""
 BASELINES_NOTE = (
     'Each random network is a mean over seeds, with the interval of this mean. "BN recalibrated": its batch-norm '
     "statistics were computed on the task's training images."

@@ -59,7 +59,7 @@ def patient_share_task(name: str, share: float, stream: str) -> Task:
 
 def held_out_task(name: str, share: float) -> Task:
     """A task, tested on the training patients that a recipe with this `hold_out` leaves out of pretraining."""
-    return HeldOutTask(**vars(load_task(name)), share=share)
+    return HeldOutTask(**vars(load_task(name)) | {"folds": 0}, share=share)
 
 
 def write_pretraining_patients(scale: Scale, stores: Stores, folder: Path) -> list[Path]:

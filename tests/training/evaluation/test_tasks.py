@@ -103,9 +103,37 @@ def test_tasks_of_a_store_are_those_with_something_to_ask(tmp_path, store):
 
 
 def test_what_is_not_there_is_named(store):
-    with pytest.raises(DatasetError, match="expected one of: chestxray14, chexpert, knee_kl, folder"):
+    with pytest.raises(DatasetError, match="expected one of: chestxray14, chestxray14_out_of_fold, chexpert"):
         load_task("chest")
     with pytest.raises(DatasetError, match=r"knee_kl in split test.*c2l prepare --source knee_kl=DIR"):
         load_task("knee_kl").test_rows(store)
     with pytest.raises(DatasetError, match="in split validation"):
         replace(load_task("folder"), test=("validation",)).test_rows(store)
+
+
+def test_an_out_of_fold_task_is_evaluated_on_its_training_part(tmp_path):
+    rows = [("chestxray14", split, {"Mass": 1.0}) for split in ("train_val", "test", "train_val")]
+    store, task = store_of(tmp_path, *rows), load_task("chestxray14_out_of_fold")
+    np.testing.assert_array_equal(task.train_rows(store), [0, 2])
+    np.testing.assert_array_equal(task.evaluated_rows(store), [0, 2])
+    np.testing.assert_array_equal(load_task("chestxray14").evaluated_rows(store), [1])
+    with pytest.raises(DatasetError, match=r"expected a task with a test part.*5 folds.*c2l probe"):
+        task.test_rows(store)
+    assert [task.name for task in load_tasks(store)] == ["chestxray14"]  # one for each data set
+
+
+@pytest.mark.parametrize("name", ["chestxray14", "chestxray14_out_of_fold"])
+def test_images_for_pretraining_alone_are_in_no_task(tmp_path, name):
+    """A store that mixes both: the marked films have labels, but no task trains or tests on them."""
+    splits = ["train_val", "train_val", "test", "test", "train_val"]
+    store = store_of(tmp_path, *(("chestxray14", split, {"Mass": n % 2.0}) for n, split in enumerate(splits)))
+    marked = store.index.append_column("pretraining_only", pa.array([False, True, None, True, False]))
+    store, task = replace(store, index=marked), load_task(name)
+    np.testing.assert_array_equal(task.train_rows(store), [0, 4])
+    np.testing.assert_array_equal(task.evaluated_rows(store), [0, 4] if task.folds else [2])
+    np.testing.assert_array_equal(task.labels(store)[:, 0], [0, np.nan, 0, np.nan, 0])
+    only = replace(
+        store, index=store.index.set_column(marked.num_columns - 1, "pretraining_only", pa.array([True] * 5))
+    )
+    with pytest.raises(DatasetError, match="found none"):
+        task.train_rows(only)

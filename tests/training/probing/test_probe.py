@@ -1,6 +1,7 @@
 """`probe`, from the name of a target to the written files."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,15 @@ import timm
 from c2l_models.errors import DatasetError, WeightsNotFound
 from c2l_models.releases.record import save_weights
 from c2l_models.training.evaluation.classification_metrics import auroc
-from c2l_models.training.evaluation.predictions import Predictions, measure
+from c2l_models.training.evaluation.predictions import Predictions, measure, tuning_metric
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.evaluation.tasks import load_task
+from c2l_models.training.features import extract_features
+from c2l_models.training.initialization import load_initialization
+from c2l_models.training.patient_splits import patient_folds
 from c2l_models.training.probing import probe as module
 from c2l_models.training.probing.baselines import BaselineSpec
+from c2l_models.training.probing.classifiers import fit_and_score
 from c2l_models.training.probing.probe import probe
 from c2l_models.training.store.store_format import INDEX_SCHEMA
 
@@ -102,3 +107,44 @@ def test_images_without_labels_are_refused(store):
     unlabelled = replace(store, index=pa.Table.from_pylist(rows, INDEX_SCHEMA))
     with pytest.raises(DatasetError, match=r"images of folder have no binary label.*labels\.csv"):
         probe("random", unlabelled, "folder")
+
+
+@pytest.mark.parametrize("classifier", ["linear", "knn"])
+def test_out_of_fold(store, tmp_path, monkeypatch, classifier):
+    """Every patient's images are scored once, by a classifier of the other patients' images."""
+    task = replace(load_task("folder"), name="folds", train=("train", "test"), test=(), folds=4)
+    monkeypatch.setattr(module, "baseline_specs", lambda architecture: [BaselineSpec("pixels", seeds=(0,))])
+    options = {"size": 32, "bootstrap": 20, "progress": False, "classifier": classifier}
+    report = probe("random", store, task, tmp_path / "out", **options)
+    assert report.columns[1].metrics["square"].value > 0.8
+    assert "Out of fold" in report.markdown()
+
+    predictions = Predictions.load(tmp_path / "out")
+    np.testing.assert_array_equal(predictions.patients, store.patients)
+    init = load_initialization("random", size=32, store=store, calibrate_on=np.arange(80))
+    features = extract_features(init.network, store, np.arange(80), 32, init.mean, init.std)
+    folds = patient_folds(store.patients, 4, "out_of_fold")
+    metric = partial(tuning_metric, task, task.label_names(store))
+    for fold in range(4):
+        test = folds == fold
+        parts = (features[~test], task.labels(store)[~test], store.patients[~test], features[test])
+        expected = fit_and_score(classifier, *parts, metric).scores
+        np.testing.assert_allclose(predictions.scores[test], expected, rtol=1e-3, atol=1e-4)
+
+    facts = Result.read(tmp_path / "out").facts
+    assert (facts["folds"], facts["train_images"], facts["test_images"], facts["test_patients"]) == (4, 80, 80, 40)
+    assert facts["test_patients_seen_in_pretraining"] == 0
+    assert len(facts.get("C", range(4))) == 4
+
+
+def test_a_label_that_a_fold_cannot_learn_has_no_scores(store, tmp_path):
+    """All positives of a label are one patient's: the fold of this patient is scored by a model that saw none."""
+    rows = store.index.to_pylist()
+    for n, row in enumerate(rows):
+        row["labels"] = [*row["labels"], ("rare", float(n < 2))]
+    rare = replace(store, index=pa.Table.from_pylist(rows, INDEX_SCHEMA))
+    task = replace(load_task("folder"), name="folds", train=("train", "test"), test=(), folds=4)
+    report = probe("random", rare, task, tmp_path / "out", size=32, baselines=False, bootstrap=5, progress=False)
+    assert np.isnan(report.target.metrics["rare"].value)
+    assert report.target.metrics.skipped_labels == "rare"
+    assert np.isfinite(report.target.metrics["square"].value)
