@@ -225,27 +225,41 @@ def convert(
     network: Literal["student", "teacher"] = "student",
     mean: tuple[float, ...] = (0.485, 0.456, 0.406),
     std: tuple[float, ...] = (0.229, 0.224, 0.225),
+    input_mean: float | None = None,
+    input_std: float | None = None,
     size: int = 224,
     license: str = "unknown",
+    trained_on: tuple[str, ...] = ("not recorded in the checkpoint",),
+    origin: str = "not recorded",
+    patients: Literal["unknown", "none"] = "unknown",
 ) -> None:
     """Convert a checkpoint of the paper's authors, MoCo, Lightly or torchvision to a .safetensors file.
 
+    The provenance, with origin, conversion and golden embedding, is written beside it as .json.
+
     Args:
-        checkpoint: a file written by torch.save; its code is never run.
+        checkpoint: a .safetensors file, or a file written by torch.save, whose code is never run.
         arch: the architecture, for example resnet18.
         out: ARCH.TAG.safetensors; the tag is recorded in the file.
         network: the network to take if the checkpoint holds a student and a teacher.
         mean: mean of the training input, for pixels in 0..1: one number or three; by default ImageNet's.
         std: standard deviation of the training input: one number or three; by default ImageNet's.
+        input_mean: the one mean that the converted network expects; by default the average of --mean.
+        input_std: the one standard deviation that it expects; by default the average of --std.
         size: side of the images that the weights are meant for, pixels.
         license: license of the weights, recorded in the file.
+        trained_on: the training data, recorded in the file: one text per data set, which begins with its name.
+        origin: where the checkpoint comes from, recorded in the provenance.
+        patients: none records that the training data contain no radiograph, so no patient was seen.
     """
     from .publishing.convert import convert
     from .releases.record import Weights
 
     _check_folder_of(out)
 
-    done = convert(checkpoint, out, arch, network, mean, std, size, license)
+    done = convert(
+        checkpoint, out, arch, network, mean, std, size, license, input_mean, input_std, trained_on, origin, patients
+    )
     weights = Weights.from_file(done.path)
     print(f"{checkpoint}: found the {network} at {done.backbone or 'the top level'}, {weights.num_params:,} parameters")
     print("dropped: " + (", ".join(f"{name} ({count})" for name, count in done.dropped.items()) or "nothing"))
@@ -257,7 +271,7 @@ def convert(
             f"features of a test image change by at most {done.difference:.1e} of the largest feature, because the "
             "padding at the border has another value"
         )
-    print(f"{done.path}: load it with c2l_models.{arch}(weights={str(done.path)!r})")
+    print(f"{done.path}: load it with c2l_models.{arch}(weights={str(done.path)!r}); provenance: {done.provenance}")
 
 
 def export(

@@ -79,7 +79,8 @@ def load_initialization(
 
     Args:
         spec: a release's name, a .safetensors file, a run folder of `c2l pretrain`, "random" or "imagenet". The last
-            two can name an architecture: "random:densenet121".
+            two can name an architecture: "random:densenet121". "imagenet" loads torchvision's weights through the hub;
+            the release "resnet18.imagenet" has other ImageNet weights, and needs no network.
         architecture: used if `spec` is "random" or "imagenet" without an architecture.
         size: input side in pixels; None: the weights' own, 64 for "random", 224 for "imagenet".
         seed: seed of random weights.
@@ -220,5 +221,6 @@ def _download(repository: str) -> Path:
         raise InitializationNotAvailable(
             f"the initialization {IMAGENET!r} needs {url}, which is not in the hub's cache and cannot be downloaded: "
             f"{reason}. Run the command once with a network, or copy the hub's cache (HF_HOME) from a machine that ran "
-            f"`hf download {repository}`"
+            f"`hf download {repository}`. The release resnet18.imagenet needs no network; it has other weights, also "
+            "trained on ImageNet"
         ) from error

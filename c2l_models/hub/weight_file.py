@@ -16,7 +16,11 @@ FILE_NAME = "model.safetensors"
 """Name of the weight file in a folder or repository, as in timm and the Hugging Face hub."""
 
 PROVENANCE_NAME = "provenance.json"
-"""Name of the provenance file in a folder or repository. For another weight file, its own name with .json."""
+LICENSE_NAME, NOTICES_NAME = "LICENSE", "THIRD-PARTY-NOTICES.txt"
+
+BESIDE = {PROVENANCE_NAME: ".json", LICENSE_NAME: ".LICENSE.txt", NOTICES_NAME: ".NOTICES.txt"}
+"""Files of a release by their name in a folder or repository. Beside another weight file they have its own name, with
+these endings instead of .safetensors."""
 
 Location = Path | HubRepository
 
@@ -60,13 +64,18 @@ def locate(source: str | os.PathLike[str] | HubRepository) -> Path:
 
 def locate_provenance(source: str | os.PathLike[str] | HubRepository) -> Path:
     """Return the path of the provenance file beside the weights at `source`. Raises as `locate`."""
+    return locate_beside(source, PROVENANCE_NAME)
+
+
+def locate_beside(source: str | os.PathLike[str] | HubRepository, name: str) -> Path:
+    """Return the path of a release's file beside its weights. `name`: a key of `BESIDE`. Raises as `locate`."""
     location = _location(source)
     if isinstance(location, HubRepository):
-        return download(location, PROVENANCE_NAME)
+        return download(location, name)
     file = locate(location)
-    path = file.with_name(PROVENANCE_NAME) if file.name == FILE_NAME else file.with_suffix(".json")
+    path = file.with_name(name) if file.name == FILE_NAME else file.with_suffix(BESIDE[name])
     if not path.is_file():
-        raise WeightsNotFound(f"expected the provenance file that is written with a release, found no file {path}")
+        raise WeightsNotFound(f"expected {name}, which is written with a release, found no file {path}")
     return path
 
 
@@ -86,6 +95,14 @@ def read_verified(source: str | os.PathLike[str] | HubRepository, sha256: str | 
     # A branch can move later, so the commit is recorded; the cache names its folders after commits.
     location = path.absolute() if isinstance(location, Path) else location._replace(revision=path.parent.name)
     return VerifiedFile(location, data, found, header)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file's content begins as a safetensors file: an 8-byte length, then a brace. Its name is ignored."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def _location(source: str | os.PathLike[str] | HubRepository) -> Location:
@@ -137,7 +154,7 @@ def _refuse_other_formats(path: Path, data: bytes) -> None:
         raise WeightsCorrupted(f"{path}: the file is empty. Copy or download it again")
     # A safetensors file starts with an 8-byte length, which can look like any prefix below. Byte 9 is a brace, which no
     # other format has there.
-    if data[8:9] == b"{":
+    if data[8:9] == b"{":  # as in is_safetensors
         return
     start = data[:1024].lstrip()
     for prefix, what in _NOT_SAFETENSORS:

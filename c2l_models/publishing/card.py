@@ -79,11 +79,11 @@ def card_data(weights: Weights) -> "ModelCardData":
         license=weights.license.lower(),
         library_name="timm",
         pipeline_tag="image-feature-extraction",
-        tags=[*words["tags"], *tags],
+        tags=[*words["releases"][weights.name].get("tags", words["tags"]), *tags],
         datasets=datasets,
         training_data=list(weights.trained_on),
         metrics=sorted({result.metric_type for result in results}),
-        model_name=weights.name,
+        model_name=weights.name if results else None,  # the name of the model-index
         eval_results=results or None,
     )
 
@@ -118,6 +118,7 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
     words = _words(weights)
     found = [metric._replace(dataset=_dataset(words, metric.dataset)["name"]) for metric in metrics(weights)]
     architecture = find_architecture(weights.architecture)
+    release = {key: _stripped(text) for key, text in words["releases"][weights.name].items()}
     seen = read_provenance(weights, "patients")
     return ModelCard.from_template(
         card_data(weights),
@@ -128,9 +129,10 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
         num_features=architecture.num_features,
         classifier=architecture.classifier,
         use=words["use"].strip(),
-        citation=words["citation"].strip(),
-        release={key: text.strip() for key, text in words["releases"][weights.name].items()},
+        citation=release.get("citation", words["citation"].strip()),
+        release=release,
         datasets=[_dataset(words, dataset) for dataset in trained_on(weights)],
+        no_patients=not any(seen.values()),
         patients=", ".join(f"{len(ids):,} of {_dataset(words, dataset)['name']}" for dataset, ids in seen.items()),
         metrics=found,
     )
@@ -139,6 +141,10 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
 def trained_on(weights: Weights) -> list[str]:
     """Return the keys of the training data sets: the first word of each line of `trained_on`, without duplicates."""
     return list(dict.fromkeys(line.partition(" ")[0] for line in weights.trained_on))
+
+
+def _stripped(text: Any) -> Any:
+    return text.strip() if isinstance(text, str) else text
 
 
 def _words(weights: Weights) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from ..architectures import find_architecture
 from ..errors import C2LError, WeightsNotFound
 from ..files import write_atomically
-from ..hub.weight_file import FILE_NAME, PROVENANCE_NAME
+from ..hub.weight_file import FILE_NAME, LICENSE_NAME, NOTICES_NAME, PROVENANCE_NAME, locate_beside
 from ..releases.record import Weights
 from .timm_folder import write_timm_folder
 
-CARD_NAME, LICENSE_NAME, SUMS_NAME = "README.md", "LICENSE", "SHA256SUMS"
-NAMES = {FILE_NAME, PROVENANCE_NAME, "config.json", CARD_NAME, LICENSE_NAME, SUMS_NAME}
+CARD_NAME, SUMS_NAME = "README.md", "SHA256SUMS"
+NAMES = {FILE_NAME, PROVENANCE_NAME, "config.json", CARD_NAME, LICENSE_NAME, NOTICES_NAME, SUMS_NAME}
 
 CC_BY = """licensed under the Creative Commons Attribution 4.0
 International License (CC BY 4.0).
@@ -24,15 +24,16 @@ warranties of any kind. The license in full:
 https://creativecommons.org/licenses/by/4.0/legalcode"""
 
 LICENSES = {"CC-BY-4.0": CC_BY}
-"""The text of each license, by its SPDX name."""
+"""The text of each license, by its SPDX name. A license that names its owner, such as MIT, is a file beside the
+weights."""
 
 
 def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card: str | None = None) -> list[Path]:
-    """Write a release to `folder`: timm's two files, card, license, provenance, and `SHA256SUMS` for `sha256sum -c`.
+    """Write a release to `folder`: timm's two files, card, license with notices, provenance, and `SHA256SUMS`.
 
     `c2l_models.create_model(..., weights=folder)` and `timm.create_model("local-dir:FOLDER", pretrained=True)` load
-    the folder. `card`: the text of `README.md`; by default a short text from the record. A weight file that
-    is not a release may have no provenance; then the folder has none. Returns the files.
+    the folder; `sha256sum -c SHA256SUMS` checks it. `card`: the text of `README.md`; by default a short text from the
+    record. A weight file that is not a release may have no provenance; then the folder has none. Returns the files.
 
     The folder is written under another name and then renamed, so it is never incomplete. A folder that this function
     wrote before is replaced. Raises `C2LError` if the folder holds other files, and as `Weights.read`.
@@ -46,15 +47,10 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
     new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     try:
         write_timm_folder(weights, new)
-        texts = {CARD_NAME: card or plain_card(weights), LICENSE_NAME: license_text(weights)}
-        for name, text in texts.items():
-            write_atomically(new / name, text.encode())
-        try:
-            provenance = weights.provenance_path().read_bytes()
-        except WeightsNotFound:
-            pass
-        else:
-            write_atomically(new / PROVENANCE_NAME, provenance)
+        files = {CARD_NAME: (card or plain_card(weights)).encode(), LICENSE_NAME: license_text(weights).encode()}
+        files |= {name: data for name in _optional(weights) if (data := _beside(weights, name)) is not None}
+        for name, data in files.items():
+            write_atomically(new / name, data)
         names = sorted(path.name for path in new.iterdir())
         sums = [f"{hashlib.sha256((new / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
         write_atomically(new / SUMS_NAME, "".join(sums).encode())
@@ -79,9 +75,24 @@ def _is_ours(folder: Path) -> bool:
 
 
 def license_text(weights: Weights) -> str:
-    """Return the text of the weights' license, or only its name if the text is not known."""
-    words = LICENSES.get(weights.license, f"licensed: {weights.license}")
-    return f"The weights {weights.name} are {words}\n"
+    """Return the license file beside the weights, or the known text of the license, or only its name."""
+    if weights.license in LICENSES:
+        return f"The weights {weights.name} are {LICENSES[weights.license]}\n"
+    data = _beside(weights, LICENSE_NAME)
+    return data.decode() if data else f"The weights {weights.name} are licensed: {weights.license}\n"
+
+
+def _optional(weights: Weights) -> list[str]:
+    """Names of the files that are copied if they exist. Only a license with an owner has notices of third parties."""
+    return [PROVENANCE_NAME] if weights.license in LICENSES else [PROVENANCE_NAME, NOTICES_NAME]
+
+
+def _beside(weights: Weights, name: str) -> bytes | None:
+    """Read a file beside the weights; None if there is none. Raises as `weight_file.locate_beside`."""
+    try:
+        return locate_beside(weights.location, name).read_bytes()
+    except WeightsNotFound:
+        return None
 
 
 def plain_card(weights: Weights) -> str:

@@ -13,6 +13,7 @@ import c2l_models
 from c2l_models.errors import WeightsCorrupted, WeightsNotFound
 from c2l_models.publishing import card
 from c2l_models.publishing.card import card_data, metrics, model_card
+from c2l_models.releases.provenance import read_provenance
 
 RELEASES = c2l_models.list_weights()
 
@@ -31,16 +32,20 @@ def test_the_front_matter_holds_what_the_hub_reads(weights: c2l_models.Weights) 
     front = front_matter(weights)
     assert front["library_name"] == "timm"
     assert front["pipeline_tag"] == "image-feature-extraction"
-    assert front["license"] in {"cc-by-4.0", "apache-2.0"}  # as the hub spells them
+    assert front["license"] in {"cc-by-4.0", "apache-2.0", "mit"}  # as the hub spells them
     assert front["license"] == weights.license.lower()
-    assert {"timm", "radiology", "x-ray", "self-supervised"} <= set(front["tags"])
+    assert {"timm", "radiology", "x-ray"} <= set(front["tags"])
+    assert ("self-supervised" in front["tags"]) is ("conversion" not in read_provenance(weights))
     assert len(front["tags"]) == len(set(front["tags"]))
     assert set(front["datasets"]) == {line.split()[0] for line in weights.trained_on}
     assert front["training_data"] == list(weights.trained_on)
-    assert front["metrics"] == ["quadratic weighted kappa", "roc_auc"]
+    assert front["metrics"] == (["quadratic weighted kappa", "roc_auc"] if weights.metrics else [])
 
 
 def test_the_model_index_holds_each_figure_with_its_interval(weights: c2l_models.Weights) -> None:
+    if not weights.metrics:
+        assert "model-index" not in front_matter(weights)
+        return
     (model,) = front_matter(weights)["model-index"]
     assert model["name"] == weights.name
     found = {}
@@ -80,14 +85,18 @@ def test_several_releases_are_put_together(
     words.write_text(f'{card.WORDS.read_text()}\n[releases."{weights.architecture}.other"]\n')
     monkeypatch.setattr(card, "WORDS", words)
     seen = ("knee_kl train: 3 images, 1 patients", weights.trained_on[0])
-    other = replace(weights, tag="other", license="Apache-2.0", trained_on=seen, metrics={})
-    front, one = card.front_matter([weights, other, weights]), front_matter(weights)
-    assert front["model-index"] == one["model-index"]  # the other has no metrics
-    assert front["training_data"] == [*weights.trained_on, seen[0]]
-    assert front["license"] == [one["license"], "apache-2.0"]
-    for key in one.keys() - {"model-index", "training_data", "license"}:
-        assert front[key] == one[key], key
     metric = {"knee_kl k-NN, AUROC, mean": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    weights = replace(weights, metrics=weights.metrics or metric)
+    other = replace(weights, tag="other", license="Apache-2.0", trained_on=seen, metrics={})
+    front, one = card.front_matter([weights, other, weights]), card.front_matter([weights])
+    assert front["model-index"] == one["model-index"]  # the other has no metrics
+    assert front["training_data"] == list(dict.fromkeys([*weights.trained_on, seen[0]]))
+    assert front["license"] == [one["license"], "apache-2.0"]
+    for key in one.keys() - {"model-index", "training_data", "license", "tags", "datasets"}:
+        assert front[key] == one[key], key
+    for key in ("tags", "datasets"):
+        assert front[key][: len(one[key])] == one[key]
+        assert len(front[key]) == len(set(front[key]))
     both = card.front_matter([weights, replace(other, metrics=metric)])
     assert [entry["name"] for entry in both["model-index"]] == [weights.name, other.name]
     assert both["model-index"][0] == one["model-index"][0]
@@ -97,13 +106,18 @@ def test_several_releases_are_put_together(
 def test_the_text_says_what_has_to_be_said(weights: c2l_models.Weights) -> None:
     text = str(model_card(weights, "owner/name"))
     for title in ("Intended use", "Load", "Preprocessing", "Data", "Patients seen in pretraining", "Metrics", "Cite"):
-        assert re.search(rf"^##+ {title}$", text, re.MULTILINE), title
+        assert bool(re.search(rf"^##+ {title}$", text, re.MULTILINE)) is (title != "Metrics" or bool(weights.metrics))
     for metric in metrics(weights):
         assert f"{metric.value:.4f} ({metric.low:.4f}–{metric.high:.4f})" in text
     patients = json.loads(weights.provenance_path().read_text())["patients"]
-    seen = [f"{len(ids):,} of " for ids in patients.values()]
-    for said in ("Not for diagnosis", "**Limits.**", "Command: `c2l", "Terms: ", "RSNA", "@inproceedings", *seen):
+    seen = [f"{len(ids):,} of " for ids in patients.values() if ids] or [
+        "None: the training data contain no radiograph"
+    ]
+    overlap = ["RSNA"] if "chestxray14" in patients else []
+    command = ["Command: `c2l"] if weights.metrics else []
+    for said in ("Not for diagnosis", "**Limits.**", "Terms: ", "@inproceedings", *overlap, *command, *seen):
         assert said in text, said
+    assert ("Pretrained without labels on:" in text) is ("conversion" not in read_provenance(weights))
     assert weights.sha256 in text
     assert all(line in text for line in weights.trained_on)
     assert "{{" not in text

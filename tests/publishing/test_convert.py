@@ -1,6 +1,8 @@
 """Checkpoints of others: converted weights compute the same features as the modules that the checkpoint came from."""
 
 import argparse
+import hashlib
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
@@ -9,13 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import nn
 
 import c2l_models
-from c2l_models.errors import C2LError
+from c2l_models.errors import C2LError, WeightsCorrupted
 from c2l_models.publishing.convert import convert
 from c2l_models.publishing.safe_pickle import SAFE_TORCH
 from c2l_models.releases.record import Weights
+from c2l_models.verification import golden_image
 
 torch.set_num_threads(1)
 
@@ -218,6 +222,57 @@ def test_one_mean_and_std_need_no_fold(films: torch.Tensor, tmp_path: Path) -> N
     torch.testing.assert_close(
         features(c2l_models.resnet18(weights=out), x), expected, rtol=0, atol=5e-3 * float(expected.abs().max())
     )
+
+
+def test_safetensors_files_are_read_whatever_their_name(
+    canonical: dict[str, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    """Half-precision convolutions, as others store them, are accepted."""
+    state = network("resnet18", 0).state_dict()
+    save_file(state, tmp_path / "a.bin")
+    halved = {key: value.half() if value.ndim == 4 else value for key, value in state.items()}
+    save_file(halved, tmp_path / "b.safetensors")
+    for name, tolerance in (("a.bin", 0), ("b.safetensors", 2e-3)):
+        convert(tmp_path / name, tmp_path / "mine.safetensors", "resnet18")
+        found = Weights.from_file(tmp_path / "mine.safetensors").state_dict()
+        for key, value in canonical["resnet18"].items():
+            torch.testing.assert_close(found[key], value, rtol=tolerance, atol=tolerance / 10)
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "a.bin").read_bytes()[:-1])
+    with pytest.raises(WeightsCorrupted, match=r"cut\.safetensors: expected .* bytes according to its header"):
+        convert(tmp_path / "cut.safetensors", tmp_path / "out.safetensors", "resnet18")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_the_inputs_mean_and_std_can_be_chosen(films: torch.Tensor, tmp_path: Path) -> None:
+    torch.save(network("resnet18", 0).state_dict(), tmp_path / "a.pth")
+    out = tmp_path / "a.safetensors"
+    convert(tmp_path / "a.pth", out, "resnet18", input_mean=0.5, input_std=0.25)
+    assert (Weights.from_file(out).mean[0], Weights.from_file(out).std[0]) == (0.5, 0.25)
+    check_features(out, bare("resnet18", 0), bare("resnet18", 1), films)
+    with pytest.raises(C2LError, match="expected std and input_std above 0"):
+        convert(tmp_path / "a.pth", out, "resnet18", input_std=0)
+
+
+def test_the_provenance_names_origin_conversion_and_patients(tmp_path: Path) -> None:
+    torch.save({"model": network("resnet18", 0).state_dict()}, tmp_path / "a.pth")
+    out = tmp_path / "resnet18.mine.safetensors"
+    done = convert(tmp_path / "a.pth", out, "resnet18", size=64)
+    table = json.loads(done.provenance.read_text())
+    assert (table["release"], table["sha256"], table["origin"]) == ("resnet18.mine", done.sha256, "not recorded")
+    assert table["conversion"]["sha256"] == hashlib.sha256((tmp_path / "a.pth").read_bytes()).hexdigest()
+    assert (table["conversion"]["network"], table["conversion"]["backbone"]) == ("student", "model")
+    assert (table["conversion"]["mean"], table["conversion"]["dropped"]) == (list(MEAN), {"model.fc": 2})
+    assert "patients" not in table  # nothing is known about them
+    pixels = (torch.tensor(list(golden_image(64).tobytes())).view(1, 1, 64, 64) / 255 - 0.449) / 0.226
+    golden = features(c2l_models.resnet18(weights=out, in_chans=1), pixels)[0]
+    torch.testing.assert_close(torch.tensor(table["golden_embedding"]), golden, rtol=1e-4, atol=1e-4)
+
+    done = convert(
+        tmp_path / "a.pth", out, "resnet18", trained_on=["photos all: 3 photos"], patients="none", origin="x"
+    )
+    table = json.loads(done.provenance.read_text())
+    assert (table["patients"], table["origin"]) == ({"photos": []}, "x")
+    assert Weights.from_file(out).trained_on == ("photos all: 3 photos",)
 
 
 def lacking(*names: str) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from ..recipe_files import from_dict
 from ..releasing.first_steps import FirstSteps, first_steps
 from .data import Stores, find_data
 from .plan import datasets_of
-from .release_metrics import provenance_with, write_table
+from .release_metrics import check_trained_here, provenance_with, write_table
 
 TOLERANCE = (0.002, 0.002, 0.03)
 """Largest allowed difference of the first step's loss, the second's, and each later one's.
@@ -92,9 +92,11 @@ def check_release(name: str, data: Sequence[str], out: Path, workers: int | None
         workers: decoding processes; None: one per core.
 
     Raises:
-        C2LError: no such release, a release without stored first steps, or a damaged provenance.
+        C2LError: no such release, a release that was not trained here or has no stored first steps, or a damaged
+            provenance.
     """
     weights = get_weights(name)
+    check_trained_here(weights)
     released = released_steps(weights)
     provenance = provenance_with(weights, "recipe", "store_size", "store_sha256")
     recipe = from_dict(provenance["recipe"])

@@ -25,6 +25,9 @@ from .data import Stores, find_data
 from .plan import InitializationPlan, Measurement, Scale, datasets_of
 from .pretraining import ensure_pretrained
 
+CONVERSION = "conversion"
+"""Key in the provenance of a release that `c2l convert` made."""
+
 PROBE = " linear probe, "
 """Follows the task in the name of a release's metric."""
 
@@ -70,11 +73,16 @@ def reproduce_release(
         device, workers, backend: as in `reproduce_table`.
 
     Raises:
-        C2LError: no such release, or a damaged provenance.
+        C2LError: no such release, a damaged provenance, or `train` for a release that was not trained here.
     """
     weights = get_weights(name)
-    provenance = provenance_with(weights, "recipe", "store_size")
-    stores = Stores(out / "stores", find_data(data), provenance["store_size"], workers)
+    if train:
+        check_trained_here(weights)
+    provenance = read_provenance(weights)
+    if CONVERSION not in provenance:
+        provenance = provenance_with(weights, "recipe", "store_size")
+    side = provenance.get("store_size", weights.input_size[-1])
+    stores = Stores(out / "stores", find_data(data), side, workers)
     backend, console = backend or LocalBackend(device), Console(stderr=True)
     init = InitializationPlan(weights.name, weights.architecture, weights=weights.name)
     if train:
@@ -87,6 +95,17 @@ def reproduce_release(
     comparisons = [compare(key, metric, metrics) for key, metric in weights.metrics.items()]
     write_table(out, init.name, markdown(init.name, weights, comparisons, train))
     return comparisons
+
+
+def check_trained_here(weights: Weights) -> None:
+    """Raise C2LError for a release that `c2l convert` made: it has no recipe, no first steps and no run."""
+    provenance = read_provenance(weights)
+    if CONVERSION in provenance:
+        raise C2LError(
+            f"{weights.name} was converted, not trained here, so no training can be reproduced. Its origin: "
+            f"{provenance.get('origin', 'not recorded')}. `c2l info {weights.name}` lists the conversion, "
+            f"`c2l verify {weights.name}` checks the weights"
+        )
 
 
 def provenance_with(weights: Weights, *keys: str) -> Mapping[str, Any]:

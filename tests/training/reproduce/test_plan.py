@@ -2,6 +2,7 @@
 
 import pytest
 
+from c2l_models import list_weights
 from c2l_models.errors import C2LError
 from c2l_models.training.datasets.adapters import ADAPTERS
 from c2l_models.training.recipe import Recipe
@@ -137,7 +138,7 @@ def test_every_row_has_a_recipe_at_every_scale(table, scale, smoke):
             assert isinstance(from_dict(recipe.to_dict()), Recipe)
             assert recipe.architecture == init.architecture
         else:
-            assert init.weights in ("random", "imagenet")
+            assert init.weights in ("random", "imagenet", *list_weights(init.architecture))
 
 
 def test_settings_of_measurements():
