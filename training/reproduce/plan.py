@@ -15,6 +15,8 @@ from ..recipe_files import from_dict, load_recipe, merged, recipe_keys
 from .paper_tables import PaperTable, paper_tables
 
 PAPER_QUEUE_LENGTH = Recipe("").queue_length
+DRAW_SEEDS = 100
+"""Distance between the seeds of two draws of the labelled patients. A table has fewer pretraining seeds."""
 ROW_KEYS = {"description", "table", "method", "architecture", "sources"}
 """Recipe keys that belong to a row: a scale does not take them from the recipe that it names."""
 
@@ -56,6 +58,9 @@ class Measurement:
             86k images). "testing": it trains on the other training patients and is tested on the held-out ones, so
             that a choice between recipes never sees a test patient.
         uncertain: how fine-tuning trains uncertain findings.
+        draws: number of runs for each pretraining, each on other patients of the share. The table shows their mean.
+            Equal draws have the same patients in every row.
+        draw: number of this run among them, from 0.
     """
 
     kind: Kind
@@ -64,6 +69,17 @@ class Measurement:
     held_out: float = 0.0
     held_out_for: Literal["training", "testing"] = "training"
     uncertain: str = "ignore"
+    draws: int = 1
+    draw: int = 0
+
+    @property
+    def each_draw(self) -> "tuple[Measurement, ...]":
+        """The measurement's runs, one for each draw."""
+        return tuple(replace(self, draw=draw) for draw in range(self.draws))
+
+    def seed(self, seed: int) -> int:
+        """The seed of the run on a pretraining with this seed. It decides which patients are drawn."""
+        return seed + DRAW_SEEDS * self.draw
 
     @property
     def folder(self) -> str:
@@ -71,7 +87,8 @@ class Measurement:
         fraction = f"-{self.fraction:g}" if self.kind == "finetune" else ""
         uncertain = f"-{self.uncertain}" * (self.uncertain != "ignore")
         held_out = {"training": "-held-out", "testing": "-judged"}[self.held_out_for] * bool(self.held_out)
-        return f"{self.kind}/{self.task}{fraction}{uncertain}{held_out}"
+        draw = f"-draw{self.draw}" * bool(self.draw)
+        return f"{self.kind}/{self.task}{fraction}{uncertain}{held_out}{draw}"
 
 
 @dataclass(frozen=True)

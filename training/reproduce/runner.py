@@ -58,7 +58,8 @@ class TableResults:
         for seed in self.seeds:
             for init, _ in self.table.rows:
                 for measurement in self.table.measurements:
-                    yield init, measurement, seed
+                    for drawn in measurement.each_draw:
+                        yield init, drawn, seed
 
     @property
     def failed(self) -> bool:
@@ -147,10 +148,11 @@ class Runner:
     ) -> Result:
         """Return the result of a measurement: read from disk if it exists, otherwise run."""
         out = self.out / measurement.folder / f"{init.name}-seed{seed}"
+        own_seed = measurement.seed(seed)
         if not Result.is_done(out):
-            return self.backend.measure(init, measurement, seed, pretraining, self.scale, self.stores, out)
+            return self.backend.measure(init, measurement, own_seed, pretraining, self.scale, self.stores, out)
         result = Result.read(out)
-        check_result(result, init, measurement, seed, self.scale, out)
+        check_result(result, init, measurement, own_seed, self.scale, out)
         if pretraining:
             check_weights(result, pretraining, out)
         return result

@@ -1,4 +1,4 @@
-"""Means of a table's metrics over seeds, and paired differences between rows."""
+"""Means of a table's metrics over seeds and draws of the labelled patients, and paired differences between rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,17 +7,17 @@ from c2l_models.errors import C2LError
 
 from ..evaluation.intervals import Difference, Estimate
 from ..evaluation.metrics import Metrics, average
-from .plan import Column, InitializationPlan
+from .plan import Column, InitializationPlan, Measurement
 from .runner import Entry, TableResults
 
 
 @dataclass(frozen=True)
 class SeedMean:
-    """A row's metric in a column, averaged over seeds.
+    """A row's metric in a column, averaged over its runs: one for each seed, or for each seed and draw.
 
     Attributes:
-        estimate: the mean and its interval over patients and seeds; None without a finished seed.
-        seeds: number of seeds averaged.
+        estimate: the mean and its interval over patients and runs; None without a finished run.
+        seeds: number of runs averaged.
         reason: why a seed is missing, or why the seeds cannot be averaged.
         skipped_labels: labels that no mean counts, as in `Metrics`.
         interval: kind of the interval, as in `Metrics`.
@@ -31,12 +31,12 @@ class SeedMean:
 
 
 def seed_mean(results: TableResults, init: InitializationPlan, column: Column) -> SeedMean:
-    """A row's metric, averaged over the seeds that are done."""
-    entries = {seed: results.entry(init, column.measurement, seed) for seed in results.seeds}
-    done = {seed: _metrics(entry) for seed, entry in entries.items() if entry.result}
+    """A row's metric, averaged over the runs that are done."""
+    entries = {(seed, of): results.entry(init, of, seed) for seed, of in _runs(results, column)}
+    done = {of.seed(seed): _metrics(entry) for (seed, of), entry in entries.items() if entry.result}
     reason = "; ".join(
-        f"seed {seed}: {entry.state}" + f" ({entry.reason})" * bool(entry.reason)
-        for seed, entry in entries.items()
+        f"seed {seed}{f', draw {of.draw}' * bool(of.draw)}: {entry.state}" + f" ({entry.reason})" * bool(entry.reason)
+        for (seed, of), entry in entries.items()
         if not entry.result
     )
     if not done:
@@ -53,18 +53,16 @@ def difference(
 ) -> Difference | None:
     """A row's metric minus another row's, paired by patient and by seed; None if either row has none.
 
-    Only seeds that both rows have finished are averaged, so that an unfinished table compares the same seeds.
+    Only runs that both rows have finished are averaged, so that an unfinished table compares the same seeds and draws.
     """
-    seeds = [
-        seed
-        for seed in results.seeds
-        if all(results.entry(row, column.measurement, seed).result is not None for row in (init, other))
-    ]
-    if not seeds:
+    runs = _runs(results, column)
+    pairs = {of.seed(seed): [results.entry(row, of, seed) for row in (init, other)] for seed, of in runs}
+    done = {seed: list(map(_metrics, pair)) for seed, pair in pairs.items() if all(entry.result for entry in pair)}
+    if not done:
         return None
-    one, two = ([_metrics(results.entry(row, column.measurement, seed)) for seed in seeds] for row in (init, other))
+    one, two = zip(*done.values(), strict=True)
     try:
-        return average(one, seeds).minus(average(two, seeds), column.metric)
+        return average(one, list(done)).minus(average(two, list(done)), column.metric)
     except C2LError:
         return None
 
@@ -85,6 +83,11 @@ def seconds(results: TableResults, init: InitializationPlan) -> float:
     finished = [entry.result for (name, _, _), entry in results.entries.items() if name == init.name and entry.result]
     measured = sum(float(result.facts.get("seconds") or 0) for result in finished)
     return measured + sum(run.seconds or 0 for (name, _), run in results.pretrainings.items() if name == init.name)
+
+
+def _runs(results: TableResults, column: Column) -> list[tuple[int, Measurement]]:
+    """Seed and measurement of each run that a column averages."""
+    return [(seed, drawn) for seed in results.seeds for drawn in column.measurement.each_draw]
 
 
 def _metrics(entry: Entry) -> Metrics:

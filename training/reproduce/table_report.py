@@ -51,7 +51,7 @@ def markdown(results: TableResults) -> str:
         rows = list(group)
         parts.append(f"## {architecture}")
         parts += _one_column(results, rows) if len(table.columns) == 1 else _many_columns(results, rows)
-    parts += ["## Data of each row", _data_of_rows(results)]
+    parts += [_draws(results), "## Data of each row", _data_of_rows(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -144,6 +144,16 @@ def _many_columns(results: TableResults, rows: Sequence[tuple[InitializationPlan
             markdown_table(["", *(init.name for init in others)], differences),
         ]
     return parts
+
+
+def _draws(results: TableResults) -> str:
+    """The columns that are means over several draws of the labelled patients."""
+    drawn = [(column.name, column.measurement.draws) for column in results.table.columns]
+    return "\n\n".join(
+        f"{name}: each seed's value is the mean over {draws} draws of the labelled patients, the same for every row."
+        for name, draws in drawn
+        if draws > 1
+    )
 
 
 def _skipped_labels(results: TableResults, inits: Sequence[InitializationPlan]) -> str:

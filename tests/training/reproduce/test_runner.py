@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from reproduce_fakes import FakeBackend
+from reproduce_fakes import FakeBackend, metrics_of
 
 from c2l_models.errors import C2LError, RunError, RunInterrupted
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.initialization import InitializationNotAvailable
+from c2l_models.training.reproduce.seed_means import seed_mean
+from c2l_models.training.reproduce.table_report import markdown
 
 
 def states(results):
@@ -39,6 +41,29 @@ def test_seeds_are_pretrained_and_measured_each(reproduce):
     assert backend.measured.index("detect/rsna/resnet18-random-seed0") < backend.measured.index(
         "detect/rsna/resnet18-model-genesis-seed3"
     )  # the whole table of one seed comes first
+
+
+def test_few_labels_are_drawn_ten_times_and_every_row_has_the_same_draws(reproduce):
+    backend = FakeBackend()
+    rows = ("resnet18-random", "resnet18-c2l")
+    results = reproduce("open", backend, seeds=(0, 1), only=rows)
+    drawn = {
+        (name, seed, measurement.draw): entry.result.seed
+        for (name, measurement, seed), entry in results.entries.items()
+        if measurement.fraction == 0.01
+    }
+    assert drawn == {(row, seed, n): seed + 100 * n for row in rows for seed in (0, 1) for n in range(10)}
+    assert "finetune/chestxray14-0.01/resnet18-c2l-seed1" in backend.measured  # the folder of earlier versions
+    assert "finetune/chestxray14-0.01-draw9/resnet18-c2l-seed1" in backend.measured
+    column = next(column for column in results.table.columns if column.measurement.draws == 10)
+    init = results.table.rows[0][0]
+    mean = seed_mean(results, init, column)
+    values = [metrics_of("resnet18-random", seed).values[0] for (row, *_), seed in drawn.items() if "random" in row]
+    assert (mean.seeds, mean.estimate.value) == (20, pytest.approx(sum(values) / 20))
+    few = replace(results, entries={key: entry for key, entry in results.entries.items() if key[1].draw != 4})
+    assert seed_mean(few, init, column).seeds == 18
+    assert "seed 1, draw 4: waiting" in seed_mean(few, init, column).reason
+    assert "the mean over 10 draws of the labelled patients" in markdown(results)
 
 
 def test_what_is_done_is_not_done_again(reproduce, tmp_path):
