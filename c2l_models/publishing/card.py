@@ -151,7 +151,21 @@ def _words(weights: Weights) -> dict[str, Any]:
     words = tomllib.loads(WORDS.read_text(encoding="utf-8"))
     if weights.name not in words["releases"]:
         raise WeightsNotFound(f'{WORDS}: expected a table [releases."{weights.name}"], found none; write it')
+    described = read_provenance(weights).get("data_sets", {})
+    words["datasets"] = {name: _described(name, facts) for name, facts in described.items()} | words["datasets"]
     return words
+
+
+def _described(name: str, facts: dict[str, str]) -> dict[str, Any]:
+    """The texts of a data set that has no table in `cards.toml`, from its `dataset.toml`."""
+    return {
+        "name": facts.get("title", name),
+        "tags": [],
+        "attribution": "As its `dataset.toml` says.",
+        "terms": facts.get("license", "not stated"),
+        "source": f"<{facts['url']}>" if "url" in facts else "not stated",
+        "citation": facts.get("citation", "not stated"),
+    }
 
 
 def _dataset(words: dict[str, Any], name: str) -> dict[str, Any]:

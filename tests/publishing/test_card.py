@@ -125,6 +125,24 @@ def test_the_text_says_what_has_to_be_said(weights: c2l_models.Weights) -> None:
     assert "\n\n\n" not in text
 
 
+def test_a_data_set_without_words_is_described_as_its_file_says(
+    weights: c2l_models.Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {
+        "title": "Hands of Nowhere",
+        "license": "CC0-1.0",
+        "citation": "Nobody, 2020.",
+        "url": "https://example.org",
+    }
+    provenance = json.loads(weights.provenance_path().read_text())
+    provenance |= {"data_sets": {"my_hands": facts}, "patients": {"my_hands": ["my_hands:1"]}}
+    monkeypatch.setattr(card, "read_provenance", lambda _, key=None: provenance[key] if key else provenance)
+    text = str(model_card(replace(weights, trained_on=("my_hands train: 3 images, 1 patients",)), "owner/name"))
+    assert "**Hands of Nowhere.** As its `dataset.toml` says. Terms: CC0-1.0." in text
+    assert "Source: <https://example.org>. Cite: Nobody, 2020." in text
+    assert "1 of Hands of Nowhere." in text
+
+
 def test_what_has_no_words_gets_no_card(weights: c2l_models.Weights) -> None:
     with pytest.raises(WeightsNotFound, match=r'\[releases\."resnet18\.other"\]'):
         card_data(replace(weights, tag="other", architecture="resnet18"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from c2l_models.errors import DatasetError
 
-from .constants import constants
+from .constants import PUBLIC, constants
 from .description import DESCRIPTIONS, FILE, Description, load_description
 from .record import Record
 
@@ -19,6 +19,12 @@ ADAPTERS: Mapping[str, Callable[[Path], list[Record]]] = {
 def described_data_sets() -> list[str]:
     """Names of the data sets in `descriptions/`, sorted."""
     return sorted(path.stem for path in DESCRIPTIONS.glob("*.toml"))
+
+
+def public_data_sets() -> frozenset[str]:
+    """Data sets with an adapter or a shipped description whose patient ids are public."""
+    described = (load_description(DESCRIPTIONS / f"{name}.toml") for name in described_data_sets())
+    return PUBLIC | {description.name for description in described if description.public_patient_ids}
 
 
 def find_description(name: str, root: Path) -> Description | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +21,7 @@ from c2l_models.releases.record import Weights
 from c2l_models.verification import golden_embedding
 
 from ..batches import training_rows
-from ..datasets.constants import PUBLIC
+from ..datasets.adapters import public_data_sets
 from ..evaluation.predictions import KAPPA
 from ..evaluation.report import Report
 from ..evaluation.result import estimate_as_json
@@ -91,6 +91,9 @@ def release_run(
     rounding = compare_with_trained(weights, trained, store, rows)
     reports = [probe(str(file), store, task, out=out / task.name) for task in tasks]
     metrics = {key: value for report in reports for key, value in headline_metrics(report).items()}
+    trained_on = set(store.index["dataset"].take(rows).to_pylist())
+    described = store.data_sets().items()
+    public = public_data_sets() | {name for name, facts in described if facts.get("public_patient_ids")}
     run = {key: value for key, value in read_run(run_folder).items() if key != "store"}  # a path of this machine
     provenance = {
         "release": name,
@@ -99,11 +102,12 @@ def release_run(
         "recipe": recipe.to_dict(),
         "initialization": {key: value for key, value in initialization.items() if key != "patients"},
         "trained_on": list(weights.trained_on),
+        "data_sets": {name: facts for name, facts in described if name in trained_on},
         "metrics": metrics,
         "rounding": rounding,
         "first_steps": dataclasses.asdict(steps),
         "log": log.read(run_folder)[-LOG_LINES:],
-        "patients": patients_seen(store.patients[rows], initialization),
+        "patients": patients_seen(store.patients[rows], initialization, public),
         "golden_embedding": golden_embedding(create_model(recipe.architecture, weights=weights), weights),
     }
     write_atomically(file.with_suffix(".json"), (json.dumps(provenance, indent=1) + "\n").encode())
@@ -174,14 +178,16 @@ def metric_name(task: str, metric: str) -> str:
     return f"{task} linear probe, {KAPPA}, grade" if metric == KAPPA else f"{task} linear probe, AUROC, {metric}"
 
 
-def patients_seen(patients: np.ndarray, initialization: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The ids of the patients trained on, before or after the initialization, by data set; public data sets only.
+def patients_seen(
+    patients: np.ndarray, initialization: Mapping[str, Any], public: Collection[str]
+) -> dict[str, list[str]]:
+    """The ids of the patients trained on, before or after the initialization, by data set; `public` data sets only.
 
     An id begins with its data set: "chestxray14:00001336".
     """
     ids = sorted({*patients.tolist(), *(initialization["patients"] or ())})
     by_dataset = groupby(ids, key=lambda patient: patient.partition(":")[0])
-    return {dataset: list(group) for dataset, group in by_dataset if dataset in PUBLIC}
+    return {dataset: list(group) for dataset, group in by_dataset if dataset in public}
 
 
 def registry_entry(weights: Weights, metrics: dict[str, dict[str, float | None]], default: bool) -> str:

@@ -13,6 +13,7 @@ import torch
 import c2l_models
 from c2l_models.errors import RunError
 from c2l_models.releases import registry
+from c2l_models.training.datasets.adapters import public_data_sets
 from c2l_models.training.pretrain import pretrain
 from c2l_models.training.probing.probe import probe
 from c2l_models.training.recipe import Recipe
@@ -73,8 +74,16 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
     assert str(tmp_path.parent) not in json.dumps(provenance), "no path of this machine"
 
 
-def test_a_release_does_not_change(tiny_run: Path, empty_registry: Path, tmp_path: Path) -> None:
-    release.release_run(tiny_run, "once", tmp_path / "probes")
+def test_a_release_names_its_described_data_sets_and_does_not_change(
+    tiny_run: Path, tiny_store: ImageStore, empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"license": "CC0-1.0", "public_patient_ids": True}
+    monkeypatch.setattr(ImageStore, "data_sets", lambda self: {"folder": facts, "not_trained_on": {"title": "x"}})
+    record = release.release_run(tiny_run, "once", tmp_path / "probes")
+    provenance = json.loads(record.path().with_suffix(".json").read_text())
+    assert provenance["data_sets"] == {"folder": facts}
+    trained = tiny_store.select(split="train")
+    assert provenance["patients"] == {"folder": sorted(set(tiny_store.patients[trained]))}
     before = empty_registry.read_bytes()
     with pytest.raises(RunError, match=r"resnet18\.once is already released"):
         release.release_run(tiny_run, "once", tmp_path / "probes")
@@ -99,10 +108,14 @@ def test_a_run_that_saw_test_patients_is_no_release(
 
 def test_public_patients_are_named_and_no_others() -> None:
     patients = np.array(["chestxray14:2", "0f3a", "chestxray14:1", "chestxray14:2", "knee_kl:7"])
-    before = {"name": "other", "patients": ["chestxray14:0", "a private one", "knee_kl:7", "mura:5"]}
-    assert release.patients_seen(patients, before) == {
+    before = {
+        "name": "other",
+        "patients": ["chestxray14:0", "a private one", "knee_kl:7", "mura:5", "shoulder_implants:images/Cofield.1.jpg"],
+    }
+    assert release.patients_seen(patients, before, public_data_sets()) == {
         "chestxray14": ["chestxray14:0", "chestxray14:1", "chestxray14:2"],
         "knee_kl": ["knee_kl:7"],
+        "shoulder_implants": ["shoulder_implants:images/Cofield.1.jpg"],
     }
 
 
