@@ -1,6 +1,9 @@
 """`dataset.toml`: a folder describes itself; errors state what was expected and found."""
 
+import re
+import tomllib
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -145,6 +148,17 @@ def test_each_shipped_description_has_its_files_name():
         description = find_description(name, Path())
         assert description.name == name
         assert set(description.facts()) >= {"title", "license", "citation", "url"}
+
+
+def test_the_example_of_the_docs_is_read(tmp_path, repository):
+    page = (repository / "docs" / "pretraining.md").read_text()
+    (text,) = re.findall(r"```toml\n(name = .*?)```", page, flags=re.DOTALL)
+    description = describe(tmp_path, text)
+    assert set(tomllib.loads(text)) == {key.name for key in fields(Description)} - {"public_patient_ids"}
+    write_table(tmp_path, "2020/1_L.png,7,north,1", "2021/2.png,8,,0", header="file,subject,clinic,fracture")
+    first, second = folder.records(tmp_path, description)
+    assert (first.split, second.split) == ("train", "test")
+    assert (first.labels, second.labels) == ({"fracture": 1.0, "left": 1.0}, {"fracture": 0.0, "left": 0.0})
 
 
 def test_real_shoulders(real_data):
