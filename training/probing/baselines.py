@@ -17,12 +17,13 @@ from c2l_models.files import write_atomically
 
 from ..evaluation.predictions import MIN_CASES
 from ..evaluation.tasks import Task
-from ..features import CALIBRATION_IMAGES, MEAN, STD, extract_features, recalibrate
+from ..features import CALIBRATION_IMAGES, MEAN, STD, recalibrate
 from ..networks import random_network
 from ..patient_splits import STREAMS
 from ..store.image_store import ImageStore
 from . import linear_probe, logistic_regression
 from .classifiers import Classifier, score_task
+from .feature_cache import cached_features
 
 FOLDER = "floors"
 """Folder of cached scores in a store. It keeps the name of earlier versions, so that their caches are found."""
@@ -140,7 +141,7 @@ def _scores(
         recalibrate(network, store, task.train_rows(store), size, MEAN, STD, device)
 
     def features_of(rows: NDArray[np.int64]) -> Scores:
-        return extract_features(network, store, rows, size, MEAN, STD, device)
+        return cached_features(network, store, rows, size, MEAN, STD, device)
 
     return score_task(classifier, features_of, store, task, seed, device).scores
 

@@ -15,11 +15,11 @@ from ..evaluation.report import Report, ReportColumn
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
 from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
-from ..features import extract_features
 from ..initialization import load_initialization
 from ..store.image_store import ImageStore
 from .baselines import baseline_scores, baseline_specs
 from .classifiers import TITLES, Classifier, score_task
+from .feature_cache import cached_features
 
 KINDS = {"linear": "probe", "knn": "knn"}
 
@@ -73,7 +73,7 @@ def probe(
     init = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
 
     def features_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return extract_features(init.network, store, rows, init.size, init.mean, init.std, device)
+        return cached_features(init.network, store, rows, init.size, init.mean, init.std, device)
 
     scored = score_task(classifier, features_of, store, task, seed, device)
 
