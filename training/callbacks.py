@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import deque
 from contextlib import suppress
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from c2l_models.errors import RunError, RunInterrupted
 
 from .augment import Draws
 from .batches import Batch, batch_rows
+from .objectives.health import LINES, collapse
 from .objectives.method import MethodStep
 from .probing.knn_monitor import KnnMonitor
 from .run import Run
@@ -46,6 +48,8 @@ class RunCallbacks:
 
     def __init__(self, run: Run, log: RunLog, request: StopRequest, deadline: float) -> None:
         self.run, self.log, self.request, self.deadline = run, log, request, deadline
+        self.lines: deque[dict[str, float]] = deque(maxlen=LINES)
+        self.collapsed = False
         self.monitor = KnnMonitor(run.recipe, run.store, run.rows) if run.world.is_main else None
 
     def before_step(self, batch: Batch, draws: Draws | None) -> None:
@@ -72,8 +76,7 @@ class RunCallbacks:
         if group_ends or saves:
             self.check_metrics()
         if group_ends:
-            self.log.write_group(run.step, run.step / run.steps_per_epoch, lr, run.group)
-            run.group.clear()
+            self.write_line(step, lr)
         if epoch_ends:
             self.probe()
         if saves and (problem := run.save(required=stops or run_ends)):
@@ -106,6 +109,18 @@ class RunCallbacks:
             self.log.write_probe(run.step, epoch, auroc)
             with suppress(OSError):
                 draw_curves(run.folder, run.method.PANELS)
+
+    def write_line(self, step: MethodStep, lr: float) -> None:
+        """Write a line of the log, and a note when the features have collapsed."""
+        run = self.run
+        health = {name: float(value) for name, value in run.method.health(step).items()}
+        means = dict(zip(run.group.names, run.group.read(run.world).mean(dim=0).tolist(), strict=True))
+        self.lines.append(means | health)
+        self.log.write_group(run.step, run.step / run.steps_per_epoch, lr, run.group, health)
+        run.group.clear()
+        if not self.collapsed and (message := collapse(list(self.lines))):
+            self.collapsed = True
+            self.log.write_note(run.step, message)
 
     def check_metrics(self) -> None:
         """Check the metrics of the steps since the last line of the log; this waits for the device.

@@ -28,7 +28,7 @@ from .. import mixup
 from ..constraints import check
 from ..distributed import ALONE, World
 from ..recipe import Objective, Recipe
-from .contrastive import CONTRAST_PANEL, Contrastive, Step, contrast, contrast_top1
+from .contrastive import PANELS, Contrastive, Step, contrast, contrast_top1
 from .method import Column, Panel
 
 __all__ = ["C2L", "C2LLoss", "c2l_loss"]
@@ -48,7 +48,7 @@ class C2L(Contrastive):
     CONTRASTS: ClassVar = {"loss_a": 1, "loss_m": 2}
     PANELS: ClassVar = (
         Panel("loss, mean over the batch", {"loss": "loss", "loss_a": "A", "loss_m": "M (two terms)"}),
-        CONTRAST_PANEL,
+        *PANELS,
     )
     READS_OBJECTIVE: ClassVar[bool] = False
 
@@ -82,7 +82,7 @@ class C2L(Contrastive):
         queue = self.queue.keys  # [N, D]
         own_a, own_m, own_mix = (world.block(v) for v in (v2_a, v2_m, v_m))  # [B, D]
         loss = c2l_loss(v1_a, v1_m, own_a, own_m, own_mix, queue, self.recipe.temperature)  # lines 9 to 15
-        return Step(loss, (v2_a, v2_m, v_m), contrast_top1(v1_a, own_a, queue))
+        return Step(loss, (v2_a, v2_m, v_m), contrast_top1(v1_a, own_a, queue), v1_a.detach())
 
     @property
     def teacher_batches(self) -> int:

@@ -11,12 +11,17 @@ from torch.nn import functional
 from ..distributed import ALONE, World
 from ..memory_queue import MemoryQueue
 from ..recipe import Recipe
+from .health import alignment, effective_rank, uniformity
 from .method import Panel
-from .momentum_teacher import MomentumTeacher
+from .momentum_teacher import TEACHER_PANELS, MomentumTeacher
 
-CONTRAST_PANEL = Panel(
-    "contrast", {"top1": "top-1 of the contrast", "spread": "feature spread (1: even)"}, limits=(0, 1.05)
+PANELS = (
+    Panel("contrast", {"top1": "top-1 of the contrast", "spread": "feature spread (1: even)"}, limits=(0, 1.05)),
+    Panel("alignment and uniformity", {"alignment": "alignment (0: best)", "uniformity": "uniformity (lower: better)"}),
+    Panel("effective rank of the features", {"effective_rank": "effective rank"}),
+    *TEACHER_PANELS,
 )
+"""The plots of a contrast with a queue, after those of the losses."""
 
 
 class Step(NamedTuple):
@@ -26,11 +31,13 @@ class Step(NamedTuple):
         loss: the loss of this process's images, a named tuple whose first field is `total`.
         keys: the features that enter Q at line 18, each float32 [W B, D], from all processes' images.
         top1: share of this process's images whose student feature is nearer to the teacher's than to any row of Q.
+        queries: the student's features of this process's images, float32 [B, D], for the first of `keys`; no gradient.
     """
 
     loss: Any
     keys: tuple[Tensor, ...]
     top1: Tensor
+    queries: Tensor
 
     def metrics(self) -> dict[str, Tensor]:
         """The logged metrics, left on their device.
@@ -62,6 +69,15 @@ class Contrastive(MomentumTeacher):
         """Update the teacher, then insert the step's features into Q (lines 17 and 18)."""
         super().after_step(step)  # line 17
         self.queue.insert(*step.keys)  # line 18
+
+    def health(self, step: Step) -> dict[str, Tensor]:
+        """As `Method.health`; with alignment, uniformity and effective rank of the batch's features."""
+        keys = step.keys[0]
+        return super().health(step) | {
+            "alignment": alignment(step.queries, self.world.block(keys)),
+            "uniformity": uniformity(keys),
+            "effective_rank": effective_rank(keys),
+        }
 
     def plausible(self, metrics: Mapping[str, Tensor]) -> Tensor:
         """Whether each step's losses are finite and within reach: bool [steps].

@@ -66,6 +66,15 @@ class Column:
         return Column(self.title, self.subtitle, self.images[:count].cpu(), self.captions[:count])
 
 
+HEALTH_PANEL = Panel("gradient", {"gradient_norm": "norm of the student's gradient"})
+"""The plot of `Method.health`."""
+
+
+def norm(tensors: Sequence[Tensor]) -> Tensor:
+    """The L2 norm of all tensors together, a scalar."""
+    return torch.stack(torch._foreach_norm(list(tensors))).norm()
+
+
 class Method(nn.Module):
     """Networks and state of a method, the same on every process.
 
@@ -108,6 +117,14 @@ class Method(nn.Module):
 
     def after_step(self, step: Any) -> None:
         """Called after the optimizer step, for example to update a teacher. Does nothing by default."""
+
+    def health(self, step: Any) -> dict[str, Tensor]:
+        """Metrics of the last step that are too slow to compute after each: scalars, left on their device.
+
+        Called after the optimizer step, for each line of the log. "gradient_norm" is the norm of the student's
+        gradient.
+        """
+        return {"gradient_norm": norm([p.grad for p in self.student.parameters() if p.grad is not None])}
 
     def plausible(self, metrics: Mapping[str, Tensor]) -> Tensor:
         """Whether each step's logged values are plausible: bool [steps], from metrics [steps] by name."""

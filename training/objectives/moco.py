@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .contrastive import CONTRAST_PANEL, Contrastive, Step, contrast, contrast_top1
+from .contrastive import PANELS, Contrastive, Step, contrast, contrast_top1
 from .method import Panel
 
 
@@ -24,7 +24,7 @@ class MoCo(Contrastive):
     """One contrast: the student's query, the teacher's key, and the past keys in the queue."""
 
     CONTRASTS: ClassVar = {"loss": 1}
-    PANELS: ClassVar = (Panel("loss, mean over the batch", {"loss": "loss"}), CONTRAST_PANEL)
+    PANELS: ClassVar = (Panel("loss, mean over the batch", {"loss": "loss"}), *PANELS)
 
     def forward(self, x_q: Tensor, x_k: Tensor, generator: torch.Generator) -> Step:
         """One step's loss.
@@ -38,4 +38,4 @@ class MoCo(Contrastive):
         k = functional.normalize(self.teacher_features(x_k, generator), dim=1)  # [W B, D], without gradient
         own, queue = self.world.block(k), self.queue.keys  # [B, D] and [N, D]
         loss = contrast(q, own, q @ queue.T, self.recipe.temperature)
-        return Step(MoCoLoss(loss), (k,), contrast_top1(q, own, queue))
+        return Step(MoCoLoss(loss), (k,), contrast_top1(q, own, queue), q.detach())

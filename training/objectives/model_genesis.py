@@ -19,7 +19,7 @@ from ..distributed import ALONE, World
 from ..networks import with_ghost_batch_norm
 from ..recipe import Recipe
 from .corruption import corrupted_and_original
-from .method import Column, Method, Panel
+from .method import HEALTH_PANEL, Column, Method, Panel
 
 WIDTHS = (128, 64, 32, 16, 16)
 """Channels of the decoder's maps, from 1/16 of the view's side up to the full side."""
@@ -52,6 +52,7 @@ class ModelGenesis(Method):
 
     PANELS: ClassVar = (
         Panel("loss, mean over the batch", {"loss": "restored views", "given": "corrupted views, unrestored"}),
+        HEALTH_PANEL,
     )
 
     def __init__(self, recipe: Recipe, generator: torch.Generator | None = None, world: World = ALONE) -> None:

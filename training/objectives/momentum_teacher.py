@@ -13,7 +13,12 @@ from ..augment import Draws, two_views
 from ..distributed import ALONE, World
 from ..networks import Encoder, update_teacher, with_ghost_batch_norm, with_shuffle_bn
 from ..recipe import Recipe
-from .method import Column, Method
+from .method import HEALTH_PANEL, Column, Method, Panel, norm
+
+TEACHER_PANELS = (
+    HEALTH_PANEL,
+    Panel("distance of the teacher", {"teacher_distance": "relative to the student's norm"}),
+)
 
 
 class MomentumTeacher(Method):
@@ -68,6 +73,14 @@ class MomentumTeacher(Method):
     def after_step(self, step: Any) -> None:
         """Update the teacher (line 17)."""
         update_teacher(self.teacher, self.student, self.teacher_momentum)
+
+    def health(self, step: Any) -> dict[str, Tensor]:
+        """As `Method.health`; with the distance of the teacher's weights from the student's, relative to the latter."""
+        student: list[Tensor] = [*self.student.parameters()]
+        teacher: list[Tensor] = [*self.teacher.parameters()]
+        with torch.no_grad():
+            distance = norm(torch._foreach_sub(teacher, student)) / norm(student)
+        return super().health(step) | {"teacher_distance": distance}
 
     def columns(self, images: Tensor, views: Sequence[Tensor], generator: torch.Generator) -> list[Column]:
         """The two augmented views."""

@@ -35,7 +35,7 @@ class Variant(C2L):
                 queue.insert(keys)
         query, keys = next(iter(pairs.values()))
         top1 = contrast_top1(query, self.world.block(keys), self.queue.keys)
-        return Step(self.total(losses), tuple(keys for _, keys in pairs.values()), top1)
+        return Step(self.total(losses), tuple(keys for _, keys in pairs.values()), top1, query.detach())
 
     def pairs(self, x1_a: Tensor, x2_a: Tensor, generator: torch.Generator) -> dict[str, tuple[Tensor, Tensor]]:
         """Each term's unit vectors: the student's [B, D], and the teacher's of every process [W B, D].

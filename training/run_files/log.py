@@ -136,11 +136,13 @@ class RunLog:
         """Count one step as done."""
         self._progress.advance(self._task)
 
-    def write_group(self, step: int, epoch: float, lr: float, group: StepGroup) -> None:
-        """Write the means of the group's steps that were read, and its speed."""
+    def write_group(
+        self, step: int, epoch: float, lr: float, group: StepGroup, more: Mapping[str, float] | None = None
+    ) -> None:
+        """Write the means of the group's steps that were read, its speed, and `more` metrics of its last step."""
         means = dict(zip(group.names, group.read().mean(dim=0).tolist(), strict=True))
         speed = group.speed()
-        self._write("train", step, {"epoch": epoch, "lr": lr, **means, **speed})
+        self._write("train", step, {"epoch": epoch, "lr": lr, **means, **(more or {}), **speed})
         shown = [form.format(means[name]) for name, form in self._shown.items()]
         shown += [f"{speed['images_per_second']:.0f} images/s", f"{speed['data_wait']:.0%} waiting"]
         self._progress.update(self._task, metrics="  ".join(shown))
