@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from .intervals import Difference, Estimate
 from .markdown import markdown_table
 from .metrics import Metrics
 from .plotting import LABEL, PAIRED, REFERENCE, as_png, new_figure, style_axes
-from .predictions import KAPPA
+from .predictions import KAPPA, MIN_CASES
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Report:
         facts: data, settings and versions behind the metrics. Required keys: `task`, `size`, `test_images`,
             `test_patients` and `bootstrap`.
         notes: sentences for the caption.
+        negatives: number of negative test images by label.
     """
 
     title: str
@@ -63,6 +64,7 @@ class Report:
     headline: str
     facts: dict[str, Any]
     notes: str = ""
+    negatives: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def target(self) -> ReportColumn:
@@ -78,6 +80,18 @@ class Report:
     def summaries(self) -> tuple[str, ...]:
         """Names of the metrics that summarize several labels."""
         return tuple(name for name in self.target.metrics.names if name not in self.positives)
+
+    @property
+    def rare(self) -> tuple[str, ...]:
+        """Labels with fewer than `MIN_CASES` positive or negative test images, reported apart; none if all are."""
+        counts = {name: min(count, self.negatives.get(name, count)) for name, count in self.positives.items()}
+        rare = tuple(name for name, count in counts.items() if count < MIN_CASES)
+        return rare if len(rare) < len(counts) else ()
+
+    @property
+    def _common(self) -> tuple[str, ...]:
+        """Names of the metrics without the rare labels."""
+        return tuple(name for name in self.target.metrics.names if name not in self.rare)
 
     @property
     def _measured(self) -> str:
@@ -98,8 +112,10 @@ class Report:
         """Print the target's metrics, then the summary metrics of the other columns; 80 characters wide."""
         console = console or Console()
         table = _table(f"{self.title}: {self.target.name} on {self.facts['task']}", "", "positives", self._measured)
-        for name in self.target.metrics.names:
-            table.add_row(name, self._positives(name), str(self.target.metrics[name]))
+        for names in (self._common, self.rare):
+            for name in names:
+                table.add_row(name, self._positives(name), str(self.target.metrics[name]))
+            table.add_section()
         console.print(table)
         for name in dict.fromkeys([self.headline, *self.summaries]) if self.comparisons else ():
             title = f"Paired difference in {name}: {self.target.name} minus each row"
@@ -139,7 +155,7 @@ class Report:
 
     def picture(self) -> bytes:
         """The report as PNG: one row per metric, with the value and interval of each column."""
-        names = self.target.metrics.names
+        names = (*self._common, *self.rare)
         figure = new_figure(8.5, 1.6 + 0.5 * len(names))
         axes = figure.add_subplot()
         spread = np.linspace(-0.3, 0.3, len(self.columns)) if self.comparisons else [0.0]
@@ -151,11 +167,13 @@ class Report:
             marker = "o" if column is self.target else "s"
             axes.plot(values, where, marker, color=colour, markersize=size, label=column.title)
         # Chance level of an AUROC. The chance level of kappa is 0, so the line stops before kappa's row.
-        axes.plot([0.5, 0.5], [-0.5, len(names) - 0.5 - (KAPPA in names)], ":", color=REFERENCE, linewidth=1)
+        last = len(self._common) - 1 if KAPPA in names else len(names)
+        axes.plot([0.5, 0.5], [-0.5, last - 0.5], ":", color=REFERENCE, linewidth=1)
         shown = [f"{name} ({count})" if (count := self._positives(name)) else name for name in names]
         axes.set_yticks(range(len(names)), shown)
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.axhspan(len(names) - len(self.summaries) - 0.5, len(names) - 0.5, color="0.95", zorder=0)
+        end = len(self._common) - 0.5  # the summaries, above the rare labels
+        axes.axhspan(end - len(self.summaries), end, color="0.95", zorder=0)
         axes.set_xlabel(f"{self._measured}; 95 % interval over patients and seeds")
         facts = self.facts
         title = (
@@ -170,16 +188,20 @@ class Report:
 
     def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Title, header and rows of each table."""
-        names = self.target.metrics.names
-        metrics = [
-            [name, self._positives(name), *(str(column.metrics[name]) for column in self.columns)] for name in names
-        ]
-        tables = [(self._measured, ["label", "positives", *(column.title for column in self.columns)], metrics)]
+        header = ["label", "positives", *(column.title for column in self.columns)]
+        values = {
+            name: [name, self._positives(name), *(str(column.metrics[name]) for column in self.columns)]
+            for name in self.target.metrics.names
+        }
+        tables = [(self._measured, header, [values[name] for name in self._common])]
         if any(column.seeds for column in self.columns):
-            metrics.append([f"{self.headline}, range over seeds", "", *map(_seed_range, self.columns)])
+            tables[0][2].append([f"{self.headline}, range over seeds", "", *map(_seed_range, self.columns)])
+        if self.rare:
+            title = f"Labels with fewer than {MIN_CASES} positive or negative test images"
+            tables.append((title, header, [values[name] for name in self.rare]))
         if self.comparisons:
             differences = [
-                [name, *(str(self.difference(column, name)) for column in self.comparisons)] for name in names
+                [name, *(str(self.difference(column, name)) for column in self.comparisons)] for name in self._common
             ]
             header = ["label", *(column.title for column in self.comparisons)]
             tables.append((f"Paired difference: {self.target.name} minus each column", header, differences))

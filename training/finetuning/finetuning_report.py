@@ -1,7 +1,5 @@
 """Report of a fine-tuning run, optionally beside another run."""
 
-import numpy as np
-
 from c2l_models.errors import C2LError
 
 from ..evaluation.predictions import Predictions
@@ -31,9 +29,11 @@ def report_of(result: Result, predictions: Predictions, task: Task, other: Resul
         result.metrics.minus(other.metrics, task.headline)  # raises C2LError if they cannot be paired
         same = other.initialization == result.initialization
         columns.append(ReportColumn(other.initialization + " (the other run)" * same, other.metrics))
-    positives = np.nansum(predictions.targets, axis=0).astype(int).tolist()
-    counts = dict(zip(predictions.labels, positives, strict=True))
-    return Report("Fine-tuning", counts, tuple(columns), task.headline, result.facts, _notes(result))
+    positives, negatives = (
+        dict(zip(predictions.labels, (predictions.targets == value).sum(axis=0).tolist(), strict=True))
+        for value in (1, 0)
+    )
+    return Report("Fine-tuning", positives, tuple(columns), task.headline, result.facts, _notes(result), negatives)
 
 
 def _notes(result: Result) -> str:

@@ -110,9 +110,11 @@ def probe(
         **scored.facts,
         "versions": {name: version(name) for name in ("c2l-models", "torch", "timm", "scikit-learn")},
     }
-    positives = dict(zip(names, np.nansum(labels[test], axis=0).astype(int).tolist(), strict=True))
+    positives, negatives = (
+        dict(zip(names, (labels[test] == value).sum(axis=0).tolist(), strict=True)) for value in (1, 0)
+    )
     notes = " ".join([OUT_OF_FOLD_NOTE] * bool(task.folds) + [BASELINES_NOTE] * baselines)
-    report = Report(TITLES[classifier], positives, tuple(columns), task.headline, facts, notes)
+    report = Report(TITLES[classifier], positives, tuple(columns), task.headline, facts, notes, negatives)
     if out:
         report.write(out)
         predicted = predictions(scored.scores)

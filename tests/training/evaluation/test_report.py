@@ -66,10 +66,12 @@ def table_of(markdown, title):
 def test_markdown_shows_figures_with_intervals_and_differences(report):
     markdown = report.markdown()
     table = table_of(markdown, "AUROC")
-    assert list(table) == ["Mass", "Hernia", "Edema", "mean", "mean without Hernia", "mean, range over seeds"]
+    assert list(table) == ["Mass", "mean", "mean without Hernia", "mean, range over seeds"]
     mass = report.target.metrics["Mass"]
     assert table["Mass"]["a release"] == f"{mass.value:.3f} ({mass.low:.3f}–{mass.high:.3f})"
-    assert table["Edema"] == {"positives": "0", "a release": "n/a", "pixels": "n/a", "random (2 seeds)": "n/a"}
+    apart = table_of(markdown, "Labels with fewer than 10 positive or negative test images")
+    assert list(apart) == ["Hernia", "Edema"]
+    assert apart["Edema"] == {"positives": "0", "a release": "n/a", "pixels": "n/a", "random (2 seeds)": "n/a"}
     low, high = sorted(report.columns[2].seeds)
     assert table["mean, range over seeds"]["random (2 seeds)"] == f"{low:.3f}–{high:.3f}"
 
@@ -83,6 +85,14 @@ def test_markdown_shows_figures_with_intervals_and_differences(report):
     assert "60 patients" in markdown
     assert "n/a: the training or the test images have only one class. Means leave out Edema. A note." in markdown
     assert '- task: "chestxray14"' in markdown
+
+
+def test_a_label_with_few_negatives_is_apart_too(report):
+    assert report.rare == ("Hernia", "Edema")
+    positives = dict.fromkeys(report.positives, 40)
+    assert replace(report, positives=positives, negatives=positives | {"Mass": 9}).rare == ("Mass",)
+    few = dict.fromkeys(report.positives, 9)
+    assert replace(report, positives=few).rare == ()  # nothing would be left to set them apart from
 
 
 def test_the_csv_has_every_figure_and_difference(report):
