@@ -7,7 +7,6 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from ..run_files.identity import check_same_settings
 from ..run_files.run_folder import LIBRARIES, code_version, machine_name
 from .box_metrics import measure_boxes
 from .box_sheet import draw_boxes
+from .detection_curve import draw_curve
 from .detection_report import write_report
 from .detector import build_detector
 from .images import DetectionImages, load_images
@@ -59,9 +59,9 @@ def detect(
         spec: the initialization, as `load_initialization` takes it.
         data: the challenge's folder, stage 1 or 2, as distributed.
         out: the run's folder. It receives settings.json, split.csv, log.jsonl, tensorboard/, checkpoints/ during
-            training, model.safetensors, detections.json, boxes.png, report.md, report.csv, figures.npz and
-            result.json. detections.json holds each box of the evaluation part: left, top, width and height in the
-            original image's pixels, and the confidence.
+            training, model.safetensors, detections.json, boxes.png, report.md, report.csv, figures.npz, result.json
+            and, if there is a curve, curve.csv and curve.png. detections.json holds each box of the evaluation part:
+            left, top, width and height in the original image's pixels, and the confidence.
         settings: the run's settings; None: the defaults.
         device: "cpu", "cuda", or "auto": CUDA if available.
         resume: resume the run in `out`, or start it if there is none. If the run is finished, its result is read.
@@ -89,23 +89,32 @@ def detect(
     evaluated = images.of(EVALUATION)
     check_unseen(init, images.patients[evaluated])
     identity = {
-        "settings": asdict(settings),
+        "settings": settings.to_dict(),
         "start": init.name,
         "start_sha256": _fingerprint(init.network),
         "store_sha256": images.store.sha256,
         "split_sha256": hashlib.sha256(_split_csv(images)).hexdigest(),
         "device": used_device.type,
     }
-    detector = build_detector(init, settings.size, settings.seed).to(used_device)
+    detector = build_detector(init, settings.size, settings.seed, settings.head).to(used_device)
     _open_folder(out, identity)
     write_atomically(out / SPLIT, _split_csv(images))
     if Result.is_done(out):
         return Result.read(out)
-    seconds = train(detector, images, settings, out, used_device, progress)
+    boxes = [images.boxes[i] for i in evaluated]
+
+    def detected(progress: bool = False) -> list[DetectedBoxes]:
+        batch, precision = settings.batch_size, settings.precision
+        return predict(detector, images, evaluated, batch, used_device, progress, precision)
+
+    def point_of_curve() -> dict[str, float]:
+        metrics = measure_boxes(detected(), boxes, images.patients[evaluated], bootstrap=0)
+        return dict(zip(metrics.names, metrics.values.tolist(), strict=True))
+
+    seconds = train(detector, images, settings, out, used_device, progress, point_of_curve)
     write_atomically(out / FILE_NAME, safetensors.torch.save(_contiguous(detector), {"about": json.dumps(identity)}))
     began = time.monotonic()
-    predictions = predict(detector, images, evaluated, settings.batch_size, used_device, progress)
-    boxes = [images.boxes[i] for i in evaluated]
+    predictions = detected(progress)
     metrics = measure_boxes(predictions, boxes, images.patients[evaluated], settings.bootstrap)
     facts = _facts(init, images, settings) | {
         "device": machine_name(used_device),
@@ -115,6 +124,8 @@ def detect(
     result = Result("detect", init.name, init.architecture, rsna.NAME, settings.seed, metrics, facts)
     write_atomically(out / DETECTIONS, _detections_json(images, predictions).encode())
     draw_boxes(out / PICTURE, images, evaluated, predictions, init.name)
+    if settings.curve_every:
+        draw_curve(out, init.name)
     write_report(out, result)
     result.write(out)
     shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)  # hundreds of megabytes that are no longer needed
@@ -128,7 +139,9 @@ def _open_folder(out: Path, identity: dict[str, Any]) -> None:
     elif any(out.iterdir()):
         try:
             saved = json.loads((out / SETTINGS).read_text())
-            before, now = saved | saved["settings"], identity | identity["settings"]
+            # A setting that is newer than the run has its default, which keeps what earlier versions computed.
+            before = saved | Settings().to_dict() | saved["settings"]
+            now = identity | identity["settings"]
         except (OSError, ValueError, KeyError, TypeError):
             raise RunError(f"{out}: expected a run of `c2l detect`, found other files; choose another folder") from None
         del now["settings"]  # its keys are in `now` one by one
@@ -142,7 +155,7 @@ def _facts(init: Initialization, images: DetectionImages, settings: Settings) ->
     facts: dict[str, Any] = {
         "start": init.about,
         "patients_seen_in_pretraining": None if init.seen is None else len(init.seen),
-        "settings": asdict(settings),
+        "settings": settings.to_dict(),
         "steps": settings.total_steps(len(images.of(TRAINING))),
     }
     for part in (TRAINING, EVALUATION):

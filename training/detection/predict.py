@@ -1,6 +1,7 @@
 """Detect boxes with a trained detector."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ def predict(
     batch_size: int,
     device: torch.device,
     progress: bool = False,
+    precision: Literal["float32", "bfloat16"] = "float32",
 ) -> list[DetectedBoxes]:
     """Detect boxes in the images at these positions.
 
@@ -33,9 +35,15 @@ def predict(
         task = bar.add_task("", total=len(positions))
         for batch in batches_of(positions, batch_size):
             pixels = images.store[images.rows[batch]].to(device).float() / 255
-            detected += _to_numpy(detector(list(pixels)))
+            with autocast(device, precision):
+                detected += _to_numpy(detector(list(pixels)))
             bar.update(task, completed=len(detected))
     return detected
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Autocast for a detector, enabled for bfloat16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _to_numpy(outputs: Iterable[dict[str, torch.Tensor]]) -> list[DetectedBoxes]:

@@ -1,6 +1,7 @@
 """Train a detector. On the CPU, a resumed run is bit-identical to an uninterrupted one."""
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from .box_augment import augment
 from .detector import OPACITY
 from .images import DetectionImages
 from .patients import TRAINING
+from .predict import autocast
 from .settings import Settings
 
 KEEP = 2
@@ -34,6 +36,7 @@ def train(
     folder: Path,
     device: torch.device,
     progress: bool = True,
+    measure: Callable[[], Mapping[str, float]] | None = None,
 ) -> float:
     """Train on the training part, from the newest checkpoint in the folder if there is one.
 
@@ -47,9 +50,11 @@ def train(
         folder: receives log.jsonl, tensorboard/ and, after each epoch, checkpoints/.
         device: the detector's device.
         progress: show a progress line.
+        measure: computes the metrics of the detector, which the log gets after each `curve_every` steps. They change
+            nothing in the training.
 
     Returns:
-        Seconds of all steps, including the steps before an interruption.
+        Seconds of all steps and measurements, including those before an interruption.
 
     Raises:
         DatasetError: there are fewer images than one batch.
@@ -63,9 +68,7 @@ def train(
             f"expected at least one batch of {settings.batch_size} training images, found {len(positions)}; "
             "lower --batch-size or use more images"
         )
-    optimizer = torch.optim.SGD(
-        detector.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
-    )
+    optimizer = make_optimizer(detector, settings)
     group, first, seconds = StepGroup(), 0, 0.0
     damaged: tuple[str, ...] = ()
     if checkpoint.exists(folder):
@@ -90,7 +93,8 @@ def train(
         for step in range(first, total):
             lr = settings.lr_at(step, total)
             batch = positions[batch_of(step, len(positions), settings)]
-            losses = train_step(detector, optimizer, images, batch, lr, seed_of(settings.seed, 0, step), device)
+            with autocast(device, settings.precision):
+                losses = train_step(detector, optimizer, images, batch, lr, seed_of(settings.seed, 0, step), device)
             group.add(len(batch), 0.0, losses)
             log.advance()
             done = step + 1
@@ -102,11 +106,21 @@ def train(
                     )
                 log.write_group(done, done / steps_per_epoch, lr, group)
                 group.clear()
+            if measure and settings.curve_every and (done % settings.curve_every == 0 or done == total):
+                with group.paused():
+                    log.write_probe(done, done // steps_per_epoch, dict(measure()), "evaluation part:")
             if done % steps_per_epoch == 0 or done == total or request:
                 save(done)
             if request and done < total:
                 raise RunInterrupted(f"{request} after step {done} of {total}; resume with --resume")
     return seconds + time.monotonic() - began
+
+
+def make_optimizer(detector: RetinaNet, settings: Settings) -> torch.optim.Optimizer:
+    """The optimizer of all parameters. `train_step` sets its learning rate."""
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(detector.parameters(), settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(detector.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay)
 
 
 def train_step(

@@ -147,10 +147,10 @@ class RunLog:
         shown += [f"{speed['images_per_second']:.0f} images/s", f"{speed['data_wait']:.0%} waiting"]
         self._progress.update(self._task, metrics="  ".join(shown))
 
-    def write_probe(self, step: int, epoch: int, auroc: dict[str, float]) -> None:
-        """Write a probe's mean AUROC of each task."""
-        self._write("probe", step, {"epoch": epoch, **auroc})
-        self._print(f"epoch {epoch}: k-NN AUROC " + ", ".join(f"{task} {value:.3f}" for task, value in auroc.items()))
+    def write_probe(self, step: int, epoch: int, metrics: dict[str, float], what: str = "k-NN AUROC") -> None:
+        """Write the metrics of a probe by name. By default they are the AUROC of each task."""
+        self._write("probe", step, {"epoch": epoch, **metrics})
+        self._print(f"epoch {epoch}: {what} " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
 
     def write_note(self, step: int, text: str) -> None:
         """Write a message on stderr and in the log."""

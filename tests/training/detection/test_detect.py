@@ -102,6 +102,47 @@ def test_a_stopped_run_goes_on_to_the_same_bits(whole, challenge, runs, monkeypa
     assert all(torch.equal(one[key], other[key]) for key in other)
 
 
+def test_a_curve_changes_nothing_else(whole, challenge, runs, monkeypatch):
+    """Also if the run is stopped: each point is written once, and the last one is the reported metric."""
+    curved, step, done = replace(SMALL, curve_every=2), train_module.train_step, []
+
+    def stopping(*arguments):
+        done.append(1)
+        if len(done) == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return step(*arguments)
+
+    monkeypatch.setattr(train_module, "train_step", stopping)
+    with pytest.raises(RunInterrupted):
+        detect("random", challenge, runs / "curved", curved, **OPTIONS)
+    result = detect("random", challenge, runs / "curved", curved, resume=True, **OPTIONS)
+    np.testing.assert_array_equal(result.metrics.values, whole.metrics.values)
+    with (runs / "curved" / "curve.csv").open(newline="") as file:
+        points = list(csv.DictReader(file))
+    assert [int(point["step"]) for point in points] == [2, 4, 6]
+    for name in whole.metrics.names:
+        assert float(points[-1][name]) == pytest.approx(whole.metrics[name].value, nan_ok=True)
+    assert Image.open(runs / "curved" / "curve.png").width > 500
+
+
+def test_other_optimizer_head_and_precision(whole, challenge, runs):
+    other = replace(SMALL, head="group_norm", optimizer="adamw", lr=1e-4, precision="bfloat16", max_steps=2)
+    result = detect("random", challenge, runs / "other", other, **OPTIONS)
+    assert result.facts["settings"]["head"] == "group_norm"
+    assert all(np.isfinite(line["loss"]) for line in read(runs / "other") if line["kind"] == "train")
+
+
+def test_a_run_without_the_newest_settings_is_read(whole, challenge, runs):
+    file = runs / "whole" / "settings.json"
+    text = file.read_text()
+    saved = json.loads(text)
+    for key in ("head", "optimizer", "precision", "curve_every"):
+        del saved["settings"][key]
+    file.write_text(json.dumps(saved))
+    detect("random", challenge, runs / "whole", SMALL, resume=True, **OPTIONS)
+    file.write_text(text)
+
+
 def test_a_run_is_not_written_over(whole, challenge, runs, tmp_path, monkeypatch):
     out = runs / "whole"
     with pytest.raises(RunError, match="whole exists; choose another folder, or resume that run with --resume"):

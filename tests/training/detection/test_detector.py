@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection import retinanet_resnet50_fpn_v2
 
 from c2l_models.errors import C2LError
 from c2l_models.training.detection.detector import build_detector
@@ -47,6 +48,17 @@ def test_the_body_is_the_starts_and_all_of_it_is_trained():
     nothing = {"boxes": torch.empty(0, 4), "labels": torch.empty(0, dtype=torch.int64)}
     detector.train()([torch.rand(1, 128, 128)] * 2, [nothing] * 2)
     assert not torch.equal(before, detector.backbone.body.bn1.running_mean)
+
+
+def test_the_second_head_is_torchvisions():
+    """Same layers and loss as torchvision's retinanet_resnet50_fpn_v2, for one class."""
+    theirs = retinanet_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=1).head
+    ours = build_detector(load_initialization("random"), 128, head="group_norm").head
+    assert {key: value.shape for key, value in ours.state_dict().items()} == {
+        key: value.shape for key, value in theirs.state_dict().items()
+    }
+    assert ours.regression_head._loss_type == theirs.regression_head._loss_type == "giou"
+    assert str(ours) == str(theirs)
 
 
 def test_new_layers_depend_on_the_seed_alone():
