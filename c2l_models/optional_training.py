@@ -17,7 +17,7 @@ TRAINING_COMMANDS = {
     "detect": "Fine-tune and measure a pneumonia detector: `c2l detect rsna --init INIT --data DIR --out RUN`.",
     "look": "Draw nearest films, a feature map, and a fine-tuned network's class activation maps.",
     "reproduce": "Reproduce a table of the paper, or a release's metrics, from raw data folders.",
-    "benchmark": "Measure speed: `c2l benchmark step|input|prepare|embed|peer|scaling`.",
+    "benchmark": "Measure speed or coverage: `c2l benchmark step|input|prepare|embed|peer|scaling|coverage`.",
     "demo": "Run every stage in a few minutes, on synthetic films or on a folder of your own.",
 }
 """Commands of `c2l_models.training`, with the first line of their help. They are listed here so that `c2l --help` needs

@@ -1,5 +1,5 @@
-"""`c2l benchmark step|input|prepare|embed|peer|scaling`: costs of this pipeline, as ratios to a baseline.
+"""`c2l benchmark step|input|prepare|embed|peer|scaling|coverage`: costs as ratios to a baseline; coverage of intervals.
 
-Everything that is compared is timed alternately in one run. This file imports nothing, because the processes that
-only decode images must not load torch.
+Everything whose speed is compared is timed alternately in one run. This file imports nothing, because the processes
+that only decode images must not load torch.
 """

@@ -1,4 +1,4 @@
-"""`c2l benchmark step|input|prepare|embed|peer|scaling`. A benchmark's flags are its function's arguments."""
+"""`c2l benchmark step|input|prepare|embed|peer|scaling|coverage`. A benchmark's flags are its function's arguments."""
 
 import dataclasses
 from collections.abc import Callable
@@ -164,6 +164,19 @@ def scaling(
     Console().print(scaling.table(rows, title))
 
 
+def coverage(simulations: int = 400, resamples: int = 1000, seed: int = 0, out: Out = None) -> None:
+    """Simulate how often 95 % intervals contain the truth, with few patients who have most of the images.
+
+    Args:
+        simulations: number of simulations of each case; a third of them for means over labels.
+        resamples: bootstrap resamples of each interval.
+        seed: seed of the simulated labels and scores.
+    """
+    from ..benchmark.interval_coverage import simulate_coverage
+
+    _show(simulate_coverage(simulations, resamples, seed), out)
+
+
 def _recipe(name: str, precision: str | None) -> "Recipe":
     from ..recipe_files import load_recipe
 
@@ -186,10 +199,13 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "embed": embed,
     "peer": peer,
     "scaling": scaling,
+    "coverage": coverage,
 }
 
 
 def benchmark(arguments: list[str]) -> None:
-    """Measure speed: `c2l benchmark step|input|prepare|embed|peer|scaling`."""
-    description = "Measure speed. Things that are compared are timed alternately in one process."
+    """Measure speed or coverage: `c2l benchmark step|input|prepare|embed|peer|scaling|coverage`."""
+    description = (
+        "Measure speed, or coverage of intervals. Things whose speed is compared are timed alternately in one process."
+    )
     tyro.extras.subcommand_cli_from_dict(BENCHMARKS, prog="c2l benchmark", args=arguments, description=description)

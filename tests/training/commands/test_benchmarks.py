@@ -10,6 +10,7 @@ import pytest
 from c2l_models.cli import main
 from c2l_models.training.benchmark import embed_speed as embed
 from c2l_models.training.benchmark import input_speed as input
+from c2l_models.training.benchmark import interval_coverage as coverage
 from c2l_models.training.benchmark import peer_speed as peer
 from c2l_models.training.benchmark import prepare_speed as prepare
 from c2l_models.training.benchmark import step_speed as step
@@ -64,6 +65,7 @@ class Result:
             "time_peer",
             ("smoke", "float32", Path("films"), Path("peer/bin/python"), 8, 32, 10, 4, 3, 2, "cpu"),
         ),
+        ("coverage --simulations 10 --resamples 50 --seed 3", coverage, "simulate_coverage", (10, 50, 3)),
     ],
 )
 def test_each_benchmark_gets_its_flags(
@@ -78,7 +80,7 @@ def test_each_benchmark_gets_its_flags(
     passed: list[Any] = []
     monkeypatch.setattr(module, function, lambda *values: passed.extend(values) or Result())
     main(["benchmark", *arguments.split(), "--out", str(tmp_path / "result.json")])
-    if function not in ("time_prepare", "time_embed"):
+    if function not in ("time_prepare", "time_embed", "simulate_coverage"):
         recipe = passed.pop(0)
         passed[:0] = [recipe.name, recipe.precision]
     assert tuple(passed) == expected
