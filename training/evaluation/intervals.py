@@ -125,7 +125,7 @@ def draw_patients(patients: NDArray[np.generic], bootstrap: int, seed: int) -> t
         patient, [N].
     """
     ids, rows = np.unique(patients, return_inverse=True)
-    return _draw(len(ids), bootstrap, seed), rows
+    return (_draw(len(ids), bootstrap, seed) if bootstrap else np.empty((len(ids), 0))), rows
 
 
 @lru_cache(maxsize=1)  # the networks of a report are measured on the same sample, one after the other

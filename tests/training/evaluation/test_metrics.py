@@ -9,6 +9,7 @@ from oracles import interval
 from c2l_models.errors import C2LError
 from c2l_models.training.evaluation.classification_metrics import auroc
 from c2l_models.training.evaluation.metrics import FILE, Metrics, average
+from c2l_models.training.evaluation.result import estimate_as_json
 
 NAMES = ("Mass", "Edema", "Hernia")
 SEEDS = (0, 1)
@@ -78,6 +79,8 @@ def test_an_average_resamples_patients_and_seeds():
     expected = interval.expanded(over_seeds(runs, 1), jackknife_of(runs, 1), [[run.values[1] for run in runs]])
     assert (found.low, found.high) == pytest.approx(expected)
     assert (found.seeds, both.num_seeds, runs[0]["Edema"].seeds) == (3, 3, 1)
+    assert estimate_as_json(found)["seeds"] == 3
+    assert "seeds" not in estimate_as_json(runs[0]["Edema"])
     alone = runs[0]["Edema"]
     assert found.high - found.low > 1.5 * (alone.high - alone.low), "seeds differ more than resamples of patients"
     assert average(runs[:1], (7,)) is runs[0]

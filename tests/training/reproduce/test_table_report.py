@@ -183,6 +183,7 @@ def test_seeds_whose_few_labels_taught_other_findings_are_averaged_and_it_is_tol
     c2l, moco = (np.mean([metrics_of(name, seed).values[0] for seed in (0, 1)]) for name in pair)
     assert float(few["resnet18-moco"]["value"]) == pytest.approx(moco, abs=1e-4)
     assert float(few["resnet18-moco"]["difference"]) == pytest.approx(c2l - moco, abs=1e-4)
+    assert (few["resnet18-moco"]["seeds"], few["resnet18-moco"]["difference_seeds"]) == ("2", "2")
     skipped = (
         "ChestX-ray14, fine-tuned on 1 %: skipped labels, which no mean counts, seed by seed: Hernia; Mass, Hernia."
     )
