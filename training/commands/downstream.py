@@ -41,7 +41,8 @@ def probe(
     Args:
         store: folder that `c2l prepare` wrote.
         out: folder for the report, plots, predictions and result.json.
-        task: chestxray14, chestxray14_out_of_fold, chexpert, knee_kl or folder.
+        task: chestxray14, chestxray14_out_of_fold, chexpert, knee_kl, fracatlas, shoulder_implants, folder, or the
+            name of a data set in the store that has a dataset.toml.
         size: input side, pixels; by default the weights' own.
         baselines: also measure raw pixels and random networks.
         classifier: linear is logistic regression, knn is 20 nearest neighbours by cosine similarity.
@@ -55,8 +56,8 @@ def probe(
     from ..probing.probe import probe
     from ..store.image_store import ImageStore
 
-    settings = replace(load_task(task), uncertain=uncertain)
     images, device_type = ImageStore.open(store), pick_device(device).type
+    settings = replace(load_task(task, images), uncertain=uncertain)
     report = probe(target, images, settings, out, size, baselines, seed, device=device_type, classifier=classifier)
     report.show()
     print(f"report, metrics, predictions and plots: {out}")
@@ -92,9 +93,10 @@ def finetune(arguments: list[str]) -> None:
         from ..finetuning.finetuning_report import report_of
         from ..store.image_store import ImageStore
 
-        result = finetune(initialization, ImageStore.open(store), task, out, settings, device, resume, versus=versus)
+        images = ImageStore.open(store)
+        result = finetune(initialization, images, task, out, settings, device, resume, versus=versus)
         other = Result.read(versus) if versus else None
-        report_of(result, Predictions.load(out), load_task(task), other).show()
+        report_of(result, Predictions.load(out), load_task(task, images), other).show()
         print(f"network, predictions, report and plots: {out}")
 
     tyro.cli(run, args=arguments, prog="c2l finetune")

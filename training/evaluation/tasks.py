@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError, RunError
 
-from ..datasets.constants import label_names
+from ..datasets.constants import constants, label_names
 from ..store.image_store import ImageStore
 from .classification_metrics import Mask
 
 TASKS = Path(__file__).with_name("tasks.toml")
 UNCERTAIN = -1
 """Label value of a finding that the radiology report leaves open (CheXpert, MIMIC-CXR)."""
-PRETRAINING_ONLY = "pretraining_only"
-"""Optional bool column of a store's index: images that no task trains or tests on."""
+NO_PATIENT_IDS = (
+    "This data set has no patient ids: each image counts as its own patient. Images of one patient may be in different "
+    "folds or parts, so the metrics may be too high and the intervals too narrow."
+)
 
 Uncertain = Literal["zeros", "ones", "ignore"]
 
@@ -41,11 +43,17 @@ class Task:
     uncertain: Uncertain = "ignore"
     unmentioned: Literal["zeros", "ignore"] = "ignore"
     folds: int = 0
+    patient_ids: bool = True
 
     @property
     def is_graded(self) -> bool:
         """Whether the labels are the steps of a grade, such as "kl_grade ≥ 2"."""
         return bool(self.grade)
+
+    @property
+    def note(self) -> str:
+        """A sentence that every report of the task has to show; empty for most tasks."""
+        return "" if self.patient_ids else NO_PATIENT_IDS
 
     def means(self, labels: Sequence[str]) -> dict[str, Mask]:
         """Masks of the means that summarize the task: name of the mean -> labels that it includes, bool [L]."""
@@ -88,7 +96,8 @@ class Task:
     def _names_and_values(self, store: ImageStore) -> tuple[list[str], NDArray[np.float32]]:
         """Names and values [N, L] of the labels, without labels that are never known or not binary."""
         own = self._select(store)
-        names = list(self.findings or label_names(self.dataset)) or _labels_in(store, own)
+        known = label_names(self.dataset) if self.dataset in constants()["datasets"] else ()
+        names = list(self.findings or known) or _labels_in(store, own)
         if self.grade:
             names = [self.grade]
         values = np.full((len(store), len(names)), np.nan, np.float32)
@@ -124,10 +133,7 @@ class Task:
         a classifier could recognize their source, and from it their label.
         """
         rows = store.select(dataset=self.dataset, split=splits)
-        if PRETRAINING_ONLY not in store.index.column_names:
-            return rows
-        excluded = store.index[PRETRAINING_ONLY].fill_null(False).to_numpy()
-        return rows[~excluded[rows]]
+        return rows[~store.pretraining_only[rows]]
 
 
 def check_no_shared_patients(store: ImageStore, train: NDArray[np.int64], test: NDArray[np.int64]) -> None:
@@ -145,11 +151,16 @@ def count_seen_patients(seen: frozenset[str] | None, patients: NDArray[np.str_])
     return None if seen is None else len(seen & set(patients.tolist()))
 
 
-def load_task(name: str) -> Task:
-    """The task of this name in `tasks.toml`. Raises DatasetError for an unknown name."""
-    tables = _tables()
+def load_task(name: str, store: ImageStore | None = None) -> Task:
+    """The task of this name: a table of `tasks.toml`, or the name of a data set in the store that has no table.
+
+    A data set without a table has the task `folder` with its own images. Raises DatasetError for an unknown name.
+    """
+    tables, others = _tables(), _described_data_sets(store) if store else []
+    if name in others:
+        return replace(load_task("folder"), name=name, dataset=name)
     if name not in tables:
-        raise DatasetError(f"no task is called {name!r}; expected one of: {', '.join(tables)}")
+        raise DatasetError(f"no task is called {name!r}; expected one of: {', '.join([*tables, *others])}")
     table: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in tables[name].items()
     }
@@ -159,10 +170,16 @@ def load_task(name: str) -> Task:
 def load_tasks(store: ImageStore) -> list[Task]:
     """Tasks for which the store has images with at least one label, one for each data set: its first in the file."""
     tasks: dict[str, Task] = {}
-    for task in map(load_task, _tables()):
+    for task in (load_task(name, store) for name in [*_tables(), *_described_data_sets(store)]):
         if task.dataset not in tasks and len(store.select(dataset=task.dataset)) and task.label_names(store):
             tasks[task.dataset] = task
     return list(tasks.values())
+
+
+def _described_data_sets(store: ImageStore) -> list[str]:
+    """Data sets of the store that neither `datasets.toml` nor `tasks.toml` names: those with a `dataset.toml`."""
+    known = {*constants()["datasets"], *(table["dataset"] for table in _tables().values())}
+    return sorted(set(store.index["dataset"].unique().to_pylist()) - known)
 
 
 @cache

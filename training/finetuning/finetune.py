@@ -73,7 +73,7 @@ def finetune(
         DatasetError: the store has no images of the task, or too few patients to fit.
         C2LError: no such initialization or task; `versus` is not a finished run, or has another sample.
     """
-    task = replace(load_task(task) if isinstance(task, str) else task, uncertain=settings.uncertain)
+    task = replace(load_task(task, store) if isinstance(task, str) else task, uncertain=settings.uncertain)
     other = Result.read(versus) if versus else None
     if other and other.task != task.name:
         raise C2LError(f"expected a run on {task.name} in {versus}, found one on {other.task}; choose another run")

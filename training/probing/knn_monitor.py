@@ -27,13 +27,15 @@ class KnnMonitor:
     """
 
     def __init__(self, recipe: Recipe, store: ImageStore, rows: np.ndarray) -> None:
-        """`rows`: training rows of the run. A task without labelled rows to classify or to compare with is skipped."""
+        """`rows`: training rows of the run. A task without labelled rows or without patient ids is skipped."""
         self.recipe, self.store, self.rows = recipe, store, rows
         self.tasks = {}
         if not recipe.probe_every:
             return
         held_out = split_patients(store.patients, HELD_OUT, "monitor")
         for task in load_tasks(store):
+            if not task.patient_ids:  # queries and bank could share patients
+                continue
             labels = task.labels(store)
             labelled = rows[np.isfinite(labels[rows]).any(axis=1)]
             bank = evenly_spaced(labelled[~held_out[labelled]], BANK)

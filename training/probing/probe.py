@@ -46,7 +46,7 @@ def probe(
             "imagenet", "random" (ResNet-18) or "random:densenet121". The batch norm of a random network is
             recalibrated on the task's training part.
         store: images and labels. Scores of baselines are cached in its folder `floors`.
-        task: task, or its name in `tasks.toml`.
+        task: task, or its name (see `load_task`).
         out: folder for report.csv, report.md, report.png, roc.png, predictions.npz, figures.npz and result.json;
             None: nothing is written.
         size: input side in pixels; default: the input size of the weights.
@@ -61,7 +61,7 @@ def probe(
         C2LError: unknown task or target, or a store without images or binary labels of the task.
     """
     started = time.perf_counter()
-    task = load_task(task) if isinstance(task, str) else task
+    task = load_task(task, store) if isinstance(task, str) else task
     train, test, labels = task.train_rows(store), task.evaluated_rows(store), task.labels(store)
     if not (names := task.label_names(store)):
         raise DatasetError(
@@ -105,6 +105,7 @@ def probe(
         "test_images": len(test),
         "test_patients": len(set(store.patients[test])),
         "test_patients_seen_in_pretraining": count_seen_patients(init.seen, store.patients[test]),
+        **({"note": task.note} if task.note else {}),
         "seed": seed,
         "bootstrap": bootstrap,
         **scored.facts,
@@ -113,7 +114,7 @@ def probe(
     positives, negatives = (
         dict(zip(names, (labels[test] == value).sum(axis=0).tolist(), strict=True)) for value in (1, 0)
     )
-    notes = " ".join([OUT_OF_FOLD_NOTE] * bool(task.folds) + [BASELINES_NOTE] * baselines)
+    notes = " ".join(filter(None, [task.note, OUT_OF_FOLD_NOTE * bool(task.folds), BASELINES_NOTE * baselines]))
     report = Report(TITLES[classifier], positives, tuple(columns), task.headline, facts, notes, negatives)
     if out:
         report.write(out)

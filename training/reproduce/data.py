@@ -7,7 +7,7 @@ from pathlib import Path
 
 from c2l_models.errors import C2LError
 
-from ..datasets.adapters import ADAPTERS
+from ..datasets.adapters import ADAPTERS, described_data_sets
 from ..datasets.constants import constants
 from ..store.image_store import ImageStore
 from ..store.prepare import prepare
@@ -32,7 +32,7 @@ def find_data(given: Sequence[str]) -> dict[str, Path]:
     for text in given:
         name, equals, folder = text.partition("=")
         if equals:
-            here = {known_name(name, ADAPTERS, "data set"): Path(folder)}
+            here = {known_name(name, _names(), "data set"): Path(folder)}
         else:
             here = _below(Path(text))
         for name, path in here.items():
@@ -48,7 +48,13 @@ def find_data(given: Sequence[str]) -> dict[str, Path]:
 
 def usual_folders() -> Mapping[str, list[str]]:
     """By data set, the usual names of its folder, in lower case."""
-    return {name: entry["folder_names"] for name, entry in constants()["datasets"].items() if entry["folder_names"]}
+    adapted = {name: entry["folder_names"] for name, entry in constants()["datasets"].items() if entry["folder_names"]}
+    return adapted | {name: [name, name.replace("_", "-")] for name in described_data_sets()}
+
+
+def _names() -> list[str]:
+    """Names of all data sets with an adapter or a shipped description, in the order of a store."""
+    return [*ADAPTERS, *described_data_sets()]
 
 
 def _below(folder: Path) -> dict[str, Path]:
@@ -105,7 +111,7 @@ class Stores:
         stores = [ImageStore.open(path) for path in self._covering(datasets)]
         if stores:
             return min(stores, key=lambda store: (store.sha256 != sha256, len(store), store.path.name))
-        names = [name for name in ADAPTERS if name in datasets]
+        names = [name for name in _names() if name in datasets]
         out = self.folder / f"{'+'.join(names)}-{self.size}"
         out.parent.mkdir(parents=True, exist_ok=True)
         raw = self.raw_folders(*names)

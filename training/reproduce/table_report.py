@@ -51,7 +51,7 @@ def markdown(results: TableResults) -> str:
         rows = list(group)
         parts.append(f"## {architecture}")
         parts += _one_column(results, rows) if len(table.columns) == 1 else _many_columns(results, rows)
-    parts += [_draws(results), "## Data of each row", _data_of_rows(results)]
+    parts += [_draws(results), _notes(results), "## Data of each row", _data_of_rows(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -154,6 +154,17 @@ def _draws(results: TableResults) -> str:
         for name, draws in drawn
         if draws > 1
     )
+
+
+def _notes(results: TableResults) -> str:
+    """The notes of the tasks, which belong beside their metrics (`Task.note`)."""
+    notes = {
+        f"{column.measurement.task}: {note}": None
+        for init, _ in results.table.rows
+        for column in results.table.columns
+        if (note := facts(results, init, column).get("note"))
+    }
+    return "\n\n".join(notes)
 
 
 def _skipped_labels(results: TableResults, inits: Sequence[InitializationPlan]) -> str:

@@ -102,6 +102,24 @@ def test_tasks_of_a_store_are_those_with_something_to_ask(tmp_path, store):
     assert [task.name for task in load_tasks(unlabelled)] == ["knee_kl"]
 
 
+def test_a_described_data_set_has_the_task_of_a_folder(tmp_path):
+    rows = [("my_hands", split, {"fracture": n % 2.0}) for n, split in enumerate(["train", "train", "test"])]
+    store = store_of(tmp_path, *rows, ("fracatlas", "train", {"fractured": 1.0}), ("mura", "train", {"abnormal": 1.0}))
+    task = load_task("my_hands", store)
+    assert task == replace(load_task("folder"), name="my_hands", dataset="my_hands")
+    assert task.label_names(store) == ("fracture",)
+    np.testing.assert_array_equal(task.train_rows(store), [0, 1])
+    np.testing.assert_array_equal(task.test_rows(store), [2])
+    assert [task.name for task in load_tasks(store)] == ["fracatlas", "my_hands"]  # mura has no task
+    with pytest.raises(DatasetError, match=r"no task is called 'my_feet'; expected one of: .*folder, my_hands$"):
+        load_task("my_feet", store)
+
+
+def test_tasks_without_patient_ids_say_so():
+    notes = {name: load_task(name).note for name in ("chestxray14", "knee_kl", "fracatlas", "shoulder_implants")}
+    assert [name for name, note in notes.items() if "no patient ids" in note] == ["fracatlas", "shoulder_implants"]
+
+
 def test_what_is_not_there_is_named(store):
     with pytest.raises(DatasetError, match="expected one of: chestxray14, chestxray14_out_of_fold, chexpert"):
         load_task("chest")
@@ -127,13 +145,14 @@ def test_images_for_pretraining_alone_are_in_no_task(tmp_path, name):
     """A store that mixes both: the marked films have labels, but no task trains or tests on them."""
     splits = ["train_val", "train_val", "test", "test", "train_val"]
     store = store_of(tmp_path, *(("chestxray14", split, {"Mass": n % 2.0}) for n, split in enumerate(splits)))
-    marked = store.index.append_column("pretraining_only", pa.array([False, True, None, True, False]))
-    store, task = replace(store, index=marked), load_task(name)
+
+    def mark(values):
+        column = store.index.column_names.index("pretraining_only")
+        return replace(store, index=store.index.set_column(column, "pretraining_only", pa.array(values)))
+
+    only, store, task = mark([True] * 5), mark([False, True, None, True, False]), load_task(name)
     np.testing.assert_array_equal(task.train_rows(store), [0, 4])
     np.testing.assert_array_equal(task.evaluated_rows(store), [0, 4] if task.folds else [2])
     np.testing.assert_array_equal(task.labels(store)[:, 0], [0, np.nan, 0, np.nan, 0])
-    only = replace(
-        store, index=store.index.set_column(marked.num_columns - 1, "pretraining_only", pa.array([True] * 5))
-    )
     with pytest.raises(DatasetError, match="found none"):
         task.train_rows(only)

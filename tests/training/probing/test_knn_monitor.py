@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 import timm
 import torch
 
 from c2l_models.training.batches import training_rows
+from c2l_models.training.evaluation.tasks import load_tasks
 from c2l_models.training.probing import knn_monitor as monitor
 from c2l_models.training.probing.knn_monitor import KnnMonitor
+from c2l_models.training.store.store_format import INDEX_SCHEMA
 
 
 @pytest.mark.parametrize("recalibrate", [True, False])
@@ -27,3 +30,12 @@ def test_statistics_are_recalibrated_where_the_recipe_says_so(tiny_recipe, tiny_
     assert probed
     assert torch.equal(probed[0], before) != recalibrate
     assert torch.equal(backbone.bn1.running_mean, before)  # the trained network is unchanged
+
+
+def test_a_task_without_patient_ids_is_no_measure(tiny_recipe, tiny_store):
+    rows = [row | {"dataset": "shoulder_implants"} for row in tiny_store.index.to_pylist()]
+    rows = [row | {"labels": [("Depuy", value) for _, value in row["labels"]]} for row in rows]
+    store = replace(tiny_store, index=pa.Table.from_pylist(rows, INDEX_SCHEMA))
+    recipe = replace(tiny_recipe, sources=(), probe_every=1)
+    assert load_tasks(store)[0].name == "shoulder_implants"
+    assert not KnnMonitor(recipe, store, training_rows(recipe, store)).tasks

@@ -83,6 +83,19 @@ def test_neighbours_in_place_of_a_fit(store, tmp_path):
     )  # each classifier has its own cached scores
 
 
+def test_a_report_says_that_the_data_have_no_patient_ids(store, tmp_path):
+    rows = [
+        row | {"dataset": "fracatlas", "split": "train", "labels": [("fractured", dict(row["labels"])["square"])]}
+        for row in store.index.to_pylist()
+    ]
+    fractures = replace(store, index=pa.Table.from_pylist(rows, INDEX_SCHEMA))
+    report = probe("random", fractures, "fracatlas", tmp_path / "out", baselines=False, size=32, bootstrap=10)
+    assert "This data set has no patient ids" in (tmp_path / "out" / "report.md").read_text()
+    assert report.facts["note"] == load_task("fracatlas").note == Result.read(tmp_path / "out").facts["note"]
+    assert list(report.positives) == ["fractured"]
+    assert report.headline == "fractured"
+
+
 def test_a_weight_file_is_called_by_its_name(store, tmp_path):
     network = timm.create_model("resnet18", in_chans=1, num_classes=0)
     config = {"architecture": "resnet18", "tag": "mine", "mean": 0.4, "std": 0.2, "input_size": [3, 48, 48]}

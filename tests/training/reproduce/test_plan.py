@@ -4,7 +4,7 @@ import pytest
 
 from c2l_models import list_weights
 from c2l_models.errors import C2LError
-from c2l_models.training.datasets.adapters import ADAPTERS
+from c2l_models.training.datasets.adapters import ADAPTERS, described_data_sets
 from c2l_models.training.recipe import Recipe
 from c2l_models.training.recipe_files import from_dict, list_recipes, load_recipe
 from c2l_models.training.reproduce.data import usual_folders
@@ -176,7 +176,7 @@ def test_unknown_names_are_told_the_nearest():
 
 
 def test_folders_are_of_data_sets_that_can_be_read():
-    assert set(usual_folders()) <= set(ADAPTERS)
+    assert set(usual_folders()) <= {*ADAPTERS, *described_data_sets()}
     names = [name for names in usual_folders().values() for name in names]
     assert len(names) == len(set(names))
     assert all(name == name.lower() for name in names)

@@ -190,6 +190,16 @@ def test_seeds_whose_few_labels_taught_other_findings_are_averaged_and_it_is_tol
     assert markdown(results).count(skipped) == 2  # one per architecture
 
 
+def test_the_note_of_a_task_is_shown_once(reproduce):
+    class Noted(FakeBackend):
+        def measure(self, init, measurement, seed, *arguments):
+            result = super().measure(init, measurement, seed, *arguments)
+            return replace(result, facts=result.facts | {"note": "Beware."}) if measurement.task == "knee_kl" else result
+
+    assert markdown(reproduce("open", Noted())).count("knee_kl: Beware.") == 1
+    assert "Beware" not in markdown(reproduce("open"))
+
+
 def test_a_smoke_run_says_so(reproduce):
     results = reproduce("table5")
     object.__setattr__(results.scale, "smoke", True)
