@@ -194,7 +194,9 @@ def test_the_note_of_a_task_is_shown_once(reproduce):
     class Noted(FakeBackend):
         def measure(self, init, measurement, seed, *arguments):
             result = super().measure(init, measurement, seed, *arguments)
-            return replace(result, facts=result.facts | {"note": "Beware."}) if measurement.task == "knee_kl" else result
+            return (
+                replace(result, facts=result.facts | {"note": "Beware."}) if measurement.task == "knee_kl" else result
+            )
 
     assert markdown(reproduce("open", Noted())).count("knee_kl: Beware.") == 1
     assert "Beware" not in markdown(reproduce("open"))
