@@ -1,6 +1,6 @@
 """Every metric with an interval in README.md and MODEL_CARD.md occurs in a stored result.
 
-Every ratio in docs/benchmarks.md occurs in a stored benchmark."""
+Every ratio and coverage in docs/benchmarks.md occurs in a stored benchmark."""
 
 import json
 import re
@@ -32,3 +32,12 @@ def test_ratios_are_those_of_the_stored_benchmarks(repository: Path) -> None:
     stated = re.findall(r"\*\*([\d.]+)\*\*", (repository / "docs" / "benchmarks.md").read_text(encoding="utf-8"))
     assert len(stated) >= 10, "the pattern finds the page's ratios"
     assert set(stated) <= stored
+
+
+def test_coverages_are_those_of_the_stored_simulation(repository: Path) -> None:
+    page = (repository / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    stored = json.loads((repository / "results" / "benchmarks" / "interval_coverage.json").read_text())
+    for case in stored["cases"]:
+        shares = [case["coverage"].get(method) for method in ("percentile", "BCa", "studentized", "expanded")]
+        row = next(line for line in page.splitlines() if line.startswith(f"| {case['name']} |"))
+        assert [cell.split()[0] for cell in row.split(" | ")[1:]] == [f"{x:.3f}" if x else "–" for x in shares]
