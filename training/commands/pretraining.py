@@ -126,6 +126,8 @@ def pretrain(arguments: list[str]) -> None:
         device: Literal["auto", "cpu", "cuda"] = "auto",
         resume: bool = False,
         max_seconds: float | None = None,
+        fit_seconds: float | None = None,
+        plan: bool = False,
     ) -> None:
         """Pretrain a network by a recipe.
 
@@ -136,13 +138,24 @@ def pretrain(arguments: list[str]) -> None:
             device: auto uses CUDA if available.
             resume: resume from the newest intact checkpoint in the run folder; start a new run if it has none.
             max_seconds: stop after about this many seconds and export the network; --resume continues the run.
+            fit_seconds: choose the number of steps so that the whole run, warm-up and cosine included, takes about
+                this many seconds on this machine.
+            plan: measure a few steps; print the run's steps, hours and memory; plot its schedule in OUT.plan.png; and
+                do not train.
         """
-        from ..distributed import is_main_process
+        from ..distributed import is_main_process, pick_device
         from ..pretrain import pretrain
         from ..run_files.backbone import export_run
+        from ..run_plan import fit_steps, plan_run
         from ..store.image_store import ImageStore
 
         images = ImageStore.open(store)
+        if fit_seconds is not None:
+            recipe = fit_steps(recipe, images, pick_device(device), fit_seconds, out if resume else None)
+        if plan:
+            planned = plan_run(recipe, images, pick_device(device))
+            print(*planned.lines(), planned.draw(out.with_name(f"{out.name}.plan.png")), sep="\n")
+            return
         pretrain(recipe, images, out, device, resume, max_seconds)
         if not is_main_process():
             return
