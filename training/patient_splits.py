@@ -29,6 +29,8 @@ STREAMS: Mapping[str, Callable[[int], int]] = {
     "out_of_fold": lambda seed: 1_000_002,
     # Tuning folds of a linear probe's penalty.
     "probe_tuning": lambda seed: 2_000_000 + seed,
+    # Labelled images of a draw of `c2l few-shot`. The seed is the number of the draw.
+    "few_shot": lambda seed: 3_000_000 + seed,
     # Fine-tuning: training patients on a share of the labels, and patients to choose the best epoch on.
     "finetuning_labels": lambda seed: seed_of(seed, 0) % _LOW_32_BITS,
     "finetuning_held_out": lambda seed: seed_of(seed, 1) % _LOW_32_BITS,
@@ -74,6 +76,26 @@ def patient_folds(
         int64 [N], the number of each image's fold, from 0 to K - 1.
     """
     return (_uniform(patients, stream, seed) * folds).astype(np.int64)
+
+
+def order_images(patients: NDArray[np.str_] | Sequence[str], stream: str, seed: int = 0) -> NDArray[np.int64]:
+    """Draw an order of the images in which every patient comes once before any patient comes again.
+
+    The first n images are a draw of n images, and part of every larger draw.
+
+    Args:
+        patients: the patient id of each image, [N].
+        stream, seed: as for `split_patients`.
+
+    Returns:
+        int64 [N], positions among the images. The order of the patients depends on stream, seed and ids alone. A
+        patient's images are in random order, which depends on the order of the rows too.
+    """
+    patient = _uniform(patients, stream, seed)
+    by_patient = np.lexsort([np.random.default_rng(STREAMS[stream](seed)).random(len(patient)), patient])
+    first = np.searchsorted(patient[by_patient], patient[by_patient], side="left")
+    earlier = np.arange(len(patient)) - first  # images of the same patient that come before
+    return by_patient[np.lexsort([patient[by_patient], earlier])]
 
 
 def _uniform(patients: NDArray[np.str_] | Sequence[str], stream: str, seed: int) -> NDArray[np.float64]:

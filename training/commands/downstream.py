@@ -1,4 +1,4 @@
-"""`c2l probe`, `finetune`, `detect`, `look` and `reproduce`: measure and inspect a network's features.
+"""`c2l probe`, `few-shot`, `finetune`, `detect`, `look` and `reproduce`: measure and inspect a network's features.
 
 A command's flags are its function's arguments. Each command imports its modules when it runs, so that its help
 answers at once.
@@ -61,6 +61,38 @@ def probe(
     report = probe(target, images, settings, out, size, baselines, seed, device=device_type, classifier=classifier)
     report.show()
     print(f"report, metrics, predictions and plots: {out}")
+
+
+def few_shot(
+    targets: Annotated[Positional[tuple[str, ...]], arg(metavar="WEIGHTS …", help="networks, as for `c2l probe`")],
+    store: Path,
+    out: Path,
+    task: str = "chestxray14",
+    counts: tuple[int, ...] = (5, 10, 20, 50, 100, 500),
+    draws: int = 10,
+    size: int | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Compare networks on a few labelled images: linear probes on the same draws, as curves with intervals.
+
+    Args:
+        store: folder that `c2l prepare` wrote.
+        out: folder for few-shot.png, few-shot.md, few-shot.csv and few-shot.json.
+        task: chestxray14, chexpert, knee_kl or folder.
+        counts: numbers of labelled training images.
+        draws: number of draws of these images; the metrics are means over the draws.
+        size: input side, pixels; by default each network's own.
+        seed: seed of random networks.
+    """
+    from ..distributed import pick_device
+    from ..probing.few_shot import few_shot
+    from ..store.image_store import ImageStore
+
+    images, device_type = ImageStore.open(store), pick_device(device).type
+    found = few_shot(targets, images, task, out, counts, draws, size, seed, device=device_type)
+    found.show()
+    print(f"curves and tables: {out}")
 
 
 def finetune(arguments: list[str]) -> None:

@@ -133,3 +133,12 @@ def tuning_labels(task: Task, names: Sequence[str], labels: NDArray[np.floating]
     cases = np.minimum((labels == 1).sum(axis=0), (labels == 0).sum(axis=0))
     enough: Mask = counted & (cases >= min(MIN_CASES, cases[counted].max()))
     return enough
+
+
+def can_tune(task: Task, names: Sequence[str], labels: NDArray[np.floating]) -> bool:
+    """Whether images with these labels [N, L] suffice to choose a setting.
+
+    They do if one of the headline's labels has at least `MIN_CASES` positive and negative images.
+    """
+    counted = labels[:, tuning_labels(task, names, labels)]
+    return bool((np.minimum((counted == 1).sum(axis=0), (counted == 0).sum(axis=0)) >= MIN_CASES).any())

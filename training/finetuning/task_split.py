@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError
 
-from ..evaluation.predictions import MIN_CASES, tuning_labels
+from ..evaluation.predictions import MIN_CASES, can_tune
 from ..evaluation.tasks import Task, check_no_shared_patients
 from ..patient_splits import split_patients
 from ..store.image_store import ImageStore
@@ -78,7 +78,6 @@ def _reason_against_tuning(held_out: NDArray[np.float32], names: Sequence[str], 
         return "hold_out is 0"
     if len(held_out) < MIN_TUNING_IMAGES:
         return f"{len(held_out)} images would be held out, fewer than {MIN_TUNING_IMAGES}"
-    counted = held_out[:, tuning_labels(task, names, held_out)]
-    if not (np.minimum((counted == 1).sum(axis=0), (counted == 0).sum(axis=0)) >= MIN_CASES).any():
+    if not can_tune(task, names, held_out):
         return f"no label has {MIN_CASES} positive and {MIN_CASES} negative images among the held-out ones"
     return ""

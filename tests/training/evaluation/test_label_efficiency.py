@@ -38,7 +38,7 @@ def test_every_start_has_its_points_and_intervals(tmp_path, drawn):
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert list(lines) == ["this start", "that start", "a third: n/a"]
     np.testing.assert_allclose(lines["this start"].get_ydata(), [0.6, 0.7, 0.8])
-    np.testing.assert_allclose(lines["this start"].get_xdata(), [1, 10, 100], rtol=0.1)
+    np.testing.assert_allclose(lines["this start"].get_xdata(), [0.01, 0.1, 1], rtol=0.1)
     np.testing.assert_allclose(lines["that start"].get_ydata(), [0.55])
     assert len(lines["a third: n/a"].get_xdata()) == 0
     intervals = [[segment[:, 1].tolist() for segment in of.get_segments()] for of in axes.collections]
@@ -56,6 +56,14 @@ def test_points_at_one_share_lie_side_by_side_and_within_the_axis(tmp_path, draw
     low, high = axes.get_xlim()
     assert low < where.min() < where.max() < high
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}) == 9
+
+
+def test_numbers_of_images(tmp_path, drawn):
+    starts = {"a start": {5: Estimate(0.6, 0.5, 0.7), 500: Estimate(0.7, 0.6, 0.8)}}
+    draw_label_efficiency(starts, tmp_path / "images.png", "", against="images")
+    [axes] = drawn[0].axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5", "500"]
+    assert axes.get_xlabel() == "labelled training images"
 
 
 @pytest.mark.parametrize(

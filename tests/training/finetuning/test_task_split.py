@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from c2l_models.errors import DatasetError, RecipeError, RunError
+from c2l_models.training.evaluation import predictions
 from c2l_models.training.evaluation.tasks import check_no_shared_patients, load_task
 from c2l_models.training.finetuning import task_split
 from c2l_models.training.finetuning.settings import Settings
@@ -76,15 +77,15 @@ def test_few_held_out_images_or_positives_choose_no_epoch(store, monkeypatch):
     task, usual = load_task("folder"), split_task(load_task("folder"), store, Settings())
     held_out = task.labels(store)[usual.tune]
     positives = max(min((column == 1).sum(), (column == 0).sum()) for column in held_out.T)
-    limits = {"MIN_TUNING_IMAGES": len(held_out), "MIN_CASES": positives}
-    for name, limit in limits.items():
-        monkeypatch.setattr(task_split, name, limit)
+    limits = [(task_split, "MIN_TUNING_IMAGES", len(held_out)), (predictions, "MIN_CASES", positives)]
+    for module, name, limit in limits:
+        monkeypatch.setattr(module, name, limit)
         assert np.array_equal(split_task(task, store, Settings()).tune, usual.tune)
-        monkeypatch.setattr(task_split, name, limit + 1)
+        monkeypatch.setattr(module, name, limit + 1)
         split = split_task(task, store, Settings())
         assert (len(split.fit), len(split.tune)) == (79, 0)
         assert split.epoch_rule.startswith("last: ")
-        monkeypatch.setattr(task_split, name, 1)
+        monkeypatch.setattr(module, name, 1)
 
 
 def test_one_percent_of_the_open_chests_chooses_no_epoch():

@@ -1,0 +1,246 @@
+"""`c2l few-shot`: linear probes on a few labelled images, for several networks on the same draws."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from c2l_models.errors import C2LError, DatasetError
+from c2l_models.files import write_atomically
+
+from ..evaluation.intervals import Difference, Estimate
+from ..evaluation.label_efficiency import draw_label_efficiency
+from ..evaluation.markdown import markdown_table
+from ..evaluation.metrics import Metrics, average
+from ..evaluation.predictions import MIN_CASES, Predictions, can_tune, measure, tuning_metric
+from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
+from ..initialization import load_initialization
+from ..patient_splits import order_images
+from ..store.image_store import ImageStore
+from .feature_cache import cached_features
+from .linear_probe import C_GRID, linear_probe
+
+COUNTS = (5, 10, 20, 50, 100, 500)
+"""Numbers of labelled images."""
+DRAWS = 10
+FIXED_C = 0.01
+"""Inverse penalty if there are too few positive images to tune it (`can_tune`)."""
+NAME = "few-shot"
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Metrics of T networks with N numbers of labelled images.
+
+    Attributes:
+        task: the task.
+        metrics: by network and number of images: the mean over the draws. All have the same draws, so they are paired.
+        tuned: by number of images, the number of draws in which the penalty was tuned.
+        facts: data, settings and versions.
+    """
+
+    task: Task
+    metrics: Mapping[str, Mapping[int, Metrics]]
+    tuned: Mapping[int, int]
+    facts: dict[str, Any]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The numbers of labelled images."""
+        return tuple(self.tuned)
+
+    def estimate(self, name: str, count: int) -> Estimate:
+        """The headline of a network, with its interval over patients and draws."""
+        return self.metrics[name][count][self.task.headline]
+
+    def difference(self, name: str, count: int) -> Difference:
+        """The headline of a network minus that of the first network, paired by patient and draw."""
+        first = next(iter(self.metrics.values()))
+        return self.metrics[name][count].minus(first[count], self.task.headline)
+
+    def write(self, out: Path) -> None:
+        """Write few-shot.csv, few-shot.md, few-shot.json (data, settings and versions) and few-shot.png."""
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / f"{NAME}.csv", self.csv().encode())
+        write_atomically(out / f"{NAME}.md", self.markdown().encode())
+        write_atomically(out / f"{NAME}.json", (json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n").encode())
+        curves: dict[str, dict[float, Estimate]] = {
+            name: {count: self.estimate(name, count) for count in self.counts} for name in self.metrics
+        }
+        title = f"Linear probes on a few labelled images of {self.task.name}"
+        draw_label_efficiency(curves, out / f"{NAME}.png", title, f"AUROC, {self.task.headline}", against="images")
+
+    def show(self, console: Console | None = None) -> None:
+        """Print the metrics, one line per network."""
+        table = Table("network", title=f"{self.task.name}, {self.task.headline}: AUROC by number of labelled images")
+        for count in self.counts:
+            table.add_column(str(count), justify="right")
+        for name in self.metrics:
+            table.add_row(name, *(str(self.estimate(name, count)) for count in self.counts))
+        (console or Console()).print(table)
+
+    def csv(self) -> str:
+        """One line for each network and number of images; the difference is to the first network."""
+        first = next(iter(self.metrics))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        header = ["network", "task", "metric", "images", "draws", "value", "low", "high"]
+        writer.writerow([*header, "minus", "difference", "difference_low", "difference_high"])
+        for name in self.metrics:
+            for count in self.counts:
+                found, paired = self.estimate(name, count), self.difference(name, count)
+                numbers = [f"{value:.4f}" for value in (found.value, found.low, found.high)]
+                differences = [f"{value:.4f}" for value in (paired.value, paired.low, paired.high)]
+                about = [name, self.task.name, self.task.headline, count, self.facts["draws"]]
+                writer.writerow([*about, *numbers, *([first, *differences] if name != first else [""] * 4)])
+        return text.getvalue()
+
+    def markdown(self) -> str:
+        """Tables of the metrics and of the differences, and how they were computed."""
+        first, *others = self.metrics
+        header = ["network", *(f"{count} images" for count in self.counts)]
+        values = [[name, *(self.estimate(name, count) for count in self.counts)] for name in self.metrics]
+        parts = [
+            f"# Few labelled images of {self.task.name}",
+            f"AUROC, {self.task.headline}, of linear probes on frozen features. {_caption(self)}",
+            markdown_table(header, values),
+        ]
+        if others:
+            differences = [[name, *(self.difference(name, count) for count in self.counts)] for name in others]
+            parts += [
+                f"Paired difference: each network minus {first}, on the same draws and the same bootstrap patients.",
+                markdown_table(header, differences),
+            ]
+        facts = [f"- {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in self.facts.items()]
+        return "\n\n".join([*parts, "## Data, settings and versions", "\n".join(facts)]) + "\n"
+
+
+def few_shot(
+    targets: Sequence[str],
+    store: ImageStore,
+    task: str | Task,
+    out: Path | None = None,
+    counts: Sequence[int] = COUNTS,
+    draws: int = DRAWS,
+    size: int | None = None,
+    seed: int = 0,
+    bootstrap: int = 1000,
+    device: str = "cpu",
+    progress: bool = True,
+) -> FewShot:
+    """Fit linear probes on a few labelled training images, and measure them on the whole test part.
+
+    Draw k of n images is the same for every network: the first n images of an order that has every patient once before
+    any patient twice (`order_images`). The penalty is tuned on patient folds of the n images if one of the headline's
+    labels has 10 positive and 10 negative ones; otherwise it is `FIXED_C`. A label with only one class among the n
+    images is not learned: it gets equal scores, an AUROC of 0.5, so that all numbers of images have the same labels.
+
+    Args:
+        targets: networks, as `load_initialization` takes them. The first is the reference of the differences.
+        store: images and labels.
+        task: a task with a test part, or its name in `tasks.toml`.
+        out: folder for few-shot.csv, few-shot.md, few-shot.json and few-shot.png; None: nothing is written.
+        counts: numbers of labelled images. Those above the task's number of training images are left out.
+        draws: number of draws. Metrics are means over the draws.
+        size: input side in pixels; default: each network's own.
+        seed: seed of random networks. Draw k has the seed k.
+        bootstrap: number of resamples of whole patients.
+        device: torch device.
+        progress: show a progress bar.
+
+    Raises:
+        DatasetError: the store has too few labelled images, or the task has no test part.
+        C2LError: an unknown task or network, or two networks of the same name.
+    """
+    task = load_task(task) if isinstance(task, str) else task
+    labels, names = task.labels(store), task.label_names(store)
+    train, test = task.train_rows(store), task.test_rows(store)
+    check_no_shared_patients(store, train, test)
+    train = train[np.isfinite(labels[train]).any(axis=1)]
+    counts = sorted({count for count in counts if 0 < count <= len(train)})
+    if not counts or not names:
+        raise DatasetError(
+            f"{task.name}: expected labels, and a number of images from 1 to {len(train)}, the labelled training "
+            "images; choose other --counts, or a store with more labelled images"
+        )
+    orders = [train[order_images(store.patients[train], "few_shot", draw)] for draw in range(draws)]
+    metrics: dict[str, dict[int, Metrics]] = {}
+    networks: dict[str, dict[str, Any]] = {}
+    for target in targets:
+        init = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
+        if init.name in metrics:
+            raise C2LError(f"expected networks with different names, found two of {init.name!r}; name each once")
+        test_features, train_features = (
+            cached_features(init.network, store, rows, init.size, init.mean, init.std, device) for rows in (test, train)
+        )
+
+        def measured(rows: NDArray[np.int64]) -> Metrics:
+            fitted = linear_probe(
+                train_features[np.searchsorted(train, rows)],  # noqa: B023 (called in this iteration only)
+                labels[rows],
+                store.patients[rows],
+                test_features,  # noqa: B023
+                partial(tuning_metric, task, names),
+                device=device,
+                penalties=_penalties(task, names, labels[rows]),
+            )
+            scores = np.nan_to_num(fitted.scores)  # equal scores for a label that was not learned
+            return measure(Predictions(task.name, names, scores, labels[test], store.patients[test]), task, bootstrap)
+
+        steps = track(counts, f"few labels: {init.name}", transient=True, disable=not progress)
+        metrics[init.name] = {
+            count: average([measured(order[:count]) for order in orders], range(draws)) for count in steps
+        }
+        seen = count_seen_patients(init.seen, store.patients[test])
+        networks[init.name] = {**init.about, "size": init.size, "test_patients_seen_in_pretraining": seen}
+    tuned = {
+        count: sum(len(_penalties(task, names, labels[order[:count]])) > 1 for order in orders) for count in counts
+    }
+    facts = {
+        "task": task.name,
+        "headline": task.headline,
+        "store_sha256": store.sha256,
+        "store_size": store.size,
+        "train_images": len(train),
+        "test_images": len(test),
+        "test_patients": len(set(store.patients[test])),
+        "draws": draws,
+        "draws_with_tuned_penalty": tuned,
+        "fixed_C": FIXED_C,
+        "seed": seed,
+        "bootstrap": bootstrap,
+        "networks": networks,
+        "versions": {name: version(name) for name in ("c2l-models", "torch", "timm")},
+    }
+    found = FewShot(task, metrics, tuned, facts)
+    if out:
+        found.write(out)
+    return found
+
+
+def _penalties(task: Task, names: Sequence[str], labels: NDArray[np.float32]) -> Sequence[float]:
+    """The penalties to choose from for images with these labels [N, L]."""
+    return C_GRID if can_tune(task, names, labels) else (FIXED_C,)
+
+
+def _caption(found: FewShot) -> str:
+    facts = found.facts
+    tuned = [f"{count} images: {draws}" for count, draws in found.tuned.items() if draws]
+    return (
+        f"{facts['draws']} draws of training images, each of as many patients as possible and the same for every "
+        f"network; {facts['test_images']} test images of {facts['test_patients']} patients. Means over draws, with "
+        f"95 % intervals over patients and draws. The penalty is tuned if one of the headline's labels has {MIN_CASES} "
+        f"positive and {MIN_CASES} negative images in the draw, else C = {FIXED_C:g}. Draws with a tuned penalty: "
+        f"{', '.join(tuned) or 'none'}. A label that a draw cannot teach counts as 0.5."
+    )
