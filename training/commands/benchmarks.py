@@ -1,4 +1,4 @@
-"""`c2l benchmark step|input|prepare|embed|peer|scaling|coverage`. A benchmark's flags are its function's arguments."""
+"""`c2l benchmark step|input|prepare|embed|probe|peer|scaling|coverage`. A benchmark's flags are its function's arguments."""
 
 import dataclasses
 from collections.abc import Callable
@@ -105,6 +105,30 @@ def embed(
     _show(time_embed(images, architecture, files, batch_size, workers, repeats, device), out)
 
 
+def probe(
+    store: Path,
+    target: Annotated[str, arg(help="a release, a .safetensors file, a run folder, imagenet, or random")] = (
+        "resnet18.c2l_open15k"
+    ),
+    task: str = "chestxray14",
+    size: int = 128,
+    repeats: Repeats = 3,
+    device: Device = "auto",
+    out: Out = None,
+) -> None:
+    """Compare `c2l probe` with reading its images from the store plus the network's forward pass.
+
+    Args:
+        store: folder that `c2l prepare` wrote, with images of the task.
+        task: a task of `c2l probe`.
+        size: input side, pixels.
+    """
+    from ..benchmark.probe_speed import time_probe
+    from ..store.image_store import ImageStore
+
+    _show(time_probe(ImageStore.open(store), target, task, size, repeats, device), out)
+
+
 def peer(
     peer_python: Path | None = None,
     images: Images = None,
@@ -197,6 +221,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "input": input,
     "prepare": prepare,
     "embed": embed,
+    "probe": probe,
     "peer": peer,
     "scaling": scaling,
     "coverage": coverage,
@@ -204,7 +229,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
 
 
 def benchmark(arguments: list[str]) -> None:
-    """Measure speed or coverage: `c2l benchmark step|input|prepare|embed|peer|scaling|coverage`."""
+    """Measure speed or coverage: `c2l benchmark step|input|prepare|embed|probe|peer|scaling|coverage`."""
     description = (
         "Measure speed, or coverage of intervals. Things whose speed is compared are timed alternately in one process."
     )

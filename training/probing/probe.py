@@ -114,7 +114,9 @@ def probe(
     positives, negatives = (
         dict(zip(names, (labels[test] == value).sum(axis=0).tolist(), strict=True)) for value in (1, 0)
     )
-    notes = " ".join(filter(None, [task.note, OUT_OF_FOLD_NOTE * bool(task.folds), BASELINES_NOTE * baselines]))
+    seen = facts["test_patients_seen_in_pretraining"]
+    out_of_fold = OUT_OF_FOLD_NOTE.format(seen="an unknown number" if seen is None else seen)
+    notes = " ".join(filter(None, [task.note, out_of_fold * bool(task.folds), BASELINES_NOTE * baselines]))
     report = Report(TITLES[classifier], positives, tuple(columns), task.headline, facts, notes, negatives)
     if out:
         report.write(out)
@@ -130,7 +132,7 @@ def probe(
 
 OUT_OF_FOLD_NOTE = (
     "Out of fold: each patient was scored by a classifier that was fitted and tuned on the other folds. AUROC ranks "
-    "the scores of all folds together."
+    "the scores of all folds together. The network saw {seen} of these patients in pretraining, without their labels."
 )
 """Note under the metrics of a report on out-of-fold predictions."""
 BASELINES_NOTE = (

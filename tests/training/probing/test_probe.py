@@ -130,7 +130,7 @@ def test_out_of_fold(store, tmp_path, monkeypatch, classifier):
     options = {"size": 32, "bootstrap": 20, "progress": False, "classifier": classifier}
     report = probe("random", store, task, tmp_path / "out", **options)
     assert report.columns[1].metrics["square"].value > 0.8
-    assert "Out of fold" in report.markdown()
+    assert "The network saw 0 of these patients in pretraining" in report.markdown()
 
     predictions = Predictions.load(tmp_path / "out")
     np.testing.assert_array_equal(predictions.patients, store.patients)
