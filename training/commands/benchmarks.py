@@ -1,4 +1,4 @@
-"""`c2l benchmark step|input|prepare|embed|probe|peer|scaling|coverage`. A benchmark's flags are its function's arguments."""
+"""`c2l benchmark step|input|prepare|embed|probe|peer|scaling|coverage`. Its flags are a function's arguments."""
 
 import dataclasses
 from collections.abc import Callable
