@@ -32,6 +32,8 @@ def probe(
     size: int | None = None,
     baselines: Annotated[bool, arg(name="floors", aliases=("--baselines",))] = True,
     classifier: Literal["linear", "knn"] = "linear",
+    sizes: tuple[int, ...] = (),
+    readouts: bool = False,
     uncertain: Literal["zeros", "ones", "ignore"] = "ignore",
     seed: int = 0,
     device: Device = "auto",
@@ -46,6 +48,9 @@ def probe(
         size: input side, pixels; by default the weights' own.
         baselines: also measure raw pixels and random networks.
         classifier: linear is logistic regression, knn is 20 nearest neighbours by cosine similarity.
+        sizes: input sides to choose from, such as 64 96 128 192. The best on tuning folds of the training patients is
+            tested, and the report lists all.
+        readouts: also choose among layers 2 to 4, average and maximum pooling, and the mirrored copy averaged in.
         uncertain: how labels of -1 (CheXpert) are used in training.
         seed: seed of the tuning split, the bootstrap and a random network.
     """
@@ -58,7 +63,19 @@ def probe(
 
     images, device_type = ImageStore.open(store), pick_device(device).type
     settings = replace(load_task(task, images), uncertain=uncertain)
-    report = probe(target, images, settings, out, size, baselines, seed, device=device_type, classifier=classifier)
+    report = probe(
+        target,
+        images,
+        settings,
+        out,
+        size,
+        baselines,
+        seed,
+        device=device_type,
+        classifier=classifier,
+        sizes=sizes,
+        readouts=readouts,
+    )
     report.show()
     print(f"report, metrics, predictions and plots: {out}")
 

@@ -56,6 +56,7 @@ class Report:
             `test_patients` and `bootstrap`.
         notes: sentences for the caption.
         negatives: number of negative test images by label.
+        tables: more tables: title, header and rows of each.
     """
 
     title: str
@@ -65,6 +66,7 @@ class Report:
     facts: dict[str, Any]
     notes: str = ""
     negatives: Mapping[str, int] = field(default_factory=dict)
+    tables: tuple[tuple[str, list[str], list[list[str]]], ...] = ()
 
     @property
     def target(self) -> ReportColumn:
@@ -122,6 +124,11 @@ class Report:
             table = _table(title, "", "metric", "paired difference")
             for other in self.comparisons:
                 table.add_row(other.title, str(other.metrics[name]), str(self.difference(other, name)))
+            console.print(table)
+        for title, header, rows in self.tables:
+            table = _table(title, *header)
+            for row in rows:
+                table.add_row(*row)
             console.print(table)
         console.print(self._caption(), style="dim")
 
@@ -205,7 +212,7 @@ class Report:
             ]
             header = ["label", *(column.title for column in self.comparisons)]
             tables.append((f"Paired difference: {self.target.name} minus each column", header, differences))
-        return tables
+        return tables + list(self.tables)
 
     @staticmethod
     def _with_percentiles(columns: Iterable[ReportColumn]) -> list[str]:

@@ -1,7 +1,7 @@
 """Classifiers on frozen features: linear probe or k-NN, fitted and scored as a task says."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from c2l_models.errors import C2LError
+
 from ..evaluation.predictions import tuning_metric
 from ..evaluation.tasks import Task
 from ..patient_splits import patient_folds
 from ..store.image_store import ImageStore
 from .knn import knn_scores
-from .linear_probe import Floats, TuningMetric, linear_probe
+from .linear_probe import C_GRID, Floats, TuningMetric, linear_probe, tune_penalty
+from .readouts import Features, FeaturesOf
 
 Classifier = Literal["linear", "knn"]
 TITLES = {"linear": "Linear probe", "knn": "k-NN"}
@@ -39,7 +42,7 @@ class ClassifierScores:
 
 def score_task(
     classifier: Classifier,
-    features_of: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    features_of: FeaturesOf | Mapping[str, FeaturesOf],
     store: ImageStore,
     task: Task,
     seed: int = 0,
@@ -51,33 +54,69 @@ def score_task(
     The scores of all folds are one sample: log odds of models with an unpenalised intercept, or shares of neighbours.
     A label that cannot be learned in one of the folds has no scores.
 
+    Of several features, the linear probe takes the one with the highest tuning metric, chosen like the penalty on folds
+    of the patients that it is fitted on; of equal ones the first. Only the chosen features are tested.
+
     Args:
         classifier: "linear" or "knn".
-        features_of: maps rows [N] to features [N, D]. Called once for each part.
+        features_of: maps rows [N] to features [N, D]; called once for each part. Or several such functions, by name.
         store, task: labels and patients.
         seed: seed of the tuning folds. The folds of the task do not depend on it.
         device: torch device of the linear probe's fits.
 
     Raises:
-        C2LError: features that are not finite, or too few patients to tune a linear probe.
+        C2LError: features that are not finite, too few patients to tune a linear probe, or several features for k-NN.
     """
+    candidates = features_of if isinstance(features_of, Mapping) else {"": features_of}
+    if len(candidates) > 1 and classifier != "linear":
+        raise C2LError(f"expected the linear probe to choose among {len(candidates)} features, found {classifier}")
     train, labels = task.train_rows(store), task.labels(store)
     metric = partial(tuning_metric, task, task.label_names(store))
-    features, targets, patients = features_of(train), labels[train], store.patients[train]
+    features = {name: of(train) for name, of in candidates.items()}
+    targets, patients = labels[train], store.patients[train]
     if not task.folds:
-        test_features = features_of(task.evaluated_rows(store))
-        return fit_and_score(classifier, features, targets, patients, test_features, metric, seed, device)
+        test_rows = task.evaluated_rows(store)
+        parts = (features, targets, patients, lambda name: candidates[name](test_rows))
+        return _choose_and_score(classifier, *parts, metric, seed, device)
     folds = patient_folds(patients, task.folds, "out_of_fold")
     scores, facts = np.empty(targets.shape, np.float32), []
     for fold in np.unique(folds):
         test = folds == fold
-        parts = (features[~test], targets[~test], patients[~test], features[test])
-        fitted = fit_and_score(classifier, *parts, metric, seed, device)
+        fitting = {name: of_all[~test] for name, of_all in features.items()}
+        parts = (fitting, targets[~test], patients[~test], partial(_rows_of, features, test))
+        fitted = _choose_and_score(classifier, *parts, metric, seed, device)
         scores[test] = fitted.scores
         facts.append(fitted.facts)
     scores[:, np.isnan(scores).any(axis=0)] = np.nan
     by_fold = {key: [of_fold[key] for of_fold in facts] for key in facts[0]}
     return ClassifierScores(scores, THRESHOLDS[classifier], {"folds": task.folds, **by_fold})
+
+
+def _rows_of(features: Mapping[str, Features], rows: NDArray[np.bool_], name: str) -> Features:
+    return features[name][rows]
+
+
+def _choose_and_score(
+    classifier: Classifier,
+    features: Mapping[str, Features],
+    labels: Floats,
+    patients: NDArray[np.str_],
+    test_features_of: Callable[[str], Features],
+    metric: TuningMetric,
+    seed: int,
+    device: str | torch.device,
+) -> ClassifierScores:
+    """Fit and score as `fit_and_score`, with the features of the highest tuning metric if there are several."""
+    if len(features) == 1:
+        ((name, only),) = features.items()
+        return fit_and_score(classifier, only, labels, patients, test_features_of(name), metric, seed, device)
+    tuned = {name: tune_penalty(part, labels, patients, metric, seed, device) for name, part in features.items()}
+    best = max(tuned, key=lambda name: tuned[name].value)
+    parts = (features[best], labels, patients, test_features_of(best), metric, seed, device)
+    fitted = fit_and_score(classifier, *parts, penalties=(tuned[best].C,))
+    tried = {name: round(one.value, 4) for name, one in tuned.items()}
+    chosen = {"tuning_auroc": tried[best], "features": best, "tuning_auroc_by_features": tried}
+    return replace(fitted, facts=fitted.facts | chosen)
 
 
 def fit_and_score(
@@ -89,6 +128,7 @@ def fit_and_score(
     metric: TuningMetric,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    penalties: Sequence[float] = C_GRID,
 ) -> ClassifierScores:
     """Fit a classifier on features [N, D] and labels [N, L] (0, 1 or NaN), and score test features [M, D].
 
@@ -100,6 +140,7 @@ def fit_and_score(
         metric: metric that the penalty is tuned on.
         seed: seed of the tuning folds.
         device: torch device of the linear probe's fits.
+        penalties: values of C that the linear probe chooses from.
 
     Raises:
         C2LError: features that are not finite, or too few patients to tune a linear probe.
@@ -107,6 +148,6 @@ def fit_and_score(
     if classifier == "knn":
         shares = knn_scores(train_features, train_labels, test_features)
         return ClassifierScores(shares, THRESHOLDS[classifier], facts={})
-    fitted = linear_probe(train_features, train_labels, train_patients, test_features, metric, seed, device)
+    fitted = linear_probe(train_features, train_labels, train_patients, test_features, metric, seed, device, penalties)
     facts = {"C": fitted.C, "tuning_auroc": round(fitted.tuning_auroc, 4)}
     return ClassifierScores(fitted.scores, THRESHOLDS[classifier], facts)

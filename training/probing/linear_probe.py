@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,13 @@ TUNING_FOLDS = 5
 """Number of patient folds of the training part that the penalty is tuned on."""
 CONSTANT = 1e-6
 """A feature that varies by less than this share of its mean is constant up to rounding, and is not scaled."""
+
+
+class TunedPenalty(NamedTuple):
+    """The chosen inverse penalty C, and the tuning metric with it."""
+
+    C: float
+    value: float
 
 
 @dataclass(frozen=True)
@@ -69,24 +77,24 @@ def linear_probe(
         C2LError: features that are not finite, or too few patients to tune.
     """
     check_finite(train_features, test_features)
-    best, value = 0, np.nan
+    chosen = TunedPenalty(penalties[0], np.nan)
     if len(penalties) > 1:
-        values = _tune(train_features, train_labels, train_patients, metric, seed, device, penalties)
-        best, value = int(np.nanargmax(values)), float(np.nanmax(values))
-    scores = _scores(train_features, train_labels, test_features, penalties[best : best + 1], device)[0]
-    return ProbeResult(scores, penalties[best], value)
+        chosen = tune_penalty(train_features, train_labels, train_patients, metric, seed, device, penalties)
+    scores = _scores(train_features, train_labels, test_features, [chosen.C], device)[0]
+    return ProbeResult(scores, chosen.C, chosen.value)
 
 
-def _tune(
+def tune_penalty(
     features: Floats,
     labels: Floats,
     patients: NDArray[np.str_],
     metric: TuningMetric,
-    seed: int,
-    device: str | torch.device,
-    penalties: Sequence[float],
-) -> list[float]:
-    """The metric of each penalty. Raises C2LError if it is NaN for all."""
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    penalties: Sequence[float] = C_GRID,
+) -> TunedPenalty:
+    """Choose the penalty on folds of training patients; arguments and errors as for `linear_probe`."""
+    check_finite(features)
     folds = patient_folds(patients, TUNING_FOLDS, "probe_tuning", seed)
     scores = np.full((len(penalties), *labels.shape), np.nan, np.float32)
     for fold in np.unique(folds):
@@ -98,7 +106,8 @@ def _tune(
             f"expected a fold of training patients with both classes of a label to tune the penalty on, found none in "
             f"{len(labels)} images of {len(set(patients.tolist()))} patients; use a training part with more patients"
         )
-    return values
+    best = int(np.nanargmax(values))
+    return TunedPenalty(penalties[best], values[best])
 
 
 def _scores(

@@ -1,13 +1,13 @@
 """`c2l probe`: train a classifier on frozen features and compare its metrics with baselines."""
 
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from c2l_models.errors import DatasetError
+from c2l_models.errors import C2LError, DatasetError
 
 from ..evaluation.metrics import Metrics, average
 from ..evaluation.predictions import Predictions, measure
@@ -19,7 +19,7 @@ from ..initialization import load_initialization
 from ..store.image_store import ImageStore
 from .baselines import baseline_scores, baseline_specs
 from .classifiers import TITLES, Classifier, score_task
-from .feature_cache import cached_features
+from .readouts import chosen_side, feature_candidates, tried_table
 
 KINDS = {"linear": "probe", "knn": "knn"}
 
@@ -36,6 +36,8 @@ def probe(
     device: str = "cpu",
     progress: bool = True,
     classifier: Classifier = "linear",
+    sizes: Sequence[int] = (),
+    readouts: bool = False,
 ) -> Report:
     """Train a classifier on frozen features of a task's training part and measure it on the test part.
 
@@ -56,10 +58,17 @@ def probe(
         device: torch device.
         progress: show progress bars.
         classifier: "linear" (tuned on folds of training patients) or "knn" (20 neighbours by cosine similarity).
+        sizes: input sides to choose from, instead of `size`. The linear probe takes the one with the best tuning
+            metric, like the penalty (`score_task`). The report shows the tuning metric of each side, and test metrics
+            of the chosen one only. Baselines are measured at the chosen side.
+        readouts: choose among the ways of reading features in `READOUTS` too, at each side.
 
     Raises:
-        C2LError: unknown task or target, or a store without images or binary labels of the task.
+        C2LError: unknown task or target, a store without images or binary labels of the task, both `size` and `sizes`,
+            or a choice of features for k-NN.
     """
+    if size and sizes:
+        raise C2LError(f"expected one size or several sizes to choose from, found both {size} and {list(sizes)}")
     started = time.perf_counter()
     task = load_task(task, store) if isinstance(task, str) else task
     train, test, labels = task.train_rows(store), task.evaluated_rows(store), task.labels(store)
@@ -70,12 +79,14 @@ def probe(
         )
     if not task.folds:
         check_no_shared_patients(store, train, test)
-    init = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
-
-    def features_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return cached_features(init.network, store, rows, init.size, init.mean, init.std, device)
-
-    scored = score_task(classifier, features_of, store, task, seed, device)
+    inits = [  # statistics of batch norm may depend on the side
+        load_initialization(target, size=side, seed=seed, store=store, device=device, calibrate_on=train)
+        for side in sizes or (size,)
+    ]
+    init = inits[0]
+    candidates = feature_candidates(inits, store, device, readouts)
+    scored = score_task(classifier, {name: of for name, (_, of) in candidates.items()}, store, task, seed, device)
+    side = chosen_side(candidates, scored.facts)
 
     def predictions(scores: np.ndarray) -> Predictions:
         return Predictions(task.name, names, scores, labels[test], store.patients[test], scored.threshold)
@@ -85,7 +96,7 @@ def probe(
 
     columns = [ReportColumn(init.name, metrics(scored.scores))]
     for spec in baseline_specs(init.architecture) if baselines else ():
-        scores = baseline_scores(spec, store, task, init.size, device, seed, progress, classifier)
+        scores = baseline_scores(spec, store, task, side, device, seed, progress, classifier)
         by_seed = [metrics(scores_of_seed) for scores_of_seed in scores]
         headlines = tuple(of_seed[task.headline].value for of_seed in by_seed)
         columns.append(ReportColumn(spec.name, average(by_seed, spec.seeds), headlines if len(by_seed) > 1 else ()))
@@ -95,7 +106,7 @@ def probe(
         "task": task.name,
         "classifier": classifier,
         "uncertain": task.uncertain,
-        "size": init.size,
+        "size": side,
         "mean": init.mean,
         "std": init.std,
         "store_sha256": store.sha256,
@@ -117,7 +128,8 @@ def probe(
     seen = facts["test_patients_seen_in_pretraining"]
     out_of_fold = OUT_OF_FOLD_NOTE.format(seen="an unknown number" if seen is None else seen)
     notes = " ".join(filter(None, [task.note, out_of_fold * bool(task.folds), BASELINES_NOTE * baselines]))
-    report = Report(TITLES[classifier], positives, tuple(columns), task.headline, facts, notes, negatives)
+    tables = (tried_table(scored.facts),) if len(candidates) > 1 else ()
+    report = Report(TITLES[classifier], positives, tuple(columns), task.headline, facts, notes, negatives, tables)
     if out:
         report.write(out)
         predicted = predictions(scored.scores)
