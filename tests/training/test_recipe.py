@@ -191,6 +191,10 @@ RESOLVED = {
     "search-resnet18": OPEN
     | {"hold_out": 0.25, "size": 32, "epochs": 3, "teacher_momentum": 0.99, "probe_every": 0}
     | {"optimizer.lr": 0.12, "optimizer.lr_milestones": [2]},
+    "theta-0": COMMON | {"teacher_momentum": 0.0},
+    "theta-0.9": COMMON | {"teacher_momentum": 0.9},
+    "theta-0.99": COMMON | {"teacher_momentum": 0.99},
+    "theta-0.999": COMMON,  # the paper's
     "smoke": {
         "size": 64,
         "batch_size": 32,

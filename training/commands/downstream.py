@@ -226,7 +226,7 @@ def look(
 
 
 def reproduce(
-    what: Annotated[Positional[str], arg(metavar="WHAT", help="table1 to table5, open, search, or release")],
+    what: Annotated[Positional[str], arg(metavar="WHAT", help="table1 to table5, theta, open, search, or release")],
     release: Annotated[Positional[str], arg(metavar="[RELEASE]", help="a release's name, if WHAT is release")] = "",
     *,
     data: UseAppendAction[tuple[str, ...]],

@@ -35,6 +35,7 @@ class InitializationPlan:
         folder: name of the pretraining's run folder.
         epoch_factor: multiplies the recipe's epochs and milestones.
         changes: keys that override the recipe, before a scale does: a search's trial.
+        keep: keys that a scale does not override.
     """
 
     name: str
@@ -44,6 +45,7 @@ class InitializationPlan:
     folder: str = ""
     epoch_factor: int = 1
     changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def load_initialization_plan(name: str) -> InitializationPlan:
             entry = {"recipe": recipe, "changes": trials[name]}
     if "recipe" in entry:
         entry = entry | {"architecture": load_recipe(entry["recipe"]).architecture}
-    return InitializationPlan(name=name, **{"folder": name} | entry)
+    return InitializationPlan(name=name, **{"folder": name} | entry | {"keep": tuple(entry.get("keep", ()))})
 
 
 def load_scale(name: str, smoke: bool = False) -> Scale:
@@ -240,6 +242,7 @@ def recipe_of(init: InitializationPlan, scale: Scale, seed: int) -> Recipe:
         values["queue_length"] = max(scaled, 3 * values["batch_size"])
     if scale.sources and not datasets_of(own.sources) <= datasets_of(scale.sources):
         values["sources"] = list(scale.sources)
+    values |= {key: getattr(own, key) for key in init.keep}
     for key in ("epochs", "steps"):
         values[key] *= init.epoch_factor
     optimizer = values["optimizer"]

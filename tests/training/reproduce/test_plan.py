@@ -62,6 +62,8 @@ def test_the_ablations_rows_are_the_recipes_that_say_so():
         for init, row in load_table(f"table{number}").rows:
             if init.recipe:
                 assert load_recipe(init.recipe).table == f"Table {number}, {row}"
+    for init, _ in load_table("theta").rows:
+        assert init.recipe in ("", init.name)
     used = {init.recipe for number in (1, 2) for init, _ in load_table(f"table{number}").rows}
     assert {name for name in list_recipes() if name.startswith("table")} == used - {""}
 
@@ -118,6 +120,19 @@ def test_queue_lengths_of_table_2_stay_apart_at_another_scale():
         "table2-crop-queue-32768": 4096,
         "table2-crop-queue-131072": 16384,
     }
+
+
+@pytest.mark.parametrize("scale", ["paper", "open", "search"])
+def test_rows_of_the_ablation_of_theta_differ_in_theta_alone_at_every_scale(scale):
+    rows = [init for init, _ in load_table("theta").rows if init.recipe]
+    recipes = [recipe_of(init, load_scale(scale), 0).to_dict() for init in rows]
+    assert [recipe.pop("teacher_momentum") for recipe in recipes] == [0, 0.9, 0.99, 0.999]
+    own_keys = ("name", "description", "table")
+    rest = [{key: value for key, value in recipe.items() if key not in own_keys} for recipe in recipes]
+    assert all(recipe == rest[0] for recipe in rest)
+    assert rest[0]["teacher_momentum_final"] == 0
+    whole_method = recipe_of(load_initialization_plan("table1-c2l"), load_scale(scale), 0).to_dict()
+    assert {key for key, value in rest[0].items() if whole_method[key] != value} == set()
 
 
 def test_ablations_keep_to_chestxray14_and_hold_patients_out():
