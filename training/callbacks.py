@@ -50,6 +50,7 @@ class RunCallbacks:
         self.run, self.log, self.request, self.deadline = run, log, request, deadline
         self.lines: deque[dict[str, float]] = deque(maxlen=LINES)
         self.collapsed = False
+        self.saved = time.monotonic()
         self.monitor = KnnMonitor(run.recipe, run.store, run.rows) if run.world.is_main else None
 
     def before_step(self, batch: Batch, draws: Draws | None) -> None:
@@ -72,18 +73,25 @@ class RunCallbacks:
         run_ends = run.step == run.total_steps
         epoch_ends = run.step % run.steps_per_epoch == 0
         group_ends = run_ends or run.step % recipe.log_every == 0
-        saves = run_ends or epoch_ends or stops or run.step % recipe.checkpoint_every == 0
-        if group_ends or saves:
+        saves = run_ends or stops or (recipe.checkpoint_every and run.step % recipe.checkpoint_every == 0)
+        if group_ends or epoch_ends or saves:
             self.check_metrics()
         if group_ends:
             self.write_line(step, lr)
         if epoch_ends:
             self.probe()
-        if saves and (problem := run.save(required=stops or run_ends)):
-            self.log.write_note(run.step, problem)
+        if saves or ((group_ends or epoch_ends) and self.checkpoint_is_due()):
+            self.saved = time.monotonic()
+            if problem := run.save(required=stops or run_ends):
+                self.log.write_note(run.step, problem)
         if epoch_ends:
             run.world.wait()  # wait on the hosts while rank 0 probes and writes
         return stops
+
+    def checkpoint_is_due(self) -> bool:
+        """Whether a probe was just the best, or the last checkpoint is old. Only rank 0's answer matters: it writes."""
+        due = time.monotonic() - self.saved >= self.run.recipe.checkpoint_minutes * 60
+        return due or self.run.best_step == self.run.step
 
     def close(self) -> None:
         """Draw the curves, and report a stop.

@@ -225,8 +225,11 @@ class Recipe:
     """Network that is exported."""
     log_every: Annotated[int, AtLeast(1)] = 20
     """Steps between two lines of the log."""
-    checkpoint_every: Annotated[int, AtLeast(1)] = 500
-    """Steps between two checkpoints. One is also written after each epoch."""
+    checkpoint_minutes: Annotated[float, AtLeast(0)] = 10.0
+    """Minutes between two checkpoints, which are written with a line of the log or at the end of an epoch. One is also
+    written when a probe is the best so far, and at the end."""
+    checkpoint_every: Annotated[int, AtLeast(0)] = 0
+    """Steps between two further checkpoints. 0: none."""
     keep_checkpoints: Annotated[int, AtLeast(1)] = 3
     """Number of newest checkpoints to keep. The best one by probe is kept too."""
     probe_every: Annotated[int, AtLeast(0)] = 5

@@ -42,8 +42,8 @@ RULES = {
     },
     "recipe": {
         POSITIVE: "size std batch_size epochs feature_dim temperature queue_length mixup_alpha mixup_blocks "
-        "batch_norm_group log_every checkpoint_every keep_checkpoints",
-        NOT_NEGATIVE: "seed steps probe_every",
+        "batch_norm_group log_every keep_checkpoints",
+        NOT_NEGATIVE: "seed steps probe_every checkpoint_every checkpoint_minutes",
         SHARE: "teacher_momentum teacher_momentum_final hold_out projection_dropout",
         "True": "mean",
     },

@@ -205,7 +205,15 @@ def test_a_finished_checkpoint(tiny_run):
     moved = state["method"]["student.backbone.conv1.weight"] - state["method"]["teacher.backbone.conv1.weight"]
     assert moved.abs().max() > 0
     files = sorted(path.name[:14] for path in (tiny_run / "checkpoints").iterdir())
-    assert files == ["best-step-0000", "step-000000005", "step-000000007", "step-000000010"]
+    assert files == ["best-step-0000", "step-000000000", "step-000000007", "step-000000010"]
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_checkpoints_by_time(tiny_recipe, tiny_store, tmp_path):
+    """After 0 minutes one is due with each line of the log (steps 3, 6, 9, 10) and at the end of an epoch (5)."""
+    recipe = replace(tiny_recipe, checkpoint_minutes=0, checkpoint_every=0, keep_checkpoints=99, probe_every=0)
+    run = pretrain(recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
+    assert sorted(int(path.name[5:14]) for path in (run / "checkpoints").iterdir()) == [0, 3, 5, 6, 9, 10]
 
 
 @pytest.mark.usefixtures("small_networks")

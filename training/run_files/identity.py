@@ -14,7 +14,7 @@ from ..store.image_store import ImageStore
 FREE_TO_CHANGE = frozenset(
     {
         *("description", "table", "recalibrate", "exported"),
-        *("log_every", "checkpoint_every", "keep_checkpoints", "probe_every"),
+        *("log_every", "checkpoint_minutes", "checkpoint_every", "keep_checkpoints", "probe_every"),
     }
 )
 """Keys of a recipe that may change when a pretraining run resumes, because no step's result depends on them."""
