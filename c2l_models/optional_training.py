@@ -13,6 +13,7 @@ TRAINING_COMMANDS = {
     "pretrain": "Pretrain a network: `c2l pretrain RECIPE --store STORE --out RUN`.",
     "release": "Turn a run into a release: export it, probe it, write its file, provenance and registry entry.",
     "probe": "Measure frozen features with a linear probe or k-NN: AUROC with patient-level intervals.",
+    "compare": "Compare frozen networks on all tasks of a store: linear probes in one table and one plot.",
     "few-shot": "Compare networks on a few labelled images: linear probes on the same draws, as curves with intervals.",
     "finetune": "Fine-tune a network on a task's labels: `c2l finetune TASK --store STORE --init INIT --out RUN`.",
     "detect": "Fine-tune and measure a pneumonia detector: `c2l detect rsna --init INIT --data DIR --out RUN`.",

@@ -28,8 +28,10 @@ from .run_files.backbone import load_run_backbone
 from .run_files.run_folder import load_run_store, read_initialization, read_run
 from .store.image_store import ImageStore
 
-RANDOM, IMAGENET = "random", "imagenet"
+RANDOM, IMAGENET, PIXELS = "random", "imagenet", "pixels"
 RANDOM_SIZE, IMAGENET_SIZE = 64, 224
+PIXELS_SIDE = 16
+"""Side of the pooled image whose pixels are the features of "pixels"."""
 IMAGENET_TAG = "tv_in1k"
 """timm's tag of torchvision's supervised ImageNet weights."""
 HUB_TIMEOUT = 5
@@ -97,6 +99,8 @@ def load_initialization(
     kind, _, named = spec.partition(":")
     if kind == RANDOM:
         return _random(named or architecture, size or RANDOM_SIZE, seed, store, device, calibrate_on)
+    if kind == PIXELS:
+        return _pixels(store, device)
     if kind == IMAGENET:
         return _imagenet(named or architecture, size or IMAGENET_SIZE, device)
     if (Path(spec) / "run.json").is_file():
@@ -104,7 +108,7 @@ def load_initialization(
     try:
         weights = resolve(spec)
     except C2LError as error:
-        others = f"an initialization can also be a run folder of `c2l pretrain`, {RANDOM!r} or {IMAGENET!r}"
+        others = f"an initialization can also be a run folder of `c2l pretrain`, {RANDOM!r}, {IMAGENET!r} or {PIXELS!r}"
         raise type(error)(f"{error}; {others}") from error
     return _from_weights(weights, size, device)
 
@@ -171,6 +175,14 @@ def _random(
         recalibrate(network, store, calibrate_on, size, MEAN, STD, device)
     about = {"architecture": architecture}
     return Initialization(f"{RANDOM}:{architecture}", architecture, network, size, MEAN, STD, about, frozenset())
+
+
+def _pixels(store: ImageStore | None, device: str | torch.device) -> Initialization:
+    """No network: the features are the pixels of an image pooled to 16 × 16. Raises C2LError without a store."""
+    if store is None:
+        raise C2LError(f"expected a store for the initialization {PIXELS!r}, whose side is that of the stored images")
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(PIXELS_SIDE), nn.Flatten()).eval().to(device)
+    return Initialization(PIXELS, PIXELS, network, store.size, MEAN, STD, {"architecture": PIXELS}, frozenset())
 
 
 def _imagenet(architecture: str, size: int, device: str | torch.device) -> Initialization:

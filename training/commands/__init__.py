@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .benchmarks import benchmark
-from .downstream import detect, few_shot, finetune, look, probe, reproduce
+from .downstream import compare, detect, few_shot, finetune, look, probe, reproduce
 from .pretraining import join, prepare, pretrain, release
 
 
@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "pretrain": pretrain,
     "release": release,
     "probe": probe,
+    "compare": compare,
     "few-shot": few_shot,
     "finetune": finetune,
     "detect": detect,

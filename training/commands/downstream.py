@@ -1,4 +1,4 @@
-"""`c2l probe`, `few-shot`, `finetune`, `detect`, `look` and `reproduce`: measure and inspect a network's features.
+"""`c2l probe`, `compare`, `few-shot`, `finetune`, `detect`, `look` and `reproduce`: measure and inspect a network's features.
 
 A command's flags are its function's arguments. Each command imports its modules when it runs, so that its help
 answers at once.
@@ -20,6 +20,9 @@ Initialization = Annotated[
     # tyro's help shows aliases before the name: `--init`, then the former name `--start`.
     arg(name="start", aliases=("--init",), help="a release, a .safetensors file, a run folder, imagenet, or random"),
 ]
+COMPARED = (
+    "releases, .safetensors files, run folders, imagenet, random or pixels; by default all releases and baselines"
+)
 Device = Annotated[Literal["auto", "cpu", "cuda"], arg(help="auto uses CUDA if available")]
 Workers = Annotated[int | None, arg(help="number of decoding processes; by default one per core")]
 
@@ -78,6 +81,41 @@ def probe(
     )
     report.show()
     print(f"report, metrics, predictions and plots: {out}")
+
+
+def compare(
+    networks: Annotated[Positional[tuple[str, ...]], arg(metavar="WEIGHTS …", help=COMPARED)],
+    store: Path,
+    out: Path,
+    tasks: tuple[str, ...] = (),
+    reference: str = "resnet18.imagenet",
+    size: int = 64,
+    sizes: tuple[int, ...] = (64, 96, 128, 192),
+    device: Device = "auto",
+) -> None:
+    """Compare frozen networks on all tasks of a store: linear probes in one table and one plot.
+
+    Random networks are measured with five seeds, at the common side only. An interrupted call resumes.
+
+    Args:
+        store: folder that `c2l prepare` wrote.
+        out: gets comparison.csv, comparison.md, comparison.png and each probe's folder.
+        tasks: names of tasks; by default each task that the store has labels of.
+        reference: the network that the others are compared with.
+        size: common input side, pixels.
+        sizes: sides to choose each network's best one from, on tuning patients; `--sizes` alone: only the common side.
+    """
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from ..distributed import pick_device
+    from ..probing.compare import NETWORKS, compare
+    from ..store.image_store import ImageStore
+
+    images, torch_device = ImageStore.open(store), pick_device(device).type
+    found = compare(networks or NETWORKS, images, out, tasks, reference, size, sizes, torch_device)
+    Console().print(Markdown(found.markdown()))
+    print(f"tables, plot and probes: {out}")
 
 
 def few_shot(

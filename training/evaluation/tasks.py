@@ -167,12 +167,15 @@ def load_task(name: str, store: ImageStore | None = None) -> Task:
     return Task(name=name, **table)
 
 
-def load_tasks(store: ImageStore) -> list[Task]:
-    """Tasks for which the store has images with at least one label, one for each data set: its first in the file."""
+def load_tasks(store: ImageStore, one_per_dataset: bool = True) -> list[Task]:
+    """Tasks for which the store has images with at least one label.
+
+    `one_per_dataset`: only the first task in the file of each data set.
+    """
     tasks: dict[str, Task] = {}
     for task in (load_task(name, store) for name in [*_tables(), *_described_data_sets(store)]):
-        if task.dataset not in tasks and len(store.select(dataset=task.dataset)) and task.label_names(store):
-            tasks[task.dataset] = task
+        if len(store.select(dataset=task.dataset)) and task.label_names(store):
+            tasks.setdefault(task.dataset if one_per_dataset else task.name, task)
     return list(tasks.values())
 
 

@@ -18,6 +18,7 @@ from c2l_models.files import write_atomically
 from ..evaluation.predictions import MIN_CASES
 from ..evaluation.tasks import Task
 from ..features import CALIBRATION_IMAGES, MEAN, STD, recalibrate
+from ..initialization import PIXELS_SIDE
 from ..networks import random_network
 from ..patient_splits import STREAMS
 from ..store.image_store import ImageStore
@@ -28,8 +29,6 @@ from .feature_cache import cached_features
 FOLDER = "floors"
 """Folder of cached scores in a store. It keeps the name of earlier versions, so that their caches are found."""
 SEEDS = (0, 1, 2, 3, 4)
-PIXELS = 16
-"""Side of the pooled image whose pixels are the features of the pixel baseline."""
 VERSION = 3
 """To be increased if a change of the code changes the scores, so that older cached scores are not used."""
 
@@ -61,7 +60,7 @@ def baseline_specs(architecture: str) -> list[BaselineSpec]:
     If the architecture can initialize its residual branches to zero (`zero_init_last`), the list has random networks
     with and without this option.
     """
-    specs = [BaselineSpec(f"pixels {PIXELS}×{PIXELS}", seeds=SEEDS[:1])]
+    specs = [BaselineSpec(f"pixels {PIXELS_SIDE}×{PIXELS_SIDE}", seeds=SEEDS[:1])]
     residual = isinstance(timm.create_model(architecture), timm.models.ResNet)
     for zero in (False, True) if residual else (None,):
         name = f"random {architecture}" + (", zero init" if zero else "")
@@ -136,7 +135,7 @@ def _scores(
         network = random_network(spec.architecture, network_seed, spec.zero_init_last)
         network = without_zero_branches(network).to(device)
     else:
-        network, size = nn.Sequential(nn.AdaptiveAvgPool2d(PIXELS), nn.Flatten()), store.size
+        network, size = nn.Sequential(nn.AdaptiveAvgPool2d(PIXELS_SIDE), nn.Flatten()), store.size
     if spec.recalibrated:
         recalibrate(network, store, task.train_rows(store), size, MEAN, STD, device)
 
@@ -163,7 +162,7 @@ def _key(spec: BaselineSpec, store: ImageStore, task: Task, size: int, seed: int
             MIN_CASES,
             logistic_regression.TOLERANCE,
         ),
-        "floor": (PIXELS, CALIBRATION_IMAGES, MEAN, STD, VERSION),
+        "floor": (PIXELS_SIDE, CALIBRATION_IMAGES, MEAN, STD, VERSION),
     }
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     name = f"{classifier} {task.name} {inputs['size']} {spec.name}"

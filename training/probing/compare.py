@@ -1,0 +1,246 @@
+"""`c2l compare`: linear probes of several frozen networks on all tasks of a store, in one table and one picture."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+
+from c2l_models.errors import C2LError
+from c2l_models.files import write_atomically
+
+from ..evaluation.intervals import Difference, Estimate
+from ..evaluation.markdown import markdown_table
+from ..evaluation.metrics import Metrics, average
+from ..evaluation.plotting import PALETTE, REFERENCE, SMALL, new_figure, save_png, style_axes
+from ..evaluation.result import Result
+from ..evaluation.tasks import Task, load_task, load_tasks
+from ..initialization import PIXELS, RANDOM
+from ..store.image_store import ImageStore
+from .probe import probe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NETWORKS = ("resnet18.imagenet", "resnet18.c2l_open15k", "densenet121.c2l_open15k", RANDOM, PIXELS)
+REFERENCE_NETWORK = "resnet18.imagenet"
+SIZE, SIZES = 64, (64, 96, 128, 192)
+"""The common input side, and the sides that each network's best one is chosen from."""
+SEEDS = (0, 1, 2, 3, 4)
+"""Seeds of a random network. Its metrics are their mean."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A network's result on a task: the results of its runs, one for each seed.
+
+    Attributes:
+        results: without any, the cell is waiting.
+        task: the task; its headline is the metric that is shown.
+    """
+
+    task: Task
+    results: tuple[Result, ...] = ()
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """The metrics, a mean over the seeds if there are several."""
+        if not self.results:
+            return None
+        if len(self.results) == 1:
+            return self.results[0].metrics
+        return average([result.metrics for result in self.results], [result.seed for result in self.results])
+
+    def estimate(self) -> Estimate | None:
+        """The headline with its interval."""
+        return None if self.metrics is None else self.metrics[self.task.headline]
+
+    def minus(self, reference: "Cell") -> Difference | None:
+        """The headline minus another network's, paired by patient; None if one is missing or the labels differ."""
+        if self.metrics is None or reference.metrics is None:
+            return None
+        try:
+            return self.metrics.minus(reference.metrics, self.task.headline)
+        except C2LError:
+            return None
+
+    @property
+    def size(self) -> int:
+        """The input side in pixels."""
+        return int(self.results[0].facts["size"])
+
+    @property
+    def seen(self) -> int | None:
+        """Number of evaluated patients that the network saw in pretraining, without labels; None: unknown."""
+        found: int | None = self.results[0].facts["test_patients_seen_in_pretraining"]
+        return found
+
+
+@dataclass
+class Comparison:
+    """Results of networks on tasks, at the common side and at each network's best side.
+
+    Attributes:
+        networks: in the order of the table.
+        tasks: in the order of the columns.
+        reference: the network that the others are compared with.
+        cells: by network, task and whether the side is the best one.
+    """
+
+    networks: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    reference: str
+    cells: dict[tuple[str, str, bool], Cell] = field(default_factory=dict)
+
+    def cell(self, network: str, task: Task, best: bool) -> Cell:
+        """A cell; one without results if it is waiting or is not measured."""
+        return self.cells.get((network, task.name, best), Cell(task))
+
+    def csv(self) -> str:
+        """One row for each network, task and side."""
+        header = "network,task,metric,side,size,seeds,seen,value,low,high,difference,difference_low,difference_high"
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header.split(","))
+        for (network, _, best), cell in self.cells.items():
+            if (estimate := cell.estimate()) is None:
+                continue
+            difference = None if network == self.reference else cell.minus(self.cell(self.reference, cell.task, best))
+            where = ("best" if best else "common", cell.size, len(cell.results), cell.seen)
+            writer.writerow([network, cell.task.name, cell.task.headline, *where, *_row(estimate), *_row(difference)])
+        return text.getvalue()
+
+    def markdown(self) -> str:
+        """A table for each choice of the side: networks as rows, tasks as columns."""
+        parts = []
+        for best, title in ((False, "At one common side"), (True, "Each network at its best side")):
+            if not any(key[2] == best for key in self.cells):
+                continue
+            rows = [[network, *(self._text(network, task, best) for task in self.tasks)] for network in self.networks]
+            header = ["network", *(f"{task.name}, {task.headline}" for task in self.tasks)]
+            parts += [f"## {title}", markdown_table(header, rows, "l" * len(header))]
+        return "\n\n".join(parts) + "\n"
+
+    def draw(self, path: Path) -> Path:
+        """Write a plot as PNG, one panel for each task. Returns its path."""
+        figure = new_figure(3.2 * len(self.tasks) + 1.5, 0.5 * len(self.networks) + 1.6)
+        panels = figure.subplots(1, len(self.tasks), sharey=True, squeeze=False)[0]
+        for axis, task in zip(panels, self.tasks, strict=True):
+            self._panel(axis, task)
+        panels[0].set_yticks(range(len(self.networks)), self.networks, fontsize=SMALL)
+        panels[0].invert_yaxis()
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
+        save_png(figure, path)
+        return path
+
+    def _panel(self, axis: "Axes", task: Task) -> None:
+        """The networks' headlines with intervals; the reference's value is a line."""
+        for best, colour, shift in ((False, PALETTE[3], -0.12), (True, PALETTE[0], 0.12)):
+            shown = [(row, self.cell(network, task, best).estimate()) for row, network in enumerate(self.networks)]
+            points = [(row + shift, found) for row, found in shown if found is not None]
+            if points:
+                rows, values = [row for row, _ in points], np.array([_row(found) for _, found in points])
+                errors = np.abs(values[:, 1:] - values[:, :1]).T
+                label = "best side" if best else "common side"
+                axis.errorbar(values[:, 0], rows, xerr=errors, fmt="o", ms=4, color=colour, label=label)
+        for best, line in ((False, ":"), (True, "--")):
+            if (reference := self.cell(self.reference, task, best).estimate()) is not None:
+                axis.axvline(reference.value, color=REFERENCE, linestyle=line, linewidth=1)
+        axis.set_xlabel("AUROC", fontsize=SMALL)
+        style_axes(axis, f"{task.name}\n{task.headline}", grid="x")
+
+    def _text(self, network: str, task: Task, best: bool) -> str:
+        cell = self.cell(network, task, best)
+        if (estimate := cell.estimate()) is None:
+            return "–"
+        seeds = f", mean of {len(cell.results)} seeds" if len(cell.results) > 1 else ""
+        text = f"{estimate}{seeds}, {cell.size} px"
+        difference = None if network == self.reference else cell.minus(self.cell(self.reference, task, best))
+        return text if difference is None else f"{text}; d {difference}"
+
+    def write(self, out: Path) -> None:
+        """Write comparison.csv, comparison.md and comparison.png into a folder."""
+        write_atomically(out / "comparison.csv", self.csv().encode())
+        write_atomically(out / "comparison.md", self.markdown().encode())
+        self.draw(out / "comparison.png")
+
+
+def compare(
+    networks: Sequence[str],
+    store: ImageStore,
+    out: Path,
+    tasks: Sequence[str] = (),
+    reference: str = REFERENCE_NETWORK,
+    size: int = SIZE,
+    sizes: Sequence[int] = SIZES,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Comparison:
+    """Measure frozen networks with a linear probe on each task, and write the table after each probe.
+
+    A finished probe in `out` is not repeated, so an interrupted call resumes. Random networks are measured with each of
+    `SEEDS`, at the common side only; pixels have no side of their own.
+
+    Args:
+        networks: in a form that `load_initialization` accepts.
+        store: images and labels.
+        out: gets comparison.csv, comparison.md, comparison.png, and each probe's folder in probes/.
+        tasks: names of tasks; empty: each task that the store has images and labels of.
+        reference: the network that the others are compared with; it is measured too.
+        size: the common input side, pixels.
+        sizes: sides to choose each network's best one from, on tuning patients; empty: only the common side.
+        device: torch device.
+        progress: print each probe.
+
+    Raises:
+        C2LError: an unknown network or task, or a finished probe of other weights or images.
+    """
+    chosen = tuple([load_task(name, store) for name in tasks] or load_tasks(store, one_per_dataset=False))
+    names = tuple(dict.fromkeys((reference, *networks)))
+    comparison = Comparison(names, chosen, reference)
+    console = Console(stderr=True, quiet=not progress)
+    out.mkdir(parents=True, exist_ok=True)
+    for best, network, task in _order(names, chosen, sizes):
+        random = network.partition(":")[0] == RANDOM
+        results = []
+        for seed in SEEDS if random else SEEDS[:1]:
+            side = "best" if best else f"{size}px"
+            folder = out / "probes" / task.name / f"{Path(network).name.replace(':', '-')}-{side}-seed{seed}"
+            console.print(f"{network}, {task.name}, {side}, seed {seed}", markup=False, highlight=False)
+            if not Result.is_done(folder):
+                sides = {"sizes": tuple(sizes)} if best else {"size": size}
+                probe(network, store, task, folder, baselines=False, seed=seed, device=device, progress=False, **sides)
+            results.append(_read(folder, store))
+        comparison.cells[network, task.name, best] = Cell(task, tuple(results))
+        comparison.write(out)
+    return comparison
+
+
+def _order(networks: Sequence[str], tasks: Sequence[Task], sizes: Sequence[int]) -> Iterator[tuple[bool, str, Task]]:
+    """All cells to measure: whether at the best side, network and task. The common side comes first."""
+    for best in (False, True) if sizes else (False,):
+        for network in networks:
+            if best and network.partition(":")[0] in (RANDOM, PIXELS):
+                continue
+            for task in tasks:
+                yield best, network, task
+
+
+def _read(folder: Path, store: ImageStore) -> Result:
+    """A finished probe. Raises C2LError if it was measured on other images."""
+    result = Result.read(folder)
+    if (found := result.facts["store_sha256"]) != store.sha256:
+        raise C2LError(
+            f"{folder}: expected a probe of the store {store.sha256[:12]}, found one of {found[:12]}; move it away, or "
+            "choose another --out"
+        )
+    return result
+
+
+def _row(estimate: Estimate | None) -> list[float | str]:
+    return ["", "", ""] if estimate is None else [round(x, 4) for x in (estimate.value, estimate.low, estimate.high)]
