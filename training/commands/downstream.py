@@ -1,4 +1,4 @@
-"""`c2l probe`, `compare`, `few-shot`, `finetune`, `detect`, `look` and `reproduce`: measure and inspect a network's features.
+"""`c2l probe`, `compare`, `few-shot`, `finetune`, `detect`, `look` and `reproduce`: measure and inspect features.
 
 A command's flags are its function's arguments. Each command imports its modules when it runs, so that its help
 answers at once.

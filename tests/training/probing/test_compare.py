@@ -1,0 +1,102 @@
+"""A comparison of frozen networks: its table, differences and plot, against the probes that it is made of."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from c2l_models.cli import main
+from c2l_models.errors import C2LError
+from c2l_models.training.evaluation.result import Result
+from c2l_models.training.probing import compare as module
+from c2l_models.training.probing.compare import compare
+from c2l_models.training.probing.probe import probe
+
+
+@pytest.fixture(scope="module")
+def comparison(tiny_store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("comparison")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SEEDS", (0, 1))
+        found = compare(
+            ["pixels", "random"],
+            tiny_store,
+            out,
+            reference="resnet18.imagenet",
+            size=32,
+            sizes=(32, 48),
+            progress=False,
+        )
+    return found, out
+
+
+def rows_of(out):
+    return list(csv.DictReader((out / "comparison.csv").open()))
+
+
+def test_each_cell_is_the_probe_of_its_own(comparison, tiny_store):
+    _, out = comparison
+    rows = {(row["network"], row["side"]): row for row in rows_of(out)}
+    assert set(rows) == {
+        ("resnet18.imagenet", "common"),
+        ("resnet18.imagenet", "best"),
+        ("pixels", "common"),
+        ("random", "common"),
+    }
+    for network in ("resnet18.imagenet", "pixels"):
+        report = probe(network, tiny_store, "folder", size=32, baselines=False, progress=False)
+        expected = report.target.metrics[report.headline]
+        row = rows[network, "common"]
+        assert (row["task"], row["metric"]) == ("folder", report.headline)
+        assert [float(row[key]) for key in ("value", "low", "high")] == pytest.approx(
+            list(vars(expected).values())[:3], abs=1e-4
+        )
+    by_seed = [
+        probe("random", tiny_store, "folder", size=32, baselines=False, progress=False, seed=seed) for seed in (0, 1)
+    ]
+    mean = np.mean([report.target.metrics[report.headline].value for report in by_seed])
+    assert float(rows["random", "common"]["value"]) == pytest.approx(mean, abs=1e-4)
+    assert rows["random", "common"]["seeds"] == "2"
+    assert rows["resnet18.imagenet", "best"]["size"] in ("32", "48")
+
+
+def test_differences_are_to_the_reference(comparison):
+    _, out = comparison
+    rows = {(row["network"], row["side"]): row for row in rows_of(out)}
+    reference = rows["resnet18.imagenet", "common"]
+    assert reference["difference"] == ""
+    for network in ("pixels", "random"):
+        row = rows[network, "common"]
+        assert float(row["difference"]) == pytest.approx(float(row["value"]) - float(reference["value"]), abs=2e-4)
+        assert float(row["difference_low"]) <= float(row["difference"]) <= float(row["difference_high"])
+    text = (out / "comparison.md").read_text()
+    assert "## At one common side" in text
+    assert "## Each network at its best side" in text
+    assert "mean of 2 seeds, 32 px; d " in text
+
+
+def test_the_plot_has_a_panel_for_each_task(comparison):
+    _, out = comparison
+    assert Image.open(out / "comparison.png").size == (470, 310)
+
+
+def test_a_finished_probe_is_not_repeated_and_other_images_are_refused(comparison, tiny_store, monkeypatch):
+    _, out = comparison
+    monkeypatch.setattr(module, "SEEDS", (0, 1))
+    monkeypatch.setattr(module, "probe", lambda *_, **__: pytest.fail("repeated"))
+    again = compare(["pixels"], tiny_store, out, size=32, sizes=(32, 48), progress=False)
+    assert again.networks == ("resnet18.imagenet", "pixels")
+    other = replace(tiny_store, sha256="0" * 64)
+    with pytest.raises(C2LError, match=r"expected a probe of the store 0000.*move it away"):
+        compare(["pixels"], other, out, size=32, sizes=(), progress=False)
+
+
+def test_the_command(comparison, tiny_store_folder, monkeypatch, capsys):
+    _, out = comparison
+    monkeypatch.setattr(module, "SEEDS", (0, 1))
+    command = ["compare", "pixels", "random", "--store", str(tiny_store_folder), "--out", str(out), "--size", "32"]
+    main([*command, "--sizes", "--device", "cpu"])
+    assert "At one common side" in capsys.readouterr().out
+    assert Result.is_done(out / "probes" / "folder" / "pixels-32px-seed0")
