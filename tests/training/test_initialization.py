@@ -93,7 +93,7 @@ def test_random_is_timm_own_start_unless_it_is_calibrated(tiny_store):
 
 
 def test_what_is_not_there_is_named():
-    with pytest.raises(WeightsNotFound, match=r"can also be a run folder .*'random' or 'imagenet'"):
+    with pytest.raises(WeightsNotFound, match=r"can also be a run folder .*'random', 'imagenet' or 'pixels'"):
         load_initialization("resnet18.no_such_release")
     for kind in ("random", "imagenet"):
         with pytest.raises(WeightsNotFound, match="resnet19"):
