@@ -277,6 +277,7 @@ def reproduce(
     check: bool = False,
     device: Device = "auto",
     workers: Workers = None,
+    pretraining_only: UseAppendAction[tuple[str, ...]] = (),
 ) -> None:
     """Reproduce a table of the paper, or a release's metrics, from raw data folders.
 
@@ -293,6 +294,7 @@ def reproduce(
         train: for a release: also pretrain by its recipe.
         check: for a release: only check that its recipe's first steps reproduce the recorded losses, on one CPU thread,
             in one or two minutes.
+        pretraining_only: NAME:PATTERN, images that no labelled task may use, as for `c2l prepare`; can be repeated.
     """
     import sys
 
@@ -317,6 +319,6 @@ def reproduce(
         raise C2LError(
             f"expected a release's name, --train or --check only with `c2l reproduce release`, found one with {what!r}"
         )
-    results = reproduce_table(what, data, out, scale, smoke, seeds, only, device, workers)
+    results = reproduce_table(what, data, out, scale, smoke, seeds, only, device, workers, None, pretraining_only)
     print(results.summary())
     sys.exit(1 if results.failed else 0)

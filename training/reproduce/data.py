@@ -82,6 +82,7 @@ class Stores:
         size: side of the stored images, pixels.
         workers: decoding processes; None: one per core.
         progress: show a progress bar.
+        pretraining_only: "NAME:PATTERN" of images that no labelled task may use, as for `prepare`.
     """
 
     folder: Path
@@ -89,6 +90,7 @@ class Stores:
     size: int
     workers: int | None = None
     progress: bool = True
+    pretraining_only: Sequence[str] = ()
 
     def require(self, datasets: Collection[str]) -> None:
         """Raise DataMissing unless a store holds these data sets, or their raw folders are known."""
@@ -115,9 +117,10 @@ class Stores:
         out = self.folder / f"{'+'.join(names)}-{self.size}"
         out.parent.mkdir(parents=True, exist_ok=True)
         raw = self.raw_folders(*names)
-        return ImageStore.open(
-            prepare([(name, raw[name]) for name in names], out, self.size, self.workers, self.progress).store
-        )
+        pairs = [(name, raw[name]) for name in names]
+        marked = [pattern for pattern in self.pretraining_only if pattern.partition(":")[0] in names]
+        report = prepare(pairs, out, self.size, self.workers, self.progress, pretraining_only=marked)
+        return ImageStore.open(report.store)
 
     def _covering(self, datasets: Collection[str]) -> list[Path]:
         """Finished stores of this size that hold all of these data sets."""

@@ -24,6 +24,7 @@ def reproduce_table(
     device: str = "auto",
     workers: int | None = None,
     backend: Backend | None = None,
+    pretraining_only: Sequence[str] = (),
 ) -> TableResults:
     """Run the missing entries of a table, and write the table after each one. An interrupted call resumes.
 
@@ -39,6 +40,7 @@ def reproduce_table(
         device: "cpu", "cuda" or "auto".
         workers: decoding processes; None: one per core.
         backend: runs pretraining and measurements; None: this machine.
+        pretraining_only: "NAME:PATTERN" of images that no labelled task may use, as for `prepare`.
 
     Raises:
         C2LError: an unknown table, row, scale or data set. If a row fails, the table says so instead.
@@ -48,7 +50,7 @@ def reproduce_table(
     table = table.only(only) if only else table
     sizes = load_scale(scale or table.scale, smoke)
     folder = out / sizes.folder
-    stores = Stores(out / "stores", find_data(data), sizes.store_size, workers)
+    stores = Stores(out / "stores", find_data(data), sizes.store_size, workers, pretraining_only=pretraining_only)
     runner = Runner(folder, sizes, stores, backend or LocalBackend(device), Console(stderr=True))
     results = TableResults(table, sizes, tuple(dict.fromkeys(seeds)))
     runner.run(results, lambda results: write_tables(results, folder / "tables"))

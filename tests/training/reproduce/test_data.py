@@ -107,3 +107,20 @@ def test_what_is_missing_is_named(stores):
     with pytest.raises(DataMissing, match="--data does not name rsna"):
         stores.raw_folders("rsna")
     assert stores.raw_folders("folder") == stores.data
+
+
+def test_images_for_pretraining_only_are_marked(tiny_folder, stores, tmp_path):
+    """One image by its path; a pattern of a data set that this store does not hold is not used."""
+    first = sorted(path for path in tiny_folder.rglob("*.png"))[0].relative_to(tiny_folder).as_posix()
+    marking = Stores(
+        tmp_path / "marking",
+        stores.data,
+        size=32,
+        workers=1,
+        progress=False,
+        pretraining_only=(f"folder:{first}", "chestxray14:images_002/*"),
+    )
+    index = marking.get({"folder"}).index
+    marked = index.filter(index["pretraining_only"])["path"].to_pylist()
+    assert len(marked) == 1
+    assert marked[0].endswith(first)
