@@ -164,7 +164,7 @@ def test_settings_of_measurements():
     few, all_labels = (OPEN.settings(Measurement("finetune", "chestxray14", fraction)) for fraction in (0.01, 1.0))
     assert few["size"] == all_labels["size"] == 64
     assert few["epochs"] > all_labels["epochs"]
-    assert OPEN.settings(Measurement("detect", "rsna"))["size"] == 512
+    assert OPEN.settings(Measurement("detect", "rsna"))["size"] == 256
     assert "fraction" not in OPEN.settings(Measurement("probe", "knee_kl"))
 
 
