@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.retinanet import RetinaNetHead
@@ -68,4 +68,10 @@ def build_detector(
         anchors = detector.anchor_generator.num_anchors_per_location()[0]
         detector.head = RetinaNetHead(CHANNELS, anchors, num_classes=1, norm_layer=partial(nn.GroupNorm, GROUPS))
         detector.head.regression_head._loss_type = "giou"
+    detector.head.register_forward_hook(_as_float32)
     return detector
+
+
+def _as_float32(head: nn.Module, inputs: Any, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The head's outputs in float32, also under autocast: bfloat16 would round the boxes' edges to whole pixels."""
+    return {name: output.float() for name, output in outputs.items()}

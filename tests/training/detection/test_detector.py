@@ -61,6 +61,15 @@ def test_the_second_head_is_torchvisions():
     assert str(ours) == str(theirs)
 
 
+def test_boxes_are_not_rounded_by_autocast():
+    detector = build_detector(load_initialization("random"), 128).eval()
+    detector.score_thresh = 0.0
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        boxes = detector([torch.rand(1, 128, 128, generator=torch.Generator().manual_seed(0))])[0]["boxes"]
+    assert boxes.dtype == torch.float32
+    assert not torch.equal(boxes, boxes.bfloat16().float())
+
+
 def test_new_layers_depend_on_the_seed_alone():
     one, same, other = (
         build_detector(load_initialization(name), 128, seed)
