@@ -165,6 +165,11 @@ class Recipe:
 
     size: Annotated[int, AtLeast(1)] = 224
     """Side of a view, in pixels."""
+    early_sizes: Annotated[tuple[int, ...], AtLeast(1)] = ()
+    """Sides of the views in the first phases of the run, in pixels; the last phase has `size`. Small views first show
+    more images in the same time. The batch size stays the same."""
+    early_shares: Annotated[tuple[float, ...], Above(0)] = ()
+    """Share of the run's steps of each phase in `early_sizes`."""
     mean: Annotated[float, AnyNumber()] = 0.5
     """Mean for the normalisation of intensities, which lie in [0, 1]. A round number that favours no data set."""
     std: Annotated[float, Above(0)] = 0.25
@@ -244,6 +249,11 @@ class Recipe:
         check(0 < len(terms) == len(set(terms)), self.objective, "terms", "one or more terms, each once")
         check(self.batch_size % self.batch_norm_group == 0, self, "batch_size", "a multiple of batch_norm_group")
         check(self.batch_size % self.mixup_blocks == 0, self, "mixup_blocks", "a divisor of batch_size")
+        phases = len(self.early_sizes)
+        check(len(self.early_shares) == phases, self, "early_shares", f"{phases} numbers, one for each early size")
+        check(sum(self.early_shares) < 1, self, "early_shares", "a sum below 1, so that the last phase has steps too")
+        each_step = not phases or self.views == "each_step"
+        check(each_step, self, "views", "each_step, because views of several sizes cannot be drawn once")
 
     def to_dict(self) -> dict[str, Any]:
         """All keys and their values, as JSON represents them."""

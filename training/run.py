@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +143,13 @@ class Run:
         return self.schedule.total_steps
 
     def apply_schedule(self) -> float:
-        """Set the learning rate and the teacher's momentum of the current step. Returns the learning rate."""
+        """Set the current step's learning rate, teacher momentum and size of views. Returns the learning rate."""
         lr = self.schedule.learning_rate(self.step)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = lr
         self.method.teacher_momentum = self.schedule.teacher_momentum(self.step)
+        if (size := self.schedule.size(self.step)) != self.method.recipe.size:
+            self.method.recipe = replace(self.recipe, size=size)
         return lr
 
     def record_probe(self, auroc: dict[str, float]) -> None:

@@ -4,10 +4,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
+import numpy as np
 import torch
 
 from c2l_models.errors import RecipeError, RunError
@@ -34,14 +37,14 @@ class RunPlan:
     Attributes:
         recipe: the run's recipe.
         images: number of images to train on.
-        seconds_per_step: median duration of a step on this machine.
+        seconds_per_step: median duration of a step on this machine, by the side of its views in pixels.
         memory: peak memory in bytes: allocated on the GPU, or of this process on a CPU; None: unknown.
         device: the kind of device.
     """
 
     recipe: Recipe
     images: int
-    seconds_per_step: float
+    seconds_per_step: Mapping[int, float]
     memory: int | None
     device: str
 
@@ -53,22 +56,34 @@ class RunPlan:
     @property
     def hours(self) -> float:
         """Duration of all steps, without probes and checkpoints."""
-        return self.schedule.total_steps * self.seconds_per_step / 3600
+        return self.schedule.total_steps * self.mean_seconds / 3600
+
+    @property
+    def mean_seconds(self) -> float:
+        """Mean duration of a step over the phases of the run."""
+        schedule = self.schedule
+        ends = [*(first for first, _ in schedule.phases()[1:]), schedule.total_steps]
+        phases = zip(schedule.phases(), ends, strict=True)
+        seconds = sum((end - first) * self.seconds_per_step[size] for (first, size), end in phases)
+        return seconds / schedule.total_steps
 
     def lines(self) -> list[str]:
         """The plan in words."""
         recipe, schedule = self.recipe, self.schedule
         steps = schedule.total_steps
         epochs = steps / schedule.steps_per_epoch
-        rate = recipe.batch_size / self.seconds_per_step
+        rates = {size: recipe.batch_size / seconds for size, seconds in self.seconds_per_step.items()}
+        sizes = ", then ".join(f"{size} px from step {first:,}" for first, size in schedule.phases())
         of_the_queue = recipe.queue_length / self.images
         return [
-            f"images          {self.images:,}, of which a step takes {recipe.batch_size}, {recipe.size} pixels",
+            f"images          {self.images:,}, of which a step takes {recipe.batch_size}",
+            f"views           {sizes}",
             f"steps           {steps:,} ({epochs:.1f} epochs), {schedule.warmup_steps:,} of them warm-up",
             f"learning rate   {max(map(schedule.learning_rate, range(steps))):.3g} per step at most",
             f"initialization  {recipe.initialization}",
             f"queue           {recipe.queue_length:,} features, {of_the_queue:.2f} per image",
-            f"rate            {rate:,.1f} images/s on this {self.device}",
+            f"rate            {', '.join(f'{rate:,.1f} images/s at {size} px' for size, rate in rates.items())}",
+            f"device          {self.device}",
             f"duration        {self.hours:.2f} hours, without probes and checkpoints",
             f"peak memory     {'unknown' if self.memory is None else f'{self.memory / 1e9:.1f} GB'}",
         ]
@@ -83,21 +98,28 @@ class RunPlan:
             "momentum of the teacher": schedule.teacher_momentum,
         }
         for axis, (title, value) in zip(figure.subplots(1, 2), curves.items(), strict=True):
-            axis.plot([step * self.seconds_per_step / 3600 for step in steps], [value(step) for step in steps])
-            axis.set_xlabel("hours")
+            axis.plot(steps, [value(step) for step in steps])
+            axis.set_xlabel("step")
             style_axes(axis, title, grid="both")
         save_png(figure, path)
         return path
 
 
 def plan_run(recipe: Recipe, store: ImageStore, device: torch.device) -> RunPlan:
-    """Run a few steps of a recipe in one process, without a run folder, and plan the whole run.
+    """Run a few steps of each phase in one process, without a run folder, and plan the whole run.
 
     Raises:
         DatasetError: the store has no image of a source, or the images do not fill one batch.
     """
     rows = training_rows(recipe, store)
-    run = Run(recipe, store, rows, Path(), ALONE, device)
+    sizes = {size for _, size in Schedule(recipe, len(rows)).phases()}
+    seconds = {size: _seconds_per_step(recipe, size, store, rows, device) for size in sorted(sizes)}
+    return RunPlan(recipe, len(rows), seconds, peak_memory(device), device.type)
+
+
+def _seconds_per_step(recipe: Recipe, size: int, store: ImageStore, rows: np.ndarray, device: torch.device) -> float:
+    """Median duration of a step with views of this size."""
+    run = Run(replace(recipe, size=size, early_sizes=(), early_shares=()), store, rows, Path(), ALONE, device)
     durations = []
     for batch in islice(batches(store, rows, recipe, device), UNTIMED + TIMED):
         began = time.perf_counter()
@@ -106,8 +128,7 @@ def plan_run(recipe: Recipe, store: ImageStore, device: torch.device) -> RunPlan
         step.metrics()["loss"].item()  # waits for the device
         durations.append(time.perf_counter() - began)
         run.step += 1
-    timed = sorted(durations[UNTIMED:])
-    return RunPlan(recipe, len(rows), timed[len(timed) // 2], peak_memory(device), device.type)
+    return median(durations[UNTIMED:])
 
 
 def fit_steps(
@@ -143,11 +164,11 @@ def fit_steps(
     began = time.monotonic()
     plan = plan_run(recipe, store, device)
     left = seconds * (1 - MARGIN) - (time.monotonic() - began)
-    steps = int(left / plan.seconds_per_step)
+    steps = int(left / plan.mean_seconds)
     if steps < 1:
         raise RecipeError(
             f"expected time for one step or more, found {seconds:g} s; {max(left, 0):.1f} s are left after the "
-            f"measurement, and a step takes {plan.seconds_per_step:.1f} s; give more time"
+            f"measurement, and a step takes {plan.mean_seconds:.1f} s; give more time"
         )
     return replace(recipe, steps=steps)
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 from c2l_models.errors import DatasetError
 
@@ -45,6 +46,16 @@ class Schedule:
     def warmup_steps(self) -> int:
         """Number of steps of the warm-up."""
         return round(self.recipe.optimizer.warmup * self.total_steps)
+
+    def phases(self) -> list[tuple[int, int]]:
+        """The first step of each phase and the side of its views in pixels, in order."""
+        shares = accumulate(self.recipe.early_shares, initial=0.0)
+        sizes = (*self.recipe.early_sizes, self.recipe.size)
+        return [(round(share * self.total_steps), size) for share, size in zip(shares, sizes, strict=True)]
+
+    def size(self, step: int) -> int:
+        """The side of a step's views, in pixels."""
+        return next(size for first, size in reversed(self.phases()) if step >= first)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step.

@@ -41,8 +41,8 @@ RULES = {
         SHARE: "momentum warmup",
     },
     "recipe": {
-        POSITIVE: "size std batch_size epochs feature_dim temperature queue_length mixup_alpha mixup_blocks "
-        "batch_norm_group log_every keep_checkpoints",
+        POSITIVE: "size early_sizes early_shares std batch_size epochs feature_dim temperature queue_length "
+        "mixup_alpha mixup_blocks batch_norm_group log_every keep_checkpoints",
         NOT_NEGATIVE: "seed steps probe_every checkpoint_every checkpoint_minutes",
         SHARE: "teacher_momentum teacher_momentum_final hold_out projection_dropout",
         "True": "mean",
@@ -58,7 +58,7 @@ RULES = {
         "x >= 128 and x % 32 == 0": "size",
         "x >= 1": "batch_size epochs max_steps",
         POSITIVE: "lr",
-        NOT_NEGATIVE: "weight_decay seed bootstrap",
+        NOT_NEGATIVE: "weight_decay seed bootstrap curve_every",
         "0 <= x < 1": "momentum warmup",
     },
 }

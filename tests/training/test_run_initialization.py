@@ -15,6 +15,7 @@ from c2l_models.releases.record import Weights, save_weights
 from c2l_models.training.batches import training_rows
 from c2l_models.training.distributed import ALONE
 from c2l_models.training.initialization import load_initialization
+from c2l_models.training.objectives.momentum_teacher import MomentumTeacher
 from c2l_models.training.pretrain import pretrain
 from c2l_models.training.recipe import Optimizer
 from c2l_models.training.run import Run
@@ -97,10 +98,11 @@ def test_a_run_resumes_without_the_file_that_it_began_with(tiny_recipe, tiny_sto
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_resuming_to_the_bit_within_warmup_and_cosine(tiny_recipe, tiny_store, tmp_path):
-    """The first stops are within the warm-up of three steps, the fourth one is in the cosine."""
+def test_resuming_to_the_bit_within_warmup_cosine_and_early_sizes(tiny_recipe, tiny_store, tmp_path):
+    """The first stops are in the warm-up (3 steps) with small views (2 steps), the fourth one is in the cosine."""
     optimizer = Optimizer(lr=0.3, schedule="cosine", warmup=0.4, final_lr=0.01)
     recipe = replace(tiny_recipe, optimizer=optimizer, steps=8, teacher_momentum=0.9, teacher_momentum_final=1.0)
+    recipe = replace(recipe, early_sizes=(16,), early_shares=(0.25,))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -114,3 +116,20 @@ def test_resuming_to_the_bit_within_warmup_and_cosine(tiny_recipe, tiny_store, t
         torch.set_num_threads(threads)
     assert checkpoint.load(whole).state["step"] == 8
     same(checkpoint.load(stopped).state, checkpoint.load(whole).state)
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_views_have_the_size_of_their_phase(tiny_recipe, tiny_store, tmp_path, monkeypatch):
+    seen = []
+    views = MomentumTeacher.views
+
+    def recorded(self, *arguments):
+        made = views(self, *arguments)
+        seen.append(made[0].shape[-1])
+        return made
+
+    monkeypatch.setattr(MomentumTeacher, "views", recorded)
+    monkeypatch.setattr("c2l_models.training.callbacks.draw_first_batch", lambda *_: None)
+    recipe = replace(tiny_recipe, steps=5, early_sizes=(16, 24), early_shares=(0.4, 0.2), probe_every=0)
+    pretrain(recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
+    assert seen == [16, 16, 24, 32, 32]

@@ -75,6 +75,16 @@ def test_teacher_momentum():
         assert rising.teacher_momentum(step) == pytest.approx(momentum, rel=1e-12)
 
 
+def test_phases_of_the_views_sizes():
+    recipe = replace(
+        Recipe("phases"), batch_size=64, steps=10, size=96, early_sizes=(32, 64), early_shares=(0.35, 0.25)
+    )
+    schedule = Schedule(recipe, images=640)
+    assert schedule.phases() == [(0, 32), (4, 64), (6, 96)]  # 3.5 and 6 of 10 steps
+    assert [schedule.size(step) for step in range(10)] == [32] * 4 + [64] * 2 + [96] * 4
+    assert {Schedule(replace(Recipe("one"), batch_size=64), images=640).size(step) for step in (0, 9)} == {224}
+
+
 def test_steps_replace_epochs():
     recipe = replace(Recipe("counted"), batch_size=64, epochs=10)
     assert Schedule(recipe, images=640).total_steps == 100
