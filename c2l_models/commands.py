@@ -114,6 +114,7 @@ def embed(
     out: Path = Path("features.parquet"),
     model: str = "resnet18",
     device: str | None = None,
+    features: Literal["pooled", "multiscale"] = "pooled",
 ) -> None:
     """Write the features of every radiograph in a folder to a Parquet file; unreadable files are listed and skipped.
 
@@ -122,6 +123,7 @@ def embed(
         out: the Parquet file to write.
         model: an architecture (its default release is used), a release, a .safetensors file or hf-hub:owner/name.
         device: a torch device, such as cpu or cuda; CUDA by default if available.
+        features: pooled is the network's last feature map, averaged; multiscale the last three, concatenated.
     """
     from . import embedding
     from .radiographs.listing import image_files
@@ -130,7 +132,7 @@ def embed(
     if not folder.is_dir():
         raise C2LError(f"expected a folder with radiographs, found no folder {folder}")
     images = [folder / name for name in image_files(folder)]
-    embeddings = embedding.embed(images, model=model, device=device, progress=True)
+    embeddings = embedding.embed(images, model=model, device=device, features=features, progress=True)
     for path, reason in embeddings.errors.items():
         print(f"skipped {path}: {reason}", file=sys.stderr)
     if not embeddings.paths:

@@ -109,7 +109,7 @@ def _embed_query(path: Path, table: Embeddings, model: str | None, device: str |
     if not source:
         raise C2LError("the features do not say which model computed them; name it with --model, or embed again")
     try:
-        found = embed([path], source, device=device)
+        found = embed([path], source, device=device, features=table.readout)
     except WeightsNotFound as error:
         raise WeightsNotFound(
             f"the features were computed by {table.model or source}, which is needed to embed {path}: {error}"

@@ -215,6 +215,38 @@ def test_saved_and_loaded(films: list[Path], tmp_path: Path) -> None:
     assert (again.model, again.sha256) == ("", "")  # a model object has no name
 
 
+def test_multiscale_features_are_the_last_three_maps_averaged(films: list[Path], tmp_path: Path) -> None:
+    """The oracle reads the maps with hooks on torchvision's module names; a query is embedded as its table was."""
+    from c2l_models import create_model
+    from c2l_models.search import search
+
+    name, maps = "resnet18.imagenet", []
+    network = create_model("resnet18", weights=name, in_chans=1).eval()
+    for layer in ("layer2", "layer3", "layer4"):
+        network.get_submodule(layer).register_forward_hook(lambda module, inputs, output: maps.append(output[0]))
+    got = embed(films[:2], name, features="multiscale")
+    for path, row in zip(films[:2], got.features, strict=True):
+        maps.clear()
+        x = (
+            torch.tensor(np.asarray(Image.open(path).resize((128, 128), Image.Resampling.BILINEAR))) / 255 - 0.5
+        ) / 0.25
+        with torch.no_grad():
+            network(x[None, None])
+        expected = np.concatenate([one.flatten(1).mean(1).numpy() for one in maps])
+        assert expected.shape == row.shape == (896,)
+        assert np.corrcoef(expected, row)[0, 1] > 0.999  # the resized pixels are rounded here
+    got.save(tmp_path / "features.parquet")
+    table = Embeddings.load(tmp_path / "features.parquet")
+    assert table.readout == "multiscale"
+    (tmp_path / "new.png").write_bytes(films[1].read_bytes())
+    assert search(tmp_path / "new.png", table, 1).paths == [films[1]]
+    assert embed([], name, features="multiscale").features.shape == (0, 896)
+    with pytest.raises(C2LError, match="forward_intermediates for multiscale features, found a Small"):
+        embed(films[:1], Small(), features="multiscale")
+    with pytest.raises(C2LError, match="expected features to be one of pooled, multiscale, found 'all'"):
+        embed(films[:1], Small(), features="all")  # type: ignore[arg-type]
+
+
 def test_features_say_which_weights_computed_them(films: list[Path], tmp_path: Path) -> None:
     from c2l_models import get_weights
 
