@@ -11,6 +11,7 @@ TRAINING_COMMANDS = {
     "prepare": "Decode radiographs on disk into an image store: one uint8 array and one index.",
     "join": "Join the shards that `c2l prepare --shard` wrote into one image store.",
     "pretrain": "Pretrain a network: `c2l pretrain RECIPE --store STORE --out RUN`.",
+    "slim": "Copy a run without teacher, queue and optimizer, to carry it elsewhere: 45 MB for a ResNet-18.",
     "release": "Turn a run into a release: export it, probe it, write its file, provenance and registry entry.",
     "probe": "Measure frozen features with a linear probe or k-NN: AUROC with patient-level intervals.",
     "compare": "Compare frozen networks on all tasks of a store: linear probes in one table and one plot.",
@@ -19,7 +20,7 @@ TRAINING_COMMANDS = {
     "detect": "Fine-tune and measure a pneumonia detector: `c2l detect rsna --init INIT --data DIR --out RUN`.",
     "look": "Draw nearest films, a feature map, and a fine-tuned network's class activation maps.",
     "reproduce": "Reproduce a table of the paper, or a release's metrics, from raw data folders.",
-    "benchmark": "Measure speed or coverage: `c2l benchmark step|input|prepare|embed|peer|scaling|coverage`.",
+    "benchmark": "Measure speed or coverage: `c2l benchmark step|input|prepare|embed|probe|peer|scaling|coverage`.",
     "demo": "Run every stage in a few minutes, on synthetic films or on a folder of your own.",
 }
 """Commands of `c2l_models.training`, with the first line of their help. They are listed here so that `c2l --help` needs

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from c2l_models.errors import RunError
+
 from .batches import balance_groups
 from .constraints import check
 from .distributed import World
@@ -80,6 +82,12 @@ class Run:
         def on_main() -> checkpoint.Loaded | None:
             if resume and checkpoint.exists(self.folder):
                 loaded = checkpoint.load(self.folder)
+                if "optimizer" not in loaded.state:
+                    raise RunError(
+                        f"expected a whole checkpoint in {self.folder}, found a slim one, without optimizer and "
+                        "teacher; resume the run that it was made from, or start a new one with "
+                        f"--recipe.initialization {self.folder}"
+                    )
                 earlier = from_dict(loaded.state["recipe"]).to_dict()  # keys newer than the run take their defaults
                 check_same_pretraining(self.folder, loaded.state | {"recipe": earlier}, identity)
                 return loaded

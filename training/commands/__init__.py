@@ -6,7 +6,7 @@ from typing import Any
 
 from .benchmarks import benchmark
 from .downstream import compare, detect, few_shot, finetune, look, probe, reproduce
-from .pretraining import join, prepare, pretrain, release
+from .pretraining import join, prepare, pretrain, release, slim
 
 
 def demo_(out: Path = Path("demo_output"), images: Path | None = None, seconds: float = 60, seed: int = 0) -> None:
@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "prepare": prepare,
     "join": join,
     "pretrain": pretrain,
+    "slim": slim,
     "release": release,
     "probe": probe,
     "compare": compare,

@@ -54,6 +54,7 @@ def release_run(
     size: int | None = None,
     license: str = "CC-BY-4.0",
     default: bool = False,
+    store_folder: Path | None = None,
 ) -> Weights:
     """Export a run, probe it beside the baselines, and write weight file, provenance and registry entry.
 
@@ -64,6 +65,7 @@ def release_run(
         size: side of the images that the release is for, pixels; None: the recipe's.
         license: of the weights.
         default: whether `pretrained=True` loads this release.
+        store_folder: the store that the run trained on; None: where it was then.
 
     Returns:
         The release's record.
@@ -75,7 +77,7 @@ def release_run(
     recipe = from_dict(checkpoint.load(run_folder).state["recipe"])
     name = f"{recipe.architecture}.{tag}"
     check_free(name, default)
-    store = load_run_store(run_folder)
+    store = load_run_store(run_folder, store_folder)
     rows, tasks = training_rows(recipe, store), load_tasks(store)
     for task in tasks:
         if not task.folds:  # images of an out-of-fold task may be seen without labels; its report counts their patients

@@ -83,10 +83,13 @@ def read_initialization(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def load_run_store(folder: Path) -> ImageStore:
-    """The store that a run trained on. Raises DatasetError if it was removed or changed."""
+def load_run_store(folder: Path, store_folder: Path | None = None) -> ImageStore:
+    """The store that a run trained on. Raises DatasetError if it was removed or changed.
+
+    `store_folder`: where the store is now; None: where it was then.
+    """
     run = read_run(folder)
-    store = ImageStore.open(run["store"])
+    store = ImageStore.open(store_folder or run["store"])
     if (store.sha256, store.size) != (run["store_sha256"], run["store_size"]):
         raise DatasetError(
             f"expected the store that {folder} trained on, {run['store_size']}-pixel images with index "

@@ -1,0 +1,46 @@
+"""Slim runs: a run folder whose checkpoint holds only the exported backbone, to be carried to another machine."""
+
+import shutil
+from pathlib import Path
+
+from c2l_models.errors import RunError
+
+from ..recipe_files import from_dict
+from . import checkpoint
+from .log import NAME as LOG
+from .run_folder import INITIALIZATION
+
+IDENTITY = ("recipe", "store_sha256", "store_size", "device", "step")
+FILES = ("recipe.json", "run.json", INITIALIZATION, LOG)
+
+
+def slim_run(run_folder: Path, out: Path, best: bool = False, half: bool = False) -> Path:
+    """Write a copy of a run without teacher, queue and optimizer. It can be probed, exported and released.
+
+    A slim run cannot be resumed; another run can begin with it (`initialization`).
+
+    Args:
+        run_folder: the folder of a `c2l pretrain` run, finished or not.
+        out: the new folder; must not exist.
+        best: take the checkpoint with the best probe, not the newest.
+        half: store the weights as float16, which a release does too: half the size.
+
+    Returns:
+        The file of the slim checkpoint: 45 MB for ResNet-18, 22 MB as float16.
+
+    Raises:
+        RunError: `out` exists, or no checkpoint is sound.
+    """
+    if out.exists():
+        raise RunError(f"{out} exists; choose another folder for the slim run")
+    state = checkpoint.load(run_folder, best).state
+    prefix = f"{from_dict(state['recipe']).exported}.backbone."
+    backbone = {key: value for key, value in state["method"].items() if key.startswith(prefix)}
+    if half:
+        backbone = {key: value.half() if value.is_floating_point() else value for key, value in backbone.items()}
+    slim = {key: state[key] for key in IDENTITY} | {"method": backbone}
+    out.mkdir(parents=True)
+    for name in FILES:
+        if (run_folder / name).is_file():
+            shutil.copy2(run_folder / name, out / name)
+    return checkpoint.save(out, slim, state["step"], keep=1)
