@@ -25,7 +25,7 @@ from .features import MEAN, STD, recalibrate
 from .networks import random_network
 from .run_files import checkpoint
 from .run_files.backbone import load_run_backbone
-from .run_files.run_folder import load_run_store, read_initialization, read_run
+from .run_files.run_folder import load_run_store, patients_before, read_initialization, read_run
 from .store.image_store import ImageStore
 
 RANDOM, IMAGENET, PIXELS = "random", "imagenet", "pixels"
@@ -151,10 +151,10 @@ def _from_run(folder: Path, store: ImageStore | None, size: int | None, device: 
         "checkpoint": checkpoint.newest(folder),
         "trained_on_store": run["store_sha256"],
     }
-    before = read_initialization(folder)["patients"]  # of the weights with which the run began
+    before = patients_before(read_initialization(folder))
     seen = None
     if store is not None and before is not None:
-        seen = frozenset(store.patients[training_rows(recipe, store)].tolist()).union(before)
+        seen = before.union(store.patients[training_rows(recipe, store)].tolist())
     side = size or recipe.size
     return Initialization(
         folder.name, recipe.architecture, network.to(device), side, recipe.mean, recipe.std, about, seen

@@ -35,6 +35,7 @@ METHODS: dict[str, MethodEntry] = {
     "c2l": MethodEntry("c2l.C2L", sections=("objective",), has_teacher=True, has_queue=True, takes_draws=True),
     "moco": MethodEntry("moco.MoCo", has_teacher=True, has_queue=True, takes_draws=True),
     "model_genesis": MethodEntry("model_genesis.ModelGenesis", sections=("restoration",)),
+    "distillation": MethodEntry("distillation.Distillation", sections=("distillation",), takes_draws=True),
 }
 """Each method by its name in a recipe."""
 

@@ -111,15 +111,27 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """The network whose features the method "distillation" learns."""
+
+    source: str = "resnet18.imagenet"
+    """A release, a .safetensors file or a run folder, as for `initialization`. `feature_dim` is the number of its
+    features, and `mean` and `std` are its own."""
+
+
+@dataclass(frozen=True)
 class Optimizer:
-    """SGD and its learning rate (section 4)."""
+    """The optimizer and its learning rate (section 4: SGD)."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    """sgd: with momentum, as in the paper. adamw: torch's, with its default betas."""
 
     lr: Annotated[float, AtLeast(0)] = 0.03
     """Learning rate at a batch size of 256. A run uses lr * batch_size / 256."""
     momentum: Share = 0.9
-    """Momentum of SGD. The paper names none; this is the released code's."""
+    """Momentum of SGD. The paper names none; this is the released code's. AdamW does not use it."""
     weight_decay: Annotated[float, AtLeast(0)] = 1e-4
-    """Weight decay of SGD."""
+    """Weight decay."""
     schedule: Literal["steps", "cosine"] = "steps"
     """steps: the rate falls at each milestone (section 4). cosine: it falls along half a cosine to `final_lr`, and the
     milestones are not used."""
@@ -145,8 +157,8 @@ class Recipe:
     table: str = ""
     """Table and row of the paper that the recipe reproduces, such as "Table 1, Bat. Mix."."""
     method: str = "c2l"
-    """Pretraining method, a name in `methods.METHODS`: c2l, moco or model_genesis. The table [objective] is for c2l
-    only, [restoration] for model_genesis only."""
+    """Pretraining method, a name in `methods.METHODS`: c2l, moco, model_genesis or distillation. The table [objective]
+    is for c2l only, [restoration] for model_genesis only, [distillation] for distillation only."""
     architecture: str = "resnet18"
     """Backbone, a name that `c2l list` knows, such as resnet18 or densenet121."""
     initialization: str = "random"
@@ -215,6 +227,7 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     augment: Augment = field(default_factory=Augment)
     restoration: Restoration = field(default_factory=Restoration)
+    distillation: Distillation = field(default_factory=Distillation)
     optimizer: Optimizer = field(default_factory=Optimizer)
 
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -261,4 +274,10 @@ class Recipe:
         return plain
 
 
-SECTIONS = {"objective": Objective, "augment": Augment, "restoration": Restoration, "optimizer": Optimizer}
+SECTIONS = {
+    "objective": Objective,
+    "augment": Augment,
+    "restoration": Restoration,
+    "distillation": Distillation,
+    "optimizer": Optimizer,
+}

@@ -1,5 +1,6 @@
 """The state of a pretraining run. A checkpoint and the recipe together determine the next step."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,8 +15,10 @@ from c2l_models.errors import RunError
 from .batches import balance_groups
 from .constraints import check
 from .distributed import World
-from .initialization import RANDOM, load_initialization
+from .features import calibration_rows, extract_features
+from .initialization import RANDOM, Initialization, load_initialization
 from .objectives import build
+from .objectives.distillation import Distillation
 from .recipe import Recipe
 from .recipe_files import from_dict
 from .run_files import checkpoint
@@ -26,6 +29,9 @@ from .schedule import Schedule
 from .seeding import seed_of
 from .store.image_store import ImageStore
 
+TARGET_IMAGES = 1024
+"""Largest number of training images for the mean and spread of a distillation's targets."""
+
 
 class Run:
     """Networks, optimizer and progress of a run, the same on every process.
@@ -35,7 +41,7 @@ class Run:
         groups: the source of each row, if batches are balanced; otherwise None (see `batches.epoch_order`).
         method: networks and state of the recipe's method.
         model: the method, wrapped so that gradients are averaged over processes.
-        optimizer: SGD on the student's parameters.
+        optimizer: of the student's parameters.
         group: the metrics of the steps since the last line of the log.
         step: number of finished steps.
         schedule: number of steps, and learning rate and teacher momentum at each.
@@ -59,12 +65,7 @@ class Run:
             for network in self.method.networks:
                 network.compile()
         self.model = world.wrap(self.method, device)
-        self.optimizer = torch.optim.SGD(
-            self.method.student.parameters(),
-            lr=self.schedule.learning_rate(0),
-            momentum=recipe.optimizer.momentum,
-            weight_decay=recipe.optimizer.weight_decay,
-        )
+        self.optimizer = make_optimizer(recipe, self.method.student, self.schedule.learning_rate(0))
         self.initialization: Mapping[str, Any] = RANDOM_INITIALIZATION
         self.group = StepGroup()
         self.step = 0
@@ -105,6 +106,7 @@ class Run:
             self.save(required=True)
             return ()
         self.initialization = read_initialization(self.folder)
+        self.load_source()
         self.method.load_state_dict(loaded.state["method"])
         self.optimizer.load_state_dict(loaded.state["optimizer"])
         self.group.load_state_dict(loaded.state["group"])
@@ -114,13 +116,14 @@ class Run:
         return loaded.passed_over
 
     def initialize(self) -> None:
-        """Load the weights that the recipe's `initialization` names into the networks.
+        """Load the weights that the recipe's `initialization` names into the networks, and a distillation's source.
 
         Raises:
             RecipeError: the weights are of another architecture, or expect another normalisation of the images.
             C2LError: as `load_initialization`.
         """
         recipe = self.recipe
+        self.load_source()
         if recipe.initialization == RANDOM:
             return
         init = load_initialization(recipe.initialization, recipe.architecture, recipe.size, store=self.store)
@@ -128,8 +131,38 @@ class Run:
             expected = getattr(init, key)
             check(getattr(recipe, key) == expected, recipe, key, f"{expected!r}, as {init.name} has")
         self.method.load_backbone(init.network.state_dict())
-        patients = None if init.seen is None else sorted(init.seen)
-        self.initialization = {"name": init.name, **init.about, "patients": patients}
+        self.initialization = {**self.initialization, **facts_of(init)}
+
+    def load_source(self) -> None:
+        """Load the frozen network of a distillation. A new run computes the mean and spread of its features.
+
+        Raises:
+            RecipeError: its features or its normalisation do not fit the recipe.
+            RunError: a resumed run began with another network.
+        """
+        recipe, method = self.recipe, self.method
+        if not isinstance(method, Distillation):
+            return
+        init = load_initialization(
+            recipe.distillation.source, recipe.architecture, recipe.size, store=self.store, device=self.device
+        )
+        for key in ("mean", "std"):
+            check(
+                getattr(recipe, key) == getattr(init, key), recipe, key, f"{getattr(init, key)!r}, as {init.name} has"
+            )
+        rows = calibration_rows(self.rows)[:TARGET_IMAGES]
+        features = extract_features(init.network, self.store, rows, recipe.size, init.mean, init.std, self.device)
+        expected = f"{features.shape[1]}, the number of features of {init.name}"
+        check(recipe.feature_dim == features.shape[1], recipe, "feature_dim", expected)
+        method.set_source(init.network)
+        method.set_targets(torch.from_numpy(features))  # a checkpoint restores them
+        facts = json.loads(json.dumps(facts_of(init)))
+        if self.initialization.get("source", facts) != facts:
+            raise RunError(
+                f"{self.folder} began with another source: expected {self.initialization['source']['name']} with the "
+                f"recorded weights, found {init.name} with others; restore that file to resume"
+            )
+        self.initialization = {**self.initialization, "source": facts}
 
     def seeded(self, step: int | str) -> torch.Generator:
         """The random generator of a step, on the run's device. It depends on recipe and step alone.
@@ -190,6 +223,19 @@ class Run:
                 self.best, self.best_step = self._best_before  # its file is still on the disk
             return str(error)
         return ""
+
+
+def facts_of(init: Initialization) -> dict[str, Any]:
+    """Name, facts and patients of loaded weights, as initialization.json stores them."""
+    return {"name": init.name, **init.about, "patients": None if init.seen is None else sorted(init.seen)}
+
+
+def make_optimizer(recipe: Recipe, student: torch.nn.Module, lr: float) -> torch.optim.Optimizer:
+    """The recipe's optimizer of the student's parameters."""
+    settings = recipe.optimizer
+    if settings.name == "adamw":
+        return torch.optim.AdamW(student.parameters(), lr=lr, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(student.parameters(), lr=lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 
 def _seed(recipe: Recipe, use: int | str, stream: int = 0) -> int:

@@ -11,12 +11,13 @@ from c2l_models.errors import RecipeError
 from c2l_models.training.constraints import Ascending, AtLeast, Between, Constraint, check_values, constraints_of
 from c2l_models.training.detection.settings import Settings as DetectionSettings
 from c2l_models.training.finetuning.settings import Settings as FinetuningSettings
-from c2l_models.training.recipe import Augment, Objective, Optimizer, Recipe, Restoration
+from c2l_models.training.recipe import Augment, Distillation, Objective, Optimizer, Recipe, Restoration
 
 SETTINGS = {
     "augment": Augment(),
     "restoration": Restoration(),
     "objective": Objective(),
+    "distillation": Distillation(),
     "optimizer": Optimizer(),
     "recipe": Recipe("x"),
     "finetuning": FinetuningSettings(),
@@ -35,6 +36,7 @@ RULES = {
         SHARE: "shuffle shuffle_side bend paint paint_inside another_block inside_side outside_side",
     },
     "objective": {},
+    "distillation": {},
     "optimizer": {
         POSITIVE: "lr_decay",
         NOT_NEGATIVE: "lr final_lr weight_decay lr_milestones",

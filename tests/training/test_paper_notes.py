@@ -33,6 +33,7 @@ POINTS = [
     ("schedule", "optimizer.warmup", 0.0, 0.5),
     ("schedule", "optimizer.lr_decay", 0.1, 0.5),
     ("queue length", "queue_length", 32768, 41),
+    ("optimizer", "optimizer.name", "sgd", "adamw"),
     ("optimizer", "optimizer.momentum", 0.9, 0.0),
     ("optimizer", "optimizer.weight_decay", 1e-4, 0.1),
     ("temperature, feature dimension", "temperature", 0.07, 0.2),
@@ -139,7 +140,7 @@ def test_a_run_is_its_recipes_alone(outcome):
 
 
 def test_no_key_of_objective_augmentation_or_optimizer_is_forgotten():
-    sections = {name: section for name, section in SECTIONS.items() if name != "restoration"}  # Model Genesis' own
+    sections = {name: section for name, section in SECTIONS.items() if name not in ("restoration", "distillation")}
     keys = {f"{name}.{field.name}" for name, section in sections.items() for field in fields(section)}
     assert keys - {"optimizer.final_lr"} <= set(KEYS)  # final_lr has an effect on a cosine only: test_schedule.py
 

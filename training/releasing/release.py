@@ -31,7 +31,7 @@ from ..probing.probe import probe
 from ..recipe_files import from_dict
 from ..run_files import checkpoint, log
 from ..run_files.backbone import export_backbone, load_run_backbone
-from ..run_files.run_folder import load_run_store, read_initialization, read_run
+from ..run_files.run_folder import load_run_store, patients_before, read_initialization, read_run
 from ..store.image_store import ImageStore
 from .first_steps import first_steps
 
@@ -102,7 +102,7 @@ def release_run(
         "sha256": weights.sha256,
         **run,
         "recipe": recipe.to_dict(),
-        "initialization": {key: value for key, value in initialization.items() if key != "patients"},
+        "initialization": without_patients(initialization),
         "trained_on": list(weights.trained_on),
         "data_sets": {name: facts for name, facts in described if name in trained_on},
         "metrics": metrics,
@@ -180,6 +180,15 @@ def metric_name(task: str, metric: str) -> str:
     return f"{task} linear probe, {KAPPA}, grade" if metric == KAPPA else f"{task} linear probe, AUROC, {metric}"
 
 
+def without_patients(initialization: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts about an initialization, and about a distillation's source, without their lists of patients."""
+    return {
+        key: without_patients(value) if isinstance(value, Mapping) else value
+        for key, value in initialization.items()
+        if key != "patients"
+    }
+
+
 def patients_seen(
     patients: np.ndarray, initialization: Mapping[str, Any], public: Collection[str]
 ) -> dict[str, list[str]]:
@@ -187,7 +196,7 @@ def patients_seen(
 
     An id begins with its data set: "chestxray14:00001336".
     """
-    ids = sorted({*patients.tolist(), *(initialization["patients"] or ())})
+    ids = sorted({*patients.tolist(), *(patients_before(initialization) or ())})
     by_dataset = groupby(ids, key=lambda patient: patient.partition(":")[0])
     return {dataset: list(group) for dataset, group in by_dataset if dataset in public}
 

@@ -110,12 +110,15 @@ def export_backbone(
 
 
 def describe_initialization(initialization: Mapping[str, Any]) -> list[str]:
-    """The data of the weights with which a run began, one line each; an empty list if it began random."""
-    name, licence = initialization["name"], initialization.get("license", "unknown")
-    if name == RANDOM_INITIALIZATION["name"]:
-        return []
-    before = initialization.get("trained_on", ["unknown images"])
-    return [f"initialized from {name} (licence: {licence}): {line}" for line in before]
+    """The data of the weights with which a run began and of a distillation's source, one line each."""
+    learned = [("initialized from", initialization)] if initialization["name"] != RANDOM_INITIALIZATION["name"] else []
+    if "source" in initialization:  # of a distillation
+        learned.append(("learned the features of", initialization["source"]))
+    return [
+        f"{verb} {before['name']} (licence: {before.get('license', 'unknown')}): {line}"
+        for verb, before in learned
+        for line in before.get("trained_on", ["unknown images"])
+    ]
 
 
 def describe_rows(store: ImageStore, rows: np.ndarray) -> list[str]:

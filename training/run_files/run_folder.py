@@ -83,6 +83,12 @@ def read_initialization(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def patients_before(initialization: Mapping[str, Any]) -> frozenset[str] | None:
+    """Patients whose images trained the weights that a run began with or learned from; None if some are unknown."""
+    lists = [initialization["patients"], initialization.get("source", {"patients": []})["patients"]]
+    return None if None in lists else frozenset().union(*lists)
+
+
 def load_run_store(folder: Path, store_folder: Path | None = None) -> ImageStore:
     """The store that a run trained on. Raises DatasetError if it was removed or changed.
 
