@@ -22,13 +22,13 @@ from c2l_models.releases.registry import resolve
 
 from .batches import training_rows
 from .features import MEAN, STD, recalibrate
-from .networks import random_network
+from .networks import has_zero_init, random_network
 from .run_files import checkpoint
 from .run_files.backbone import load_run_backbone
 from .run_files.run_folder import load_run_store, patients_before, read_initialization, read_run
 from .store.image_store import ImageStore
 
-RANDOM, IMAGENET, PIXELS = "random", "imagenet", "pixels"
+RANDOM, UNTRAINED, IMAGENET, PIXELS = "random", "untrained", "imagenet", "pixels"
 RANDOM_SIZE, IMAGENET_SIZE = 64, 224
 PIXELS_SIDE = 16
 """Side of the pooled image whose pixels are the features of "pixels"."""
@@ -80,11 +80,12 @@ def load_initialization(
     """Load the network that `spec` names.
 
     Args:
-        spec: a release's name, a .safetensors file, a run folder of `c2l pretrain`, "random" or "imagenet". The last
-            two can name an architecture: "random:densenet121". "imagenet" loads torchvision's weights through the hub;
+        spec: a release's name, a .safetensors file, a run folder of `c2l pretrain`, "random" (weights to begin
+            training with), "untrained" (the random baseline of frozen features), "pixels" (no network: 16 × 16 pixels)
+            or "imagenet". All but pixels can name an architecture: "random:densenet121". "imagenet" loads torchvision's weights through the hub;
             the release "resnet18.imagenet" has other ImageNet weights, and needs no network.
-        architecture: used if `spec` is "random" or "imagenet" without an architecture.
-        size: input side in pixels; None: the weights' own, 64 for "random", 224 for "imagenet".
+        architecture: used if `spec` is "random", "untrained" or "imagenet" without an architecture.
+        size: input side in pixels; None: the weights' own, 64 for random weights, 224 for "imagenet".
         seed: seed of random weights.
         store: the task's images. A run folder that trained on the same store does not open its own copy.
         device: the device of the network.
@@ -99,6 +100,8 @@ def load_initialization(
     kind, _, named = spec.partition(":")
     if kind == RANDOM:
         return _random(named or architecture, size or RANDOM_SIZE, seed, store, device, calibrate_on)
+    if kind == UNTRAINED:
+        return _untrained(named or architecture, size or RANDOM_SIZE, seed, device)
     if kind == PIXELS:
         return _pixels(store, device)
     if kind == IMAGENET:
@@ -108,7 +111,8 @@ def load_initialization(
     try:
         weights = resolve(spec)
     except C2LError as error:
-        others = f"an initialization can also be a run folder of `c2l pretrain`, {RANDOM!r}, {IMAGENET!r} or {PIXELS!r}"
+        known = ", ".join(map(repr, (RANDOM, UNTRAINED, IMAGENET)))
+        others = f"an initialization can also be a run folder of `c2l pretrain`, {known} or {PIXELS!r}"
         raise type(error)(f"{error}; {others}") from error
     return _from_weights(weights, size, device)
 
@@ -175,6 +179,18 @@ def _random(
         recalibrate(network, store, calibrate_on, size, MEAN, STD, device)
     about = {"architecture": architecture}
     return Initialization(f"{RANDOM}:{architecture}", architecture, network, size, MEAN, STD, about, frozenset())
+
+
+def _untrained(architecture: str, size: int, seed: int, device: str | torch.device) -> Initialization:
+    """The random network that is quoted as a baseline of frozen features.
+
+    Its residual branches do not begin at zero, and its batch norm has its initial statistics: timm's own weights and
+    recalibrated statistics have worse features.
+    """
+    find_architecture(architecture)
+    network = random_network(architecture, seed, False if has_zero_init(architecture) else None).eval().to(device)
+    name, about = f"{UNTRAINED}:{architecture}", {"architecture": architecture}
+    return Initialization(name, architecture, network, size, MEAN, STD, about, frozenset())
 
 
 def _pixels(store: ImageStore | None, device: str | torch.device) -> Initialization:

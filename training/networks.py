@@ -55,6 +55,11 @@ def random_network(architecture: str, seed: int, zero_init_last: bool | None = N
     return network.to(memory_format=torch.channels_last)
 
 
+def has_zero_init(architecture: str) -> bool:
+    """Whether timm initializes the last batch norm of each residual branch to zero (`zero_init_last`)."""
+    return isinstance(timm.create_model(architecture), timm.models.ResNet)
+
+
 def with_ghost_batch_norm(network: nn.Module, x: Tensor, group: int, checkpointed: bool = False) -> Tensor:
     """Run a batch [B, …] through the network; batch norm takes the statistics of each `group` rows separately.
 

@@ -14,6 +14,8 @@ from c2l_models.errors import C2LError, WeightsNotFound
 from c2l_models.releases.record import save_weights
 from c2l_models.training import initialization
 from c2l_models.training.initialization import InitializationNotAvailable, load_initialization
+from c2l_models.training.networks import random_network
+from c2l_models.training.probing.baselines import baseline_specs
 from c2l_models.training.recipe import Recipe
 
 
@@ -93,7 +95,9 @@ def test_random_is_timm_own_start_unless_it_is_calibrated(tiny_store):
 
 
 def test_what_is_not_there_is_named():
-    with pytest.raises(WeightsNotFound, match=r"can also be a run folder .*'random', 'imagenet' or 'pixels'"):
+    with pytest.raises(
+        WeightsNotFound, match=r"can also be a run folder .*'random', 'untrained', 'imagenet' or 'pixels'"
+    ):
         load_initialization("resnet18.no_such_release")
     for kind in ("random", "imagenet"):
         with pytest.raises(WeightsNotFound, match="resnet19"):
@@ -145,3 +149,24 @@ def test_imagenet_from_the_cache_is_one_channel_folded(hub_cache, architecture):
     save_file({"conv1.weight": torch.zeros(1)}, snapshot / "model.safetensors")
     with pytest.raises(C2LError, match=f"do not fit {architecture}"):
         load_initialization("imagenet", architecture)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
+def test_untrained_is_the_random_baseline_of_frozen_features(tiny_store, architecture):
+    """The same features as the baseline of that kind: no zero-initialized branch, initial batch norm."""
+    spec = next(spec for spec in baseline_specs(architecture) if spec.name == f"random {architecture}")
+    assert (spec.zero_init_last, spec.recalibrated) == (False if architecture == "resnet18" else None, False)
+    init = load_initialization(f"untrained:{architecture}", seed=3, store=tiny_store, calibrate_on=np.arange(8))
+    expected = random_network(architecture, 3, spec.zero_init_last).eval()
+    images = torch.randn(2, 1, 32, 32)
+    assert torch.equal(init.network(images), expected(images))
+    assert (init.name, init.size, init.seen) == (f"untrained:{architecture}", 64, frozenset())
+
+
+def test_pixels(tiny_store):
+    init = load_initialization("pixels", store=tiny_store)
+    image = torch.arange(32 * 32.0).reshape(1, 1, 32, 32)
+    blocks = image.reshape(16, 2, 16, 2).mean(dim=(1, 3))
+    torch.testing.assert_close(init.network(image), blocks.reshape(1, 256))
+    with pytest.raises(C2LError, match="expected a store for the initialization 'pixels'"):
+        load_initialization("pixels")

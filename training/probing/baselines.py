@@ -6,7 +6,6 @@ import json
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
@@ -19,7 +18,7 @@ from ..evaluation.predictions import MIN_CASES
 from ..evaluation.tasks import Task
 from ..features import CALIBRATION_IMAGES, MEAN, STD, recalibrate
 from ..initialization import PIXELS_SIDE
-from ..networks import random_network
+from ..networks import has_zero_init, random_network
 from ..patient_splits import STREAMS
 from ..store.image_store import ImageStore
 from . import linear_probe, logistic_regression
@@ -61,8 +60,7 @@ def baseline_specs(architecture: str) -> list[BaselineSpec]:
     with and without this option.
     """
     specs = [BaselineSpec(f"pixels {PIXELS_SIDE}×{PIXELS_SIDE}", seeds=SEEDS[:1])]
-    residual = isinstance(timm.create_model(architecture), timm.models.ResNet)
-    for zero in (False, True) if residual else (None,):
+    for zero in (False, True) if has_zero_init(architecture) else (None,):
         name = f"random {architecture}" + (", zero init" if zero else "")
         specs.append(BaselineSpec(name, architecture, zero, recalibrated=False))
         specs.append(BaselineSpec(f"{name}, BN recalibrated", architecture, zero, recalibrated=True))

@@ -19,14 +19,14 @@ from ..evaluation.metrics import Metrics, average
 from ..evaluation.plotting import PALETTE, REFERENCE, SMALL, new_figure, save_png, style_axes
 from ..evaluation.result import Result
 from ..evaluation.tasks import Task, load_task, load_tasks
-from ..initialization import PIXELS, RANDOM
+from ..initialization import PIXELS, RANDOM, UNTRAINED
 from ..store.image_store import ImageStore
 from .probe import probe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NETWORKS = ("resnet18.imagenet", "resnet18.c2l_open15k", "densenet121.c2l_open15k", RANDOM, PIXELS)
+NETWORKS = ("resnet18.imagenet", "resnet18.c2l_open15k", "densenet121.c2l_open15k", UNTRAINED, PIXELS)
 REFERENCE_NETWORK = "resnet18.imagenet"
 SIZE, SIZES = 64, (64, 96, 128, 192)
 """The common input side, and the sides that each network's best one is chosen from."""
@@ -206,7 +206,7 @@ def compare(
     console = Console(stderr=True, quiet=not progress)
     out.mkdir(parents=True, exist_ok=True)
     for best, network, task in _order(names, chosen, sizes):
-        random = network.partition(":")[0] == RANDOM
+        random = network.partition(":")[0] in (RANDOM, UNTRAINED)
         results = []
         for seed in SEEDS if random else SEEDS[:1]:
             side = "best" if best else f"{size}px"
@@ -225,7 +225,7 @@ def _order(networks: Sequence[str], tasks: Sequence[Task], sizes: Sequence[int])
     """All cells to measure: whether at the best side, network and task. The common side comes first."""
     for best in (False, True) if sizes else (False,):
         for network in networks:
-            if best and network.partition(":")[0] in (RANDOM, PIXELS):
+            if best and network.partition(":")[0] in (RANDOM, UNTRAINED, PIXELS):
                 continue
             for task in tasks:
                 yield best, network, task

@@ -21,7 +21,7 @@ def comparison(tiny_store, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SEEDS", (0, 1))
         found = compare(
-            ["pixels", "random"],
+            ["pixels", "untrained"],
             tiny_store,
             out,
             reference="resnet18.imagenet",
@@ -43,7 +43,7 @@ def test_each_cell_is_the_probe_of_its_own(comparison, tiny_store):
         ("resnet18.imagenet", "common"),
         ("resnet18.imagenet", "best"),
         ("pixels", "common"),
-        ("random", "common"),
+        ("untrained", "common"),
     }
     for network in ("resnet18.imagenet", "pixels"):
         report = probe(network, tiny_store, "folder", size=32, baselines=False, progress=False)
@@ -54,11 +54,11 @@ def test_each_cell_is_the_probe_of_its_own(comparison, tiny_store):
             list(vars(expected).values())[:3], abs=1e-4
         )
     by_seed = [
-        probe("random", tiny_store, "folder", size=32, baselines=False, progress=False, seed=seed) for seed in (0, 1)
+        probe("untrained", tiny_store, "folder", size=32, baselines=False, progress=False, seed=seed) for seed in (0, 1)
     ]
     mean = np.mean([report.target.metrics[report.headline].value for report in by_seed])
-    assert float(rows["random", "common"]["value"]) == pytest.approx(mean, abs=1e-4)
-    assert rows["random", "common"]["seeds"] == "2"
+    assert float(rows["untrained", "common"]["value"]) == pytest.approx(mean, abs=1e-4)
+    assert rows["untrained", "common"]["seeds"] == "2"
     assert rows["resnet18.imagenet", "best"]["size"] in ("32", "48")
 
 
@@ -67,7 +67,7 @@ def test_differences_are_to_the_reference(comparison):
     rows = {(row["network"], row["side"]): row for row in rows_of(out)}
     reference = rows["resnet18.imagenet", "common"]
     assert reference["difference"] == ""
-    for network in ("pixels", "random"):
+    for network in ("pixels", "untrained"):
         row = rows[network, "common"]
         assert float(row["difference"]) == pytest.approx(float(row["value"]) - float(reference["value"]), abs=2e-4)
         assert float(row["difference_low"]) <= float(row["difference"]) <= float(row["difference_high"])
@@ -96,7 +96,7 @@ def test_a_finished_probe_is_not_repeated_and_other_images_are_refused(compariso
 def test_the_command(comparison, tiny_store_folder, monkeypatch, capsys):
     _, out = comparison
     monkeypatch.setattr(module, "SEEDS", (0, 1))
-    command = ["compare", "pixels", "random", "--store", str(tiny_store_folder), "--out", str(out), "--size", "32"]
+    command = ["compare", "pixels", "untrained", "--store", str(tiny_store_folder), "--out", str(out), "--size", "32"]
     main([*command, "--sizes", "--device", "cpu"])
     assert "At one common side" in capsys.readouterr().out
     assert Result.is_done(out / "probes" / "folder" / "pixels-32px-seed0")
