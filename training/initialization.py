@@ -82,8 +82,8 @@ def load_initialization(
     Args:
         spec: a release's name, a .safetensors file, a run folder of `c2l pretrain`, "random" (weights to begin
             training with), "untrained" (the random baseline of frozen features), "pixels" (no network: 16 × 16 pixels)
-            or "imagenet". All but pixels can name an architecture: "random:densenet121". "imagenet" loads torchvision's weights through the hub;
-            the release "resnet18.imagenet" has other ImageNet weights, and needs no network.
+            or "imagenet". All but pixels can name an architecture: "random:densenet121". "imagenet" loads torchvision's
+            weights through the hub; the release "resnet18.imagenet" has other ImageNet weights, and needs no network.
         architecture: used if `spec` is "random", "untrained" or "imagenet" without an architecture.
         size: input side in pixels; None: the weights' own, 64 for random weights, 224 for "imagenet".
         seed: seed of random weights.
