@@ -107,9 +107,9 @@ def embed(
 
 def probe(
     store: Path,
-    target: Annotated[str, arg(help="a release, a .safetensors file, a run folder, imagenet, or random")] = (
-        "resnet18.c2l_open15k"
-    ),
+    target: Annotated[
+        str, arg(help="a release, a .safetensors file, a run folder, imagenet, random, untrained, pixels")
+    ] = ("resnet18.c2l_open15k"),
     task: str = "chestxray14",
     size: int = 128,
     repeats: Repeats = 3,

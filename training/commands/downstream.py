@@ -13,12 +13,17 @@ from tyro.conf import Positional, UseAppendAction, arg
 from c2l_models.errors import C2LError
 
 Target = Annotated[
-    Positional[str], arg(metavar="WEIGHTS", help="a release, a .safetensors file, a run folder, imagenet, or random")
+    Positional[str],
+    arg(metavar="WEIGHTS", help="a release, a .safetensors file, a run folder, imagenet, random, untrained, pixels"),
 ]
 Initialization = Annotated[
     str,
     # tyro's help shows aliases before the name: `--init`, then the former name `--start`.
-    arg(name="start", aliases=("--init",), help="a release, a .safetensors file, a run folder, imagenet, or random"),
+    arg(
+        name="start",
+        aliases=("--init",),
+        help="a release, a .safetensors file, a run folder, imagenet, random, untrained, pixels",
+    ),
 ]
 COMPARED = (
     "releases, .safetensors files, run folders, imagenet, random or pixels; by default all releases and baselines"
