@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
+from .downstream import NETWORK
+
 if TYPE_CHECKING:
     from ..recipe import Recipe
 
@@ -107,9 +109,7 @@ def embed(
 
 def probe(
     store: Path,
-    target: Annotated[
-        str, arg(help="a release, a .safetensors file, a run folder, imagenet, random, untrained, pixels")
-    ] = ("resnet18.c2l_open15k"),
+    target: Annotated[str, arg(help=NETWORK)] = "resnet18.c2l_open15k",
     task: str = "chestxray14",
     size: int = 128,
     repeats: Repeats = 3,

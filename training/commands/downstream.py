@@ -12,9 +12,10 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from c2l_models.errors import C2LError
 
+NETWORK = "a release, a .safetensors file, a run folder, imagenet, random, untrained, or pixels"
 Target = Annotated[
     Positional[str],
-    arg(metavar="WEIGHTS", help="a release, a .safetensors file, a run folder, imagenet, random, untrained, pixels"),
+    arg(metavar="WEIGHTS", help=NETWORK),
 ]
 Initialization = Annotated[
     str,
@@ -22,7 +23,7 @@ Initialization = Annotated[
     arg(
         name="start",
         aliases=("--init",),
-        help="a release, a .safetensors file, a run folder, imagenet, random, untrained, pixels",
+        help=NETWORK,
     ),
 ]
 COMPARED = (
