@@ -46,7 +46,7 @@ def test_the_patients_of_released_results_are_still_drawn(seed):
     """The numbers that version 0.1 hashed with; fine-tuning's are the first 32 bits of numpy's seed sequence."""
     words = {"finetuning_labels": (seed, 0), "finetuning_held_out": (seed, 1)}
     numbers = {"pretraining": 0, "detection": 0, "few_labels": 1_000_000, "monitor": 1_000_001}
-    numbers |= {"probe_tuning": 2_000_000 + seed, "out_of_fold": 1_000_002}
+    numbers |= {"probe_tuning": 2_000_000 + seed, "out_of_fold": 1_000_002, "few_shot": 3_000_000 + seed}
     numbers |= {name: int(np.random.SeedSequence(pair).generate_state(1)[0]) for name, pair in words.items()}
     assert numbers.keys() == STREAMS.keys()
     for stream, number in numbers.items():
