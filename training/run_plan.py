@@ -101,6 +101,7 @@ class RunPlan:
             axis.plot(steps, [value(step) for step in steps])
             axis.set_xlabel("step")
             style_axes(axis, title, grid="both")
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_png(figure, path)
         return path
 

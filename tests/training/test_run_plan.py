@@ -31,7 +31,7 @@ def test_a_plan_is_measured_and_in_words(tiny_recipe, tiny_store, tmp_path):
     assert "100 (20.0 epochs), 10 of them warm-up" in text
     assert "16 px from step 0, then 32 px from step 25" in text
     assert "0.02 per step at most" in text  # 0.64 * 8 / 256
-    assert Image.open(plan.draw(tmp_path / "plan.png")).size == (1000, 300)
+    assert Image.open(plan.draw(tmp_path / "runs" / "plan.png")).size == (1000, 300)
 
 
 @pytest.mark.usefixtures("small_networks")
