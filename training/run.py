@@ -12,10 +12,11 @@ import torch
 
 from c2l_models.errors import RunError
 
+from .augment import two_views
 from .batches import balance_groups
 from .constraints import check
 from .distributed import World
-from .features import calibration_rows, extract_features
+from .features import calibration_rows
 from .initialization import RANDOM, Initialization, load_initialization
 from .objectives import build
 from .objectives.distillation import Distillation
@@ -30,7 +31,7 @@ from .seeding import seed_of
 from .store.image_store import ImageStore
 
 TARGET_IMAGES = 1024
-"""Largest number of training images for the mean and spread of a distillation's targets."""
+"""Largest number of training images whose views give the mean and spread of a distillation's targets."""
 
 
 class Run:
@@ -150,12 +151,11 @@ class Run:
             check(
                 getattr(recipe, key) == getattr(init, key), recipe, key, f"{getattr(init, key)!r}, as {init.name} has"
             )
-        rows = calibration_rows(self.rows)[:TARGET_IMAGES]
-        features = extract_features(init.network, self.store, rows, recipe.size, init.mean, init.std, self.device)
+        features = self._features_of_views(init.network)
         expected = f"{features.shape[1]}, the number of features of {init.name}"
         check(recipe.feature_dim == features.shape[1], recipe, "feature_dim", expected)
         method.set_source(init.network)
-        method.set_targets(torch.from_numpy(features))  # a checkpoint restores them
+        method.set_targets(features)  # a checkpoint restores them
         facts = json.loads(json.dumps(facts_of(init)))
         if self.initialization.get("source", facts) != facts:
             raise RunError(
@@ -163,6 +163,17 @@ class Run:
                 f"recorded weights, found {init.name} with others; restore that file to resume"
             )
         self.initialization = {**self.initialization, "source": facts}
+
+    @torch.inference_mode()
+    def _features_of_views(self, network: torch.nn.Module) -> torch.Tensor:
+        """A network's features of augmented views of training images, float32 [N, D]; the same on every process."""
+        rows = calibration_rows(self.rows)[:TARGET_IMAGES]
+        generator = torch.Generator(self.device).manual_seed(_seed(self.recipe, "views"))
+        features = []
+        for part in np.array_split(rows, -(-len(rows) // 128)):
+            view, _ = two_views(self.store[part].to(self.device), self.recipe, generator)
+            features.append(network.eval()(view).float())
+        return torch.cat(features)
 
     def seeded(self, step: int | str) -> torch.Generator:
         """The random generator of a step, on the run's device. It depends on recipe and step alone.

@@ -17,7 +17,7 @@ from ..networks import Encoder, with_ghost_batch_norm
 from ..recipe import Recipe
 from .method import HEALTH_PANEL, Column, Method, Panel
 
-CONSTANT = 1e-3
+CONSTANT = 1e-2
 """A feature of the source whose spread is below this share of the mean spread counts as constant."""
 
 
@@ -41,7 +41,7 @@ class Distillation(Method):
     """A student with a linear map to the source's features.
 
     Attributes:
-        target_mean, target_std: float32 [D], of the source's features on clean training images.
+        target_mean, target_std: float32 [D], of the source's features on augmented training images.
     """
 
     PANELS: ClassVar = (
@@ -65,7 +65,7 @@ class Distillation(Method):
         self._source = (network.eval().requires_grad_(False),)
 
     def set_targets(self, features: Tensor) -> None:
-        """Standardise by the source's features of clean training images, [N, D].
+        """Standardise by the source's features of augmented training images, [N, D].
 
         The target of a feature that hardly varies is 0, because its few values would dominate the loss.
         """
