@@ -122,9 +122,7 @@ class RunCallbacks:
         """Write a line of the log, and a note when the features have collapsed."""
         run = self.run
         health = {name: float(value) for name, value in run.method.health(step).items()}
-        means = dict(zip(run.group.names, run.group.read(run.world).mean(dim=0).tolist(), strict=True))
-        self.lines.append(means | health)
-        self.log.write_group(run.step, run.step / run.steps_per_epoch, lr, run.group, health)
+        self.lines.append(self.log.write_group(run.step, run.step / run.steps_per_epoch, lr, run.group, health))
         run.group.clear()
         if not self.collapsed and (message := collapse(list(self.lines))):
             self.collapsed = True

@@ -27,7 +27,7 @@ class Augment:
     crop_ratio: Annotated[tuple[float, float], Above(0), Ascending()] = (3 / 4, 4 / 3)
     """Smallest and largest width / height of the random crop, which is drawn log-uniformly."""
     crop_fit: Literal["clamp", "redraw"] = "clamp"
-    """What happens to a crop with a side longer than the image's. redraw: it is drawn again, as in torchvision's
+    """Treatment of a crop with a side longer than the image's. redraw: it is drawn again, as in torchvision's
     RandomResizedCrop, which the released code uses; the paper's recipes take it. clamp: the side is shortened, as in
     versions without this key. Clamped crops are larger: at the default scale and ratio, the median area is 0.60 of the
     image instead of 0.53."""

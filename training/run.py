@@ -127,10 +127,7 @@ class Run:
         self.load_source()
         if recipe.initialization == RANDOM:
             return
-        init = load_initialization(recipe.initialization, recipe.architecture, recipe.size, store=self.store)
-        for key in ("architecture", "mean", "std"):
-            expected = getattr(init, key)
-            check(getattr(recipe, key) == expected, recipe, key, f"{expected!r}, as {init.name} has")
+        init = self._load(recipe.initialization, "architecture", "mean", "std")
         self.method.load_backbone(init.network.state_dict())
         self.initialization = {**self.initialization, **facts_of(init)}
 
@@ -144,18 +141,13 @@ class Run:
         recipe, method = self.recipe, self.method
         if not isinstance(method, Distillation):
             return
-        init = load_initialization(
-            recipe.distillation.source, recipe.architecture, recipe.size, store=self.store, device=self.device
-        )
-        for key in ("mean", "std"):
-            check(
-                getattr(recipe, key) == getattr(init, key), recipe, key, f"{getattr(init, key)!r}, as {init.name} has"
-            )
-        features = self._features_of_views(init.network)
-        expected = f"{features.shape[1]}, the number of features of {init.name}"
-        check(recipe.feature_dim == features.shape[1], recipe, "feature_dim", expected)
-        method.set_source(init.network)
-        method.set_targets(features)  # a checkpoint restores them
+        init = self._load(recipe.distillation.source, "mean", "std")
+        method.set_source(init.network.to(self.device))
+        if "source" not in self.initialization:  # a checkpoint has the targets of a resumed run
+            features = self._features_of_views(init.network)
+            expected = f"{features.shape[1]}, the number of features of {init.name}"
+            check(recipe.feature_dim == features.shape[1], recipe, "feature_dim", expected)
+            method.set_targets(features)
         facts = json.loads(json.dumps(facts_of(init)))
         if self.initialization.get("source", facts) != facts:
             raise RunError(
@@ -163,6 +155,15 @@ class Run:
                 f"recorded weights, found {init.name} with others; restore that file to resume"
             )
         self.initialization = {**self.initialization, "source": facts}
+
+    def _load(self, spec: str, *keys: str) -> Initialization:
+        """Load weights. Raises RecipeError unless they have the recipe's value of each of these keys."""
+        recipe = self.recipe
+        init = load_initialization(spec, recipe.architecture, recipe.size, store=self.store)
+        for key in keys:
+            expected = getattr(init, key)
+            check(getattr(recipe, key) == expected, recipe, key, f"{expected!r}, as {init.name} has")
+        return init
 
     @torch.inference_mode()
     def _features_of_views(self, network: torch.nn.Module) -> torch.Tensor:

@@ -32,7 +32,7 @@ MARGIN = 0.05
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run will take.
+    """Steps, time and memory of a run.
 
     Attributes:
         recipe: the run's recipe.

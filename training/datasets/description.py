@@ -63,7 +63,7 @@ class Description:
     pretraining_only: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """What a store records of the description: the values of `FACTS` that differ from "" and False."""
+        """The facts that a store records: the values of `FACTS` that differ from "" and False."""
         return {key: getattr(self, key) for key in FACTS if getattr(self, key)}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 MIN_SPREAD, MIN_RANK = 0.1, 2.0
 """Features with a smaller spread or effective rank have collapsed: they are nearly one point or one line."""
 LINES = 3
-"""Number of successive lines of the log that must agree before the user is told."""
+"""Number of successive lines of the log that must agree before a note is written."""
 
 
 @torch.no_grad()

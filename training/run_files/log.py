@@ -138,14 +138,18 @@ class RunLog:
 
     def write_group(
         self, step: int, epoch: float, lr: float, group: StepGroup, more: Mapping[str, float] | None = None
-    ) -> None:
-        """Write the means of the group's steps that were read, its speed, and `more` metrics of its last step."""
+    ) -> dict[str, float]:
+        """Write the means of the group's steps that were read, its speed, and `more` metrics of its last step.
+
+        Returns the means and `more`.
+        """
         means = dict(zip(group.names, group.read().mean(dim=0).tolist(), strict=True))
-        speed = group.speed()
-        self._write("train", step, {"epoch": epoch, "lr": lr, **means, **(more or {}), **speed})
+        metrics, speed = {**means, **(more or {})}, group.speed()
+        self._write("train", step, {"epoch": epoch, "lr": lr, **metrics, **speed})
         shown = [form.format(means[name]) for name, form in self._shown.items()]
         shown += [f"{speed['images_per_second']:.0f} images/s", f"{speed['data_wait']:.0%} waiting"]
         self._progress.update(self._task, metrics="  ".join(shown))
+        return metrics
 
     def write_probe(self, step: int, epoch: int, metrics: dict[str, float], what: str = "k-NN AUROC") -> None:
         """Write the metrics of a probe by name. By default they are the AUROC of each task."""
