@@ -140,7 +140,7 @@ def few_shot(
     Args:
         store: folder that `c2l prepare` wrote.
         out: folder for few-shot.png, few-shot.md, few-shot.csv and few-shot.json.
-        task: chestxray14, chexpert, knee_kl or folder.
+        task: as for `c2l probe`. A task without a test part is tested on its first fold.
         counts: numbers of labelled training images.
         draws: number of draws of these images; the metrics are means over the draws.
         size: input side, pixels; by default each network's own.

@@ -26,7 +26,7 @@ from ..evaluation.metrics import Metrics, average
 from ..evaluation.predictions import MIN_CASES, Predictions, can_tune, measure, tuning_metric
 from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
 from ..initialization import load_initialization
-from ..patient_splits import order_images
+from ..patient_splits import order_images, patient_folds
 from ..store.image_store import ImageStore
 from .feature_cache import cached_features
 from .linear_probe import C_GRID, linear_probe
@@ -141,6 +141,9 @@ def few_shot(
 ) -> FewShot:
     """Fit linear probes on a few labelled training images, and measure them on the whole test part.
 
+    A task with folds of patients has no test part: its first fold is the test part, and the other folds are the training
+    part.
+
     Draw k of n images is the same for every network: the first n images of an order that has every patient once before
     any patient twice (`order_images`). The penalty is tuned on patient folds of the n images if one of the headline's
     labels has 10 positive and 10 negative ones; otherwise it is `FIXED_C`. A label with only one class among the n
@@ -149,7 +152,7 @@ def few_shot(
     Args:
         targets: networks, as `load_initialization` takes them. The first is the reference of the differences.
         store: images and labels.
-        task: a task with a test part, or its name in `tasks.toml`.
+        task: the task, or its name, as `load_task` takes it.
         out: folder for few-shot.csv, few-shot.md, few-shot.json and few-shot.png; None: nothing is written.
         counts: numbers of labelled images. Those above the task's number of training images are left out.
         draws: number of draws. Metrics are means over the draws.
@@ -160,12 +163,12 @@ def few_shot(
         progress: show a progress bar.
 
     Raises:
-        DatasetError: the store has too few labelled images, or the task has no test part.
+        DatasetError: the store has too few labelled images.
         C2LError: an unknown task or network, or two networks of the same name.
     """
-    task = load_task(task) if isinstance(task, str) else task
+    task = load_task(task, store) if isinstance(task, str) else task
     labels, names = task.labels(store), task.label_names(store)
-    train, test = task.train_rows(store), task.test_rows(store)
+    train, test = _parts(task, store)
     check_no_shared_patients(store, train, test)
     train = train[np.isfinite(labels[train]).any(axis=1)]
     counts = sorted({count for count in counts if 0 < count <= len(train)})
@@ -229,6 +232,15 @@ def few_shot(
     return found
 
 
+def _parts(task: Task, store: ImageStore) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of the training part and of the test part."""
+    rows = task.train_rows(store)
+    if not task.folds:
+        return rows, task.test_rows(store)
+    first = patient_folds(store.patients[rows], task.folds, "out_of_fold") == 0
+    return rows[~first], rows[first]
+
+
 def _penalties(task: Task, names: Sequence[str], labels: NDArray[np.float32]) -> Sequence[float]:
     """The penalties to choose from for images with these labels [N, L]."""
     return C_GRID if can_tune(task, names, labels) else (FIXED_C,)
@@ -239,7 +251,8 @@ def _caption(found: FewShot) -> str:
     tuned = [f"{count} images: {draws}" for count, draws in found.tuned.items() if draws]
     return (
         f"{facts['draws']} draws of training images, each of as many patients as possible and the same for every "
-        f"network; {facts['test_images']} test images of {facts['test_patients']} patients. Means over draws, with "
+        f"network; {facts['test_images']} test images of {facts['test_patients']} patients"
+        f"{', the first fold' * bool(found.task.folds)}. Means over draws, with "
         f"95 % intervals over patients and draws. The penalty is tuned if one of the headline's labels has {MIN_CASES} "
         f"positive and {MIN_CASES} negative images in the draw, else C = {FIXED_C:g}. Draws with a tuned penalty: "
         f"{', '.join(tuned) or 'none'}. A label that a draw cannot teach counts as 0.5."

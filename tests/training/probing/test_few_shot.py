@@ -16,7 +16,7 @@ from c2l_models.cli import main
 from c2l_models.errors import C2LError, DatasetError
 from c2l_models.training.evaluation.tasks import load_task
 from c2l_models.training.initialization import Initialization
-from c2l_models.training.patient_splits import order_images
+from c2l_models.training.patient_splits import order_images, split_patients
 from c2l_models.training.probing import few_shot as module
 from c2l_models.training.probing.few_shot import FIXED_C, few_shot
 
@@ -59,10 +59,11 @@ def test_the_order_has_every_patient_before_any_comes_again():
     assert len(drawn) > 10
 
 
-def by_hand(store, side, count, draw):
-    """AUROC of `coin` and `square` by scikit-learn, on the draw's first images."""
+def by_hand(store, side, count, draw, parts=None):
+    """AUROC of `coin` and `square` by scikit-learn, on the draw's first images. `parts`: rows of training and test."""
     task = load_task("folder")
-    labels, train, test = task.labels(store), task.train_rows(store), task.test_rows(store)
+    labels = task.labels(store)
+    train, test = parts or (task.train_rows(store), task.test_rows(store))
     drawn = train[order_images(store.patients[train], "few_shot", draw)][:count]
     pooled = store.images.reshape(len(store), side, 32 // side, side, 32 // side).mean(axis=(2, 4))
     features = (pooled.reshape(len(store), -1) / 255 - 0.5) / 0.25
@@ -87,6 +88,20 @@ def test_the_metrics_are_scikit_learns_averaged_over_draws(store):
             assert found.estimate(name, count).value == pytest.approx(expected.mean(), abs=5e-3)
     assert 0.5 in [value for draw in range(4) for value in by_hand(store, 4, 2, draw)]  # a label that is not learned
     assert found.tuned == {2: 0, 8: 0}
+
+
+def test_the_first_fold_is_the_test_part_of_a_task_with_folds(tmp_path):
+    store = build_store(tmp_path / "store", patients=80)
+    rows = load_task("folder").train_rows(store)
+    tested = split_patients(store.patients[rows], 1 / 4, "out_of_fold")
+    parts = rows[~tested], rows[tested]
+    task = replace(load_task("folder"), test=(), folds=4)
+    found = few_shot(["fine"], store, task, counts=(8,), draws=4, bootstrap=20, progress=False)
+    expected = np.mean([by_hand(store, 4, 8, draw, parts) for draw in range(4)], axis=0)
+    assert found.estimate("fine", 8).value == pytest.approx(expected.mean(), abs=5e-3)
+    assert found.facts["test_images"] == len(parts[1])
+    assert "test images of" in found.markdown()
+    assert "the first fold" in found.markdown()
 
 
 def test_differences_are_paired_by_draw_and_patient(store):
