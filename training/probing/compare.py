@@ -209,7 +209,7 @@ def compare(
         random = network.partition(":")[0] in (RANDOM, UNTRAINED)
         results = []
         for seed in SEEDS if random else SEEDS[:1]:
-            side = "best" if best else f"{size}px"
+            side = f"best-of-{'-'.join(map(str, sizes))}px" if best else f"{size}px"
             folder = out / "probes" / task.name / f"{Path(network).name.replace(':', '-')}-{side}-seed{seed}"
             console.print(f"{network}, {task.name}, {side}, seed {seed}", markup=False, highlight=False)
             if not Result.is_done(folder):
