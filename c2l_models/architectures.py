@@ -1,13 +1,14 @@
-"""The supported architectures, each one entry of `ARCHITECTURES`.
+"""The architectures: `ARCHITECTURES`, which have releases, and every other one of timm's for weights of one's own.
 
 To add an architecture, add its entry under its name in timm and torchvision. The following read the table:
-`list_models()`, `create_model(name)`, the builder `c2l_models.<name>`, torch.hub's entry points, and the architectures
-that a recipe or a benchmark accepts. A release of the architecture is a separate step.
+`list_models()`, the builder `c2l_models.<name>`, and torch.hub's entry points. A release of the architecture is a
+separate step. `create_model(name)`, recipes and weight files take timm's other architectures too.
 """
 
 import difflib
 from collections.abc import Collection
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from .errors import WeightsNotFound
 
@@ -18,7 +19,7 @@ class Architecture(NamedTuple):
     Attributes:
         title: name for readers.
         first_conv: first convolution; its shape depends on the input channels.
-        first_norm: batch norm after the first convolution.
+        first_norm: batch norm after the first convolution; "" if it is not known.
         classifier: final linear layer; its shape depends on the classes.
         num_features: width D of the pooled features [B, D].
     """
@@ -37,15 +38,42 @@ ARCHITECTURES = {
 
 
 def list_models() -> list[str]:
-    """The names of the supported architectures, with or without a release."""
+    """The names of the architectures that have releases, or will have one."""
     return sorted(ARCHITECTURES)
 
 
 def find_architecture(name: str) -> Architecture:
-    """The entry of an architecture. Raises `WeightsNotFound`, which lists the known names."""
-    if name not in ARCHITECTURES:
-        raise WeightsNotFound(f"no architecture {name!r}{suggest(name, ARCHITECTURES)}")
-    return ARCHITECTURES[name]
+    """The entry of an architecture. Raises `WeightsNotFound`, which lists the known names.
+
+    timm is imported if the name is not in `ARCHITECTURES`.
+    """
+    if found := ARCHITECTURES.get(name) or _find_in_timm(name):
+        return found
+    raise WeightsNotFound(f"no architecture {name!r}{suggest(name, ARCHITECTURES)}, and timm's other architectures")
+
+
+@cache
+def _find_in_timm(name: str) -> Architecture | None:
+    """The entry of one of timm's architectures; None if it is unknown, or has not one first convolution and one head."""
+    import timm
+    import torch
+
+    if name not in timm.list_models():
+        return None
+    config: Any = timm.get_pretrained_cfg(name)
+    ends = (config.first_conv, config.classifier)
+    if not all(isinstance(end, str) and end for end in ends):
+        return None
+    with torch.device("meta"):  # shapes alone
+        network: Any = timm.create_model(name, num_classes=0)
+    return Architecture(name, config.first_conv, "", config.classifier, network.head_hidden_size)
+
+
+def loading_call(architecture: str, weights: object) -> str:
+    """The Python call that loads a weight file of an architecture."""
+    if architecture in ARCHITECTURES:
+        return f"c2l_models.{architecture}(weights={str(weights)!r})"
+    return f"c2l_models.create_model({architecture!r}, weights={str(weights)!r})"
 
 
 def suggest(name: str, known: Collection[str]) -> str:

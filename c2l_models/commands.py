@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from .architectures import loading_call
 from .errors import C2LError
 from .optional_training import require_training
 
@@ -157,8 +158,7 @@ def download(weights: Annotated[Positional[str], arg(metavar="WEIGHTS")], to: Pa
     files = write_release_folder(record, to)
     print(f"wrote {record.name} to {to}: {', '.join(file.name for file in files)}")
     print(
-        f'load it with c2l_models.{record.architecture}(weights="{to}") '
-        f'or timm.create_model("local-dir:{to}", pretrained=True)'
+        f'load it with {loading_call(record.architecture, to)} or timm.create_model("local-dir:{to}", pretrained=True)'
     )
 
 
@@ -273,7 +273,7 @@ def convert(
             f"features of a test image change by at most {done.difference:.1e} of the largest feature, because the "
             "padding at the border has another value"
         )
-    print(f"{done.path}: load it with c2l_models.{arch}(weights={str(done.path)!r}); provenance: {done.provenance}")
+    print(f"{done.path}: load it with {loading_call(arch, done.path)}; provenance: {done.provenance}")
 
 
 def export(

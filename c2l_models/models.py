@@ -31,7 +31,7 @@ def create_model(
     The model's `pretrained_cfg` describes its input; `Weights.transform(in_chans)` prepares an image for it.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models()`; with weights of your own, also another architecture of timm.
         pretrained: True loads the architecture's default release. False or None, without `weights`: random
             initialization.
         weights: a release's name, a `Weights`, a `.safetensors` file, a folder with `model.safetensors`, or a hub

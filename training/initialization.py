@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from c2l_models.architectures import find_architecture
+from c2l_models.architectures import find_architecture, list_models
 from c2l_models.errors import C2LError, DatasetError, WeightsNotFound
 from c2l_models.hub.weight_file import FILE_NAME, read_verified
 from c2l_models.models import create_model
@@ -48,7 +48,7 @@ class Initialization:
 
     Attributes:
         name: the name to show in a table.
-        architecture: one of `list_models()`.
+        architecture: its name in timm, or "pixels".
         network: timm network, float [B, 1, S, S], normalised with mean and std -> [B, F]. It is in evaluation mode if
             its weights were loaded.
         size: input side S in pixels: the weights' own, or the one that the caller chose.
@@ -203,6 +203,8 @@ def _pixels(store: ImageStore | None, device: str | torch.device) -> Initializat
 
 def _imagenet(architecture: str, size: int, device: str | torch.device) -> Initialization:
     """timm's weights, with the normalisation of three channels folded into one: exact except at the image's border."""
+    if architecture not in list_models():
+        raise C2LError(f"{IMAGENET}:{architecture}: expected {IMAGENET}: and one of {', '.join(list_models())}")
     classifier = find_architecture(architecture).classifier
     config: Any = timm.get_pretrained_cfg(f"{architecture}.{IMAGENET_TAG}")
     file = read_verified(_download(config.hf_hub_id))

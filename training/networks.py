@@ -30,7 +30,7 @@ class Encoder(nn.Module):
         super().__init__()
         backbone: Any = timm.create_model(architecture, pretrained=False, in_chans=1, num_classes=0)
         self.backbone = backbone
-        width = backbone.num_features
+        width = backbone.head_hidden_size
         head: nn.Module = nn.Linear(width, feature_dim)
         if projection == "mlp":
             head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), head)

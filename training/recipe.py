@@ -10,7 +10,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from c2l_models.architectures import list_models
+from c2l_models.architectures import find_architecture, list_models
+from c2l_models.errors import WeightsNotFound
 
 from .constraints import Above, AnyNumber, Ascending, AtLeast, AtMost, Between, check, check_values
 from .methods import check_method
@@ -160,7 +161,7 @@ class Recipe:
     """Pretraining method, a name in `methods.METHODS`: c2l, moco, model_genesis or distillation. The table [objective]
     is for c2l only, [restoration] for model_genesis only, [distillation] for distillation only."""
     architecture: str = "resnet18"
-    """Backbone, a name that `c2l list` knows, such as resnet18 or densenet121."""
+    """Backbone: resnet18, densenet121, or another architecture's name in timm, such as mobilenetv3_large_100."""
     initialization: str = "random"
     """Weights with which student and teacher begin: "random", a release such as "resnet18.imagenet", "imagenet"
     (torchvision's, from the hub), a .safetensors file, or a run folder. The projection always begins random."""
@@ -256,7 +257,8 @@ class Recipe:
     def __post_init__(self) -> None:
         """Check all settings. Raises RecipeError."""
         check_values(self)
-        check(self.architecture in list_models(), self, "architecture", f"one of {', '.join(list_models())}")
+        known = f"one of {', '.join(list_models())}, or another architecture of timm with one first convolution"
+        check(_is_architecture(self.architecture), self, "architecture", known)
         check_method(self)
         terms = self.objective.terms
         check(0 < len(terms) == len(set(terms)), self.objective, "terms", "one or more terms, each once")
@@ -272,6 +274,14 @@ class Recipe:
         """All keys and their values, as JSON represents them."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain
+
+
+def _is_architecture(name: str) -> bool:
+    try:
+        find_architecture(name)
+    except WeightsNotFound:
+        return False
+    return True
 
 
 SECTIONS = {

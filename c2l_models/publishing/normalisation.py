@@ -40,12 +40,15 @@ def fold_normalisation(
         A copy of the state dict with a new kernel [O, 1, k, k] and a new running mean [O].
 
     Raises:
-        C2LError: the number of means or stds is not C, or a std is not above 0.
+        C2LError: the number of means or stds is not C, a std is not above 0, or the architecture is not in
+            `list_models()`.
         WeightsCorrupted: the first convolution or its batch norm is missing.
     """
     import torch
 
     ends = find_architecture(architecture)
+    if not ends.first_norm:
+        raise C2LError(f"the input of {architecture} cannot be converted, because its first batch norm is not known")
     kernel_key, norm_key = f"{ends.first_conv}.weight", f"{ends.first_norm}.running_mean"
     for key in (kernel_key, norm_key):
         if key not in state_dict:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
+from c2l_models.architectures import loading_call
 from c2l_models.errors import C2LError
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def pretrain(arguments: list[str]) -> None:
         if not is_main_process():
             return
         weights = export_run(out, out / "backbone.safetensors", images)
-        print(f"{weights}: load it with c2l_models.{recipe.architecture}(weights={str(weights)!r})")
+        print(f"{weights}: load it with {loading_call(recipe.architecture, weights)}")
 
     tyro.cli(run, args=arguments[1:], prog=f"c2l pretrain {arguments[0]}")
 

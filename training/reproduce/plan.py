@@ -29,7 +29,7 @@ class InitializationPlan:
 
     Attributes:
         name: of the row.
-        architecture: one of `list_models()`.
+        architecture: its name in timm.
         recipe: name of the recipe to pretrain with; "": `weights` are loaded.
         weights: what `load_initialization` loads: "random", "imagenet", a release or a file.
         folder: name of the pretraining's run folder.

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from runs import same
+from safetensors.torch import load_file
 
 import c2l_models
 from c2l_models.errors import RecipeError, RunError
@@ -81,6 +82,23 @@ def test_a_whole_run(recipe, tiny_store, tmp_path):
     facts = json.loads((whole / "initialization.json").read_text())
     assert (facts["name"], facts["source"]["name"]) == ("random", "resnet18.source")
     assert "chestxray14:1" in load_initialization(str(whole), store=tiny_store).seen
+
+
+def test_a_network_that_has_no_release(recipe, tiny_store, tmp_path):
+    """MobileNetV3 learns from a ResNet-18; its file loads in one line and has the features of its own tensors."""
+    recipe = replace(recipe, architecture="mobilenetv3_small_050", epochs=1)
+    run = pretrain(recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
+    file = export_run(run, tmp_path / "learned.safetensors", tiny_store)
+    images = torch.randn(2, 1, 32, 32)
+    network = timm.create_model("mobilenetv3_small_050", in_chans=1, num_classes=0).eval()
+    tensors = load_file(file)
+    tensors["conv_stem.weight"] = tensors["conv_stem.weight"].sum(dim=1, keepdim=True)
+    network.load_state_dict(tensors)
+    loaded = c2l_models.create_model("mobilenetv3_small_050", weights=file, in_chans=1).eval()
+    assert loaded(images).shape == (2, 1024)
+    torch.testing.assert_close(loaded(images), network(images), rtol=1e-4, atol=1e-5)
+    found = load_initialization(str(file))
+    assert (found.name, found.architecture) == ("mobilenetv3_small_050.custom", "mobilenetv3_small_050")
 
 
 @pytest.mark.parametrize(
