@@ -54,7 +54,7 @@ def find_architecture(name: str) -> Architecture:
 
 @cache
 def _find_in_timm(name: str) -> Architecture | None:
-    """The entry of one of timm's architectures; None if it is unknown, or has not one first convolution and one head."""
+    """The entry of one of timm's architectures; None if it is unknown, or lacks one first convolution or one head."""
     import timm
     import torch
 

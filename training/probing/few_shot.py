@@ -141,8 +141,7 @@ def few_shot(
 ) -> FewShot:
     """Fit linear probes on a few labelled training images, and measure them on the whole test part.
 
-    A task with folds of patients has no test part: its first fold is the test part, and the other folds are the training
-    part.
+    A task with folds of patients has no test part: its first fold is the test part, the others are the training part.
 
     Draw k of n images is the same for every network: the first n images of an order that has every patient once before
     any patient twice (`order_images`). The penalty is tuned on patient folds of the n images if one of the headline's
