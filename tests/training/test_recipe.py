@@ -308,7 +308,7 @@ def test_the_papers_recipes_have_no_base():
 
 def test_an_unknown_architecture_names_the_known_ones():
     with pytest.raises(
-        RecipeError, match="architecture: expected one of densenet121, resnet18, or another .* of timm .*, found 'vit'"
+        RecipeError, match=r"architecture: expected one of densenet121, resnet18, or another .* of timm .*, found 'vit'"
     ):
         Recipe("x", architecture="vit")
 
