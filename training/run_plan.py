@@ -111,6 +111,7 @@ def plan_run(recipe: Recipe, store: ImageStore, device: torch.device) -> RunPlan
 
     Raises:
         DatasetError: the store has no image of a source, or the images do not fill one batch.
+        RecipeError: the network that a distillation learns from does not fit the recipe.
     """
     rows = training_rows(recipe, store)
     sizes = {size for _, size in Schedule(recipe, len(rows)).phases()}
@@ -121,6 +122,7 @@ def plan_run(recipe: Recipe, store: ImageStore, device: torch.device) -> RunPlan
 def _seconds_per_step(recipe: Recipe, size: int, store: ImageStore, rows: np.ndarray, device: torch.device) -> float:
     """Median duration of a step with views of this size."""
     run = Run(replace(recipe, size=size, early_sizes=(), early_shares=()), store, rows, Path(), ALONE, device)
+    run.load_source()
     durations = []
     for batch in islice(batches(store, rows, recipe, device), UNTIMED + TIMED):
         began = time.perf_counter()

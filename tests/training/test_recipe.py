@@ -212,6 +212,11 @@ RESOLVED = {
     "open26k-resnet18": OPEN26K,
     "open26k-resnet18-scratch": {key: value for key, value in OPEN26K.items() if key != "initialization"},
     "moco26k-resnet18": OPEN26K | {"method": "moco", "epochs": 48},
+    "open26k-densenet121": OPEN26K | DENSENET | {"initialization": "runs/distill26k-densenet121"},
+    "distill26k-densenet121": {key: value for key, value in OPEN26K.items() if key != "initialization"}
+    | DENSENET
+    | {"method": "distillation", "feature_dim": 512, "size": 64, "epochs": 8}
+    | {"optimizer.name": "adamw", "optimizer.lr": 0.008, "optimizer.weight_decay": 0.02},
     "search-open26k-resnet18": OPEN26K | {"steps": 413, "probe_every": 0},
     "theta-0": COMMON | {"teacher_momentum": 0.0},
     "theta-0.9": COMMON | {"teacher_momentum": 0.9},

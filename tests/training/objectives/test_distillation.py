@@ -19,6 +19,7 @@ from c2l_models.training.pretrain import pretrain
 from c2l_models.training.recipe import Distillation, Optimizer, Recipe
 from c2l_models.training.run_files import checkpoint, log
 from c2l_models.training.run_files.backbone import export_run
+from c2l_models.training.run_plan import plan_run
 
 
 def write_source(file, seed=5):
@@ -121,6 +122,11 @@ def test_a_run_is_not_resumed_with_another_source(recipe, tiny_store, tmp_path):
     write_source(file, seed=6)
     with pytest.raises(RunError, match=r"began with another source.*restore that file to resume"):
         pretrain(recipe, tiny_store, run, "cpu", resume=True, progress=False)
+
+
+def test_the_plan_of_a_run(recipe, tiny_store):
+    plan = plan_run(recipe, tiny_store, torch.device("cpu"))
+    assert plan.seconds_per_step[recipe.size] > 0
 
 
 def test_the_table_is_for_distillation_only():
