@@ -203,9 +203,9 @@ def _pixels(store: ImageStore | None, device: str | torch.device) -> Initializat
 
 def _imagenet(architecture: str, size: int, device: str | torch.device) -> Initialization:
     """timm's weights, with the normalisation of three channels folded into one: exact except at the image's border."""
+    classifier = find_architecture(architecture).classifier
     if architecture not in list_models():
         raise C2LError(f"{IMAGENET}:{architecture}: expected {IMAGENET}: and one of {', '.join(list_models())}")
-    classifier = find_architecture(architecture).classifier
     config: Any = timm.get_pretrained_cfg(f"{architecture}.{IMAGENET_TAG}")
     file = read_verified(_download(config.hf_hub_id))
     state = _with_timm_keys(architecture, stored_tensors(file))

@@ -2,13 +2,17 @@
 
 import csv
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from c2l_models.training import callbacks
@@ -121,3 +125,29 @@ def small_run(tiny_recipe: Recipe, tiny_store: ImageStore, tmp_path_factory: pyt
     with pytest.MonkeyPatch.context() as patch:
         use_small_networks(patch)
         return pretrain(tiny_recipe, tiny_store, tmp_path_factory.mktemp("runs") / "small", "cpu", progress=False)
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's client with an empty cache and without a network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def cached_imagenet(hub_cache: Path) -> Callable[[str], tuple[nn.Module, Path]]:
+    """Puts a random network into the cache as timm's ImageNet weights; returns it and its file."""
+
+    def put(architecture: str) -> tuple[nn.Module, Path]:
+        torch.manual_seed(0)
+        network: nn.Module = timm.create_model(architecture).eval()
+        repository = hub_cache / f"models--timm--{architecture}.tv_in1k"
+        snapshot = repository / "snapshots" / ("0" * 40)
+        snapshot.mkdir(parents=True)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("0" * 40)
+        save_file(network.state_dict(), snapshot / "model.safetensors")
+        return network, snapshot / "model.safetensors"
+
+    return put

@@ -3,7 +3,6 @@
 import json
 import time
 
-import huggingface_hub
 import numpy as np
 import pytest
 import timm
@@ -104,14 +103,6 @@ def test_what_is_not_there_is_named():
             load_initialization(f"{kind}:resnet19")
 
 
-@pytest.fixture
-def hub_cache(tmp_path, monkeypatch):
-    """The hub's client with an empty cache and without a network."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    return tmp_path / "hub"
-
-
 @pytest.mark.usefixtures("hub_cache")
 def test_imagenet_out_of_reach_is_said_at_once():
     began = time.monotonic()
@@ -124,17 +115,9 @@ def test_imagenet_out_of_reach_is_said_at_once():
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
-def test_imagenet_from_the_cache_is_one_channel_folded(hub_cache, architecture):
+def test_imagenet_from_the_cache_is_one_channel_folded(cached_imagenet, architecture):
     """Its features are those of timm's network on the image in three channels, except at the border."""
-    torch.manual_seed(0)
-    timms = timm.create_model(architecture).eval()
-    repository = hub_cache / f"models--timm--{architecture}.tv_in1k"
-    snapshot = repository / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0" * 40)
-    save_file(timms.state_dict(), snapshot / "model.safetensors")
-
+    timms, file = cached_imagenet(architecture)
     init = load_initialization("imagenet", architecture)
     assert (init.name, init.size, init.seen) == (f"imagenet:{architecture}", 224, frozenset())
     assert init.about["weights"] == f"timm/{architecture}.tv_in1k"
@@ -146,7 +129,7 @@ def test_imagenet_from_the_cache_is_one_channel_folded(hub_cache, architecture):
         found = init.network((grey - init.mean) / init.std)
     assert torch.nn.functional.cosine_similarity(found, expected).min() > 0.99
 
-    save_file({"conv1.weight": torch.zeros(1)}, snapshot / "model.safetensors")
+    save_file({"conv1.weight": torch.zeros(1)}, file)
     with pytest.raises(C2LError, match=f"do not fit {architecture}"):
         load_initialization("imagenet", architecture)
 

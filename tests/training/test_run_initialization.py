@@ -18,6 +18,7 @@ from c2l_models.training.initialization import load_initialization
 from c2l_models.training.objectives.momentum_teacher import MomentumTeacher
 from c2l_models.training.pretrain import pretrain
 from c2l_models.training.recipe import Optimizer
+from c2l_models.training.recipe_files import load_recipe
 from c2l_models.training.run import Run
 from c2l_models.training.run_files import checkpoint
 from c2l_models.training.run_files.backbone import export_run
@@ -53,6 +54,36 @@ def test_student_and_teacher_begin_as_the_initialization(tiny_recipe, tiny_store
     assert (facts["name"], facts["license"], facts["trained_on"]) == ("resnet18.before", "MIT", ["phantoms"])
     assert facts["weights_sha256"] == hashlib.sha256(pretrained_file.read_bytes()).hexdigest()
     assert facts["patients"] == ["chestxray14:1"]
+
+
+@pytest.fixture(params=["random", "release", "torchvision's", "file", "run folder"])
+def start(request, pretrained_file, cached_imagenet, small_start):
+    """A value of `initialization`, and the name that a run records."""
+    if request.param == "torchvision's":
+        cached_imagenet("resnet18")
+    return {
+        "random": ("random", "random"),
+        "release": ("resnet18.imagenet", "resnet18.imagenet"),
+        "torchvision's": ("imagenet", "imagenet:resnet18"),
+        "file": (str(pretrained_file), "resnet18.before"),
+        "run folder": (str(small_start), small_start.name),
+    }[request.param]
+
+
+@pytest.fixture(scope="module")
+def small_start(tiny_recipe, tiny_store, tmp_path_factory):
+    """The folder of a run of one step."""
+    return pretrain(replace(tiny_recipe, steps=1), tiny_store, tmp_path_factory.mktemp("runs") / "start", "cpu")
+
+
+def test_the_smoke_recipe_from_each_kind_of_start(tiny_store, tmp_path, start):
+    spec, name = start
+    recipe = replace(load_recipe("smoke"), initialization=spec, steps=2, probe_every=0)
+    run = pretrain(recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
+    assert checkpoint.load(run).state["step"] == 2
+    assert json.loads((run / "initialization.json").read_text())["name"] == name
+    file = export_run(run, tmp_path / "learned.safetensors", tiny_store)
+    assert c2l_models.resnet18(weights=file, in_chans=1).eval()(torch.randn(2, 1, 64, 64)).isfinite().all()
 
 
 def test_the_patients_and_data_of_the_initialization_count(tiny_recipe, tiny_store, tmp_path, pretrained_file):
