@@ -61,7 +61,7 @@ def draw_label_efficiency(
     axes.set_xticks(shares, [f"{100 * share:g} %" if against == "share" else f"{share:g}" for share in shares])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("share of the training labels" if against == "share" else "labelled training images")
-    axes.set_ylabel(f"{metric}\n95 % interval over patients and seeds")
+    axes.set_ylabel(f"{metric}\n95 % interval over patients and {'seeds' if against == 'share' else 'draws'}")
     style_axes(axes, title, grid="y")
     plot.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=LABEL)
     save_png(plot, path)
