@@ -17,6 +17,7 @@ from .callbacks import Callbacks, RunCallbacks
 from .distributed import World, join, unwrap
 from .networks import buffers_kept
 from .objectives.method import Method, MethodStep
+from .processor import slow_precision
 from .recipe import Recipe
 from .run import Run
 from .run_files.interruption import stop_requests
@@ -64,7 +65,7 @@ def pretrain(
         damaged = run.start_or_resume(resume)
         shown = run.method.PROGRESS
         with RunLog(run_folder, run.total_steps, run.step, world.is_main, progress, shown=shown) as log:
-            for note in damaged:
+            for note in filter(None, [*damaged, slow_precision(recipe.precision, own_device)]):
                 log.write_note(run.step, note)
             callbacks = RunCallbacks(run, log, request, deadline)
             train(run, callbacks)

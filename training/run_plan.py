@@ -19,6 +19,7 @@ from .batches import batches, training_rows
 from .distributed import ALONE
 from .evaluation.plotting import new_figure, save_png, style_axes
 from .pretrain import train_step
+from .processor import slow_precision
 from .recipe import Recipe
 from .run import Run
 from .schedule import Schedule
@@ -74,6 +75,7 @@ class RunPlan:
         epochs = steps / schedule.steps_per_epoch
         rates = {size: recipe.batch_size / seconds for size, seconds in self.seconds_per_step.items()}
         sizes = ", then ".join(f"{size} px from step {first:,}" for first, size in schedule.phases())
+        slow = slow_precision(recipe.precision, torch.device(self.device))
         of_the_queue = recipe.queue_length / self.images
         return [
             f"images          {self.images:,}, of which a step takes {recipe.batch_size}",
@@ -84,6 +86,7 @@ class RunPlan:
             f"queue           {recipe.queue_length:,} features, {of_the_queue:.2f} per image",
             f"rate            {', '.join(f'{rate:,.1f} images/s at {size} px' for size, rate in rates.items())}",
             f"device          {self.device}",
+            f"precision       {'; '.join(filter(None, [recipe.precision, slow]))}",
             f"duration        {self.hours:.2f} hours, without probes and checkpoints",
             f"peak memory     {'unknown' if self.memory is None else f'{self.memory / 1e9:.1f} GB'}",
         ]

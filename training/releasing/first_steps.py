@@ -20,6 +20,7 @@ from ..batches import Batch, training_rows
 from ..distributed import ALONE
 from ..objectives.method import MethodStep
 from ..pretrain import share_batch, train
+from ..processor import instructions
 from ..recipe import Recipe
 from ..run import Run
 from ..run_files.log import progress_line
@@ -46,7 +47,7 @@ class FirstSteps:
         precision: the recipe's.
         threads: number of CPU threads.
         torch: version of torch.
-        instructions: see `instructions`.
+        instructions: see `processor.instructions`.
         machine: name of the processor.
     """
 
@@ -132,15 +133,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def instructions() -> str:
-    """The instruction set by which torch and oneDNN choose kernels: vector width, bfloat16, and oneDNN's own limit."""
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text().split() if cpuinfo.is_file() else []
-    bfloat16 = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
-    return " ".join([torch.backends.cpu.get_cpu_capability(), *bfloat16, *([f"oneDNN: {limit}"] if limit else [])])
 
 
 def prepared_with(store: ImageStore) -> dict[str, str]:
