@@ -13,6 +13,7 @@ import tyro
 from .commands import COMMANDS
 from .errors import C2LError
 from .optional_training import HOW_TO_GET_TRAINING, TRAINING_COMMANDS, has_training, require_training
+from .streams import CLOSED_PIPE, drop_output, make_printable
 
 FULL_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 DISK_ERRORS = FULL_DISK_ERRORS | {errno.EROFS}
@@ -22,7 +23,18 @@ TRAINING_LIBRARIES = {"matplotlib", "sklearn", "tensorboard", "torchmetrics"}
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one `c2l` command. A C2LError is printed as one line; its `exit_status` is 2 by default."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    make_printable()
+    try:
+        try:
+            _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe can be handled
+    except BrokenPipeError:  # the reader has what it wanted: `c2l … | head`
+        drop_output()
+        sys.exit(CLOSED_PIPE)
+
+
+def _run(arguments: list[str]) -> None:
     try:
         if arguments and arguments[0] in TRAINING_COMMANDS:
             _run_training_command(*arguments)

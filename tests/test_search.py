@@ -164,7 +164,7 @@ def test_a_query_that_is_nowhere_or_no_film(library: tuple[list[Path], Embedding
         C2LError, match=r"9\.png: expected an image file, or a path in the features file; found neither"
     ):
         search("9.png", table, 1)
-    Path("text.png").write_text("no film")
+    Path("text.png").write_text("no film", encoding="utf-8")
     with pytest.raises(RadiographError, match=r"text\.png: "):
         search("text.png", table, 1)
     with pytest.raises(C2LError, match=r"expected a k from 1 to 4, .* found 5"):

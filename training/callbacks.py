@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from c2l_models.errors import RunError, RunInterrupted
+from c2l_models.files import write_atomically
 
 from .augment import Draws
 from .batches import Batch, batch_rows
@@ -155,7 +156,7 @@ class RunCallbacks:
             paths = run.store.index["path"].take(rows).to_pylist()
             failure = {"step": step + 1, "what": problem, "rows": rows.tolist(), "paths": paths}
             with suppress(OSError):  # a full disk must not hide the failure
-                file.write_text(json.dumps(failure, indent=1) + "\n")
+                write_atomically(file, (json.dumps(failure, indent=1) + "\n").encode())
         some = ", ".join(map(str, rows[:4]))
         raise RunError(
             f"step {step + 1}: {problem}. {file} lists the batch's images, rows {some} … of the store. The checkpoints "

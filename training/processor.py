@@ -30,4 +30,4 @@ def slow_precision(precision: str, device: torch.device) -> str:
 
 
 def _flags() -> list[str]:
-    return CPUINFO.read_text().split() if CPUINFO.is_file() else []
+    return CPUINFO.read_text(encoding="utf-8").split() if CPUINFO.is_file() else []

@@ -94,7 +94,11 @@ def _read(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
         chain = " -> ".join(file.stem for file in (*derived, path))
         raise RecipeError(f"base: expected no circle of recipes, found the circle {chain}; change one base")
     try:
-        keys = tomllib.loads(path.read_text(encoding="utf-8"))
+        keys = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"{path}: expected UTF-8, found another encoding ({error}); save the file as UTF-8"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path} is not valid TOML: {error}") from error
     if "base" not in keys:

@@ -161,7 +161,7 @@ def fit_steps(
             f"{recipe.optimizer.schedule!r}; set --recipe.optimizer.schedule cosine, or give --recipe.steps"
         )
     if resumed and (resumed / "recipe.json").is_file():
-        return replace(recipe, steps=json.loads((resumed / "recipe.json").read_text())["steps"])
+        return replace(recipe, steps=json.loads((resumed / "recipe.json").read_text(encoding="utf-8"))["steps"])
     if "WORLD_SIZE" in os.environ:
         raise RunError(
             "expected one process to measure how many steps fit, found a job of torchrun; measure the job's rate with "

@@ -79,6 +79,11 @@ def as_utf8(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def from_utf8(text: str) -> str:
+    """The file name that a UTF-8 table states, for this process's locale: on POSIX a name is bytes."""
+    return os.fsdecode(text.encode("utf-8")) if os.name == "posix" else text
+
+
 def _is_image(folder: str, name: str) -> bool:
     suffix = os.path.splitext(name)[1].lower()
     if name.startswith("._"):

@@ -84,13 +84,16 @@ def test_what_there_is_not_is_said_with_what_there_is(registry: Path) -> None:
         list_weights("resnet-18")
     with pytest.raises(WeightsNotFound, match="densenet121 has no default release"):
         default_weights("densenet121")
-    registry.write_text(registry.read_text().replace("default = true\n", ""))
+    registry.write_text(registry.read_text(encoding="utf-8").replace("default = true\n", ""), encoding="utf-8")
     with pytest.raises(WeightsNotFound, match=r"no default release.*resnet18\.first, resnet18\.second"):
         default_weights("resnet18")
 
 
 def test_two_defaults_are_no_default(registry: Path) -> None:
-    registry.write_text(registry.read_text().replace("[resnet18.first]\n", "[resnet18.first]\ndefault = true\n"))
+    registry.write_text(
+        registry.read_text(encoding="utf-8").replace("[resnet18.first]\n", "[resnet18.first]\ndefault = true\n"),
+        encoding="utf-8",
+    )
     message = r"releases\.toml: resnet18\.first and resnet18\.second are marked default"
     with pytest.raises(WeightsCorrupted, match=message):
         default_weights("resnet18")
@@ -101,7 +104,7 @@ def test_two_defaults_are_no_default(registry: Path) -> None:
     [("recipe =", "recipes =", "recipes"), ("file =", "fil =", "'file'"), ("0.2, 0.2]", "0.2]", "std")],
 )
 def test_a_wrong_entry_of_a_table_is_the_registrys_fault(registry: Path, old: str, new: str, message: str) -> None:
-    registry.write_text(registry.read_text().replace(old, new))
+    registry.write_text(registry.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     with pytest.raises(WeightsCorrupted, match=rf"releases\.toml, table resnet18\.first.*{message}") as caught:
         get_weights("resnet18.first")
     assert ".safetensors" not in str(caught.value)

@@ -459,3 +459,14 @@ def test_a_recipe_made_in_code_is_checked_too():
 def test_a_recipe_has_a_name():
     with pytest.raises(RecipeError, match="has no name"):
         from_dict({})
+
+
+def test_recipe_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "a.toml").write_text('\ufeffbase = "smoke"\nsteps = 7\n', encoding="utf-8")
+    assert load_recipe(tmp_path / "a.toml").steps == 7
+
+
+def test_recipe_that_is_not_utf8_is_named(tmp_path):
+    (tmp_path / "a.toml").write_bytes('base = "smoke"\ndescription = "für Röntgenbilder"\n'.encode("latin-1"))
+    with pytest.raises(RecipeError, match=r"a\.toml: expected UTF-8, .*save the file as UTF-8"):
+        load_recipe(tmp_path / "a.toml")

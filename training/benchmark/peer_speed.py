@@ -194,7 +194,7 @@ def run_peer(
         "warm-up": WARM_UP + 2 * workers,
     }
     command = [str(python), "-I", str(SCRIPT), *(f"--{name}={value}" for name, value in options.items())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise C2LError(f"{python} cannot run Lightly: {reason}; {INSTALL}")

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from rich.progress import track
 
+from c2l_models.files import write_atomically
+
 from ..run_files.run_folder import machine_name
 
 MIN_SECONDS = 0.1
@@ -106,4 +108,4 @@ def median_and_range(ratios: Sequence[float], digits: int = 3) -> str:
 def save_json(result: Any, path: Path, **derived: Any) -> None:
     """Write the fields of a result dataclass and metrics derived from them as JSON; creates the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dataclasses.asdict(result) | derived, indent=2) + "\n")
+    write_atomically(path, (json.dumps(dataclasses.asdict(result) | derived, indent=2) + "\n").encode())

@@ -87,7 +87,7 @@ def _print_report(report: "PrepareReport") -> None:
     )
     if report.shard:
         return
-    counts = json.loads((report.store / "store.json").read_text())["counts"]
+    counts = json.loads((report.store / "store.json").read_text(encoding="utf-8"))["counts"]
     if rows := corpus.compare_with_paper({tuple(part.split("/")): count for part, count in counts.items()}):
         Console().print(corpus.table(rows))
     index = pq.read_table(report.store / "index.parquet", columns=["patient", "dataset", "split"])

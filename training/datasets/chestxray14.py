@@ -117,7 +117,7 @@ def _splits(root: Path, table: Path, images: set[str]) -> dict[str, str]:
     for split, name in LISTS.items():
         if not (root / name).is_file():
             raise DatasetError(f"{root / name} is missing; download it again, because the data set includes it")
-        listed = set((root / name).read_text(encoding="utf-8").split())
+        listed = set((root / name).read_text(encoding="utf-8-sig").split())
         if both := listed & splits.keys():
             raise DatasetError(f"{root}: images in both official lists: {summarize(both)}; download the lists again")
         splits.update(dict.fromkeys(listed, split))

@@ -75,7 +75,7 @@ def load_description(file: Path) -> Description:
     `datasets.toml`.
     """
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror}; check its path and permissions") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from c2l_models.errors import DatasetError
-from c2l_models.radiographs.listing import IMAGE_SUFFIXES, image_files
+from c2l_models.radiographs.listing import IMAGE_SUFFIXES, from_utf8, image_files
 
 from .constants import constants
 from .description import COLUMNS, Description, matching
@@ -68,6 +68,7 @@ def _rows(table: Path, description: Description) -> Iterator[Row]:
     required = [columns["path"], *description.columns.values(), *description.label_columns]
     for line, row in read_table(table, dict.fromkeys(required)):
         fields = {name: row[column].strip() for name, column in columns.items() if column in row}
+        fields["path"] = from_utf8(fields["path"])
         path = Path(fields["path"])
         if not path.parts or path.is_absolute() or ".." in path.parts:
             raise DatasetError(f"{table}, line {line}: path must name a file under {table.parent}; correct the line")

@@ -138,7 +138,7 @@ def _open_folder(out: Path, identity: dict[str, Any]) -> None:
         out.mkdir(parents=True)
     elif any(out.iterdir()):
         try:
-            saved = json.loads((out / SETTINGS).read_text())
+            saved = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
             # A setting that is newer than the run has its default, which keeps what earlier versions computed.
             before = saved | Settings().to_dict() | saved["settings"]
             now = identity | identity["settings"]

@@ -34,7 +34,7 @@ def open_folder(folder: Path, identity: dict[str, Any], resume: bool) -> None:
     elif not resume:
         raise RunError(f"{folder} exists; choose another folder, or resume that run with --resume")
     elif file.is_file():
-        saved = json.loads(file.read_text())
+        saved = json.loads(file.read_text(encoding="utf-8"))
         # A setting that is newer than the run has its default, which keeps what earlier versions computed.
         earlier = saved | {"settings": merged(Settings().to_dict(), saved["settings"])}
         check_same_settings(folder, earlier, identity)

@@ -137,5 +137,5 @@ def one_thread() -> Iterator[None]:
 
 def prepared_with(store: ImageStore) -> dict[str, str]:
     """Versions of the libraries that a store's bytes depend on, from its description."""
-    plan: dict[str, Any] = json.loads((store.path / DESCRIPTION).read_text())["plan"]
+    plan: dict[str, Any] = json.loads((store.path / DESCRIPTION).read_text(encoding="utf-8"))["plan"]
     return {key: value for key, value in plan.items() if key.startswith("version of ")}

@@ -114,7 +114,7 @@ def release_run(
     }
     write_atomically(file.with_suffix(".json"), (json.dumps(provenance, indent=1) + "\n").encode())
     entry = registry_entry(weights, metrics, default)
-    write_atomically(registry.REGISTRY, (registry.REGISTRY.read_text() + entry).encode())
+    write_atomically(registry.REGISTRY, (registry.REGISTRY.read_text(encoding="utf-8") + entry).encode())
     return registry.get_weights(name)
 
 

@@ -126,7 +126,7 @@ class Stores:
         """Finished stores of this size that hold all of these data sets."""
         found = []
         for file in self.folder.glob(f"*/{DESCRIPTION}"):
-            description = json.loads(file.read_text())
+            description = json.loads(file.read_text(encoding="utf-8"))
             held = {part.partition("/")[0] for part in description.get("counts", ())}
             if description.get("size") == self.size and set(datasets) <= held and "shard" not in description:
                 found.append(file.parent)

@@ -72,7 +72,7 @@ def store_of_run(folder: Path) -> str:
 def began_with(folder: Path) -> Recipe:
     """The recipe that a run began with. Raises RunError if it cannot be read."""
     try:
-        return from_dict(json.loads((folder / "recipe.json").read_text()))
+        return from_dict(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise RunError(f"{folder / 'recipe.json'} cannot be read: {error}; move {folder} away") from error
 

@@ -112,7 +112,7 @@ class RunLog:
         self._file = self._board = None
         if writes:
             self._drop_after(step)
-            self._file = self.path.open("a")
+            self._file = self.path.open("a", encoding="utf-8")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
         self._progress = progress_line(writes and progress)
         self._task = self._progress.add_task(what, total=total_steps, completed=step, metrics="")
@@ -207,7 +207,7 @@ def progress_line(shown: bool) -> Progress:
 def read(run_folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log. A last line that a killed process left incomplete is skipped."""
     lines = []
-    for text in (run_folder / NAME).read_text().splitlines():
+    for text in (run_folder / NAME).read_text(encoding="utf-8").splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

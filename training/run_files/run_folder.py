@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from c2l_models.errors import DatasetError, RunError
+from c2l_models.files import write_atomically
 
 from ..distributed import ALONE, World
 from ..recipe import Recipe
@@ -63,7 +64,7 @@ def create_run_folder(
     made = folder if folder.exists() else folder.with_name(folder.name + ".partial")
     made.mkdir(parents=True, exist_ok=True)
     for name, content in (("recipe.json", recipe.to_dict()), (INITIALIZATION, initialization), ("run.json", run)):
-        (made / name).write_text(json.dumps(content, indent=2) + "\n")
+        write_atomically(made / name, (json.dumps(content, indent=2) + "\n").encode())
     made.replace(folder)  # so a run folder always has its run.json
 
 
@@ -72,14 +73,14 @@ def read_run(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.is_file():
         raise RunError(f"expected a run folder of `c2l pretrain`, found no run.json in {folder}")
-    run: dict[str, Any] = json.loads(path.read_text())
+    run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return run
 
 
 def read_initialization(folder: Path) -> dict[str, Any]:
     """The facts about a run's initialization. A run of an earlier version, without this file, began random."""
     path = folder / INITIALIZATION
-    facts: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else RANDOM_INITIALIZATION
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else RANDOM_INITIALIZATION
     return facts
 
 
@@ -110,7 +111,7 @@ def machine_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
 
@@ -122,7 +123,7 @@ def code_version() -> str:
         return ""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        found = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except FileNotFoundError:
         return ""
     return found.stdout.strip()

@@ -38,7 +38,7 @@ class PrepareReport:
 def check_same_plan(out: Path, plan: dict[str, Any], shard: Shard | None) -> None:
     """Raise DatasetError unless the store or shard `out` was built from this plan."""
     try:
-        description = json.loads((out / DESCRIPTION).read_text())
+        description = json.loads((out / DESCRIPTION).read_text(encoding="utf-8"))
         found = description["plan"] | {"shard": description.get("shard")}
     except (ValueError, KeyError, TypeError, OSError):
         found = {}
@@ -52,7 +52,7 @@ def check_same_plan(out: Path, plan: dict[str, Any], shard: Shard | None) -> Non
 
 def summarize_store(out: Path, shard: Shard | None, started: float) -> PrepareReport:
     """Summary of a finished store or shard; `started` is the call's start by `time.monotonic`."""
-    description = json.loads((out / DESCRIPTION).read_text())
+    description = json.loads((out / DESCRIPTION).read_text(encoding="utf-8"))
     duplicates = count_duplicates(pq.read_table(out / INDEX, columns=["sha256"]))
     seconds = time.monotonic() - started
     return PrepareReport(out, description["images"], description["refused"], duplicates, seconds, shard)

@@ -54,7 +54,7 @@ class ImageStore:
                 f"{path} is not a store: {', '.join(missing)} missing; make or finish it with `c2l prepare`"
             )
         try:
-            description = json.loads((path / DESCRIPTION).read_text())
+            description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
             images = np.load(path / IMAGES, mmap_mode="r", allow_pickle=False)
             table = (path / INDEX).read_bytes()
             sha256 = hashlib.sha256(table).hexdigest()
@@ -70,7 +70,7 @@ class ImageStore:
 
     def verify(self) -> None:
         """Read the whole array from the disk; raises DatasetError if its sha256 differs from the one in store.json."""
-        expected = json.loads((self.path / DESCRIPTION).read_text()).get("images_sha256")
+        expected = json.loads((self.path / DESCRIPTION).read_text(encoding="utf-8")).get("images_sha256")
         if file_sha256(self.path / IMAGES) != expected:
             raise DatasetError(f"{self.path / IMAGES} does not match its sha256 in {DESCRIPTION}; {COPY_AGAIN}")
 
@@ -143,7 +143,7 @@ class ImageStore:
 
     def data_sets(self) -> dict[str, dict[str, Any]]:
         """The facts in `store.json` (`description.FACTS`) by data set, for the data sets that have a description."""
-        plan: dict[str, Any] = json.loads((self.path / DESCRIPTION).read_text())["plan"]
+        plan: dict[str, Any] = json.loads((self.path / DESCRIPTION).read_text(encoding="utf-8"))["plan"]
         data_sets: dict[str, dict[str, Any]] = plan.get("data_sets", {})
         return data_sets
 

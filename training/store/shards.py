@@ -88,7 +88,7 @@ def _open_shard(path: Path) -> FinishedShard:
             "command"
         )
     try:
-        description = json.loads((path / DESCRIPTION).read_text())
+        description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
         if description["format"] != FORMAT or "shard" not in description:
             raise DatasetError(f"{path} is not a shard of format {FORMAT}; make it with `c2l prepare --shard K/N`")
         shard = description["shard"]

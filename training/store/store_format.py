@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import features
 
-from c2l_models.files import sync_file, sync_folder
+from c2l_models.files import sync_file, sync_folder, write_atomically
 
 IMAGES, INDEX, REFUSED, DESCRIPTION = "images.npy", "index.parquet", "refused.parquet", "store.json"
 FORMAT = 3
@@ -91,7 +91,7 @@ def write_description(
     }
     if shard:
         description["shard"] = {"number": shard[0], "of": shard[1]}
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    write_atomically(folder / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
     for name in (IMAGES, INDEX, REFUSED, DESCRIPTION):
         sync_file(folder / name)
     sync_folder(folder)

@@ -118,9 +118,9 @@ def test_a_cold_file_is_read_from_the_disk(tmp_path: Path) -> None:
     np.save(tmp_path / IMAGES, np.zeros((1024, 64, 64), np.uint8))
 
     def fetched() -> int:
-        before = int(counts.read_text().split("read_bytes: ")[1].split()[0])
+        before = int(counts.read_text(encoding="utf-8").split("read_bytes: ")[1].split()[0])
         map_again(store, tmp_path / IMAGES)[np.arange(1024)]
-        return int(counts.read_text().split("read_bytes: ")[1].split()[0]) - before
+        return int(counts.read_text(encoding="utf-8").split("read_bytes: ")[1].split()[0]) - before
 
     with (tmp_path / IMAGES).open("rb") as file:
         os.fsync(file.fileno())

@@ -19,7 +19,7 @@ def image_id(number: int) -> str:
 
 
 def write_rows(path: Path, *rows: list) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
 
 

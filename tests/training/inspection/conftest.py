@@ -66,7 +66,7 @@ def build_store(path: Path) -> ImageStore:
 
 def write_boxes(path: Path, rows: list[list]) -> Path:
     """A box file with the header of NIH's file."""
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         file.write("Image Index,Finding Label,Bbox [x,y,w,h],,,\n")
         csv.writer(file).writerows(rows)
     return path

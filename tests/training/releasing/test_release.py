@@ -41,7 +41,7 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
 
     assert record.name == "resnet18.test_tag"
     assert c2l_models.list_weights() == ["resnet18.test_tag"]
-    table = tomllib.loads(empty_registry.read_text())["resnet18"]["test_tag"]
+    table = tomllib.loads(empty_registry.read_text(encoding="utf-8"))["resnet18"]["test_tag"]
     assert table["default"] is True
     assert table["license"] == "CC-BY-4.0"
 
