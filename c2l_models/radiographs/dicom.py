@@ -1,13 +1,14 @@
 """Decode a DICOM file to uint8, as a viewer shows it: modality transform, window, polarity."""
 
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from ..errors import MachineError, RadiographError
+from .dicom_levels import OVERLAYS, grey_table, has_window, stored_values
 from .jpeg_header import frame_size
-from .pixels import check_pixels, container_maximum, scale
+from .pixels import check_pixels, scale, to_eight_bits
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -16,13 +17,23 @@ REQUIRED = [
     *("PixelData", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "PixelRepresentation"),
 ]
-TAGS = [
+NUMBERS = ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth")
+
+TAGS: list[Any] = [
     *REQUIRED,
-    *("HighBit", "NumberOfFrames", "PlanarConfiguration"),
-    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
-    *("VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth"),
+    *("HighBit", "NumberOfFrames", "PlanarConfiguration", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction"),
+    *NUMBERS,
+    *OVERLAYS,
 ]
 """The only elements that are parsed. None is about the patient, so no patient data can appear in an error."""
+
+FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+MAX_READS = 100_000
+"""Short reads that parsing may need. A film needs a few hundred; a file filled with zeros needs one per 8 bytes."""
+
+LUMINANCE = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue of ITU-R BT.601, as in Pillow."""
 
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -34,17 +45,20 @@ def read_dicom(file: BinaryIO) -> np.ndarray:
 
     Grayscale, in this order:
 
-    1. Modality LUT; without one, rescale slope and intercept.
-    2. First VOI LUT; without one, first window; without a valid window, the full range of BitsStored. The full scale of
-       a VOI LUT is found as in `to_eight_bits`, because the bit depth in its descriptor is often wrong.
-    3. Scale to 0 to 255, and invert if the file is MONOCHROME1.
+    1. Stored values, as in `stored_values`.
+    2. Modality LUT; without one, rescale slope and intercept.
+    3. First VOI LUT; without one, first valid window. The full scale of a VOI LUT is found from its values, because
+       the bit depth in its descriptor is often wrong.
+    4. Scale to 0 to 255. Without a window, up to 8 bits: the full range of BitsStored. Without a window, more bits:
+       `pixels.own_range` without the padding that the file declares, so the image equals a 16-bit PNG of its values.
+    5. Invert if the file is MONOCHROME1.
 
-    RGB and YBR: luminance, from the full range of BitsStored.
+    RGB and YBR: luminance, from the full range of BitsStored; above 8 bits, scaled as grayscale without a window.
 
     Raises:
         RadiographError: no pixel data, several frames, a compressed frame whose size differs from the header,
-            palette colour, more than 16 bits, a window in which all pixels come out equal, or a deflated file, whose
-            inflated size has no limit. The message does not name the file.
+            palette colour, more than 16 bits, a window in which all pixels come out equal, elements that contradict
+            each other, or a deflated file, whose inflated size has no limit. The message does not name the file.
         MachineError: pydicom or a decoder is not installed.
         Exception: any error of pydicom for a damaged file.
     """
@@ -55,20 +69,20 @@ def read_dicom(file: BinaryIO) -> np.ndarray:
     dataset = _parse(file)
     _check_elements(dataset)
     _check_frame(dataset)
-    pixels = pixel_array(dataset, index=0)  # the frame that was checked
+    pixels = pixel_array(dataset, index=0, correct_unused_bits=False)  # the frame that was checked
+    pixels, bits = stored_values(pixels, dataset)
     if dataset.SamplesPerPixel == 3:
-        rgb = scale(pixels, 0, 2**dataset.BitsStored - 1)
+        if bits > 8:
+            return to_eight_bits(np.rint(pixels @ LUMINANCE).astype(np.int64))
+        rgb = scale(pixels, 0, 2**bits - 1)
         return np.asarray(Image.fromarray(rgb).convert("L"))
     # Each step maps single values, so it is computed once per possible value, not once per pixel.
-    try:
-        shown = _grey_table(dataset)[pixels]
-    except IndexError:
-        raise RadiographError(
-            "expected DICOM pixel values of BitsStored bits, found others; export the file again"
-        ) from None
+    shown = grey_table(dataset, pixels, bits)[pixels]
     if shown.min() == shown.max() and pixels.min() != pixels.max():
+        cause = "VOI LUT" if "VOILUTSequence" in dataset else "window" if has_window(dataset) else "rescale or LUT"
         raise RadiographError(
-            "a DICOM file whose window shows none of the film: all pixels come out equal; export it with another window"
+            f"a DICOM file whose {cause} shows none of the film: all pixels come out equal; export it with another "
+            f"{cause}"
         )
     return shown
 
@@ -80,7 +94,8 @@ def _parse(file: BinaryIO) -> "Dataset":
     if DEFLATED in file.read(4096):
         raise RadiographError("a deflated DICOM file, which is not supported; export it uncompressed")
     file.seek(0)
-    dataset = dcmread(file, force=True, specific_tags=TAGS)
+    dataset = dcmread(_LimitedReads(file), force=True, specific_tags=TAGS)
+    _correct_decimal_commas(dataset)
     for element in list(dataset):
         if element.is_empty:
             del dataset[element.tag]
@@ -91,6 +106,44 @@ def _parse(file: BinaryIO) -> "Dataset":
     return dataset
 
 
+class _LimitedReads:
+    """A file that raises `RadiographError` after `MAX_READS` short reads.
+
+    pydicom takes zeros for empty elements and reads them one by one, a second for 2 MB.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.left = file, MAX_READS
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """As the file's `read`."""
+        if 0 <= size < 64:
+            self.left -= 1
+            if self.left < 0:
+                raise RadiographError(
+                    f"expected a DICOM header of a few hundred elements, found more than {MAX_READS // 2:,}; the file "
+                    "was probably not written completely, and its end is zeros. Copy it again"
+                )
+        return self.file.read(size)
+
+
+def _correct_decimal_commas(dataset: "Dataset") -> None:
+    """Write decimal commas as points, which pydicom can read. Raises `RadiographError` for text that is no number."""
+    for name in (*NUMBERS, "NumberOfFrames"):
+        if name in dataset:
+            raw: Any = dataset.get_item(name)
+            if isinstance(raw.value, bytes):
+                dataset[name] = raw._replace(value=raw.value.replace(b",", b"."))
+            try:
+                if not dataset[name].is_empty:
+                    np.asarray(dataset[name].value).astype(np.float64)
+            except (TypeError, ValueError):
+                raise RadiographError(
+                    f"expected a number as {name} of a DICOM file, found other text; correct or remove the element"
+                ) from None
+
+
 def _check_elements(dataset: "Dataset") -> None:
     """Raise `RadiographError` unless the file has one frame of 1 to 16 bits that can be decoded on this machine."""
     from pydicom.pixels import get_decoder
@@ -99,12 +152,32 @@ def _check_elements(dataset: "Dataset") -> None:
     if missing:
         raise RadiographError(f"expected a DICOM image, found no {missing[0]}; choose another file, or copy it again")
     check_pixels(dataset.Columns, dataset.Rows)
+    if dataset.get("NumberOfFrames") == 0:  # Some writers mean that the film is no sequence of frames.
+        del dataset.NumberOfFrames
     if dataset.get("NumberOfFrames", 1) != 1:
         raise RadiographError(
             "expected a DICOM file of one frame, found several; save the frame that you need as a separate file"
         )
     if not 1 <= dataset.BitsStored <= 16:
         raise RadiographError(f"expected a DICOM file of 1 to 16 bits per pixel, found {dataset.BitsStored}")
+    allowed = {
+        "BitsAllocated": [n for n in (1, 8, 16, 32) if n >= dataset.BitsStored],
+        "SamplesPerPixel": [1, 3],
+        "PixelRepresentation": [0, 1],
+    }
+    for name, values in allowed.items():
+        if dataset[name].value not in values:
+            raise RadiographError(
+                f"expected {' or '.join(map(str, values))} as {name} of a DICOM file whose BitsStored is "
+                f"{dataset.BitsStored}, found {dataset[name].value}; export it again"
+            )
+    if dataset.get("VOILUTFunction", "LINEAR").upper() not in FUNCTIONS:
+        raise RadiographError(
+            f"expected {', '.join(FUNCTIONS)} or nothing as VOILUTFunction of a DICOM file, found another; export it "
+            "again"
+        )
+    if dataset.SamplesPerPixel == 3 and "PlanarConfiguration" not in dataset:
+        dataset.PlanarConfiguration = 0
     greys = ("MONOCHROME1", "MONOCHROME2")
     if dataset.PhotometricInterpretation not in (greys if dataset.SamplesPerPixel == 1 else COLOURS):
         raise RadiographError(
@@ -130,7 +203,13 @@ def _check_frame(dataset: "Dataset") -> None:
     from pydicom.uid import RLELossless
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated or syntax == RLELossless:
+    if not syntax.is_encapsulated:
+        return
+    # The offset table is dropped: a single frame needs none, and some writers fill it with wrong offsets.
+    data, table = dataset.PixelData, 8 + int.from_bytes(dataset.PixelData[4:8], "little")
+    if table > 8 and len(data) > table:
+        dataset.PixelData = data[:4] + bytes(4) + data[table:]
+    if syntax == RLELossless:
         return
     width, height, channels = frame_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
     check_pixels(width, height)
@@ -139,61 +218,3 @@ def _check_frame(dataset: "Dataset") -> None:
             f"expected {dataset.Columns} x {dataset.Rows} x {dataset.SamplesPerPixel} pixels, as in the DICOM header, "
             f"found a compressed image of {width} x {height} x {channels}; export it again"
         )
-
-
-def _grey_table(dataset: "Dataset") -> np.ndarray:
-    """Grey level of each stored value: uint8 [2**BitsStored], with negative values indexed from the end."""
-    from pydicom.pixels import apply_rescale, apply_windowing
-
-    lowest = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
-    values = np.arange(lowest, lowest + 2**dataset.BitsStored)
-    if "ModalityLUTSequence" in dataset:
-        values = _look_up(values, dataset.ModalityLUTSequence[0])
-    else:
-        values = apply_rescale(values, dataset)
-    low, high = values.min(), values.max()
-    if "VOILUTSequence" in dataset:
-        values = _look_up(values, dataset.VOILUTSequence[0])
-        low, high = 0, container_maximum(int(values.max()))
-    elif _has_window(dataset):
-        values = apply_windowing(values, dataset)
-        # The grey levels far below and far above the window. A negative slope swaps them.
-        low, high = apply_windowing(np.array([-np.inf, np.inf]), dataset)
-    if not np.isfinite([low, high]).all():
-        raise RadiographError(
-            "expected a finite rescale slope, intercept and window in a DICOM file, found NaN or infinity"
-        )
-    greys = scale(values, low, high)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        greys = 255 - greys
-    return np.roll(greys, lowest)
-
-
-def _look_up(values: np.ndarray, item: "Dataset") -> np.ndarray:
-    """Map values through a DICOM lookup table. Values outside the table take its first or last entry.
-
-    pydicom's function is not used, because it loses the upper bits of the index if the table's depth is 8, and supports
-    modality tables of 8 and 16 bits only.
-    """
-    first = item.LUTDescriptor[1]
-    entries = item.LUTData
-    if isinstance(entries, bytes):
-        width = len(entries) // (item.LUTDescriptor[0] or 2**16)
-        order = "<" if item.is_little_endian is not False else ">"
-        entries = np.frombuffer(entries, np.uint8 if width == 1 else f"{order}u2")
-    table = np.asarray(entries, np.uint16).reshape(-1)
-    return table.take(np.rint(values).astype(np.int64) - first, mode="clip").astype(np.int64)
-
-
-def _has_window(dataset: "Dataset") -> bool:
-    """Whether the first window is valid: finite, and as wide as its function requires."""
-    from pydicom.multival import MultiValue
-
-    if "WindowCenter" not in dataset or "WindowWidth" not in dataset:
-        return False
-    centre, width = (
-        float(value[0] if isinstance(value, MultiValue) else value)
-        for value in (dataset.WindowCenter, dataset.WindowWidth)
-    )
-    linear = dataset.get("VOILUTFunction", "LINEAR").upper() == "LINEAR"
-    return bool(np.isfinite([centre, width]).all()) and (width >= 1 if linear else width > 0)

@@ -9,23 +9,29 @@ MAX_PIXELS = 2**26
 """Largest image, 8192 x 8192 pixels. A larger image is refused before it is decoded."""
 
 CONTAINER_BITS = (8, 10, 12, 14, 16)
-"""Possible bit depths of pixel values. A 16-bit file does not say how many of its bits the detector used."""
+"""Possible bit depths of the output of a DICOM lookup table. Its descriptor often states another depth."""
+
+TAIL = 0.005
+"""Share of pixels at each end of an image's values that may become black or white in `own_range`."""
 
 WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 """Pillow's one-channel modes of more than 8 bits."""
 
 
 def to_eight_bits(array: np.ndarray) -> np.ndarray:
-    """Scale pixel values [H, W] of any real dtype to uint8 [H, W]: black to 0, full scale to 255.
+    """Scale pixel values [H, W] of any real dtype to uint8 [H, W], so that black is 0 and white is 255.
 
-    - bool: False to 0, True to 255.
-    - Integers from 0 to 65535: full scale is 2**b - 1, where b is the smallest of 8, 10, 12, 14 and 16 that holds the
-      array's maximum. For example, an array with a maximum between 1024 and 4095 is divided by 4095.
-    - Floats from 0 to 1: full scale is 1.
-    - Other values (negative, above 65535, other floats) have no nominal scale. The array's minimum becomes 0 and its
-      maximum 255.
+    | values | 0 | 255 |
+    |---|---|---|
+    | bool | False | True |
+    | uint8 | 0 | 255: unchanged |
+    | int8 | -128 | 127 |
+    | other integers | low of `own_range` | high of `own_range` |
+    | floats from 0 to 1 | 0 | 1 |
+    | other floats | low of `own_range` | high of `own_range` |
 
-    Values are rounded to the nearest integer. A uint8 array is returned unchanged.
+    A file of more than 8 bits does not say how many of them the detector used, so its own values are the only scale
+    that never gives a black image. Values are rounded to the nearest integer and clipped.
 
     Raises `RadiographError` for another shape, an empty array, a complex or object dtype, or NaN and infinity.
     """
@@ -35,6 +41,8 @@ def to_eight_bits(array: np.ndarray) -> np.ndarray:
         )
     if array.dtype == np.uint8:
         return array
+    if array.dtype == np.int8:
+        return array.view(np.uint8) ^ np.uint8(128)
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind not in "iuf":
@@ -42,13 +50,54 @@ def to_eight_bits(array: np.ndarray) -> np.ndarray:
     low, high = array.min().item(), array.max().item()
     if not np.isfinite([low, high]).all():
         raise RadiographError("expected finite pixel values, found NaN or infinity")
-    if array.dtype.kind in "iu" and low >= 0 and high < 2**16:
-        full_scale = container_maximum(int(high))
-        table = np.rint(np.arange(full_scale + 1) * (255 / full_scale)).astype(np.uint8)
-        return table[array]
-    if array.dtype.kind == "f" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    return scale(array, low, high)
+    if array.dtype.kind == "f":
+        return scale(array, 0, 1) if low >= 0 and high <= 1 else scale(array, *own_range(*_distinct(array)))
+    if high - low >= 2**16 or high >= 2**63:
+        return scale(array, *own_range(*_distinct(array)))
+    values = np.arange(low, high + 1)
+    greys = scale(values, *own_range(values, histogram(array, low, len(values))))
+    return greys[array - array.dtype.type(low) if array.dtype.kind == "u" else array.astype(np.int64) - low]
+
+
+def own_range(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """The values that become black and white in an image without a nominal scale.
+
+    1. The lowest and the highest value are left out if each has more than `TAIL` of the pixels: such a value is a
+       constant border, padding or saturation.
+    2. The quantiles `TAIL` and 1 - `TAIL` of the other pixels (numpy's method "inverted_cdf"), so that some defective
+       pixels or burnt-in letters do not darken the image.
+    3. If both are equal, the lowest and the highest value of all pixels.
+
+    Args:
+        values: finite numbers [K] in any order.
+        counts: pixels of each value, [K], at least one of which is above 0.
+    """
+    present = counts > 0
+    levels, index = np.unique(values[present], return_inverse=True)
+    counts = np.bincount(index, counts[present])
+    inner = counts.copy()
+    for end in (0, -1):
+        if counts[end] > TAIL * counts.sum():
+            inner[end] = 0
+    below = np.cumsum(inner)
+    if below[-1] == 0:
+        return levels[0], levels[-1]
+    low, high = levels[np.searchsorted(below, np.array([TAIL, 1 - TAIL]) * below[-1])]
+    return (low, high) if low < high else (levels[0], levels[-1])
+
+
+def histogram(array: np.ndarray, low: int, length: int) -> np.ndarray:
+    """Pixels of each of the values `low` to `low + length - 1` in an integer array of such values: int64 [length]."""
+    counts = np.zeros(length, np.int64)
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, 2**20):  # in parts, because each part is copied to int64
+        counts += np.bincount(flat[start : start + 2**20].astype(np.int64) - low, minlength=length)
+    return counts
+
+
+def _distinct(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, counts = np.unique(array, return_counts=True)
+    return values.astype(np.float64), counts
 
 
 def square(image: Image.Image, size: int, extent: tuple[float, float] | None = None) -> Image.Image:
@@ -78,6 +127,8 @@ def to_grey(image: Image.Image) -> Image.Image:
     """
     if image.mode in WIDE_MODES:
         return Image.fromarray(to_eight_bits(np.asarray(image)))
+    if image.mode == "LAB":  # Pillow cannot convert it.
+        return image.getchannel("L")
     if image.has_transparency_data:
         # Pillow cannot convert premultiplied "La" to colour, nor a palette directly to "LA".
         image = image if image.mode in ("La", "RGBA") else image.convert("RGBA")

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL import ExifTags, Image, ImageFile, ImageOps, ImagePalette, UnidentifiedImageError
+from PIL.TiffImagePlugin import COLORMAP, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT, TiffImageFile
 
 from ..errors import MachineError, RadiographError
 from .dicom import read_dicom
-from .pixels import MAX_PIXELS, WIDE_MODES, check_pixels, square, to_grey
+from .pixels import MAX_PIXELS, WIDE_MODES, check_pixels, square, to_eight_bits, to_grey
 
 MAX_BYTES = 2**29
-"""Largest file that `read_file` reads: eight bytes for each of `MAX_PIXELS`."""
+"""Largest file that is read: eight bytes for each of `MAX_PIXELS`."""
 
 REDUCTION = 2
 """`decode_square` decodes a JPEG at no less than this multiple of the square's side."""
@@ -36,21 +36,24 @@ TRUNCATED = ("truncated", "less than expected")
 NO_DECODER = "not available"
 """Words in Pillow's error if it was built without the library that a file needs."""
 
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 
 def read_radiograph(path: str | os.PathLike[str]) -> Image.Image:
     """Read a radiograph file as a PIL image of mode "L", without metadata.
 
-    - 8-bit values stay as stored; 16-bit, float and signed values are scaled as in `pixels.to_eight_bits`.
-    - Colour becomes luminance, and transparent pixels black.
+    - 8-bit values stay as stored. Values of 16 and 32 bits, signed and float values are scaled by the table of
+      `pixels.to_eight_bits`.
+    - Colour, palettes and CMYK become luminance, and transparent pixels black. Of 16-bit colour the upper bytes are
+      read; if they are nearly empty, the file is refused.
     - EXIF orientation is applied. A white-is-zero TIFF is inverted.
     - DICOM is rendered as in `dicom.read_dicom`, whatever the file's extension.
     - A file of several frames is refused, except for a JPEG from a phone: its preview is ignored.
 
     Raises:
         RadiographError: the file is missing, not a regular file, empty, truncated, damaged, larger than `MAX_PIXELS`
-            or of another format. The message names the file.
+            or `MAX_BYTES`, or of another format. The message names the file.
         MachineError: the file cannot be read on this machine: disk failure, too little memory, no decoder.
     """
     try:
@@ -71,8 +74,6 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     with _open(Path(path)) as file:
         try:
             before = os.fstat(file.fileno())
-            if before.st_size > MAX_BYTES:
-                raise RadiographError(f"a file of {before.st_size:,} bytes is above the limit of {MAX_BYTES:,}")
             data = file.read()
             after = os.fstat(file.fileno())
         except OSError as error:
@@ -103,6 +104,11 @@ def _open(path: Path) -> BinaryIO:
             raise RadiographError("expected the file of one radiograph, found a folder")
         if path.exists() and not path.is_file():  # Opening a pipe would wait forever.
             raise RadiographError("not a regular file")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise RadiographError(
+                f"expected a file of at most {MAX_BYTES:,} bytes, found {size:,}; if the film is that large, save a "
+                "smaller copy"
+            )
         return path.open("rb")
     except FileNotFoundError:
         raise RadiographError("no such file") from None
@@ -134,6 +140,11 @@ def _decode(file: BinaryIO, size: int | None = None) -> Image.Image:
     except RadiographError:
         raise
     except UnidentifiedImageError:
+        if head[:4] in TIFF_HEADS:
+            raise RadiographError(
+                "expected a TIFF file of a common kind of pixels, found another or a damaged header; save it as 8-bit "
+                "or 16-bit grayscale"
+            ) from None
         raise RadiographError("not a PNG, JPEG, TIFF, BMP or DICOM file, or one whose header is damaged") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise RadiographError(f"more pixels than the limit of {MAX_PIXELS:,}") from None
@@ -167,11 +178,13 @@ def _decode_image(file: BinaryIO, size: int | None) -> Image.Image:
     with _open_image(file) as image:
         extent = _reduce(image, size) if size else None
         layout = str(image.tile[0][3]) if image.tile else ""
+        _correct_palette(image)
         image.load()
         if ";16" in layout and image.mode not in WIDE_MODES:
             _check_upper_bytes(image)
         ImageOps.exif_transpose(image, in_place=True)
-        grey = to_grey(image)
+        values = _misread_values(image)
+        grey = to_grey(image) if values is None else Image.fromarray(to_eight_bits(values))
         if _is_still_negative(image):
             grey = ImageOps.invert(grey)
     grey = grey if size is None else square(grey, size, extent)
@@ -183,14 +196,13 @@ def _open_image(file: BinaryIO) -> ImageFile.ImageFile:
     """Open an image without decoding it, after checks of its size, frames and, for a PNG, checksums."""
     image = Image.open(file, formats=FORMATS)
     check_pixels(*image.size)
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise RadiographError(f"expected one frame, found {frames}; save the frame that you need as a separate file")
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # Counting the frames could take minutes.
+        raise RadiographError("expected one frame, found several; save the frame that you need as a separate file")
     if image.format == "JPEG":
         return image
     if image.format == "PNG":
         image.verify()  # Decoding alone does not check the checksums.
-    file.seek(0)  # Verifying or counting frames moves the position and ends the use of the image.
+    file.seek(0)  # Verifying moves the position and ends the use of the image.
     return Image.open(file, formats=FORMATS)
 
 
@@ -205,6 +217,23 @@ def _reduce(image: ImageFile.ImageFile, size: int) -> tuple[float, float] | None
     return (reduced[1][2], reduced[1][3]) if reduced else None
 
 
+def _misread_values(image: Image.Image) -> np.ndarray | None:
+    """The values of a TIFF that Pillow reads with the wrong sign: uint32 as int32, int8 as uint8. None for others."""
+    if not isinstance(image, TiffImageFile) or image.mode not in ("I", "L"):
+        return None
+    signed = image.tag_v2.get(SAMPLEFORMAT, (1,)) == (2,)
+    if signed == (image.mode == "I"):
+        return None
+    return np.asarray(image).view(np.int8 if signed else np.uint32)
+
+
+def _correct_palette(image: Image.Image) -> None:
+    """Replace a TIFF's palette if its colours have 8 bits: Pillow reads the upper byte of 16, so all would be black."""
+    colours = image.tag_v2.get(COLORMAP, ()) if isinstance(image, TiffImageFile) and image.mode == "P" else ()
+    if 0 < max(colours, default=0) < 256:
+        image.palette = ImagePalette.raw("RGB;L", bytes(colours))
+
+
 def _is_still_negative(image: Image.Image) -> bool:
     """Whether the image is a white-is-zero TIFF that Pillow did not invert; Pillow inverts only 1 to 8 bits."""
     white_is_zero = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
@@ -213,7 +242,7 @@ def _is_still_negative(image: Image.Image) -> bool:
 
 def _check_upper_bytes(image: Image.Image) -> None:
     """Refuse 16-bit colour of 14 bits or fewer: Pillow keeps the upper byte only, so it would be nearly black."""
-    if np.asarray(image.convert("RGB")).max() < 2**6:
+    if max(np.asarray(image.getchannel(band)).max() for band in image.getbands() if band != "A") < 2**6:
         raise RadiographError(
             "16-bit colour that uses 14 bits or fewer, of which only the upper 8 can be read. "
             "Save it as 16-bit grayscale or as 8-bit"

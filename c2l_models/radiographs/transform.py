@@ -13,6 +13,9 @@ from ..errors import RadiographError
 from .pixels import WIDE_MODES, square, to_eight_bits, to_grey
 from .reading import read_radiograph
 
+ROUNDING = 1e-5
+"""How far floats may lie outside 0..1, because resizing rounds; for half precision, two of its steps at 1."""
+
 
 @dataclass(frozen=True)
 class Transform:
@@ -21,9 +24,9 @@ class Transform:
     The steps: grayscale, shorter side to `size`, centre crop, pixels to 0..1, (x - mean) / std, `in_chans` copies.
 
     The image is a file's path, a PIL image of any mode, or an array or tensor [H, W], [1, H, W] or [3, H, W] of uint8,
-    uint16 or floats in 0..1. Values of more than 8 bits are scaled by `pixels.to_eight_bits`, colour becomes luminance,
-    and a PIL image's EXIF orientation is applied. Pass DICOM and white-is-zero TIFF files by path: an opened TIFF may
-    be inverted.
+    uint16 or floats in 0..1, up to `ROUNDING`. uint16 is scaled by its own values (`pixels.to_eight_bits`), colour
+    becomes luminance, and a PIL image's EXIF orientation is applied. Pass DICOM and TIFF files by path: an opened TIFF
+    may be inverted or have wrong signs.
 
     Raises `RadiographError` for a file that cannot be read, and for another type, shape, dtype or range of values.
     """
@@ -48,13 +51,17 @@ def to_image(image: Any) -> Image.Image:
         if image.mode in WIDE_MODES:
             return Image.fromarray(_eight_bits(np.asarray(image)))
         return to_grey(image)
+    rounding = ROUNDING
     if isinstance(image, Tensor):
+        if image.dtype in (torch.float16, torch.bfloat16):
+            rounding = 2 * torch.finfo(image.dtype).eps
+            image = image.float()  # numpy has no bfloat16
         image = image.detach().cpu().numpy()
     if not isinstance(image, np.ndarray):
         raise RadiographError(f"expected a path, PIL image, array or tensor, found {type(image).__name__}")
     if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
         raise RadiographError(f"expected pixels of uint8, uint16 or floats in 0..1, found {image.dtype}")
-    return Image.fromarray(_eight_bits(_one_channel(image)))
+    return Image.fromarray(_eight_bits(_one_channel(image), rounding))
 
 
 def _one_channel(array: np.ndarray) -> np.ndarray:
@@ -72,12 +79,12 @@ def _one_channel(array: np.ndarray) -> np.ndarray:
     return np.rint(grey).astype(array.dtype) if array.dtype.kind == "u" else grey
 
 
-def _eight_bits(array: np.ndarray) -> np.ndarray:
+def _eight_bits(array: np.ndarray, rounding: float = ROUNDING) -> np.ndarray:
     low, high = (array.min(), array.max()) if array.size else (0, 0)
-    allowed = 1 if array.dtype.kind == "f" else 2**16 - 1
-    if not (low >= 0 and high <= allowed):
+    allowed, tolerance = (1, rounding) if array.dtype.kind == "f" else (2**16 - 1, 0)
+    if not (low >= -tolerance and high <= allowed + tolerance):
         raise RadiographError(
             f"expected {array.dtype} pixels from 0 to {allowed}, found {low} to {high}; pass the image as it was read, "
             "before any normalization"
         )
-    return to_eight_bits(array)
+    return to_eight_bits(array.clip(0, allowed) if tolerance else array)

@@ -14,28 +14,45 @@ rng = np.random.default_rng(0)
 # --- eight bits --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("brightest", [0, 1, 255, 256, 1023, 1024, 4095, 4096, 16383, 16384, 65535])
-def test_sixteen_bit_scale_is_the_smallest_that_holds_the_maximum(brightest: int) -> None:
-    array = np.linspace(0, brightest, 40).astype(np.uint16).reshape(5, 8)
-    assert to_eight_bits(array).tolist() == scaled(array)
+@pytest.mark.parametrize("kind", ["uint16", "int16", "int32", "uint32", "int64", "uint64", "float32", "float64"])
+@pytest.mark.parametrize("factor", [1, 3, -3, 40_000, 0.01])
+def test_other_values_are_scaled_by_half_a_percent_at_each_end(kind: str, factor: float) -> None:
+    array = rng.normal(1000, 200, (50, 40)) * factor
+    array[:3], array[3] = array.min(), array.max()
+    if kind[0] != "f":
+        array = np.rint(array).clip(np.iinfo(kind).min, np.iinfo(kind).max)
+    array = array.astype(kind)
+    assert np.abs(to_eight_bits(array) - scaled(array)).max() <= 0.501
 
 
 def test_scale_by_hand() -> None:
     def one(*values: float, dtype: str) -> list[int]:
         return to_eight_bits(np.array([values], dtype))[0].tolist()
 
-    assert one(0, 4095, 2048, dtype="uint16") == [0, 255, 128]
-    assert one(0, 1024, dtype="uint16") == [0, 64]  # scaled as 12 bits, although the maximum is a quarter of full scale
-    assert one(0, 200, dtype="uint16") == [0, 200]
+    assert one(0, 819, 4095, dtype="uint16") == [0, 51, 255]
+    assert one(1000, 1200, 2000, dtype="uint16") == [0, 51, 255]
+    assert one(7, 7, dtype="uint16") == [0, 0]
     assert one(0, 65535, dtype="int32") == [0, 255]
     assert one(-100, 0, 100, dtype="int16") == [0, 128, 255]
-    assert one(0, 70000, dtype="int32") == [0, 255]
+    assert one(-(2**15), 2**15 - 1, dtype="int16") == [0, 255]
+    assert one(-128, 0, 127, dtype="int8") == [0, 128, 255]
+    assert one(0, 2**64 - 1, dtype="uint64") == [0, 255]
     assert one(0, 0.5, dtype="float32") == [0, 128]
     assert one(0, 0.5, 1, dtype="float64") == [0, 128, 255]
     assert one(100, 150, 300, dtype="float32") == [0, 64, 255]
     assert one(7.5, 7.5, dtype="float32") == [0, 0]
     assert one(-1e308, 1e308, dtype="float64") == [0, 255]
     assert one(False, True, dtype="bool") == [0, 255]
+
+
+def test_a_border_and_defects_do_not_darken_the_image() -> None:
+    film = np.arange(1000, 2000).reshape(25, 40)
+    expected = (film - 1004) / (1994 - 1004) * 255  # the 5th and the 995th of 1000 values
+    for border, defect in ((0, 60_000), (60_000, 0)):
+        array = np.pad(film, 9, constant_values=border).astype(np.uint16)
+        array[0, 0] = defect
+        found = to_eight_bits(array)[9:-9, 9:-9]
+        assert np.abs(found - expected.clip(0, 255)).max() < 1  # the defect is one of 1001 pixels
 
 
 def test_big_endian_is_read_like_little_endian() -> None:

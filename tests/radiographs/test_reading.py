@@ -18,7 +18,7 @@ from oracles.eight_bits import scaled
 from PIL import Image
 
 from c2l_models.errors import RadiographError
-from c2l_models.radiographs.reading import read_radiograph
+from c2l_models.radiographs.reading import read_file, read_radiograph
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 rng = np.random.default_rng(0)
@@ -56,13 +56,18 @@ def test_eight_bits_come_as_stored(write: Callable[..., Path], name: str) -> Non
     assert np.array_equal(pixels(path), RAMP)
 
 
+def check(found: np.ndarray, expected: np.ndarray) -> None:
+    """Compare with real grey levels, up to rounding."""
+    assert np.abs(found - expected).max() <= 0.501
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_twelve_bits_in_sixteen(write: Callable[..., Path], name: str) -> None:
     array = rng.integers(0, 4096, (7, 9)).astype(np.uint16)
-    assert pixels(write(array, name)).tolist() == scaled(array)
+    check(pixels(write(array, name)), scaled(array))
 
 
-def tiff(array: np.ndarray, photometric: int = 1, bits: int | None = None, signed: int = 1) -> bytes:
+def tiff(array: np.ndarray, photometric: int = 1, bits: int | None = None, signed: int = 1, more: tuple = ()) -> bytes:
     """The bytes of an uncompressed TIFF file with one strip, in the byte order of the array."""
     big = array.dtype.byteorder == ">"
     order, data = (">" if big else "<"), array.tobytes()
@@ -78,30 +83,75 @@ def tiff(array: np.ndarray, photometric: int = 1, bits: int | None = None, signe
         (279, len(data)),
         (339, signed),
     ]
+    tags += more
     entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
     header = struct.pack(f"{order}2sHI", b"MM" if big else b"II", 42, 8 + len(data))
     return header + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_tiff_byte_order(write: Callable[..., Path], order: str) -> None:
-    array = rng.integers(0, 65536, (7, 9)).astype(f"{order}u2")
-    assert pixels(write(tiff(array), "a.tif")).tolist() == scaled(array)
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+KINDS = {
+    "uint16": ("<u2", UNSIGNED, [0, 1000, 4095, 65535]),
+    "uint16 big-endian": (">u2", UNSIGNED, [0, 1000, 4095, 65535]),
+    "uint32 of 12 bits": ("<u4", UNSIGNED, [600, 1000, 3500]),
+    "uint32 beyond 2**31": ("<u4", UNSIGNED, [0, 2**31 - 1, 2**31, 2**32 - 1]),
+    "int16": ("<i2", SIGNED, [-32768, -1000, 0, 1000]),
+    "int16 big-endian": (">i2", SIGNED, [-1000, 0, 1000, 32767]),
+    "int32": ("<i4", SIGNED, [-(2**31), 0, 2**31 - 1]),
+    "int32 big-endian": (">i4", SIGNED, [-5, 0, 100_000]),
+    "float": ("<f4", FLOAT, [-7.5, 0, 1000, 3000]),
+    "float big-endian": (">f4", FLOAT, [0, 5, 1000]),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_wide_tiff(write: Callable[..., Path], name: str) -> None:
+    kind, code, ends = KINDS[name]
+    values = np.concatenate([rng.uniform(min(ends), max(ends), 60 - len(ends)), ends])
+    array = np.rint(values).reshape(6, 10).clip(min(ends), max(ends)).astype(kind)
+    check(pixels(write(tiff(array, signed=code), "a.tif")), scaled(array))
+
+
+def test_tiff_with_a_nominal_scale(write: Callable[..., Path]) -> None:
+    signed = np.array([[-128, -1, 0, 127]], "i1")
+    assert pixels(write(tiff(signed, signed=SIGNED), "a.tif")).tolist() == [[0, 127, 128, 255]]
+    assert pixels(write(np.array([[0, 0.2, 1]], "<f4"), "b.tif")).tolist() == [[0, 51, 255]]
+    with pytest.raises(RadiographError, match=r"c\.tif: expected finite pixel values"):
+        read_radiograph(write(np.array([[0, np.nan]], "<f4"), "c.tif"))
+
+
+@pytest.mark.parametrize(("kind", "code"), [("<f8", FLOAT), ("<f2", FLOAT), ("<u8", UNSIGNED), (">u4", UNSIGNED)])
+def test_kinds_of_tiff_that_are_refused_by_name(write: Callable[..., Path], kind: str, code: int) -> None:
+    with pytest.raises(RadiographError, match=r"a\.tif: expected a TIFF file of a common kind of pixels"):
+        read_radiograph(write(tiff(np.ones((2, 3), kind), signed=code), "a.tif"))
 
 
 def test_tiff_white_is_zero(write: Callable[..., Path]) -> None:
     deep = rng.integers(0, 65536, (7, 9)).astype("<u2")
     shallow = rng.integers(0, 256, (7, 9)).astype("u1")
-    assert np.array_equal(pixels(write(tiff(deep, photometric=0), "a.tif")), 255 - np.array(scaled(deep)))
+    check(pixels(write(tiff(deep, photometric=0), "a.tif")), 255 - scaled(deep))
     assert np.array_equal(pixels(write(tiff(shallow, photometric=0), "b.tif")), 255 - shallow)
 
 
-def test_tiff_signed_and_float(write: Callable[..., Path]) -> None:
-    signed = np.array([[-1000, 0, 1000]], "<i2")
-    assert pixels(write(tiff(signed, signed=2), "a.tif")).tolist() == [[0, 128, 255]]
-    assert pixels(write(np.array([[0, 0.2, 1]], "<f4"), "b.tif")).tolist() == [[0, 51, 255]]
-    with pytest.raises(RadiographError, match=r"c\.tif: expected finite pixel values"):
-        read_radiograph(write(np.array([[0, np.nan]], "<f4"), "c.tif"))
+@pytest.mark.parametrize("scale", [1, 257])
+def test_tiff_palettes_of_eight_and_sixteen_bits(write: Callable[..., Path], scale: int) -> None:
+    ramp = np.arange(256)
+    colours = np.stack([255 - ramp, ramp, ramp // 2])
+    data = bytearray(tiff(RAMP, photometric=3, more=((320, 0),)))
+    entry = data.rindex(struct.pack("<HHII", 320, 4, 1, 0))
+    data[entry : entry + 12] = struct.pack("<HHII", 320, 3, 768, len(data))
+    data += (colours * scale).astype("<u2").tobytes()
+    expected = np.tensordot([0.299, 0.587, 0.114], colours, 1)[RAMP]
+    assert np.abs(pixels(write(bytes(data), "a.tif")) - expected).max() <= 0.51
+
+
+def test_cmyk_and_lab_tiff(write: Callable[..., Path]) -> None:
+    ink = rng.integers(0, 256, (7, 9, 4)).astype(np.uint8)
+    colours = (255 - ink[..., :3].astype(float)) * (255 - ink[..., 3:]) / 255
+    expected = colours @ [0.299, 0.587, 0.114]
+    assert np.abs(pixels(write(Image.fromarray(ink, "CMYK"), "a.tif")) - expected).max() <= 1.6
+    lab = Image.merge("LAB", [Image.fromarray(RAMP)] * 3)
+    assert np.array_equal(pixels(write(lab, "b.tif")), RAMP)
 
 
 def test_one_bit_and_palettes(write: Callable[..., Path]) -> None:
@@ -175,8 +225,27 @@ def test_sixteen_bit_colour(write: Callable[..., Path]) -> None:
 def test_several_frames_are_refused(write: Callable[..., Path]) -> None:
     frame = Image.fromarray(RAMP)
     path = write(frame, "a.tif", save_all=True, append_images=[frame])
-    with pytest.raises(RadiographError, match=r"a\.tif: expected one frame, found 2; save"):
+    with pytest.raises(RadiographError, match=r"a\.tif: expected one frame, found several; save"):
         read_radiograph(path)
+
+
+def test_a_tiff_of_many_pages_is_refused_at_once(write: Callable[..., Path]) -> None:
+    """Counting these pages would take minutes: Pillow compares each with all before."""
+    data = bytearray(tiff(RAMP))
+    first = len(data)
+    data[-4:] = struct.pack("<I", first)
+    data += b"".join(struct.pack("<HI", 0, first + 6 * page) for page in range(1, 100_000)) + bytes(6)
+    with pytest.raises(RadiographError, match="expected one frame, found several"):
+        read_radiograph(write(bytes(data), "a.tif"))
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.dcm").open("wb") as file:
+        file.write(bytes(128) + b"DICM")
+        file.truncate(2**40)
+    for read in (read_radiograph, read_file):
+        with pytest.raises(RadiographError, match=r"at most 536,870,912 bytes, found 1,099,511,627,776"):
+            read(tmp_path / "a.dcm")
 
 
 def test_preview_in_a_phones_jpeg_is_ignored(write: Callable[..., Path]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from oracles.eight_bits import scaled
 from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
@@ -19,6 +20,8 @@ TRANSFORM = Transform(size=SIZE, mean=0.4, std=0.2, in_chans=1)
 PIXELS = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
 PIXELS.flat[0] = 255
 EXPECTED = torch.from_numpy((PIXELS.astype(np.float64) / 255 - 0.4) / 0.2).float()[None]
+DEEP = PIXELS.astype(np.uint16) * 257
+DEEP_EXPECTED = torch.from_numpy((np.rint(scaled(DEEP)) / 255 - 0.4) / 0.2).float()[None]
 
 
 @pytest.mark.parametrize(
@@ -28,23 +31,57 @@ EXPECTED = torch.from_numpy((PIXELS.astype(np.float64) / 255 - 0.4) / 0.2).float
         pytest.param(Image.fromarray(PIXELS).convert("RGB"), id="RGB"),
         pytest.param(Image.fromarray(PIXELS).convert("RGBA"), id="RGBA"),
         pytest.param(Image.fromarray(PIXELS).convert("P"), id="P"),
-        pytest.param(Image.fromarray(PIXELS.astype(np.uint16) * 257), id="I;16"),
-        pytest.param(Image.fromarray(PIXELS.astype(np.int32) * 257), id="I"),
         pytest.param(Image.fromarray(PIXELS.astype(np.float32) / 255), id="F"),
         pytest.param(PIXELS, id="uint8 array"),
         pytest.param(PIXELS[None], id="uint8 array 1HW"),
         pytest.param(np.stack([PIXELS] * 3), id="uint8 array 3HW"),
-        pytest.param(np.stack([PIXELS.astype(np.uint16) * 257] * 3), id="uint16 array 3HW"),
         pytest.param(torch.from_numpy(PIXELS), id="uint8 tensor"),
-        pytest.param(torch.from_numpy(PIXELS.astype(np.uint16) * 257), id="uint16 tensor"),
         pytest.param(torch.from_numpy(PIXELS).float()[None] / 255, id="float tensor"),
-        pytest.param(np.rint(PIXELS * (4095 / 255)).astype(np.uint16), id="12 bits"),
     ],
 )
 def test_every_form_of_a_film_gives_the_same_input(image: Any) -> None:
     found = TRANSFORM(image)
     assert (found.dtype, found.shape) == (torch.float32, (1, SIZE, SIZE))
     torch.testing.assert_close(found, EXPECTED, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(Image.fromarray(DEEP), id="I;16"),
+        pytest.param(Image.fromarray(DEEP.astype(np.int32)), id="I"),
+        pytest.param(DEEP, id="uint16 array"),
+        pytest.param(np.stack([DEEP] * 3), id="uint16 array 3HW"),
+        pytest.param(torch.from_numpy(DEEP), id="uint16 tensor"),
+        pytest.param(PIXELS.astype(np.uint16) * 16 + 80, id="12 bits"),
+    ],
+)
+def test_every_form_of_a_deep_film_is_scaled_by_its_own_values(image: Any) -> None:
+    torch.testing.assert_close(TRANSFORM(image), DEEP_EXPECTED, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "step"), [("float64", 1e-5), ("float32", 1e-5), ("float16", 2e-3), ("bfloat16", 1.6e-2)]
+)
+def test_rounding_is_accepted_but_not_a_normalised_image(dtype: str, step: float) -> None:
+    film = torch.from_numpy(PIXELS).double()[None] / 255
+    for low, high in ((0, 1 + step * 0.9), (-step * 0.9, 1)):
+        rounded = film.clone().to(getattr(torch, dtype))
+        rounded[0, 0, :2] = torch.tensor([low, high])
+        assert torch.equal(TRANSFORM(rounded), TRANSFORM(rounded.float().clip(0, 1)))
+    for low, high in ((0, 1 + step * 2), (-step * 2, 1)):
+        normalised = film.clone().to(getattr(torch, dtype))
+        normalised[0, 0, :2] = torch.tensor([low, high])
+        with pytest.raises(RadiographError, match="from 0 to 1, found"):
+            TRANSFORM(normalised)
+
+
+def test_a_resized_film_is_accepted() -> None:
+    film = torch.rand(1, 200, 180, generator=torch.Generator().manual_seed(0))
+    film[:, :120] = 1
+    resized = v2.Resize(97, antialias=True)(film)
+    assert resized.max() > 1
+    assert torch.equal(TRANSFORM(resized), TRANSFORM(resized.clip(0, 1)))
 
 
 def test_a_path_is_read(tmp_path: Path) -> None:
@@ -57,11 +94,12 @@ def test_a_path_is_read(tmp_path: Path) -> None:
 def test_a_path_and_its_opened_image_give_the_same(tmp_path: Path, orientation: int, depth: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    film = Image.fromarray(PIXELS if depth == 8 else PIXELS.astype(np.uint16) * 257)
+    stored = PIXELS if depth == 8 else DEEP
+    film = Image.fromarray(stored)
     film.save(tmp_path / "film.png", exif=exif)
     with Image.open(tmp_path / "film.png") as opened:
         assert torch.equal(TRANSFORM(opened), TRANSFORM(tmp_path / "film.png"))
-    as_stored = torch.equal(TRANSFORM(tmp_path / "film.png"), TRANSFORM(PIXELS))
+    as_stored = torch.equal(TRANSFORM(tmp_path / "film.png"), TRANSFORM(stored))
     assert as_stored == (orientation == 1)
 
 
