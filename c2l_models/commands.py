@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 from .architectures import loading_call
 from .errors import C2LError
+from .files import check_file
 from .optional_training import require_training
 
 Release = Annotated[Positional[str], arg(metavar="RELEASE")]
@@ -99,7 +100,8 @@ def check_leakage(
     from . import get_weights
     from .releases import leakage
 
-    _check_folder_of(out)
+    if out:
+        check_file(out)
     result = leakage.check_leakage(list, get_weights(weights), rsna_mapping, column)
     print(result)
     if out:
@@ -117,28 +119,41 @@ def embed(
     device: str | None = None,
     features: Literal["pooled", "multiscale"] = "pooled",
 ) -> None:
-    """Write the features of every radiograph in a folder to a Parquet file; unreadable files are listed and skipped.
+    """Write the features of every radiograph in a folder to a file; unreadable files are listed and skipped.
+
+    An interrupted call resumes if it is repeated.
 
     Args:
         folder: a folder with PNG, JPEG, TIFF or DICOM files.
-        out: the Parquet file to write.
+        out: the file to write; .parquet, .npz, .npy (features only) or .csv.
         model: an architecture (its default release is used), a release, a .safetensors file or hf-hub:owner/name.
         device: a torch device, such as cpu or cuda; CUDA by default if available.
         features: pooled is the network's last feature map, averaged; multiscale the last three, concatenated.
     """
-    from . import embedding
-    from .radiographs.listing import image_files
+    import signal
 
-    _check_folder_of(out)
+    from .embedding import EmbedInterrupted
+    from .feature_files import check_format
+    from .radiographs.listing import image_files
+    from .resumed_embedding import embed_to_file, partial_of
+
+    check_format(out)
+    check_file(out)
     if not folder.is_dir():
         raise C2LError(f"expected a folder with radiographs, found no folder {folder}")
     images = [folder / name for name in image_files(folder)]
-    embeddings = embedding.embed(images, model=model, device=device, features=features, progress=True)
+    if not images:
+        raise C2LError(f"expected PNG, JPEG, TIFF or DICOM files in {folder}, found none")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop, as Ctrl-C
+    try:
+        embeddings = embed_to_file(images, out, model, device, features, progress=True)
+    except EmbedInterrupted as stop:
+        if count := len(stop.embeddings.paths):
+            kept = f"the features are kept in {partial_of(out)}, and the same command resumes"
+            print(f"c2l: interrupted after {count:,} of {len(images):,} films; {kept}", file=sys.stderr)
+        raise
     for path, reason in embeddings.errors.items():
         print(f"skipped {path}: {reason}", file=sys.stderr)
-    if not embeddings.paths:
-        raise C2LError(f"expected PNG, JPEG, TIFF or DICOM files in {folder}, found none that can be read")
-    embeddings.save(out)
     print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}")
 
 
@@ -200,7 +215,7 @@ def search(
 
     Args:
         query: an image file, or a path that is listed in the features file.
-        in_: the .parquet file that `c2l embed` wrote.
+        in_: the .parquet or .npz file that `c2l embed` wrote.
         out: a .png file, in which the query and the nearest films are drawn.
         k: number of nearest films.
         model: as for `c2l embed`; by default the model recorded in the features file.
@@ -209,8 +224,9 @@ def search(
     from .embedding import Embeddings
     from .search import draw_neighbours, search
 
-    _check_folder_of(out)
-
+    if out:
+        _check_suffix(out, ".png")
+        check_file(out)
     found = search(query, Embeddings.load(in_), k, model, device)
     for path, cosine in zip(found.paths, found.cosines, strict=True):
         print(f"{cosine:.4f}  {path}")
@@ -257,8 +273,7 @@ def convert(
     from .publishing.convert import convert
     from .releases.record import Weights
 
-    _check_folder_of(out)
-
+    check_file(out)
     done = convert(
         checkpoint, out, arch, network, mean, std, size, license, input_mean, input_std, trained_on, origin, patients
     )
@@ -307,6 +322,7 @@ def export(
     chosen = format or out.suffix.removeprefix(".")
     if chosen not in FORMATS:
         raise C2LError(f"expected --format, or --out with a name that ends in .{', .'.join(FORMATS)}; found {out}")
+    check_file(out)
     if is_run_folder(target):
         require_training("exporting a run folder")
         from .training.run_files.backbone import export_run
@@ -327,10 +343,9 @@ def export(
     print(f"{done.path}: features differ from the network's by at most {done.difference:.1e} of the largest feature")
 
 
-def _check_folder_of(out: Path | None) -> None:
-    """Raise C2LError before any work if the folder of an output file does not exist."""
-    if out is not None and not out.absolute().parent.is_dir():
-        raise C2LError(f"--out {out}: the folder {out.parent} does not exist; create it, or choose another --out")
+def _check_suffix(out: Path, suffix: str) -> None:
+    if out.suffix.lower() != suffix:
+        raise C2LError(f"--out {out}: expected a name that ends in {suffix}; choose another name")
 
 
 def _numbers(values: Iterable[float]) -> str:

@@ -3,7 +3,6 @@
 Threads read the next batch while a GPU computes. On a CPU, reading and computing alternate.
 """
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 
 from .errors import C2LError, RadiographError
+from .feature_files import FeatureTable, read_features, write_features
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-METADATA_KEY = "c2l"  # in the metadata of a Parquet file
 READERS = min(16, os.cpu_count() or 1)  # threads
 
 Readout = Literal["pooled", "multiscale"]
@@ -51,41 +50,29 @@ class Embeddings:
     readout: Readout = "pooled"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a Parquet file with the columns path (string) and feature (list of D float32).
+        """Write a .parquet, .npz, .npy or .csv file; `feature_files.write_features` describes them.
 
-        The schema metadata holds `model`, `sha256` and `readout` as JSON under the key "c2l". `errors` are not written.
+        `model`, `sha256` and `readout` are written to .parquet and .npz. `errors` are not written. Raises `C2LError`
+        for another suffix.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        features = pa.FixedSizeListArray.from_arrays(pa.array(self.features.ravel()), self.features.shape[1])
-        table = pa.table({"path": [str(p) for p in self.paths], "feature": features})
         source = {"model": self.model, "sha256": self.sha256, "readout": self.readout}
-        metadata = {METADATA_KEY: json.dumps(source)}
-        pq.write_table(table.replace_schema_metadata(metadata), Path(path))
+        write_features(Path(path), FeatureTable(self.features, self.paths, source))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Embeddings":
-        """Read a file that `save` wrote. Raises `C2LError` for any other file."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        """Read a .parquet or .npz file that `save` wrote. Raises `C2LError` for any other file, or none."""
+        features, paths, source = read_features(Path(path))
+        model, sha256 = (str(source.get(key, "")) for key in ("model", "sha256"))
+        readout = cast(Readout, str(source.get("readout", "pooled")))  # older files lack it
+        return cls(features, paths, model=model, sha256=sha256, readout=readout)
 
-        try:
-            table = pq.read_table(Path(path), columns=["path", "feature"]).combine_chunks()
-            rows = table["feature"].chunk(0) if len(table) else table["feature"].combine_chunks()
-            features = rows.flatten().to_numpy(zero_copy_only=False)
-            width = table.schema.field("feature").type.list_size
-            source = json.loads((table.schema.metadata or {}).get(METADATA_KEY.encode(), "{}"))
-            model, sha256 = (str(source.get(key, "")) for key in ("model", "sha256"))
-            readout = cast(Readout, str(source.get("readout", "pooled")))  # older files lack it
-        except (OSError, pa.ArrowException, AttributeError, KeyError, ValueError) as error:
-            raise C2LError(
-                f"{os.fspath(path)}: expected a Parquet file with the columns path and feature, found another file or "
-                f"none ({type(error).__name__}); make one with c2l embed"
-            ) from None
-        paths = [Path(p) for p in table["path"].to_pylist()]
-        rows = features.astype(np.float32, copy=False).reshape(len(paths), width)
-        return cls(rows, paths, model=model, sha256=sha256, readout=readout)
+
+class EmbedInterrupted(KeyboardInterrupt):
+    """`embed` was interrupted by Ctrl-C. `embeddings` holds the features so far."""
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        super().__init__()
+        self.embeddings = embeddings
 
 
 def embed(
@@ -116,6 +103,7 @@ def embed(
             not suitable: without a description of its input, with other preprocessing than `Transform` (such as that of
             ImageNet), without one vector per image, or without feature maps for "multiscale".
         WeightsNotFound, WeightsCorrupted, HubRefused, HubUnavailable, HubCacheError: as in `create_model`.
+        EmbedInterrupted: Ctrl-C, a KeyboardInterrupt that holds the features so far.
     """
     if isinstance(paths, str | os.PathLike):
         raise C2LError(f"expected a list of paths, found one path ({os.fspath(paths)}); write embed([path])")
@@ -132,18 +120,24 @@ def embed(
     computed: list[np.ndarray] = []
     kept: list[Path] = []
     errors: dict[Path, str] = {}
-    with evaluating(network), torch.inference_mode(), _bar(len(files), progress) as advance:
-        for batch in _read_batches(files, transform, batch_size, ahead=target.type != "cpu"):
-            errors |= {path: tensor for path, tensor in batch if isinstance(tensor, str)}
-            readable = [(path, tensor) for path, tensor in batch if not isinstance(tensor, str)]
-            if readable:
-                inputs = torch.stack([tensor for _, tensor in readable]).to(target)
-                computed.append(_features(network, inputs, features))
-                kept += [path for path, _ in readable]
-            advance(len(batch))
-    if not computed:
-        computed.append(np.empty((0, _width(network, features)), np.float32))
-    return Embeddings(np.concatenate(computed), kept, errors, readout=features, **source)
+
+    def so_far() -> Embeddings:
+        rows = np.concatenate(computed or [np.empty((0, _width(network, features)), np.float32)])
+        return Embeddings(rows[: len(kept)], kept, errors, readout=features, **source)
+
+    try:
+        with evaluating(network), torch.inference_mode(), _bar(len(files), progress) as advance:
+            for batch in _read_batches(files, transform, batch_size, ahead=target.type != "cpu"):
+                errors |= {path: tensor for path, tensor in batch if isinstance(tensor, str)}
+                readable = [(path, tensor) for path, tensor in batch if not isinstance(tensor, str)]
+                if readable:
+                    inputs = torch.stack([tensor for _, tensor in readable]).to(target)
+                    computed.append(_features(network, inputs, features))
+                    kept += [path for path, _ in readable]
+                advance(len(batch))
+    except KeyboardInterrupt:
+        raise EmbedInterrupted(so_far()) from None
+    return so_far()
 
 
 def _resolve_model(

@@ -1,8 +1,14 @@
-"""Write files so that a crash or a full disk leaves the old content intact."""
+"""Write files so that a crash or a full disk leaves the old content intact; check before long work that it can be."""
 
 import errno
 import os
+import re
+import shutil
+import socket
+import tempfile
 from pathlib import Path
+
+from .errors import C2LError
 
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
 """Errors of file systems that cannot flush a folder."""
@@ -11,18 +17,111 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write a temporary file beside `path`, flush it to the disk, and rename it to `path`.
 
-    A reader sees the complete old content or the complete new content. Raises OSError if the file cannot be written;
-    the old file is then unchanged.
+    A reader sees the complete old content or the complete new content. A link keeps pointing to its file, whose content
+    is replaced. Temporary files that killed processes left for this path are removed.
+
+    Raises OSError, which names `path`, if the file cannot be written; the old file is then unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = path.resolve() if path.is_symlink() else path
+    temporary = temporary_beside(target)
     try:
+        remove_stale(target)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(target)
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path, end: str = "part") -> Path:
+    """The name under which this process writes a file or folder before it is renamed to `path`."""
+    return path.with_name(f".{path.name}.{this_process()}.{end}")
+
+
+def remove_stale(path: Path) -> None:
+    """Remove what killed processes of this machine left beside `path` under a name of `temporary_beside`."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(?:(.+)-)?(\d+)\.(?:part|old)")
+    with os.scandir(path.parent) as entries:
+        matches = [(entry.path, pattern.fullmatch(entry.name)) for entry in entries]
+    for name, match in matches:
+        if match and match[1] in (None, socket.gethostname()) and not is_alive(int(match[2])):
+            if os.path.isdir(name):  # noqa: PTH112
+                shutil.rmtree(name, ignore_errors=True)
+            else:
+                Path(name).unlink(missing_ok=True)
+
+
+def this_process() -> str:
+    """Host and number of this process, such as `gpu7-4711`."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs on this machine. On Windows, where asking would end it, every process is alive."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def check_file(path: Path, option: str = "--out") -> None:
+    """Check, before long work, that a file can be written. Raises C2LError, which names the option and says why not."""
+    if path.is_dir():
+        raise C2LError(f"{option} {path}: expected a file, found a folder; name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise C2LError(
+            f"{option} {path}: the folder {path.parent} does not exist; create it, or choose another {option}"
+        )
+    if path.exists() and not _is_writable(path):
+        raise C2LError(
+            f"{option} {path}: expected a file that can be written, found a read-only or special one; choose another "
+            f"{option}"
+        )
+    _check_folder(path.absolute().parent, f"{option} {path}")
+
+
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Create a folder, and check before long work that files can be written to it. Raises C2LError if they cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise C2LError(f"{option} {folder}: expected a folder, found a file; choose another {option}") from None
+    except OSError as error:
+        raise C2LError(
+            f"{option} {folder}: the folder cannot be created: {error.strerror}; choose another {option}"
+        ) from None
+    _check_folder(folder, f"{option} {folder}")
+
+
+def _is_writable(path: Path) -> bool:
+    if not path.is_file():  # opening a pipe would wait for its reader
+        return False
+    try:
+        path.open("ab").close()
+    except OSError:
+        return False
+    return True
+
+
+def _check_folder(folder: Path, what: str) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise C2LError(
+            f"{what}: no file can be written to {folder}: {error.strerror}; check its permissions and free space, or "
+            "choose another place"
+        ) from None
 
 
 def sync_file(path: Path) -> None:

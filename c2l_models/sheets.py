@@ -1,5 +1,6 @@
 """Contact sheets: their colours, their font, and a sheet of queries and their nearest images."""
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .errors import C2LError
+from .files import write_atomically
 
 BACKGROUND, FRAME, DIM, LIGHT, ACCENT = "#0f1318", "#2a323c", "#8f9ba8", "#e8edf2", "#5ec8b5"
 TILE, GAP, MARGIN = 200, 14, 28  # pixels, in `contact_sheet`
@@ -61,7 +63,14 @@ def contact_sheet(
             colour = ACCENT if captions[i][j] == captions[i][0] else DIM
             for n, line in enumerate(_wrap(captions[i][j])):
                 draw.text((left, top + TEXT_LINE + TILE + 8 + n * TEXT_LINE), line, colour, font())
-    sheet.save(Path(path), "PNG")
+    save_png(sheet, path)
+
+
+def save_png(image: Image.Image, path: str | os.PathLike[str]) -> None:
+    """Write an image as a PNG file; an existing file is replaced when the new one is complete."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    write_atomically(Path(path), buffer.getvalue())
 
 
 def empty_tile(text: str) -> Image.Image:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..architectures import find_architecture
 from ..errors import C2LError, WeightsNotFound
-from ..files import write_atomically
+from ..files import remove_stale, temporary_beside, write_atomically
 from ..hub.weight_file import FILE_NAME, LICENSE_NAME, NOTICES_NAME, PROVENANCE_NAME, locate_beside
 from ..releases.record import Weights
 from .timm_folder import write_timm_folder
@@ -44,7 +44,7 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
     if folder.is_mount():
         raise C2LError(f"{folder} is a mount point; choose a folder inside it, such as {folder / weights.name}")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    new, old = (temporary_beside(folder, end) for end in ("part", "old"))
     try:
         write_timm_folder(weights, new)
         files = {CARD_NAME: (card or plain_card(weights)).encode(), LICENSE_NAME: license_text(weights).encode()}
@@ -65,6 +65,7 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
     finally:
         for leftover in (new, old):
             shutil.rmtree(leftover, ignore_errors=True)
+    remove_stale(folder)
     return [folder / name for name in (*names, SUMS_NAME)]
 
 

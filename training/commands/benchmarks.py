@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
+from c2l_models.files import check_file, check_folder
+
 from .downstream import NETWORK
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def step(
     """
     from ..benchmark.step_speed import time_step
 
-    _show(time_step(_recipe(recipe, precision), batch_size, size, repeats, device, compile), out)
+    _show(lambda: time_step(_recipe(recipe, precision), batch_size, size, repeats, device, compile), out)
 
 
 def input(
@@ -61,7 +63,7 @@ def input(
     """
     from ..benchmark.input_speed import time_input
 
-    _show(time_input(_recipe(recipe, precision), store, batch_size, size, repeats, device), out)
+    _show(lambda: time_input(_recipe(recipe, precision), store, batch_size, size, repeats, device), out)
 
 
 def prepare(
@@ -82,7 +84,7 @@ def prepare(
     """
     from ..benchmark.prepare_speed import time_prepare
 
-    _show(time_prepare(images, size, files, workers, repeats, kind), out)
+    _show(lambda: time_prepare(images, size, files, workers, repeats, kind), out)
 
 
 def embed(
@@ -104,7 +106,7 @@ def embed(
     """
     from ..benchmark.embed_speed import time_embed
 
-    _show(time_embed(images, architecture, files, batch_size, workers, repeats, device), out)
+    _show(lambda: time_embed(images, architecture, files, batch_size, workers, repeats, device), out)
 
 
 def probe(
@@ -126,7 +128,7 @@ def probe(
     from ..benchmark.probe_speed import time_probe
     from ..store.image_store import ImageStore
 
-    _show(time_probe(ImageStore.open(store), target, task, size, repeats, device), out)
+    _show(lambda: time_probe(ImageStore.open(store), target, task, size, repeats, device), out)
 
 
 def peer(
@@ -153,7 +155,7 @@ def peer(
     from ..benchmark.peer_speed import time_peer
 
     chosen = _recipe(recipe, precision)
-    _show(time_peer(chosen, images, peer_python, batch_size, size, files, steps, workers, repeats, device), out)
+    _show(lambda: time_peer(chosen, images, peer_python, batch_size, size, files, steps, workers, repeats, device), out)
 
 
 def scaling(
@@ -198,7 +200,7 @@ def coverage(simulations: int = 400, resamples: int = 1000, seed: int = 0, out: 
     """
     from ..benchmark.interval_coverage import simulate_coverage
 
-    _show(simulate_coverage(simulations, resamples, seed), out)
+    _show(lambda: simulate_coverage(simulations, resamples, seed), out)
 
 
 def _recipe(name: str, precision: str | None) -> "Recipe":
@@ -208,9 +210,14 @@ def _recipe(name: str, precision: str | None) -> "Recipe":
     return dataclasses.replace(load_recipe(name), **changes)
 
 
-def _show(result: Any, out: Path | None) -> None:
+def _show(measure: Callable[[], Any], out: Path | None) -> None:
+    """Print a measurement, and write it to a JSON file, which is checked first."""
     from rich.console import Console
 
+    if out:
+        check_folder(out.parent)
+        check_file(out)
+    result = measure()
     Console().print(result)
     if out:
         result.save(out)

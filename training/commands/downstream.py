@@ -11,6 +11,7 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from c2l_models.errors import C2LError
+from c2l_models.files import check_folder
 
 NETWORK = "a release, a .safetensors file, a run folder, imagenet, random, untrained, or pixels"
 Target = Annotated[
@@ -71,6 +72,7 @@ def probe(
     from ..store.image_store import ImageStore
 
     images, device_type = ImageStore.open(store), pick_device(device).type
+    check_folder(out)
     settings = replace(load_task(task, images), uncertain=uncertain)
     report = probe(
         target,
@@ -119,6 +121,7 @@ def compare(
     from ..store.image_store import ImageStore
 
     images, torch_device = ImageStore.open(store), pick_device(device).type
+    check_folder(out)
     found = compare(networks or NETWORKS, images, out, tasks, reference, size, sizes, torch_device)
     Console().print(Markdown(found.markdown()))
     print(f"tables, plot and probes: {out}")
@@ -151,6 +154,7 @@ def few_shot(
     from ..store.image_store import ImageStore
 
     images, device_type = ImageStore.open(store), pick_device(device).type
+    check_folder(out)
     found = few_shot(targets, images, task, out, counts, draws, size, seed, device=device_type)
     found.show()
     print(f"curves and tables: {out}")
@@ -265,6 +269,7 @@ def look(
     from ..store.image_store import ImageStore
 
     images, device_type = ImageStore.open(store), pick_device(device).type
+    check_folder(out)
     facts = inspect_features(target, images, out, finetuned, boxes, size, seed, device=device_type)
     print(f"neighbours.png, map.png{', cams.png' if 'cams' in facts else ''} and their description look.md: {out}")
 
@@ -308,6 +313,7 @@ def reproduce(
     from ..reproduce.release_metrics import all_reproduced, reproduce_release
     from ..reproduce.reproduce_table import reproduce_table
 
+    check_folder(out)
     if train and check:
         raise C2LError(
             "expected --train (the whole pretraining) or --check (its first steps), found both; leave out one of them"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from c2l_models.sheets import ACCENT, BACKGROUND, DIM, FRAME, LIGHT, font
+from c2l_models.sheets import ACCENT, BACKGROUND, DIM, FRAME, LIGHT, font, save_png
 
 from ..evaluation.intervals import Floats
 from ..evaluation.rsna_challenge import CONFIDENCES, DetectedBoxes
@@ -53,7 +53,7 @@ def draw_boxes(
         pen.rectangle((corner[0] - 1, corner[1] - 1, corner[0] + TILE, corner[1] + TILE), outline=FRAME)
         best = f"highest confidence {predicted.scores.max():.2f}" if len(predicted.scores) else "none detected"
         pen.text((corner[0], corner[1] + TILE + 2), f"{len(true)} true, {best}", DIM, font(TEXT))
-    sheet.save(path)
+    save_png(sheet, path)
     return path
 
 

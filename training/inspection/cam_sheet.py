@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from c2l_models.sheets import ACCENT, BACKGROUND, DIM, FRAME, LIGHT, font
+from c2l_models.sheets import ACCENT, BACKGROUND, DIM, FRAME, LIGHT, font, save_png
 
 from ..evaluation.intervals import Floats
 from ..store.image_store import ImageStore
@@ -57,7 +57,7 @@ def draw_cams(path: Path, store: ImageStore, boxed: Sequence[BoxedFinding], cams
         pen.text((left + pair, upper + TILE + 4), probability, LIGHT, font(TEXT), anchor="ra")
         where = "maximum inside the box" if is_inside(peak(cam.map), one.boxes) else "maximum outside the box"
         pen.text((left, upper + TILE + 4 + LINE), where, DIM, font(TEXT))
-    sheet.save(path)
+    save_png(sheet, path)
 
 
 def _with_map(image: Image.Image, boxes: Floats, activation: Floats) -> Image.Image:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from c2l_models.sheets import BACKGROUND, DIM, FRAME, LIGHT, font
+from c2l_models.sheets import BACKGROUND, DIM, FRAME, LIGHT, font, save_png
 
 from ..augment import Draws
 from ..objectives.method import Column, Method
@@ -43,7 +43,7 @@ def draw_first_batch(
     pen.text((MARGIN, below), "the first batch, as the networks see it", DIM, font(TEXT))
     for i, column in enumerate(columns):
         _draw_column(sheet, pen, column, MARGIN + i * (TILE + GAP), top)
-    sheet.save(path)
+    save_png(sheet, path)
     return path
 
 

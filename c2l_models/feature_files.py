@@ -1,0 +1,130 @@
+"""Files of features: Parquet, and npz, npy and CSV for other programs. The name's suffix states the format."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .errors import C2LError
+from .files import write_atomically
+
+METADATA_KEY = "c2l"  # in the metadata of a Parquet file, and the name of an array of an npz file
+
+
+class FeatureTable(NamedTuple):
+    """Features, float32 [N, D], of N paths, and facts about the model, such as its sha256."""
+
+    features: np.ndarray
+    paths: list[Path]
+    source: dict[str, str]
+
+
+def check_format(path: Path) -> None:
+    """Raise C2LError unless the suffix names a format that can be written."""
+    if path.suffix.lower() not in _WRITERS:
+        raise C2LError(
+            f"{path}: expected a name that ends in {', '.join(_WRITERS)}, which states the format; choose another name"
+        )
+
+
+def write_features(path: Path, table: FeatureTable) -> None:
+    """Write a file in the format of its suffix; an existing file is replaced when the new one is complete.
+
+    - .parquet: columns path (string) and feature (list of D float32). The metadata hold `source` as JSON under "c2l".
+      If a name is not UTF-8, path holds it with escapes such as `\\xf6`, and a column path_bytes the bytes of the name.
+    - .npz: arrays paths (text), features and c2l (`source` as JSON).
+    - .npy: the features only; the order of rows is the order of the images.
+    - .csv: columns path and 0 to D-1, UTF-8, with all digits of a float32.
+
+    Raises C2LError for another suffix.
+    """
+    check_format(path)
+    write_atomically(path, _WRITERS[path.suffix.lower()](table))
+
+
+def read_features(path: Path) -> FeatureTable:
+    """Read a .parquet or .npz file that `write_features` wrote. Raises C2LError for any other file."""
+    if not path.is_file():
+        raise C2LError(f"{path}: expected a file that c2l embed wrote, found no such file; correct the path")
+    import pyarrow as pa
+
+    try:
+        return _read_npz(path) if path.suffix.lower() == ".npz" else _read_parquet(path)
+    except (OSError, pa.ArrowException, AttributeError, KeyError, ValueError, EOFError) as error:
+        raise C2LError(
+            f"{path}: expected a Parquet or npz file with paths and features, found another file "
+            f"({type(error).__name__}); make one with c2l embed"
+        ) from None
+
+
+def _parquet(table: FeatureTable) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    features = pa.FixedSizeListArray.from_arrays(pa.array(table.features.ravel()), table.features.shape[1])
+    columns = {"path": [readable(path) for path in table.paths], "feature": features}
+    if any(readable(path) != str(path) for path in table.paths):
+        columns["path_bytes"] = [os.fsencode(path) for path in table.paths]
+    made = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(table.source)})
+    buffer = io.BytesIO()
+    pq.write_table(made, buffer)
+    return buffer.getvalue()
+
+
+def _read_parquet(path: Path) -> FeatureTable:
+    import pyarrow.parquet as pq
+
+    names = [name for name in pq.read_schema(path).names if name in ("path", "path_bytes", "feature")]
+    table = pq.read_table(path, columns=names).combine_chunks()
+    rows = table["feature"].chunk(0) if len(table) else table["feature"].combine_chunks()
+    features = rows.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    width = table.schema.field("feature").type.list_size
+    source = json.loads((table.schema.metadata or {}).get(METADATA_KEY.encode(), "{}"))
+    written = map(os.fsdecode, table["path_bytes" if "path_bytes" in names else "path"].to_pylist())
+    return FeatureTable(features.reshape(len(table), width), [Path(name) for name in written], source)
+
+
+def _npz(table: FeatureTable) -> bytes:
+    buffer = io.BytesIO()
+    paths = np.array([str(path) for path in table.paths], dtype=str)
+    np.savez(buffer, paths=paths, features=table.features, c2l=np.array(json.dumps(table.source)))
+    return buffer.getvalue()
+
+
+def _read_npz(path: Path) -> FeatureTable:
+    with np.load(path, allow_pickle=False) as arrays:
+        paths = [Path(name) for name in arrays["paths"].tolist()]
+        return FeatureTable(arrays["features"], paths, json.loads(str(arrays[METADATA_KEY])))
+
+
+def _npy(table: FeatureTable) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, table.features)
+    return buffer.getvalue()
+
+
+def _csv(table: FeatureTable) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", *range(table.features.shape[1])])
+    for path, row in zip(table.paths, table.features, strict=True):
+        writer.writerow([readable(path), *map(str, row)])
+    return text.getvalue().encode()
+
+
+def readable(path: Path) -> str:
+    r"""A path as UTF-8 text: a byte that is not UTF-8 becomes an escape such as `\xf6`."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+_WRITERS: dict[str, Callable[[FeatureTable], bytes]] = {
+    ".parquet": _parquet,
+    ".npz": _npz,
+    ".npy": _npy,
+    ".csv": _csv,
+}

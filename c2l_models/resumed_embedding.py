@@ -1,0 +1,95 @@
+"""`c2l embed`: write the features of images to a file, and resume an interrupted call."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .embedding import Embeddings, EmbedInterrupted, Readout, embed
+from .errors import C2LError
+
+
+def partial_of(out: Path) -> Path:
+    """The file that keeps the rows of an interrupted call."""
+    return out.with_name(f"{out.stem}.partial.parquet")
+
+
+def embed_to_file(
+    images: Sequence[Path],
+    out: Path,
+    model: str = "resnet18",
+    device: str | None = None,
+    features: Readout = "pooled",
+    progress: bool = False,
+) -> Embeddings:
+    """Embed images and write `out`, in the format of its suffix.
+
+    If the call is interrupted, the rows so far are kept in `partial_of(out)`. The next call uses a kept row if
+    model and `features` are the same and the image has not changed since.
+
+    Raises:
+        C2LError: no image could be read; or as `embed`.
+        EmbedInterrupted: Ctrl-C; the rows so far are kept.
+    """
+    partial = partial_of(out)
+    earlier = _kept(partial, images)
+    before = set(earlier.paths) if earlier else set()
+
+    def features_of(paths: Sequence[Path]) -> Embeddings:
+        return embed(paths, model, device=device, features=features, progress=progress)
+
+    try:
+        found = embed(
+            [p for p in images if p not in before], model, device=device, features=features, progress=progress
+        )
+        if earlier and not _same_model(earlier, found):  # the kept rows are of another model
+            found = _joined(found, features_of(earlier.paths), images)
+        elif earlier:
+            found = _joined(found, earlier, images)
+    except EmbedInterrupted as stop:
+        kept = stop.embeddings
+        if earlier and _same_model(earlier, kept):
+            kept = _joined(kept, earlier, images)
+        if kept.paths:
+            kept.save(partial)
+        raise EmbedInterrupted(kept) from None
+    if not found.paths:
+        listed = "; ".join(f"{path}: {reason}" for path, reason in list(found.errors.items())[:3])
+        raise C2LError(f"expected images that can be read, found none{': ' if listed else ''}{listed}")
+    found.save(out)
+    partial.unlink(missing_ok=True)
+    return found
+
+
+def _kept(partial: Path, images: Sequence[Path]) -> Embeddings | None:
+    """The rows of an interrupted call whose images are still wanted, and not newer than the rows."""
+    if not partial.is_file():
+        return None
+    try:
+        table, written = Embeddings.load(partial), partial.stat().st_mtime
+    except C2LError:
+        return None
+    wanted = set(images)
+    rows = [i for i, path in enumerate(table.paths) if path in wanted and _older(path, written)]
+    paths = [table.paths[i] for i in rows]
+    return Embeddings(table.features[rows], paths, model=table.model, sha256=table.sha256, readout=table.readout)
+
+
+def _older(path: Path, time: float) -> bool:
+    try:
+        return path.stat().st_mtime <= time
+    except OSError:
+        return False
+
+
+def _same_model(one: Embeddings, other: Embeddings) -> bool:
+    return (one.sha256, one.readout) == (other.sha256, other.readout)
+
+
+def _joined(one: Embeddings, other: Embeddings, images: Sequence[Path]) -> Embeddings:
+    """The rows of both, in the order of the images; everything else of the first."""
+    rows = dict(zip(other.paths, other.features, strict=True)) | dict(zip(one.paths, one.features, strict=True))
+    paths = [path for path in images if path in rows]
+    features = np.stack([rows[path] for path in paths]) if paths else one.features
+    errors = other.errors | one.errors
+    return Embeddings(features, paths, errors, model=one.model, sha256=one.sha256, readout=one.readout)

@@ -1,0 +1,86 @@
+"""Files written beside and renamed; leftovers of killed processes; checks of --out before work begins."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from nobody import folder_of_nobody
+
+from c2l_models.errors import C2LError
+from c2l_models.files import check_file, check_folder, temporary_beside, write_atomically
+
+
+@pytest.fixture
+def dead():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_leftovers_of_dead_processes_are_removed_and_others_stay(tmp_path, dead):
+    host = socket.gethostname()
+    gone = [f".a.json.{host}-{dead}.part", f".a.json.{dead}.part", f".a.json.{host}-{dead}.old"]
+    kept = [f".a.json.{host}-{os.getppid()}.part", f".a.json.elsewhere-{dead}.part", f".b.json.{host}-{dead}.part"]
+    for name in gone + kept:
+        (tmp_path / name).write_bytes(b"half")
+    write_atomically(tmp_path / "a.json", b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "a.json"])
+
+
+def test_a_link_keeps_pointing_to_its_file(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "a")
+    write_atomically(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "far" / "a").read_bytes() == b"new"
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        write_atomically(tmp_path / "none" / "a", b"")
+    assert error.value.filename == str(tmp_path / "none" / "a")
+
+
+def test_temporary_names_differ_between_ends(tmp_path):
+    assert temporary_beside(tmp_path / "a") != temporary_beside(tmp_path / "a", "old")
+
+
+def test_check_file(tmp_path):
+    check_file(tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(C2LError, match="found a folder"):
+        check_file(tmp_path)
+    with pytest.raises(C2LError, match="does not exist"):
+        check_file(tmp_path / "none" / "a")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(C2LError, match="special"):
+        check_file(tmp_path / "pipe")
+
+
+def test_check_folder(tmp_path):
+    check_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(C2LError, match="found a file"):
+        check_folder(tmp_path / "file")
+    with pytest.raises(C2LError, match="cannot be created"):
+        check_folder(tmp_path / "file" / "a")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_read_only_places_are_refused():
+    with folder_of_nobody() as folder:
+        (folder / "a").write_bytes(b"old")
+        (folder / "a").chmod(0o444)
+        (folder / "b").mkdir()
+        (folder / "b").chmod(0o555)
+        with pytest.raises(C2LError, match="read-only"):
+            check_file(folder / "a")
+        with pytest.raises(C2LError, match="Permission denied"):
+            check_file(folder / "b" / "c")
+        with pytest.raises(C2LError, match="Permission denied"):
+            check_folder(folder / "b")

@@ -1,0 +1,156 @@
+"""`c2l embed`: no work is lost to a bad --out, a file name, a full disk or Ctrl-C; formats by suffix."""
+
+import csv
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from small_disk import mounted_disk
+
+from c2l_models import cli, embedding, resumed_embedding
+from c2l_models.embedding import Embeddings, EmbedInterrupted, embed
+from c2l_models.errors import C2LError
+from c2l_models.radiographs.phantom import write_films
+from c2l_models.resumed_embedding import embed_to_file, partial_of
+
+RELEASE = "resnet18.c2l_open15k"
+BAD_NAME = os.fsdecode(b"r\xf6ntgen.png")
+
+
+@pytest.fixture
+def films(tmp_path):
+    return sorted(write_films(tmp_path / "films", 5).glob("*.png"))
+
+
+@pytest.fixture
+def nothing_read(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("images were read before --out was checked")
+
+    monkeypatch.setattr(embedding, "_read_batches", refuse)
+
+
+def failure(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("films", "states the format"),
+        ("x.feather", r"ends in \.parquet, \.npz, \.npy, \.csv"),
+        ("nowhere/x.parquet", "the folder .*nowhere does not exist"),
+        ("folder.csv", "expected a file, found a folder"),
+    ],
+)
+def test_out_is_checked_before_the_first_image(tmp_path, films, nothing_read, capsys, out, message):
+    (tmp_path / "folder.csv").mkdir()
+    error = failure(capsys, "embed", tmp_path / "films", "--out", tmp_path / out)
+    assert re.search(message, error), error
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_names_of_any_bytes_come_back(tmp_path, suffix):
+    paths = [Path("a.png"), Path(BAD_NAME), Path("größe\n.png"), Path(r"r\xf6ntgen.png")]
+    rows = np.arange(8, dtype=np.float32).reshape(4, 2)
+    Embeddings(rows, paths, model="m", sha256="s", readout="multiscale").save(tmp_path / f"x{suffix}")
+    loaded = Embeddings.load(tmp_path / f"x{suffix}")
+    assert (loaded.paths, loaded.model, loaded.sha256, loaded.readout) == (paths, "m", "s", "multiscale")
+    np.testing.assert_array_equal(loaded.features, rows)
+
+
+def test_a_name_that_is_not_utf8_is_text_for_other_readers(tmp_path):
+    Embeddings(np.zeros((1, 2), np.float32), [Path(BAD_NAME)]).save(tmp_path / "x.parquet")
+    assert pq.read_table(tmp_path / "x.parquet")["path"].to_pylist() == [r"r\xf6ntgen.png"]
+
+
+def test_csv_and_npy(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    table = Embeddings(rows, [Path("a.png"), Path('"b",\nc.png'), Path("ö.png")])
+    table.save(tmp_path / "x.csv")
+    table.save(tmp_path / "x.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), rows)
+    header, *lines = csv.reader((tmp_path / "x.csv").open(encoding="utf-8", newline=""))
+    assert header == ["path", "0", "1", "2", "3"]
+    assert [line[0] for line in lines] == ["a.png", '"b",\nc.png', "ö.png"]
+    np.testing.assert_array_equal(np.array([line[1:] for line in lines], np.float32), rows)  # to the last bit
+
+
+def test_load_of_a_missing_file_says_so(tmp_path):
+    with pytest.raises(C2LError, match="found no such file"):
+        Embeddings.load(tmp_path / "x.parquet")
+
+
+def interrupted_after(monkeypatch, batches):
+    """Let `embed` read some batches of two images, then press Ctrl-C."""
+    whole = embedding._read_batches
+
+    def read(files, transform, batch_size, ahead):
+        for number, batch in enumerate(whole(files, transform, 2, ahead)):
+            if number == batches:
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(embedding, "_read_batches", read)
+
+
+def test_interrupted_and_resumed(tmp_path, films, monkeypatch):
+    uninterrupted, out = embed(films, RELEASE), tmp_path / "x.parquet"
+    with monkeypatch.context() as patched:
+        interrupted_after(patched, 1)
+        with pytest.raises(EmbedInterrupted):
+            embed_to_file(films, out, RELEASE)
+        assert Embeddings.load(partial_of(out)).paths == films[:2]
+        with pytest.raises(EmbedInterrupted):
+            embed_to_file(films, out, RELEASE)
+        assert Embeddings.load(partial_of(out)).paths == films[:4]
+    assert not out.exists()
+    computed = []
+
+    def watched(paths, *arguments, **options):
+        computed.extend(paths)
+        return embed(paths, *arguments, **options)
+
+    monkeypatch.setattr(resumed_embedding, "embed", watched)
+    found = embed_to_file(films, out, RELEASE)
+    assert computed == films[4:]
+    assert found.paths == Embeddings.load(out).paths == films
+    np.testing.assert_allclose(found.features, uninterrupted.features, rtol=1e-4, atol=1e-5)  # other batches
+    assert not partial_of(out).exists()
+
+
+def test_rows_of_another_model_or_an_older_image_are_computed_again(tmp_path, films):
+    out = tmp_path / "x.parquet"
+    expected = embed(films, RELEASE)
+    wrong = np.zeros((2, 896), np.float32)
+    Embeddings(wrong, films[:2], model="other", sha256="0" * 64).save(partial_of(out))
+    np.testing.assert_allclose(embed_to_file(films, out, RELEASE).features, expected.features, rtol=1e-4, atol=1e-5)
+    Embeddings(expected.features[:2], films[1::-1], model=RELEASE, sha256=expected.sha256).save(partial_of(out))
+    os.utime(films[0], (2e9, 2e9))
+    os.utime(films[1], (2e9, 2e9))  # both changed after their (exchanged) rows were kept
+    np.testing.assert_allclose(embed_to_file(films, out, RELEASE).features, expected.features, rtol=1e-4, atol=1e-5)
+
+
+def test_ctrl_c_on_the_command_line(tmp_path, films, monkeypatch, capsys):
+    interrupted_after(monkeypatch, 1)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["embed", str(tmp_path / "films"), "--out", str(tmp_path / "x.npz"), "--model", RELEASE])
+    assert stop.value.code == 130
+    assert "interrupted after 2 of 5 films" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_the_earlier_table(tmp_path, films):
+    with mounted_disk(tmp_path / "small", "64k") as disk:
+        embed_to_file(films[:2], disk / "x.parquet", RELEASE)
+        before = (disk / "x.parquet").read_bytes()
+        many = sorted(write_films(tmp_path / "many", 60).glob("*.png"))
+        with pytest.raises(OSError, match=r"x\.parquet"):
+            embed_to_file(many, disk / "x.parquet", RELEASE)
+        assert [path.name for path in disk.iterdir()] == ["x.parquet"]
+        assert (disk / "x.parquet").read_bytes() == before
