@@ -181,11 +181,9 @@ OPEN26K = {
     "queue_length": 8192,
     "teacher_momentum": 0.99,
     "temperature": 0.1,
-    "probe_every": 2,
+    "probe_every": 4,
     "augment.crop_scale": [0.3, 1.0],
-    "augment.brightness": 0.2,
-    "augment.contrast": 0.2,
-    "optimizer.lr": 0.06,
+    "optimizer.lr": 0.12,
     "optimizer.schedule": "cosine",
     "optimizer.warmup": 0.05,
 }
@@ -217,7 +215,8 @@ RESOLVED = {
     | DENSENET
     | {"method": "distillation", "feature_dim": 512, "size": 64, "epochs": 8}
     | {"optimizer.name": "adamw", "optimizer.lr": 0.008, "optimizer.weight_decay": 0.02},
-    "search-open26k-resnet18": OPEN26K | {"steps": 413, "probe_every": 0},
+    "search-open26k-resnet18": OPEN26K
+    | {"steps": 413, "probe_every": 0, "optimizer.lr": 0.06, "augment.brightness": 0.2, "augment.contrast": 0.2},
     "theta-0": COMMON | {"teacher_momentum": 0.0},
     "theta-0.9": COMMON | {"teacher_momentum": 0.9},
     "theta-0.99": COMMON | {"teacher_momentum": 0.99},
