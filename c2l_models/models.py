@@ -128,7 +128,7 @@ def model_from_file(
 ) -> "nn.Module":
     """Build the network that `record` describes and load the tensors of `file`.
 
-    Raises `WeightsCorrupted` if the tensors do not fit the network.
+    Raises `WeightsCorrupted` if the tensors do not fit the network, and `C2LError` if `timm_kwargs` are the cause.
     """
     import timm
 
@@ -141,10 +141,9 @@ def model_from_file(
     except RuntimeError as error:
         if not str(error).startswith("Error(s) in loading state_dict"):
             raise
-        report = " ".join(str(error).split())
-        raise WeightsCorrupted(f"{record.location} does not fit {record.architecture}: {report}") from None
+        raise _misfit(record, tensors, timm_kwargs, " ".join(str(error).split())) from None
     if num_classes:  # With a new head timm loads non-strictly, so a missing or unexpected key would pass.
-        _check_keys(record, set(tensors), model)
+        _check_keys(record, tensors, model, timm_kwargs)
     _describe_input(model, in_chans)
     return model
 
@@ -175,15 +174,28 @@ def _check_first_conv(record: Weights, tensors: "dict[str, Tensor]") -> None:
         )
 
 
-def _check_keys(record: Weights, stored: set[str], model: "nn.Module") -> None:
+def _misfit(record: Weights, tensors: "dict[str, Tensor]", timm_kwargs: dict[str, Any], report: str) -> C2LError:
+    """The error for tensors that do not fit: of the arguments if the network without them fits, else of the file."""
+    import timm
+    import torch
+
+    arguments = sorted(set(timm_kwargs) - {"num_classes", "in_chans"})
+    with torch.device("meta"):
+        plain = timm.create_model(record.architecture, num_classes=0).state_dict()
+    if arguments and {k: v.shape for k, v in plain.items()} == {k: v.shape for k, v in tensors.items()}:
+        return C2LError(
+            f"expected arguments with which {record.architecture} keeps the shapes of {record.location}, found "
+            f"{'=, '.join(arguments)}=: {report}. Leave them out, or build the network without weights"
+        )
+    return WeightsCorrupted(f"{record.location} does not fit {record.architecture}: {report}")
+
+
+def _check_keys(record: Weights, tensors: "dict[str, Tensor]", model: "nn.Module", timm_kwargs: dict[str, Any]) -> None:
     head = f"{find_architecture(record.architecture).classifier}."
     expected = {key for key in model.state_dict() if not key.startswith(head)}
-    missing, unexpected = sorted(expected - stored), sorted(stored - expected)
+    missing, unexpected = sorted(expected - set(tensors)), sorted(set(tensors) - expected)
     if missing or unexpected:
-        raise WeightsCorrupted(
-            f"{record.location} does not fit {record.architecture}: missing keys {missing}, "
-            f"unexpected keys {unexpected}"
-        )
+        raise _misfit(record, tensors, timm_kwargs, f"missing keys {missing}, unexpected keys {unexpected}")
 
 
 def _describe_input(model: "nn.Module", in_chans: int) -> None:

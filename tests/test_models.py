@@ -233,8 +233,16 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_a_stem_that_the_file_does_not_have_is_not_left_at_random(files: dict[str, Path]) -> None:
-    with pytest.raises(WeightsCorrupted, match="downsample"):
+    with pytest.raises(C2LError, match=r"found avg_down=.*downsample"):
         resnet18(weights=files["resnet18"], num_classes=5, avg_down=True)
+
+
+@pytest.mark.parametrize("num_classes", [0, 5])
+def test_an_argument_that_changes_the_network_is_named_not_the_file(files: dict[str, Path], num_classes: int) -> None:
+    for options in ({"norm_layer": nn.InstanceNorm2d}, {"block_args": {"attn_layer": "se"}}):
+        with pytest.raises(C2LError, match=f"found {next(iter(options))}=: .*Leave them out") as caught:
+            resnet18(weights=files["resnet18"], num_classes=num_classes, **options)
+        assert not isinstance(caught.value, WeightsCorrupted)
 
 
 def test_arguments_that_contradict_each_other(files: dict[str, Path]) -> None:

@@ -15,7 +15,8 @@ PREFIX = "hf-hub:"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _NAME = re.compile(r"hf-hub:(?P<repo_id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s@]+))?")
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_URL = re.compile(r"https?://(?:huggingface\.co|hf\.co)/(?P<repo_id>[\w.-]+/[\w.-]+)(?:/.*)?")
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR}
 
 
 class HubRepository(NamedTuple):
@@ -57,6 +58,17 @@ def download(repository: HubRepository, file: str) -> Path:
     # RuntimeError.
     except (OSError, HTTPError, ValueError, RuntimeError) as error:
         raise _translate(error, repository, file) from error
+
+
+def hint_for(text: str) -> str:
+    """What to write instead of the path `text`, if it looks like a repository or an address; otherwise empty."""
+    address = _URL.fullmatch(text)
+    name = PREFIX + (address["repo_id"] if address else text)
+    if address or (_NAME.fullmatch(name) and not text.startswith(".") and not text.endswith(".safetensors")):
+        return f". For a repository on the Hugging Face hub write {name}, or run c2l download {name} --to DIR"
+    if text.startswith(("http://", "https://")):
+        return f". Addresses are not read: run `curl -L -O {text}`, and pass the path of the file"
+    return ""
 
 
 def how_to_replace(repository: HubRepository, file: str) -> str:
@@ -101,7 +113,8 @@ def _translate(error: Exception, repository: HubRepository, file: str) -> C2LErr
         return WeightsNotFound(f"{where}: the repository has no such file at this revision")
     if isinstance(error, errors.HFValidationError):
         return C2LError(f"expected hf-hub:owner/name or hf-hub:owner/name@revision, found {repository}: {reason}")
-    if isinstance(error, OSError) and error.errno in _DISK:
+    causes = [each for each in (error, cause) if isinstance(each, OSError)]
+    if any(each.errno in _DISK for each in causes):
         return HubCacheError(
             f"{where}: the hub's cache {constants.HF_HUB_CACHE} cannot be written ({reason}). Free some space, or set "
             f"HF_HOME to a writable folder. Or run `c2l download {repository} --to DIR` on another machine, copy DIR "

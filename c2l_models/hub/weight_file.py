@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import WeightsCorrupted, WeightsNotFound
-from .repository import PREFIX, HubRepository, download, how_to_replace
+from .repository import PREFIX, HubRepository, download, hint_for, how_to_replace
+
+MAX_BYTES, MAX_HEADER_BYTES = 2**33, 10**8
+"""Largest weight file and header that are read; safetensors has the same limit for the header."""
 
 FILE_NAME = "model.safetensors"
 """Name of the weight file in a folder or repository, as in timm and the Hugging Face hub."""
@@ -58,7 +61,10 @@ def locate(source: str | os.PathLike[str] | HubRepository) -> Path:
         return download(location, FILE_NAME)
     path = location / FILE_NAME if location.is_dir() else location
     if not path.is_file():
-        raise WeightsNotFound(f"expected a .safetensors file, or a folder with {FILE_NAME}; found no file {path}")
+        raise WeightsNotFound(
+            f"expected a .safetensors file, or a folder with {FILE_NAME}; found no file {path}"
+            + hint_for(os.fspath(source))  # type: ignore[arg-type]
+        )
     return path
 
 
@@ -114,8 +120,14 @@ def _location(source: str | os.PathLike[str] | HubRepository) -> Location:
 
 def _checked(path: Path, sha256: str | None) -> tuple[bytes, str, dict[str, Any]]:
     """Read a file; return its bytes, sha256 and header. Raises `WeightsCorrupted`."""
+    with path.open("rb") as file:
+        _refuse_other_formats(path, file.read(1024))
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise WeightsCorrupted(
+            f"{path}: expected a weight file of at most {MAX_BYTES:,} bytes, found {size:,}; choose the "
+            "network's weights without optimizer states"
+        )
     data = path.read_bytes()
-    _refuse_other_formats(path, data)
     header = _read_header(path, data)
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256.lower():
@@ -130,6 +142,8 @@ def _read_header(path: Path, data: bytes) -> dict[str, Any]:
     """Parse the header of a safetensors file: an 8-byte length, then JSON. Raises `WeightsCorrupted`."""
     length = int.from_bytes(data[:8], "little")
     try:
+        if length > MAX_HEADER_BYTES:
+            raise ValueError
         header = json.loads(data[8 : 8 + length])
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         promised = 8 + length + max(ends, default=0)
@@ -150,13 +164,14 @@ def _read_header(path: Path, data: bytes) -> dict[str, Any]:
 
 
 def _refuse_other_formats(path: Path, data: bytes) -> None:
+    """Raise `WeightsCorrupted` if the first bytes of a file are not those of a safetensors file."""
     if not data:
         raise WeightsCorrupted(f"{path}: the file is empty. Copy or download it again")
     # A safetensors file starts with an 8-byte length, which can look like any prefix below. Byte 9 is a brace, which no
     # other format has there.
     if data[8:9] == b"{":  # as in is_safetensors
         return
-    start = data[:1024].lstrip()
+    start = data.lstrip()
     for prefix, what in _NOT_SAFETENSORS:
         if start.startswith(prefix):
             raise WeightsCorrupted(f"{path} is {what}")

@@ -15,7 +15,7 @@ from ..architectures import ARCHITECTURES, find_architecture
 from ..errors import C2LError
 from ..files import write_atomically
 from ..hub.weight_file import is_safetensors, read_verified
-from ..releases.record import save_weights, stored_tensors
+from ..releases.record import save_weights, unchecked_tensors
 from ..verification import golden_image
 from .converted_provenance import PATIENTS_UNKNOWN, provenance
 from .normalisation import IMAGENET_MEAN, IMAGENET_STD, fold_normalisation
@@ -172,7 +172,7 @@ def convert(
 
 def _read(source: Path) -> "dict[str, Tensor]":
     """Read the tensors of a checkpoint by their dotted keys. Its content decides the format, not its name."""
-    return stored_tensors(read_verified(source)) if is_safetensors(source) else read_tensors(source)
+    return unchecked_tensors(read_verified(source)) if is_safetensors(source) else read_tensors(source)
 
 
 def _plain_network(architecture: str) -> "nn.Module":

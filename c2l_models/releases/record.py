@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import reprlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 8192
 """Largest side of a network's input, pixels; also the largest side of an image that is read."""
+
+FLOATS = ("F16", "BF16", "F32", "F64")
+"""Dtypes of weights, as a safetensors header names them."""
 
 METADATA_KEY = "c2l"
 """The only metadata key in a weight file, because safetensors writes several keys in random order."""
@@ -51,10 +55,10 @@ class Weights:
     def __post_init__(self) -> None:
         """Check every field, because a file's configuration may hold any value. Raises `WeightsCorrupted`."""
         for name in ("architecture", "tag", "recipe", "license", "sha256"):
-            self._check(name, isinstance(getattr(self, name), str), "text")
+            self._check(name, _is_text(getattr(self, name)), "text that can be printed")
         find_architecture(self.architecture)
-        many = isinstance(self.trained_on, tuple) and all(isinstance(text, str) for text in self.trained_on)
-        self._check("trained_on", many, "a list of texts")
+        many = isinstance(self.trained_on, tuple) and all(map(_is_text, self.trained_on))
+        self._check("trained_on", many, "a list of texts that can be printed")
         self._check("num_params", _is_number(self.num_params, int), "a whole number")
         self._check("mean", _is_one_number_thrice(self.mean), "one finite number three times")
         self._check("std", _is_one_number_thrice(self.std) and self.std[0] > 0, "one finite number above 0 three times")
@@ -65,7 +69,7 @@ class Weights:
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
-            raise WeightsCorrupted(f"expected {name} to be {expected}, found {getattr(self, name)!r}")
+            raise WeightsCorrupted(f"expected {name} to be {expected}, found {_brief(getattr(self, name))}")
 
     @property
     def name(self) -> str:
@@ -116,7 +120,40 @@ CONFIG_KEYS = tuple(f.name for f in fields(Weights) if f.name not in ("sha256", 
 
 
 def stored_tensors(file: weight_file.VerifiedFile) -> "dict[str, Tensor]":
-    """The tensors as stored in the file: float16, the first convolution float32, counters int64."""
+    """The tensors as stored in the file: float16, the first convolution float32, counters int64.
+
+    Raises `WeightsCorrupted` for a dtype that no weights have, and for values that are not finite in float32.
+    """
+    import torch
+
+    _check_header(file)
+    tensors = unchecked_tensors(file)
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+            raise WeightsCorrupted(
+                f"{file.location}: expected finite values, found NaN or infinity in {key}; export the weights "
+                "again from a checkpoint before training diverged"
+            )
+    return tensors
+
+
+def _check_header(file: weight_file.VerifiedFile) -> None:
+    """Raise `WeightsCorrupted` unless all tensors are floats or counters, and their names can be printed."""
+    for key, entry in file.header.items():
+        if key == "__metadata__":
+            continue
+        dtype, shape = entry.get("dtype"), entry.get("shape")
+        if not key.isprintable():
+            raise WeightsCorrupted(f"{file.location}: expected names of tensors that can be printed, found {key!r}")
+        if dtype not in FLOATS and not (dtype == "I64" and shape == []):
+            raise WeightsCorrupted(
+                f"{file.location}: expected {', '.join(FLOATS)}, or I64 without dimensions for a counter, found "
+                f"{dtype!r} of shape {shape!r} in {key}; save the weights as floats"
+            )
+
+
+def unchecked_tensors(file: weight_file.VerifiedFile) -> "dict[str, Tensor]":
+    """All tensors of a safetensors file, also of checkpoints that are yet to be converted."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -131,11 +168,15 @@ def make_record(table: Mapping[str, Any], source: str, **more: Any) -> Weights:
 
     Raises `WeightsCorrupted` for a wrong value, or a missing or unknown key; the message begins with `source`.
     """
+    known = ", ".join(CONFIG_KEYS)
+    if unknown := [key for key in table if key not in CONFIG_KEYS and key not in ("sha256", "metrics")]:
+        raise WeightsCorrupted(
+            f"{source}: wrong configuration (unknown key {_brief(unknown[0])}); expected the keys {known}"
+        )
     table = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     try:
         return Weights(**table, **more)
     except (TypeError, WeightsNotFound, WeightsCorrupted) as error:
-        known = ", ".join(CONFIG_KEYS)
         raise WeightsCorrupted(f"{source}: wrong configuration ({error}); expected the keys {known}") from None
 
 
@@ -150,7 +191,7 @@ def read_record(file: weight_file.VerifiedFile) -> Weights:
         )
     try:
         config = dict(json.loads(metadata[METADATA_KEY]))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         raise WeightsCorrupted(f"{file.location}: expected a JSON object as configuration, found other text") from None
     return make_record(config, str(file.location), location=file.location, sha256=file.sha256)
 
@@ -216,6 +257,18 @@ def _packed(state_dict: "Mapping[str, Tensor]", architecture: Architecture, loca
 def _is_number(value: object, kind: Any = (int, float)) -> bool:
     """Whether `value` is a finite number. A boolean is not a number here, although Python counts it as an integer."""
     return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_text(value: object) -> bool:
+    """Whether `value` is text without line breaks, terminal escapes and other control characters."""
+    return isinstance(value, str) and value.isprintable()
+
+
+def _brief(value: object) -> str:
+    """`repr` for an error, of limited depth and length, because a file's configuration may hold any value."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 100
+    return short.repr(value)
 
 
 def _is_one_number_thrice(values: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from ..architectures import find_architecture, suggest
 from ..errors import C2LError, WeightsCorrupted, WeightsNotFound
 from ..hub import weight_file
-from ..hub.repository import COMMIT, PREFIX, HubRepository
+from ..hub.repository import COMMIT, PREFIX, HubRepository, hint_for
 from .record import Weights, make_record, read_record
 
 REGISTRY = Path(__file__).with_name("releases.toml")
@@ -81,7 +81,7 @@ def _releases() -> dict[str, dict[str, Any]]:
 def _release(name: str, releases: Mapping[str, Mapping[str, Any]]) -> Weights:
     """Build the record of a release from its table. Raises as `get_weights`."""
     if name not in releases:
-        raise WeightsNotFound(f"no release {name!r}{suggest(name, releases)}")
+        raise WeightsNotFound(f"no release {name!r}{hint_for(name) or suggest(name, releases)}")
     table = {key: value for key, value in releases[name].items() if key != "default"}
     source = f"{REGISTRY}, table {name}"
     location = _location(table.pop("file", None), table.pop("repo_id", None), table.pop("revision", None), source)

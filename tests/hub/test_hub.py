@@ -41,6 +41,34 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         read_verified(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("owner/name", "write hf-hub:owner/name, or run c2l download hf-hub:owner/name --to DIR"),
+        ("owner/name@v1", "write hf-hub:owner/name@v1"),
+        ("https://huggingface.co/owner/name", "write hf-hub:owner/name,"),
+        ("https://huggingface.co/owner/name/resolve/main/model.safetensors", "write hf-hub:owner/name,"),
+        ("https://example.org/a.safetensors", "curl -L -O https://example.org/a.safetensors"),
+        ("folder/name.safetensors", "found no file folder/name.safetensors$"),
+    ],
+)
+def test_a_repository_or_address_without_prefix_is_named(source: str, says: str) -> None:
+    with pytest.raises(WeightsNotFound, match=says):
+        read_verified(source)
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    for start, says in (
+        (b"\x10" + bytes(7) + b"{", "at most 8,589,934,592 bytes, found 30,000,000,000"),
+        (b"PK\3\4", "zip"),
+    ):
+        with (tmp_path / "a.safetensors").open("wb") as file:
+            file.write(start)
+            file.truncate(30_000_000_000)
+        with pytest.raises(WeightsCorrupted, match=says):
+            read_verified(tmp_path / "a.safetensors")
+
+
 def test_provenance_lies_beside(file: Path, tmp_path: Path) -> None:
     alone = tmp_path / "resnet18.a.safetensors"
     alone.write_bytes(DATA)

@@ -342,6 +342,16 @@ def test_a_cache_that_cannot_be_written(hub: HubStandIn, tiny_disk: Path) -> Non
     assert "HF_HOME" in answer["message"]
 
 
+def test_a_cache_that_is_a_file(hub: HubStandIn, tmp_path: Path) -> None:
+    hub.add_commit("owner/name", {FILE: DATA})
+    (tmp_path / "home").write_text("not a folder", encoding="utf-8")
+    with Client(tmp_path / "home", hub.endpoint) as client:
+        answer = client(weights="hf-hub:owner/name")
+    assert answer["error"] == "HubCacheError"
+    assert "Not a directory" in answer["message"]
+    assert "HF_HOME" in answer["message"]
+
+
 def test_a_full_disk(hub: HubStandIn, tiny_disk: Path) -> None:
     hub.add_commit("owner/large", {FILE: small_weights(size=1_000_000)})
     with Client(tiny_disk, hub.endpoint) as client:

@@ -281,6 +281,64 @@ def test_a_files_own_configuration_is_not_trusted(file: Path, tmp_path: Path, ke
         Weights.from_file(path)
 
 
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ('{"tag": ' * 100_000, "expected a JSON object as configuration"),
+        ('{"tag": ' + "[" * 100_000 + "]" * 100_000 + "}", "expected a JSON object as configuration"),
+        (json.dumps(CONFIG | {"num_params": 1, "license": "\x1b[2Jmine"}), "expected license to be text that can be"),
+        (json.dumps({"\x1b[2J": 1}), "unknown key '\\\\x1b"),
+    ],
+)
+def test_hostile_configurations(tmp_path: Path, config: str, says: str) -> None:
+    path = tmp_path / "hostile.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={"c2l": config})
+    with pytest.raises(WeightsCorrupted, match=says) as caught:
+        Weights.from_file(path)
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("tag", ["\x1b[31mred", "two\nlines", "\u202eright-to-left"])
+def test_a_tag_that_changes_the_terminal_is_refused(file: Path, tmp_path: Path, tag: str) -> None:
+    config = Weights.from_file(file).config | {"tag": tag}
+    save_file({"a": torch.zeros(1)}, tmp_path / "tag.safetensors", metadata={"c2l": json.dumps(config)})
+    with pytest.raises(WeightsCorrupted, match="expected tag to be text that can be printed"):
+        Weights.from_file(tmp_path / "tag.safetensors")
+
+
+NAME = "layer1.0.conv1.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.index_put((torch.tensor(3),), torch.tensor(torch.nan).half()), "NaN or infinity"),
+        (lambda t: t.float() / 0, "NaN or infinity"),
+        (lambda t: t.double() + 1e300, "NaN or infinity"),
+        (lambda t: t.bool(), "found 'BOOL'"),
+        (lambda t: t.char(), "found 'I8'"),
+        (lambda t: t.long(), "found 'I64' of shape"),
+        (lambda t: t.to(torch.complex64), "found 'C64'"),
+        (lambda t: t.to(torch.float8_e4m3fn), "found 'F8_E4M3'"),
+        (lambda t: t.double(), ""),
+        (lambda t: t.bfloat16(), ""),
+    ],
+)
+def test_values_and_dtypes_that_weights_may_have(file: Path, tmp_path: Path, change: Callable, says: str) -> None:
+    from safetensors.torch import load_file
+
+    tensors = load_file(file)
+    tensors[NAME] = change(tensors[NAME])
+    path = tmp_path / "changed.safetensors"
+    save_file(tensors, path, metadata={"c2l": json.dumps(Weights.from_file(file).config)})
+    if says:
+        with pytest.raises(WeightsCorrupted, match=rf"changed\.safetensors: .*{says}.*{NAME}"):
+            Weights.from_file(path).state_dict()
+    else:
+        assert Weights.from_file(path).state_dict()[NAME].dtype == torch.float32
+
+
 def test_a_record_is_held_to_the_bytes_it_was_made_from(file: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.safetensors"
     data = bytearray(file.read_bytes())
