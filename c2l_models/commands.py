@@ -134,14 +134,16 @@ def embed(
 
     from .embedding import EmbedInterrupted
     from .feature_files import check_format
-    from .radiographs.listing import image_files
+    from .radiographs.listing import list_images
     from .resumed_embedding import embed_to_file, partial_of
 
     check_format(out)
     check_file(out)
     if not folder.is_dir():
         raise C2LError(f"expected a folder with radiographs, found no folder {folder}")
-    images = [folder / name for name in image_files(folder)]
+    listing = list_images(folder)
+    print(*listing.report(), sep="\n", end="\n" * bool(listing.count_left_out), file=sys.stderr)
+    images = [folder / name for name in listing.images]
     if not images:
         raise C2LError(f"expected PNG, JPEG, TIFF or DICOM files in {folder}, found none")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop, as Ctrl-C
@@ -154,7 +156,9 @@ def embed(
         raise
     for path, reason in embeddings.errors.items():
         print(f"skipped {path}: {reason}", file=sys.stderr)
-    print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}")
+    left_out = listing.count_left_out + len(embeddings.errors)
+    more = f"; {left_out:,} files left out" if left_out else ""
+    print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}{more}")
 
 
 def download(weights: Annotated[Positional[str], arg(metavar="WEIGHTS")], to: Path) -> None:

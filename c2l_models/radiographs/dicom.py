@@ -94,7 +94,7 @@ def _parse(file: BinaryIO) -> "Dataset":
     if DEFLATED in file.read(4096):
         raise RadiographError("a deflated DICOM file, which is not supported; export it uncompressed")
     file.seek(0)
-    dataset = dcmread(_LimitedReads(file), force=True, specific_tags=TAGS)
+    dataset = dcmread(LimitedReads(file), force=True, specific_tags=TAGS)
     _correct_decimal_commas(dataset)
     for element in list(dataset):
         if element.is_empty:
@@ -106,7 +106,7 @@ def _parse(file: BinaryIO) -> "Dataset":
     return dataset
 
 
-class _LimitedReads:
+class LimitedReads:
     """A file that raises `RadiographError` after `MAX_READS` short reads.
 
     pydicom takes zeros for empty elements and reads them one by one, a second for 2 MB.

@@ -4,11 +4,26 @@
 # ruff: noqa: PTH116, PTH118, PTH122, PTH208
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"}) | DICOM_SUFFIXES
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp"}) | DICOM_SUFFIXES
+OTHER_SUFFIXES = frozenset(
+    {
+        *(".csv", ".tsv", ".txt", ".md", ".rst", ".log", ".json", ".jsonl", ".toml", ".yaml", ".yml", ".xml", ".html"),
+        *(".pdf", ".doc", ".docx", ".xls", ".xlsx", ".zip", ".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
+        *(".parquet", ".npy", ".npz", ".h5", ".db", ".py", ".ipynb", ".sh", ".safetensors", ".pt", ".pth"),
+    }
+)
+"""Files of these names are left out unopened. A file of any other name, such as a DICOM UID, is judged by content."""
+
+HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of PNG, JPEG and TIFF."""
+
+SHOWN = 10
+"""Files that `Listing.report` names."""
 
 
 @dataclass(frozen=True)
@@ -18,22 +33,45 @@ class Listing:
     Attributes:
         images: sorted paths of the images.
         unreadable: (folder, reason) of each folder that cannot be listed.
+        left_out: (file, reason) of each file without the content of an image.
+        others: number of files left out by their names, for each of `OTHER_SUFFIXES`.
     """
 
     images: list[str]
     unreadable: list[tuple[str, str]]
+    left_out: list[tuple[str, str]]
+    others: dict[str, int]
+
+    def report(self) -> list[str]:
+        """One line for each of the first files and folders left out, and lines with the numbers of the others."""
+        skipped = self.left_out + [(folder, f"folder cannot be read: {reason}") for folder, reason in self.unreadable]
+        lines = [f"left out {as_utf8(path)!r}: {reason}" for path, reason in skipped[:SHOWN]]
+        if more := len(skipped) - SHOWN:
+            lines += [f"left out {more:,} more such files"] if more > 0 else []
+        if self.others:
+            counts = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(self.others.items()))
+            lines.append(f"left out by their names: {counts}")
+        return lines
+
+    @property
+    def count_left_out(self) -> int:
+        """Number of files and folders left out."""
+        return len(self.left_out) + len(self.unreadable) + sum(self.others.values())
 
 
 def list_images(root: Path) -> Listing:
-    """List the images under `root`, recognized by suffix; files without a suffix, by DICOM's magic bytes.
+    """List the images under `root`, recognized by suffix; files whose suffix does not say, by their content.
 
-    - Only files without a suffix are opened. A broken link with an image suffix is listed, and fails when it is read.
+    - Only files whose suffix is in neither list are opened. A broken link with an image suffix is listed, and fails
+      when it is read.
     - Links to folders are followed. Each folder is listed once.
     - Names such as `._image1.png` are not images: macOS stores file attributes in them.
     """
     base = os.fspath(root)
     images: list[str] = []
     unreadable: list[tuple[str, str]] = []
+    left_out: list[tuple[str, str]] = []
+    others: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
 
     def relative(path: str) -> str:
@@ -57,8 +95,15 @@ def list_images(root: Path) -> Listing:
             folders.sort()
             tops += filter(os.path.islink, (os.path.join(folder, name) for name in folders))
             prefix = f"{relative(folder)}/".lstrip("/")
-            images += [prefix + name for name in names if _is_image(folder, name)]
-    return Listing(sorted(images), sorted(unreadable))
+            for name in names:
+                reason = _reason_to_leave_out(folder, name)
+                if not reason:
+                    images.append(prefix + name)
+                elif reason in OTHER_SUFFIXES:
+                    others[reason] += 1
+                else:
+                    left_out.append((prefix + name, reason))
+    return Listing(sorted(images), sorted(unreadable), sorted(left_out), dict(others))
 
 
 def image_files(root: Path) -> list[str]:
@@ -84,20 +129,53 @@ def from_utf8(text: str) -> str:
     return os.fsdecode(text.encode("utf-8")) if os.name == "posix" else text
 
 
-def _is_image(folder: str, name: str) -> bool:
+def _reason_to_leave_out(folder: str, name: str) -> str:
+    """Why a file is no image: a suffix of `OTHER_SUFFIXES`, or a text; empty for an image."""
     suffix = os.path.splitext(name)[1].lower()
     if name.startswith("._"):
-        return False
-    return suffix in IMAGE_SUFFIXES if suffix else has_dicom_magic(Path(folder, name))
-
-
-def has_dicom_magic(path: Path) -> bool:
-    """Whether a path is a readable file with DICOM's magic bytes."""
+        return "file attributes of macOS"
+    if name.upper() == "DICOMDIR":
+        return "a table of DICOM files, without pixels"
+    if suffix in IMAGE_SUFFIXES:
+        return ""
+    if suffix in OTHER_SUFFIXES:
+        return suffix
+    path = Path(folder, name)
     if not is_file(path):  # Opening a pipe would wait forever.
-        return False
+        return "not a regular file, or a link to none"
     try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+        head = _head(path)
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    return "" if _is_image(head) else "not a PNG, JPEG, TIFF, BMP or DICOM file by its content"
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(132)
+
+
+def _is_image(head: bytes) -> bool:
+    is_bmp = head[:2] == b"BM" and head[6:10] == bytes(4) and head[15:18] == bytes(3)
+    return head.startswith(HEADS) or is_bmp or _is_dicom(head)
+
+
+def _is_dicom(head: bytes) -> bool:
+    """Whether a file's first bytes are DICOM: with its magic bytes, or an element of group 0002 or 0008 first.
+
+    The second element number's upper byte is 0, and a VR of two letters or a length below 256 follows.
+    """
+    element = head[:2] in (b"\x02\0", b"\x08\0") and head[3:4] == b"\0"
+    return head[128:] == b"DICM" or (element and (head[4:6].isupper() or head[5:8] == bytes(3)))
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file is DICOM by its name, or by its content if its name does not say."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES | OTHER_SUFFIXES or not is_file(path):
+        return suffix in DICOM_SUFFIXES
+    try:
+        return _is_dicom(_head(path))
     except OSError:
         return False
 

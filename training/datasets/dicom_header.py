@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from c2l_models.errors import DatasetError
-from c2l_models.radiographs.listing import DICOM_SUFFIXES, has_dicom_magic, is_file
+from c2l_models.radiographs.dicom import LimitedReads
+from c2l_models.radiographs.listing import is_dicom_file, is_file
 
 from .constants import constants
 
@@ -34,8 +35,7 @@ def dicom_size(path: Path) -> tuple[int, int] | None:
 
 def _read(path: Path, *tags: str) -> dict[str, str]:
     """The values of these header tags; empty text for an absent tag, no entries if the file is not DICOM."""
-    is_dicom = path.suffix.lower() in DICOM_SUFFIXES or (not path.suffix and has_dicom_magic(path))
-    if not is_dicom or not is_file(path):
+    if not is_dicom_file(path) or not is_file(path):
         return {}
     try:
         from pydicom import dcmread
@@ -45,8 +45,8 @@ def _read(path: Path, *tags: str) -> dict[str, str]:
             "DICOM files need pydicom, which is not installed; run: pip install 'c2l-models[dicom]'"
         ) from None
     try:
-        with disable_value_validation():  # its warnings quote the values
-            header = dcmread(path, stop_before_pixels=True, specific_tags=list(tags), force=True)
+        with path.open("rb") as file, disable_value_validation():  # its warnings quote the values
+            header = dcmread(LimitedReads(file), stop_before_pixels=True, specific_tags=list(tags), force=True)
             return {tag: str(header.get(tag, "") or "").strip() for tag in tags}
     except Exception:  # damaged file: `prepare` refuses it later and records the decoder's reason
         return {}

@@ -55,7 +55,7 @@ def records(root: Path, description: Description = UNDESCRIBED) -> list[Record]:
         found = [_record(root, {"path": path}, {}, key, description) for path in image_files(root)]
     if not found:
         raise DatasetError(
-            f"{root}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}, or DICOM without a suffix), found none; "
+            f"{root}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}; other names by their content), found none; "
             "give a folder of radiographs"
         )
     return found

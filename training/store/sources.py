@@ -125,6 +125,7 @@ def _unused(source: Source) -> list[tuple[str, str]]:
     found = [
         *((path, "on disk, but not in the label file") for path in listing.images if path not in known),
         *((path, f"folder cannot be read: {reason}") for path, reason in listing.unreadable),
+        *(listing.left_out if source.name == "folder" or source.name not in ADAPTERS else ()),
     ]
     if source.name in NUMBERED_PATHS:
         reasons = Counter(reason for _, reason in found)
