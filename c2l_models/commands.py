@@ -233,7 +233,7 @@ def search(
         check_file(out)
     found = search(query, Embeddings.load(in_), k, model, device)
     for path, cosine in zip(found.paths, found.cosines, strict=True):
-        print(f"{cosine:.4f}  {path}")
+        print(f"{cosine:.4f}  {path}{'  (a copy of the query: same bytes)' if path in found.copies else ''}")
     if out:
         for film, reason in draw_neighbours(found, out).items():
             print(f"not drawn {film}: {reason}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +15,15 @@ from .sheets import contact_sheet, empty_tile
 
 
 class Neighbours(NamedTuple):
-    """The images nearest to `query`, nearest first, with their cosine similarities, float32 [k]."""
+    """The images nearest to `query`, nearest first, with their cosine similarities, float32 [k].
+
+    `copies`: the files of the table with the same bytes as the query; each stays among the neighbours.
+    """
 
     query: Path
     paths: list[Path]
     cosines: np.ndarray
+    copies: frozenset[Path] = frozenset()
 
 
 def search(
@@ -27,7 +32,8 @@ def search(
     """Find the `k` images of a table that are nearest to an image.
 
     Args:
-        query: an image of the table, which is then not its own neighbour, or any other file, which is embedded first.
+        query: an image of the table, which is then not its own neighbour whatever path or link names it, or any other
+            file, which is embedded first.
         table: features of the images to search, from `embed` or `Embeddings.load`.
         k: number of neighbours.
         model: release or weight file that embeds another file. Default: the model that the table names.
@@ -37,14 +43,38 @@ def search(
         C2LError: no such image, an unreadable file, an unknown model or another model than the table's, or `k` larger
             than the number of images. For weights, the errors of `embed`.
     """
-    path, rows = Path(query), {name: i for i, name in enumerate(table.paths)}
-    row = rows.get(path)
-    if row is None:
-        row = {name.absolute(): i for name, i in rows.items()}.get(path.absolute())
+    path = Path(query)
+    row = _row_of(path, table.paths)
     own = None if row is None else [row]
     features = table.features[own] if own else _embed_query(path, table, model, device)
     indices, cosines = nearest(table.features, features, k, exclude=own)
-    return Neighbours(path, [table.paths[i] for i in indices[0]], cosines[0])
+    paths = [table.paths[i] for i in indices[0]]
+    return Neighbours(path, paths, cosines[0], frozenset(other for other in paths if _is_copy(path, other)))
+
+
+def _row_of(path: Path, paths: Sequence[Path]) -> int | None:
+    """The row of a file: by its path as written, then as an absolute path, then as the same file on the disk."""
+    rows = {name: i for i, name in enumerate(paths)}
+    if path in rows:
+        return rows[path]
+    absolute = {name.absolute(): i for name, i in rows.items()}
+    if path.absolute() in absolute:
+        return absolute[path.absolute()]
+    if not path.exists():
+        return None
+    for name, i in rows.items():
+        with suppress(OSError):
+            if name.samefile(path):
+                return i
+    return None
+
+
+def _is_copy(path: Path, other: Path) -> bool:
+    """Whether two files have the same bytes; False if one cannot be read."""
+    try:
+        return path.stat().st_size == other.stat().st_size and path.read_bytes() == other.read_bytes()
+    except OSError:
+        return False
 
 
 def nearest(features: Any, queries: Any, k: int, exclude: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:

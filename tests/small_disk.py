@@ -19,5 +19,7 @@ def mounted_disk(folder: Path, size: str) -> Iterator[Path]:
         pytest.skip("no mount command")
     if mounted.returncode:
         pytest.skip(f"a small disk needs root: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

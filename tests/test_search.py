@@ -183,3 +183,27 @@ def test_films_that_are_gone_are_empty_frames(library: tuple[list[Path], Embeddi
     changed = np.flatnonzero((whole != sheet).any(axis=(0, 2)))
     left = MARGIN + 2 * (TILE + GAP) + 2 * GAP
     assert left <= changed.min() < changed.max() < left + TILE  # only the second neighbour's tile
+
+
+def test_the_query_is_not_its_own_neighbour_whatever_names_it(
+    library: tuple[list[Path], Embeddings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, table = library
+    query = paths[0].absolute()
+    (tmp_path / "file.png").symlink_to(query)
+    (tmp_path / "elsewhere").symlink_to(query.parent, target_is_directory=True)
+    monkeypatch.chdir(query.parent)
+    expected = search(query, table, 1).paths
+    assert query not in [path.absolute() for path in expected]
+    for name in (query.name, f"./{query.name}", tmp_path / "file.png", tmp_path / "elsewhere" / query.name):
+        assert search(name, table, 1).paths == expected, name
+
+
+def test_a_copy_of_the_query_is_reported(library: tuple[list[Path], Embeddings], tmp_path: Path) -> None:
+    paths, table = library
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(paths[0].read_bytes())
+    found = search(copy, table, 2)
+    assert found.paths[0] == paths[0]
+    assert found.copies == {paths[0]}
+    assert search(paths[0], table, 2).copies == frozenset()

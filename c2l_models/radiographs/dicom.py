@@ -9,6 +9,7 @@ from ..errors import MachineError, RadiographError
 from .dicom_levels import OVERLAYS, grey_table, has_window, stored_values
 from .jpeg_header import frame_size
 from .pixels import check_pixels, scale, to_eight_bits
+from .quiet_pydicom import quiet_pydicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -94,6 +95,7 @@ def _parse(file: BinaryIO) -> "Dataset":
     if DEFLATED in file.read(4096):
         raise RadiographError("a deflated DICOM file, which is not supported; export it uncompressed")
     file.seek(0)
+    quiet_pydicom()
     dataset = dcmread(LimitedReads(file), force=True, specific_tags=TAGS)
     _correct_decimal_commas(dataset)
     for element in list(dataset):

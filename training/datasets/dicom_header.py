@@ -5,6 +5,7 @@ from pathlib import Path
 from c2l_models.errors import DatasetError
 from c2l_models.radiographs.dicom import LimitedReads
 from c2l_models.radiographs.listing import is_dicom_file, is_file
+from c2l_models.radiographs.quiet_pydicom import quiet_pydicom
 
 from .constants import constants
 
@@ -44,6 +45,7 @@ def _read(path: Path, *tags: str) -> dict[str, str]:
         raise DatasetError(
             "DICOM files need pydicom, which is not installed; run: pip install 'c2l-models[dicom]'"
         ) from None
+    quiet_pydicom()
     try:
         with path.open("rb") as file, disable_value_validation():  # its warnings quote the values
             header = dcmread(LimitedReads(file), stop_before_pixels=True, specific_tags=list(tags), force=True)
