@@ -3,6 +3,7 @@
 import codecs
 import os
 import sys
+from contextlib import suppress
 
 PLAIN = str.maketrans(
     {
@@ -31,7 +32,8 @@ def make_printable() -> None:
     codecs.register_error(HANDLER, _readable)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors=HANDLER)
+            with suppress(OSError):  # its file descriptor was replaced by one that cannot seek
+                stream.reconfigure(errors=HANDLER)
 
 
 def drop_output() -> None:

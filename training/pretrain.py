@@ -2,7 +2,7 @@
 
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from .recipe import Recipe
 from .run import Run
 from .run_files.interruption import stop_requests
 from .run_files.log import RunLog
+from .run_files.run_lock import locked_run_folder
 from .store.image_store import ImageStore
 
 
@@ -52,16 +53,17 @@ def pretrain(
         The run folder.
 
     Raises:
-        RunError: the folder exists and `resume` is not set; the checkpoint is from another run; no checkpoint is sound;
-            the loss is not plausible; or the processes cannot share a batch equally.
+        RunError: the folder exists and `resume` is not set, or is in use; the checkpoint is from another run; no
+            checkpoint is sound; the loss is not plausible; or the processes cannot share a batch equally.
         RunInterrupted: SIGTERM or Ctrl-C; a checkpoint is written.
         DatasetError: the store has no image of a source, or the images do not fill one batch.
     """
     deadline = time.monotonic() + (float("inf") if max_seconds is None else max_seconds)
-    with join(device) as (world, own_device), stop_requests() as request:
+    with join(device) as (world, own_device), stop_requests() as request, ExitStack() as held:
         recipe = share_batch(recipe, world)
         rows = training_rows(recipe, store)
         run = Run(recipe, store, rows, run_folder, world, own_device)
+        world.share(lambda: held.enter_context(locked_run_folder(run_folder, resume)))
         damaged = run.start_or_resume(resume)
         shown = run.method.PROGRESS
         with RunLog(run_folder, run.total_steps, run.step, world.is_main, progress, shown=shown) as log:

@@ -26,6 +26,7 @@ from ..initialization import Initialization, load_initialization
 from ..run_files import checkpoint
 from ..run_files.identity import check_same_settings
 from ..run_files.run_folder import LIBRARIES, code_version, machine_name
+from ..run_files.run_lock import LOCK, locked_run_folder
 from .box_metrics import measure_boxes
 from .box_sheet import draw_boxes
 from .detection_curve import draw_curve
@@ -72,15 +73,28 @@ def detect(
         workers: decoding processes. Default: one per core.
 
     Raises:
-        RunError: `out` exists and `resume` is not set, or it holds another run; the loss is not finite.
+        RunError: `out` exists and `resume` is not set, it holds another run or is in use, or the loss is not finite.
         RunInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
         DatasetError: as `load_images`; pretraining saw, or may have seen, a patient of the evaluation part; or there
             are fewer training images than one batch.
         C2LError: as `load_initialization`; or the architecture is not supported.
     """
-    settings = settings or Settings()
-    if out.exists() and not resume:
-        raise RunError(f"{out} exists; choose another folder, or resume that run with --resume")
+    with locked_run_folder(out, resume):
+        return _detect(spec, data, out, settings or Settings(), device, progress, avoid, store, workers)
+
+
+def _detect(
+    spec: str,
+    data: Path,
+    out: Path,
+    settings: Settings,
+    device: str,
+    progress: bool,
+    avoid: Sequence[Path],
+    store: Path | None,
+    workers: int | None,
+) -> Result:
+    """`detect` in a folder that is locked."""
     used_device = pick_device(device)
     store = store or out.parent / f"{rsna.NAME}-{settings.size}"
     images = load_images(data, store, settings.size, patients_of(avoid), workers, progress)
@@ -133,10 +147,8 @@ def detect(
 
 
 def _open_folder(out: Path, identity: dict[str, Any]) -> None:
-    """Make the run folder, or check that it holds the same run. Raises RunError."""
-    if not out.exists():
-        out.mkdir(parents=True)
-    elif any(out.iterdir()):
+    """Write the settings to a new run's folder, or check that the folder holds the same run. Raises RunError."""
+    if any(path.name != LOCK for path in out.iterdir()):
         try:
             saved = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
             # A setting that is newer than the run has its default, which keeps what earlier versions computed.

@@ -29,6 +29,7 @@ from ..initialization import Initialization, load_initialization
 from ..run_files import checkpoint
 from ..run_files.interruption import StopRequest, stop_requests
 from ..run_files.log import progress_line
+from ..run_files.run_lock import locked_run_folder
 from ..store.image_store import ImageStore
 from .finetuned_network import save_network
 from .finetuning_folder import open_folder, remove_checkpoints, write_log
@@ -67,8 +68,8 @@ def finetune(
         versus: folder of another finished run on the same task; the report shows the paired differences to it.
 
     Raises:
-        RunError: the folder exists and `resume` is not set, or it holds another run; the loss is not finite; a patient
-            is in both the training part and the test part.
+        RunError: the folder exists and `resume` is not set, it holds another run or is in use; the loss is not finite;
+            a patient is in both the training part and the test part.
         RunInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
         DatasetError: the store has no images of the task, or too few patients to fit.
         C2LError: no such initialization or task; `versus` is not a finished run, or has another sample.
@@ -81,19 +82,20 @@ def finetune(
     split = split_task(task, store, settings)
     calibrate_on = split.fit if settings.frozen else None
     init = load_initialization(spec, "resnet18", settings.size, settings.seed, store, used_device, calibrate_on)
-    open_folder(out, _identity(init, store, task, settings, used_device), resume)
-    if Result.is_done(out):
-        result = Result.read(out)
-    else:
-        images = store.to(used_device) if fits(store, used_device) else store
-        run = FinetuningRun(init, split, labels.shape[1], settings, out, used_device)
-        fit(run, images, task, labels, resume, progress)
-        result = evaluate(run, init, images, task, labels)
-    result.write(out)  # first, because the report may refuse `other`, and the test part must be evaluated only once
-    predictions = Predictions.load(out)
-    report_of(result, predictions, task, other).write(out)
-    draw_roc(predictions, out / "roc.png")
-    remove_checkpoints(out)
+    with locked_run_folder(out, resume):
+        open_folder(out, _identity(init, store, task, settings, used_device))
+        if Result.is_done(out):
+            result = Result.read(out)
+        else:
+            images = store.to(used_device) if fits(store, used_device) else store
+            run = FinetuningRun(init, split, labels.shape[1], settings, out, used_device)
+            fit(run, images, task, labels, resume, progress)
+            result = evaluate(run, init, images, task, labels)
+        result.write(out)  # first, because the report may refuse `other`, and the test part must be evaluated only once
+        predictions = Predictions.load(out)
+        report_of(result, predictions, task, other).write(out)
+        draw_roc(predictions, out / "roc.png")
+        remove_checkpoints(out)
     return result
 
 

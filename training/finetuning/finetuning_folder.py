@@ -11,35 +11,30 @@ from c2l_models.files import write_atomically
 from ..recipe_files import merged
 from ..run_files import checkpoint
 from ..run_files.identity import check_same_settings
+from ..run_files.run_lock import LOCK
 from .settings import Settings
 
 SETTINGS, LOG = "settings.json", "log.jsonl"
 
 
-def open_folder(folder: Path, identity: dict[str, Any], resume: bool) -> None:
-    """Make the folder with settings.json, or check that it holds the same run.
+def open_folder(folder: Path, identity: dict[str, Any]) -> None:
+    """Write settings.json to a new run's folder, or check that the folder holds the same run.
 
     Args:
-        folder: the run's folder.
+        folder: the run's folder, which exists; see `locked_run_folder`.
         identity: all settings and inputs of the run, as JSON values.
-        resume: accept an existing folder of the same run.
 
     Raises:
-        RunError: the folder exists and `resume` is not set, or it holds another run; the message names each setting
-            that differs.
+        RunError: the folder holds another run, whose settings that differ are named, or other files.
     """
     file = folder / SETTINGS
-    if not folder.exists():
-        folder.mkdir(parents=True)
-    elif not resume:
-        raise RunError(f"{folder} exists; choose another folder, or resume that run with --resume")
-    elif file.is_file():
+    if file.is_file():
         saved = json.loads(file.read_text(encoding="utf-8"))
         # A setting that is newer than the run has its default, which keeps what earlier versions computed.
         earlier = saved | {"settings": merged(Settings().to_dict(), saved["settings"])}
         check_same_settings(folder, earlier, identity)
         return
-    elif any(folder.iterdir()):
+    if any(path.name != LOCK for path in folder.iterdir()):
         raise RunError(f"{folder}: expected a run's {SETTINGS}, found only other files; choose another folder")
     write_atomically(file, (json.dumps(identity, indent=2) + "\n").encode())
 

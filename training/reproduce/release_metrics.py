@@ -20,6 +20,7 @@ from ..evaluation.tasks import load_task
 from ..recipe_files import from_dict
 from ..releasing.release import metric_name
 from ..run_files.backbone import export_run
+from ..run_files.run_lock import locked
 from .backends import Backend, LocalBackend
 from .data import Stores, find_data
 from .plan import InitializationPlan, Measurement, Scale, datasets_of
@@ -85,15 +86,17 @@ def reproduce_release(
     stores = Stores(out / "stores", find_data(data), side, workers)
     backend, console = backend or LocalBackend(device), Console(stderr=True)
     init = InitializationPlan(weights.name, weights.architecture, weights=weights.name)
-    if train:
-        init = retrain(weights, provenance, stores, out, backend)
-    scale = Scale("release", "the release's own", stores.size)
-    metrics: dict[str, Metrics | C2LError] = {}
-    for task in dict.fromkeys(key.partition(PROBE)[0] for key in weights.metrics if PROBE in key):
-        console.print(f"{init.name}: linear probe, {task}", markup=False, highlight=False)
-        metrics[task] = _measure(init, task, scale, stores, out, backend)
-    comparisons = [compare(key, metric, metrics) for key, metric in weights.metrics.items()]
-    write_table(out, init.name, markdown(init.name, weights, comparisons, train))
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        if train:
+            init = retrain(weights, provenance, stores, out, backend)
+        scale = Scale("release", "the release's own", stores.size)
+        metrics: dict[str, Metrics | C2LError] = {}
+        for task in dict.fromkeys(key.partition(PROBE)[0] for key in weights.metrics if PROBE in key):
+            console.print(f"{init.name}: linear probe, {task}", markup=False, highlight=False)
+            metrics[task] = _measure(init, task, scale, stores, out, backend)
+        comparisons = [compare(key, metric, metrics) for key, metric in weights.metrics.items()]
+        write_table(out, init.name, markdown(init.name, weights, comparisons, train))
     return comparisons
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ..run_files.run_lock import locked
 from .backends import Backend, LocalBackend
 from .data import Stores, find_data
 from .plan import load_scale, load_table
@@ -53,6 +54,8 @@ def reproduce_table(
     stores = Stores(out / "stores", find_data(data), sizes.store_size, workers, pretraining_only=pretraining_only)
     runner = Runner(folder, sizes, stores, backend or LocalBackend(device), Console(stderr=True))
     results = TableResults(table, sizes, tuple(dict.fromkeys(seeds)))
-    runner.run(results, lambda results: write_tables(results, folder / "tables"))
-    draw(results, folder / "tables")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        runner.run(results, lambda results: write_tables(results, folder / "tables"))
+        draw(results, folder / "tables")
     return results

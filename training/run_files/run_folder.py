@@ -17,6 +17,7 @@ from c2l_models.files import write_atomically
 from ..distributed import ALONE, World
 from ..recipe import Recipe
 from ..store.image_store import ImageStore
+from .run_lock import LOCK
 
 INITIALIZATION = "initialization.json"
 RANDOM_INITIALIZATION = {"name": "random", "patients": []}
@@ -46,9 +47,10 @@ def create_run_folder(
         again: accept the folder of a run that was stopped before its first checkpoint.
 
     Raises:
-        RunError: the folder exists, and is not accepted. A run is never overwritten.
+        RunError: the folder holds a run or other files, and is not accepted. A run is never overwritten.
     """
-    if folder.exists() and not (again and (folder / "run.json").is_file()):
+    begun = {path.name for path in folder.iterdir()} if folder.exists() else {LOCK}
+    if not begun <= {LOCK, "recipe.json", INITIALIZATION} and not (again and "run.json" in begun):
         raise RunError(f"{folder} exists; choose another folder, or resume that run with --resume")
     run = {
         "store": str(store.path.resolve()),
@@ -61,11 +63,10 @@ def create_run_folder(
         "versions": {library: version(library) for library in LIBRARIES},
         "code": code_version(),
     }
-    made = folder if folder.exists() else folder.with_name(folder.name + ".partial")
-    made.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # run.json comes last: a folder without it holds no run yet.
     for name, content in (("recipe.json", recipe.to_dict()), (INITIALIZATION, initialization), ("run.json", run)):
-        write_atomically(made / name, (json.dumps(content, indent=2) + "\n").encode())
-    made.replace(folder)  # so a run folder always has its run.json
+        write_atomically(folder / name, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_run(folder: Path) -> dict[str, Any]:
