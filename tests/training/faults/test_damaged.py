@@ -7,6 +7,7 @@ import pytest
 
 from c2l_models.training.run_files import checkpoint
 from c2l_models.training.run_files.run_folder import read_run
+from c2l_models.training.run_files.run_lock import LOCK
 
 REFUSED = 2
 
@@ -49,6 +50,7 @@ def test_all_checkpoints_damaged(half, tmp_path):
     files = list((runs.folder / "checkpoints").iterdir())
     for n, path in enumerate(files):
         os.truncate(path, 1000 - n)
+    (runs.folder / LOCK).unlink()  # of the killed process; the next call would remove it
     before = {path: path.read_bytes() for path in runs.folder.rglob("*") if path.is_file()}
     assert runs() == REFUSED
     message = " ".join(runs.stderr.split())
@@ -61,6 +63,7 @@ def test_another_recipe_is_refused(half, make_runs, tmp_path, faults_recipe):
     runs = half.copied_to(tmp_path)
     objective = replace(faults_recipe.objective, mixup="separate")
     other = make_runs(tmp_path, temperature=0.3, objective=objective, keep_checkpoints=1).recipe
+    (runs.folder / LOCK).unlink()  # of the killed process; the next call would remove it
     before = {path: path.read_bytes() for path in runs.folder.rglob("*") if path.is_file()}
     assert runs(recipe=other) == REFUSED
     message = " ".join(runs.stderr.split())
