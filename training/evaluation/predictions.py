@@ -18,6 +18,9 @@ KAPPA = "quadratic weighted kappa"
 MIN_CASES = 10
 """Smallest number of positive and of negative images with which a label's AUROC may decide a setting."""
 
+FEW_CASES = 20
+"""Below this number of positive or of negative test images, a report says that a label's AUROC is no measure."""
+
 
 @dataclass(frozen=True)
 class Predictions:

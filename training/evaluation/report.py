@@ -19,7 +19,10 @@ from .intervals import Difference, Estimate
 from .markdown import markdown_table
 from .metrics import Metrics
 from .plotting import LABEL, PAIRED, REFERENCE, as_png, new_figure, style_axes
-from .predictions import KAPPA, MIN_CASES
+from .predictions import FEW_CASES, KAPPA, MIN_CASES
+
+FEW_SHOWN = 5
+"""Number of labels with few test images that the caption names."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +242,23 @@ class Report:
             caption += (
                 f" n/a: the training or the test images have only one class. Means leave out {', '.join(undefined)}."
             )
-        return f"{caption} {self.notes}".rstrip()
+        return f"{caption} {self.notes}".rstrip() + self._few_cases()
+
+    def _few_cases(self) -> str:
+        """A sentence that names the labels with too few test images for an AUROC to be a measure; "" if none has."""
+        counts = {name: (count, self.negatives.get(name)) for name, count in self.positives.items()}
+        few = [
+            f"{name} ({positives} positive" + ("" if negatives is None else f", {negatives} negative") + ")"
+            for name, (positives, negatives) in counts.items()
+            if min(positives, FEW_CASES if negatives is None else negatives) < FEW_CASES
+        ]
+        if not few:
+            return ""
+        listed = ", ".join(few[:FEW_SHOWN]) + (f" and {len(few) - FEW_SHOWN} more" if len(few) > FEW_SHOWN else "")
+        return (
+            f" Too few test images for a measure: {listed}; with fewer than {FEW_CASES} positive or negative images, "
+            "an AUROC is mostly chance."
+        )
 
 
 def _table(title: str, first: str, *others: str) -> Table:

@@ -130,3 +130,12 @@ def test_files_and_screen(report, tmp_path):
     screen = Console(file=io.StringIO(), width=200)
     report.show(screen)
     assert str(report.target.metrics["mean"]) in screen.file.getvalue()
+
+
+def test_few_test_images_are_no_measure(report):
+    counted = replace(report, positives={"Mass": 19, "Hernia": 20, "Edema": 150}, negatives={"Mass": 281, "Edema": 19})
+    text = counted.markdown()
+    assert "Too few test images for a measure: Mass (19 positive, 281 negative), Edema (150 positive, 19 neg" in text
+    assert "Hernia (20" not in text
+    enough = replace(report, positives=dict.fromkeys(report.positives, 20))
+    assert "Too few" not in enough.markdown()
