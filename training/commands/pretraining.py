@@ -16,6 +16,8 @@ from c2l_models.errors import C2LError
 if TYPE_CHECKING:
     from ..store.finished_store import PrepareReport
 
+REFUSED_SHOWN = 10
+"""Number of refused files that `c2l prepare` prints; the others are in the store's table."""
 PRETRAINING_ONLY = (
     "NAME:PATTERN, images that pretraining may use and labelled tasks may not, by their paths in the data set's "
     "folder, such as 'chestxray14:images_002/*'; can be repeated"
@@ -80,11 +82,17 @@ def _print_report(report: "PrepareReport") -> None:
     from rich.console import Console
 
     from ..datasets import corpus
+    from ..store.store_format import REFUSED, REFUSED_CSV
 
     print(
         f"{report.images} images in {report.store} ({report.duplicates} are copies of earlier ones), "
-        f"{report.refused} refused (refused.parquet), {report.seconds:.0f} s"
+        f"{report.refused} refused, {report.seconds:.0f} s"
     )
+    if report.refused:
+        refused = pq.read_table(report.store / REFUSED)
+        for row in refused.slice(0, REFUSED_SHOWN).to_pylist():
+            print(f"  refused {row['path']}: {row['reason']}")
+        print(f"  all {report.refused:,} refused files: {report.store / REFUSED_CSV}")
     if report.shard:
         return
     counts = json.loads((report.store / "store.json").read_text(encoding="utf-8"))["counts"]

@@ -22,6 +22,9 @@ MIN_LABEL, MAX_LABEL = -1, 10
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """Form of a source, and of a public patient or study id, so that free text cannot enter a store."""
 
+UNKNOWN = frozenset({"", "na", "n/a", "nan", "null", "none"})
+"""Fields without a value, as spreadsheets, pandas and R write them; in any case."""
+
 Row = tuple[int, dict[str, str], dict[str, float]]
 """The line of an image, its fields by the names of `COLUMNS`, and its labels."""
 
@@ -30,9 +33,10 @@ def records(root: Path, description: Description = UNDESCRIBED) -> list[Record]:
     """One record per row of `root/labels.csv` if that file exists, otherwise one per image under `root`.
 
     `labels.csv` has the columns path (relative to `root`), patient, study, view and split; all but path are optional.
-    Further columns are labels and contain numbers. An empty field means unknown. An image without a split is in
-    "train". An image without a patient belongs to its DICOM PatientID; if it has none, each file is its own patient.
-    Patients and studies become keyed hashes. Paths are stored unchanged: they must not contain patient names.
+    Further columns are labels and contain numbers. An empty field means unknown, and so do NA, NaN, null and none. An
+    image without a split is in "train". An image without a patient belongs to its DICOM PatientID; if it has none, each
+    file is its own patient. Patients and studies become keyed hashes. Paths are stored unchanged: they must not contain
+    patient names.
 
     A description (see `description.Description`) can rename the table and its columns, derive splits and labels from
     paths, and add a source per image, which enters the store as "NAME/SOURCE". If it says that the patient ids are
@@ -66,8 +70,8 @@ def _rows(table: Path, description: Description) -> Iterator[Row]:
     if "source" not in description.columns:
         del columns["source"]
     required = [columns["path"], *description.columns.values(), *description.label_columns]
-    for line, row in read_table(table, dict.fromkeys(required)):
-        fields = {name: row[column].strip() for name, column in columns.items() if column in row}
+    for line, row in read_table(table, dict.fromkeys(required), optional=columns.values()):
+        fields = {name: _known(row[column]) for name, column in columns.items() if column in row}
         fields["path"] = from_utf8(fields["path"])
         path = Path(fields["path"])
         if not path.parts or path.is_absolute() or ".." in path.parts:
@@ -88,9 +92,15 @@ def _rows(table: Path, description: Description) -> Iterator[Row]:
         yield line, fields, {name: _number(row[name], name, table, line) for name in names}
 
 
+def _known(text: str) -> str:
+    """A field without spaces around it; "" if it says that the value is unknown."""
+    text = text.strip()
+    return "" if text.casefold() in UNKNOWN else text
+
+
 def _number(text: str, name: str, table: Path, line: int) -> float:
     try:
-        value = float(text) if text.strip() else math.nan
+        value = float(text) if _known(text) else math.nan
     except ValueError:
         value = math.inf
     if not (math.isnan(value) or MIN_LABEL <= value <= MAX_LABEL):

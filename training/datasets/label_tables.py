@@ -11,24 +11,31 @@ from typing import TextIO
 from c2l_models.errors import DatasetError
 
 
-def read_table(path: Path, columns: Iterable[str], header: bool = True) -> Iterator[tuple[int, dict[str, str]]]:
+def read_table(
+    path: Path, columns: Iterable[str], header: bool = True, optional: Iterable[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the line number and the fields of each row of a CSV file, which may be gzipped.
+
+    With a header, fields may be separated by commas, semicolons or tabs, and the named columns may be spelt in another
+    case; the fields have the names given here.
 
     Args:
         path: the file, in UTF-8.
         columns: columns that the file must have.
         header: whether the first line contains the column names. If not, `columns` names all columns.
+        optional: columns that the file may have.
 
     Raises DatasetError, which quotes no field: the file is missing or unreadable, is not UTF-8 or is a damaged gzip
-    file, lacks a column, or has a row with another number of fields.
+    file, lacks a column, has two columns of one name, or has a row with another number of fields.
     """
     if not path.is_file():
         raise DatasetError(f"{path} is missing; give the folder that contains the data set as it is distributed")
     names = tuple(columns)
     try:
         with _open_text(path) as file:
-            reader = csv.reader(file)
-            fields = next(reader, []) if header else list(names)
+            known = (*names, *optional)
+            reader = csv.reader(file, delimiter=_delimiter(file, known) if header else ",")
+            fields = _named(next(reader, []), known, path) if header else list(names)
             if missing := [name for name in names if name not in fields]:
                 raise DatasetError(
                     f"{path} has no column {', '.join(missing)} among its {len(fields)} columns; "
@@ -48,6 +55,33 @@ def read_table(path: Path, columns: Iterable[str], header: bool = True) -> Itera
         raise DatasetError(f"{path} is not a complete gzip file; download it again") from None
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}; check its permissions") from None
+
+
+def _delimiter(file: TextIO, known: Collection[str]) -> str:
+    """The separator with which the first line has most of the known columns; a comma if several have."""
+    line = file.readline()
+    file.seek(0)
+    wanted = {name.casefold() for name in known}
+    found = {
+        mark: len(wanted & {name.strip().casefold() for name in next(csv.reader([line], delimiter=mark), [])})
+        for mark in ",;\t"
+    }
+    return max(found, key=lambda mark: found[mark])
+
+
+def _named(fields: list[str], known: Collection[str], path: Path) -> list[str]:
+    """The header with the known columns in their own spelling. Raises DatasetError for two columns of one name."""
+    for name in known:
+        alike = [i for i, field in enumerate(fields) if field.strip().casefold() == name.casefold()]
+        if name not in fields and len(alike) == 1:
+            fields[alike[0]] = name
+    for i, field in enumerate(fields):
+        if field.strip() and field in fields[:i]:
+            raise DatasetError(
+                f"{path}: expected columns of different names, found the same name in columns "
+                f"{fields.index(field) + 1} and {i + 1}; rename or remove one"
+            )
+    return fields
 
 
 def _open_text(path: Path) -> TextIO:

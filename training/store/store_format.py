@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from PIL import features
 
 from c2l_models.files import sync_file, sync_folder, write_atomically
 
 IMAGES, INDEX, REFUSED, DESCRIPTION = "images.npy", "index.parquet", "refused.parquet", "store.json"
+REFUSED_CSV = "refused.csv"
 FORMAT = 3
 FIRST_FORMAT = 2
 """The oldest format that can be read. Format 3 added the columns body_part, source and pretraining_only."""
@@ -60,10 +62,15 @@ def with_all_columns(index: pa.Table) -> pa.Table:
 
 
 def write_tables(folder: Path, index: pa.Table, refused: pa.Table) -> None:
-    """Write index.parquet and refused.parquet. The same rows produce the same bytes, even if joined from shards."""
+    """Write index.parquet and refused.parquet, and the latter's rows as CSV too, if there are any.
+
+    The same rows produce the same bytes, even if joined from shards.
+    """
     for table, schema, name in ((index, INDEX_SCHEMA, INDEX), (refused, REFUSED_SCHEMA, REFUSED)):
         # The cast restores the names of the map's fields, which reading a table changes.
         pq.write_table(table.cast(schema).combine_chunks(), folder / name)
+    if len(refused):
+        pacsv.write_csv(refused.cast(REFUSED_SCHEMA), folder / REFUSED_CSV)
 
 
 def write_description(
