@@ -219,6 +219,36 @@ def test_a_film_without_a_window_is_scaled_by_its_own_values(
         assert np.array_equal(read_radiograph(tmp_path / f"same.{suffix}"), found)
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_bits_sign_coding_window_and_polarity(data: st.DataObject) -> None:
+    """Random films in random descriptions against numpy on the same pixels."""
+    bits = data.draw(st.integers(9, 16))
+    signed, inverse = data.draw(st.booleans()), data.draw(st.booleans())
+    high = data.draw(st.integers(bits - 1, 15)) if not signed else bits - 1
+    least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    low, top = sorted(data.draw(st.tuples(st.integers(least, most), st.integers(least, most))))
+    values = np.random.default_rng(data.draw(st.integers(0, 99))).integers(low, top + 1, (9, 11))
+    window = {}
+    if data.draw(st.booleans()):
+        window = {"WindowCenter": (low + top) / 2, "WindowWidth": max((top - low) / 2, 1)}
+    rescale = data.draw(st.sampled_from([{}, *RESCALES]))
+    stored = (values << (high + 1 - bits)).astype(np.int16 if signed else np.uint16)
+    film = dicom(stored, BitsStored=bits, HighBit=high, **({} if window else rescale), **window)
+    film.PhotometricInterpretation = "MONOCHROME1" if inverse else "MONOCHROME2"
+    expected = grey(values, film)
+    if data.draw(st.booleans()):
+        film.compress(RLELossless)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "film").write_bytes(encode(film))
+        found = attempt(Path(folder, "film"))
+    if isinstance(found, str):
+        assert "shows none of the film" in found
+        assert np.ptp(np.rint(expected)) == 0
+    else:
+        assert np.abs(found - expected).max() <= 0.501
+
+
 def test_padding_is_not_part_of_the_scale(shown: Callable[..., np.ndarray]) -> None:
     values = exposure(600, 3500)
     padded = values.copy()

@@ -55,6 +55,11 @@ def test_folder_finds_what_links_lead_to_once_and_names_that_lead_nowhere(tmp_pa
     assert found == ["gone.png", "itself.png", "linked/b.png", "linked/deep/c.png", "own/a.png"]
 
 
+def test_folder_reads_no_header_in_a_file_filled_with_zeros(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM" + bytes(40_000_000))  # would take minutes
+    assert [r.path.name for r in ADAPTERS["folder"](tmp_path)] == ["a.dcm"]
+
+
 def test_folder_passes_over_a_pipe_without_a_suffix(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # opening it would block for ever
     (tmp_path / "a.png").touch()
