@@ -36,7 +36,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     try:
-        if arguments and arguments[0] in TRAINING_COMMANDS:
+        if arguments == ["--version"]:
+            from . import __version__
+
+            print(f"c2l-models {__version__}")
+        elif arguments and arguments[0] in TRAINING_COMMANDS:
             _run_training_command(*arguments)
         else:
             listed = COMMANDS | {name: _listed_only(line) for name, line in TRAINING_COMMANDS.items()}

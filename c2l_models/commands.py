@@ -137,8 +137,8 @@ def embed(
     from .radiographs.listing import list_images
     from .resumed_embedding import embed_to_file, partial_of
 
-    check_format(out)
     check_file(out)
+    check_format(out)
     if not folder.is_dir():
         raise C2LError(f"expected a folder with radiographs, found no folder {folder}")
     listing = list_images(folder)
@@ -229,8 +229,8 @@ def search(
     from .search import draw_neighbours, search
 
     if out:
-        _check_suffix(out, ".png")
         check_file(out)
+        _check_suffix(out, ".png")
     found = search(query, Embeddings.load(in_), k, model, device)
     for path, cosine in zip(found.paths, found.cosines, strict=True):
         print(f"{cosine:.4f}  {path}{'  (a copy of the query: same bytes)' if path in found.copies else ''}")

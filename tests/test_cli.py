@@ -71,6 +71,11 @@ def test_help_names_every_command(capsys):
         assert re.search(rf"\b{name}\b", text), name
 
 
+def test_version(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"c2l-models {c2l_models.__version__}\n"
+
+
 def test_pretrain_lists_recipes(capsys):
     cli.main(["pretrain", "--help"])
     text = capsys.readouterr().out

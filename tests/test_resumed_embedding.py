@@ -43,7 +43,7 @@ def failure(capsys, *arguments):
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("films", "states the format"),
+        ("films", "expected a file, found a folder"),
         ("x.feather", r"ends in \.parquet, \.npz, \.npy, \.csv"),
         ("nowhere/x.parquet", "the folder .*nowhere does not exist"),
         ("folder.csv", "expected a file, found a folder"),
