@@ -30,6 +30,8 @@ def stored_values(pixels: np.ndarray, dataset: "Dataset") -> tuple[np.ndarray, i
     if bits >= width:
         return pixels, bits
     mask, sign = 2**bits - 1, 2 ** (bits - 1) if pixels.dtype.kind == "i" else 0
+    if not shift and -sign <= pixels.min() and pixels.max() < 2**bits - sign:
+        return pixels, bits  # nearly all files; the steps below take as long as decoding
     shifted = pixels >> shift
     values = ((shifted & mask) ^ sign) - sign
     varying = int(np.bitwise_or.reduce(pixels ^ pixels.flat[0], axis=None)) % 2**width
