@@ -1,5 +1,6 @@
 """Weight files that are read, and files that are refused with a reason."""
 
+import errno
 import hashlib
 import pickle
 from pathlib import Path
@@ -133,7 +134,7 @@ def test_other_content_is_refused_by_name(file: Path, content: bytes, reason: st
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(descriptor: int) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):

@@ -71,7 +71,7 @@ KEYS = [key for _, key, _, _ in POINTS]
 class Backbone(nn.Module):
     """A convolution with batch norm, in place of timm's networks."""
 
-    num_features = 16
+    head_hidden_size = 16
 
     def __init__(self, *arguments, **keywords):
         super().__init__()
