@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
             _run(sys.argv[1:] if arguments is None else arguments)
         finally:
             sys.stdout.flush()  # here, where a closed pipe can be handled
-    except BrokenPipeError:  # the reader has what it wanted: `c2l … | head`
+    except BrokenPipeError:  # its reader has closed it: `c2l … | head`
         drop_output()
         sys.exit(CLOSED_PIPE)
 

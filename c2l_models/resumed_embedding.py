@@ -39,9 +39,7 @@ def embed_to_file(
         return embed(paths, model, device=device, features=features, progress=progress)
 
     try:
-        found = embed(
-            [p for p in images if p not in before], model, device=device, features=features, progress=progress
-        )
+        found = features_of([path for path in images if path not in before])
         if earlier and not _same_model(earlier, found):  # the kept rows are of another model
             found = _joined(found, features_of(earlier.paths), images)
         elif earlier:
@@ -62,15 +60,15 @@ def embed_to_file(
 
 
 def _kept(partial: Path, images: Sequence[Path]) -> Embeddings | None:
-    """The rows of an interrupted call whose images are still wanted, and not newer than the rows."""
+    """The rows of an interrupted call whose images are asked for again, and are not newer than the rows."""
     if not partial.is_file():
         return None
     try:
         table, written = Embeddings.load(partial), partial.stat().st_mtime
     except C2LError:
         return None
-    wanted = set(images)
-    rows = [i for i, path in enumerate(table.paths) if path in wanted and _older(path, written)]
+    asked = set(images)
+    rows = [i for i, path in enumerate(table.paths) if path in asked and _older(path, written)]
     paths = [table.paths[i] for i in rows]
     return Embeddings(table.features[rows], paths, model=table.model, sha256=table.sha256, readout=table.readout)
 

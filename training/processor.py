@@ -12,7 +12,7 @@ BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
 
 def instructions() -> str:
     """The instruction set by which torch and oneDNN choose kernels: vector width, bfloat16, and oneDNN's own limit."""
-    flags = _flags()
+    flags = cpuinfo().split()
     bfloat16 = [flag for flag in BFLOAT16 if flag in flags]
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
     return " ".join([torch.backends.cpu.get_cpu_capability(), *bfloat16, *([f"oneDNN: {limit}"] if limit else [])])
@@ -20,7 +20,7 @@ def instructions() -> str:
 
 def slow_precision(precision: str, device: torch.device) -> str:
     """A note if this precision is slower than float32 on this device; "" if it is not, or if that is unknown."""
-    flags = _flags()
+    flags = cpuinfo().split()
     if precision != "bfloat16" or device.type != "cpu" or not flags or any(flag in flags for flag in BFLOAT16):
         return ""
     return (
@@ -29,5 +29,6 @@ def slow_precision(precision: str, device: torch.device) -> str:
     )
 
 
-def _flags() -> list[str]:
-    return CPUINFO.read_text(encoding="utf-8").split() if CPUINFO.is_file() else []
+def cpuinfo() -> str:
+    """Linux's description of the processors; "" on another system."""
+    return CPUINFO.read_text(encoding="utf-8") if CPUINFO.is_file() else ""

@@ -61,7 +61,7 @@ def download(repository: HubRepository, file: str) -> Path:
 
 
 def hint_for(text: str) -> str:
-    """What to write instead of the path `text`, if it looks like a repository or an address; otherwise empty."""
+    """The end of an error about a missing path that looks like a repository or an address; otherwise empty."""
     address = _URL.fullmatch(text)
     name = PREFIX + (address["repo_id"] if address else text)
     if address or (_NAME.fullmatch(name) and not text.startswith(".") and not text.endswith(".safetensors")):

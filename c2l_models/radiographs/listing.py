@@ -19,7 +19,8 @@ OTHER_SUFFIXES = frozenset(
 )
 """Files of these names are left out unopened. A file of any other name, such as a DICOM UID, is judged by content."""
 
-HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", *TIFF_HEADS)
 """First bytes of PNG, JPEG and TIFF."""
 
 SHOWN = 10

@@ -16,6 +16,7 @@ from PIL.TiffImagePlugin import COLORMAP, PHOTOMETRIC_INTERPRETATION, SAMPLEFORM
 
 from ..errors import MachineError, RadiographError
 from .dicom import read_dicom
+from .listing import TIFF_HEADS
 from .pixels import MAX_PIXELS, WIDE_MODES, check_pixels, square, to_eight_bits, to_grey
 
 MAX_BYTES = 2**29
@@ -36,7 +37,6 @@ TRUNCATED = ("truncated", "less than expected")
 NO_DECODER = "not available"
 """Words in Pillow's error if it was built without the library that a file needs."""
 
-TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 

@@ -61,9 +61,9 @@ def _delimiter(file: TextIO, known: Collection[str]) -> str:
     """The separator with which the first line has most of the known columns; a comma if several have."""
     line = file.readline()
     file.seek(0)
-    wanted = {name.casefold() for name in known}
+    names = {name.casefold() for name in known}
     found = {
-        mark: len(wanted & {name.strip().casefold() for name in next(csv.reader([line], delimiter=mark), [])})
+        mark: len(names & {name.strip().casefold() for name in next(csv.reader([line], delimiter=mark), [])})
         for mark in ",;\t"
     }
     return max(found, key=lambda mark: found[mark])

@@ -15,6 +15,7 @@ from c2l_models.errors import DatasetError, RunError
 from c2l_models.files import write_atomically
 
 from ..distributed import ALONE, World
+from ..processor import cpuinfo
 from ..recipe import Recipe
 from ..store.image_store import ImageStore
 from .run_lock import LOCK
@@ -111,9 +112,7 @@ def machine_name(device: torch.device) -> str:
     """The GPU's name, or the processor's."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo(), re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
