@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from c2l_models.errors import DatasetError, RunError
 
 from ..datasets.constants import constants, label_names
+from ..patient_splits import patient_folds
 from ..store.image_store import ImageStore
 from .classification_metrics import Mask
 
@@ -92,6 +93,10 @@ class Task:
     def evaluated_rows(self, store: ImageStore) -> NDArray[np.int64]:
         """Rows that the metrics are computed on, int64 [n]: the test part, or the training part if it has folds."""
         return self.train_rows(store) if self.folds else self.test_rows(store)
+
+    def folds_of(self, patients: NDArray[np.str_]) -> NDArray[np.int64]:
+        """The fold of each image, int64 [N], for a task with folds. `patients`: the patient id of each image, [N]."""
+        return patient_folds(patients, self.folds, "out_of_fold")
 
     def _names_and_values(self, store: ImageStore) -> tuple[list[str], NDArray[np.float32]]:
         """Names and values [N, L] of the labels, without labels that are never known or not binary."""

@@ -13,7 +13,6 @@ from c2l_models.errors import C2LError
 
 from ..evaluation.predictions import tuning_metric
 from ..evaluation.tasks import Task
-from ..patient_splits import patient_folds
 from ..store.image_store import ImageStore
 from .knn import knn_scores
 from .linear_probe import C_GRID, Floats, TuningMetric, linear_probe, tune_penalty
@@ -78,7 +77,7 @@ def score_task(
         test_rows = task.evaluated_rows(store)
         parts = (features, targets, patients, lambda name: candidates[name](test_rows))
         return _choose_and_score(classifier, *parts, metric, seed, device)
-    folds = patient_folds(patients, task.folds, "out_of_fold")
+    folds = task.folds_of(patients)
     scores, facts = np.empty(targets.shape, np.float32), []
     for fold in np.unique(folds):
         test = folds == fold

@@ -26,7 +26,7 @@ from ..evaluation.metrics import Metrics, average
 from ..evaluation.predictions import MIN_CASES, Predictions, can_tune, measure, tuning_metric
 from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
 from ..initialization import load_initialization
-from ..patient_splits import order_images, patient_folds
+from ..patient_splits import order_images
 from ..store.image_store import ImageStore
 from .feature_cache import cached_features
 from .linear_probe import C_GRID, linear_probe
@@ -236,7 +236,7 @@ def _parts(task: Task, store: ImageStore) -> tuple[NDArray[np.int64], NDArray[np
     rows = task.train_rows(store)
     if not task.folds:
         return rows, task.test_rows(store)
-    first = patient_folds(store.patients[rows], task.folds, "out_of_fold") == 0
+    first = task.folds_of(store.patients[rows]) == 0
     return rows[~first], rows[first]
 
 
