@@ -1,6 +1,6 @@
 """The entry point of `c2l`: run one command, and print an error as one line.
 
-`commands.py` holds the commands that work without the training pipeline, `training/commands/` holds the others.
+`commands/` holds the commands that work without the training pipeline, `training/commands/` holds the others.
 """
 
 import errno

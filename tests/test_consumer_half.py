@@ -1,4 +1,4 @@
-"""Without the training pipeline, the commands of `commands.py` work and the others print how to install it."""
+"""Without the training pipeline, the commands of `commands/` work and the others print how to install it."""
 
 import inspect
 import json

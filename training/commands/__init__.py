@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from .benchmarks import benchmark
-from .downstream import compare, detect, few_shot, finetune, look, probe, reproduce
+from .finetuning import detect, finetune
+from .frozen_features import compare, few_shot, look, probe
 from .pretraining import join, prepare, pretrain, release, slim
+from .reproducing import reproduce
 
 
 def demo_(out: Path = Path("demo_output"), images: Path | None = None, seconds: float = 60, seed: int = 0) -> None:

@@ -10,7 +10,7 @@ from tyro.conf import arg
 
 from c2l_models.files import check_file, check_folder
 
-from .downstream import NETWORK
+from .options import NETWORK
 
 if TYPE_CHECKING:
     from ..recipe import Recipe

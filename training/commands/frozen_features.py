@@ -1,0 +1,172 @@
+"""`c2l probe`, `compare`, `few-shot` and `look`: measure and inspect frozen features.
+
+A command's flags are its function's arguments. Each command imports its modules when it runs, so that its help
+answers at once.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from c2l_models.files import check_folder
+
+from .options import COMPARED, Device, Target
+
+
+def probe(
+    target: Target,
+    store: Path,
+    out: Path,
+    task: str = "chestxray14",
+    size: int | None = None,
+    baselines: Annotated[bool, arg(name="floors", aliases=("--baselines",))] = True,
+    classifier: Literal["linear", "knn"] = "linear",
+    sizes: tuple[int, ...] = (),
+    readouts: bool = False,
+    uncertain: Literal["zeros", "ones", "ignore"] = "ignore",
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Measure frozen features with a linear probe or k-NN: AUROC with patient-level intervals.
+
+    Args:
+        store: folder that `c2l prepare` wrote.
+        out: folder for the report, plots, predictions and result.json.
+        task: chestxray14, chestxray14_out_of_fold, chexpert, knee_kl, fracatlas, shoulder_implants, folder, or the
+            name of a data set in the store that has a dataset.toml.
+        size: input side, pixels; by default the weights' own.
+        baselines: also measure raw pixels and random networks.
+        classifier: linear is logistic regression, knn is 20 nearest neighbours by cosine similarity.
+        sizes: input sides to choose from, such as 64 96 128 192. The best on tuning folds of the training patients is
+            tested, and the report lists all.
+        readouts: also choose among layers 2 to 4, average and maximum pooling, and the mirrored copy averaged in.
+        uncertain: how labels of -1 (CheXpert) are used in training.
+        seed: seed of the tuning split, the bootstrap and a random network.
+    """
+    from dataclasses import replace
+
+    from ..distributed import pick_device
+    from ..evaluation.tasks import load_task
+    from ..probing.probe import probe
+    from ..store.image_store import ImageStore
+
+    images, device_type = ImageStore.open(store), pick_device(device).type
+    check_folder(out)
+    settings = replace(load_task(task, images), uncertain=uncertain)
+    report = probe(
+        target,
+        images,
+        settings,
+        out,
+        size,
+        baselines,
+        seed,
+        device=device_type,
+        classifier=classifier,
+        sizes=sizes,
+        readouts=readouts,
+    )
+    report.show()
+    print(f"report, metrics, predictions and plots: {out}")
+
+
+def compare(
+    networks: Annotated[Positional[tuple[str, ...]], arg(metavar="WEIGHTS …", help=COMPARED)],
+    store: Path,
+    out: Path,
+    tasks: tuple[str, ...] = (),
+    reference: str = "resnet18.imagenet",
+    size: int = 64,
+    sizes: tuple[int, ...] = (64, 96, 128, 192),
+    device: Device = "auto",
+) -> None:
+    """Compare frozen networks on all tasks of a store: linear probes in one table and one plot.
+
+    Random networks are measured with five seeds, at the common side only. An interrupted call resumes.
+
+    Args:
+        store: folder that `c2l prepare` wrote.
+        out: gets comparison.csv, comparison.md, comparison.png and each probe's folder.
+        tasks: names of tasks; by default each task that the store has labels of.
+        reference: the network that the others are compared with.
+        size: common input side, pixels.
+        sizes: sides to choose each network's best one from, on tuning patients; `--sizes` alone: only the common side.
+    """
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from ..distributed import pick_device
+    from ..probing.compare import NETWORKS, compare
+    from ..store.image_store import ImageStore
+
+    images, torch_device = ImageStore.open(store), pick_device(device).type
+    check_folder(out)
+    found = compare(networks or NETWORKS, images, out, tasks, reference, size, sizes, torch_device)
+    Console().print(Markdown(found.markdown()))
+    print(f"tables, plot and probes: {out}")
+
+
+def few_shot(
+    targets: Annotated[Positional[tuple[str, ...]], arg(metavar="WEIGHTS …", help="networks, as for `c2l probe`")],
+    store: Path,
+    out: Path,
+    task: str = "chestxray14",
+    counts: tuple[int, ...] = (5, 10, 20, 50, 100, 500),
+    draws: int = 10,
+    size: int | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Compare networks on a few labelled images: linear probes on the same draws, as curves with intervals.
+
+    Args:
+        store: folder that `c2l prepare` wrote.
+        out: folder for few-shot.png, few-shot.md, few-shot.csv and few-shot.json.
+        task: as for `c2l probe`. A task without a test part is tested on its first fold.
+        counts: numbers of labelled training images.
+        draws: number of draws of these images; the metrics are means over the draws.
+        size: input side, pixels; by default each network's own.
+        seed: seed of random networks.
+    """
+    from ..distributed import pick_device
+    from ..probing.few_shot import few_shot
+    from ..store.image_store import ImageStore
+
+    images, device_type = ImageStore.open(store), pick_device(device).type
+    check_folder(out)
+    found = few_shot(targets, images, task, out, counts, draws, size, seed, device=device_type)
+    found.show()
+    print(f"curves and tables: {out}")
+
+
+def look(
+    target: Target,
+    store: Path,
+    out: Path,
+    finetuned: Path | None = None,
+    boxes: Path | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw nearest films, a feature map, and a fine-tuned network's class activation maps.
+
+    neighbours.png and cams.png show films of the store; map.png shows no films.
+
+    Args:
+        store: folder that `c2l prepare` wrote.
+        out: folder for the images, look.md and look.json.
+        finetuned: a finished run of `c2l finetune chestxray14` on this store; its class activation maps are drawn.
+        boxes: BBox_List_2017.csv of ChestX-ray14; its boxes are drawn beside the activation maps; needs --finetuned.
+        size: input side for neighbours and map, pixels; by default the weights' own.
+        seed: seed of the choice of films, the bootstrap and a random network.
+    """
+    from ..distributed import pick_device
+    from ..inspection.inspect_features import inspect_features
+    from ..store.image_store import ImageStore
+
+    images, device_type = ImageStore.open(store), pick_device(device).type
+    check_folder(out)
+    facts = inspect_features(target, images, out, finetuned, boxes, size, seed, device=device_type)
+    print(f"neighbours.png, map.png{', cams.png' if 'cams' in facts else ''} and their description look.md: {out}")

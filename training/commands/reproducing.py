@@ -1,0 +1,77 @@
+"""`c2l reproduce`: the paper's tables and the releases, from raw data folders.
+
+A command's flags are its function's arguments. Each command imports its modules when it runs, so that its help
+answers at once.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from c2l_models.errors import C2LError
+from c2l_models.files import check_folder
+
+from .options import Device, Workers
+
+
+def reproduce(
+    what: Annotated[Positional[str], arg(metavar="WHAT", help="table1 to table5, theta, open, search, or release")],
+    release: Annotated[Positional[str], arg(metavar="[RELEASE]", help="a release's name, if WHAT is release")] = "",
+    *,
+    data: UseAppendAction[tuple[str, ...]],
+    out: Path,
+    scale: Literal["paper", "open", "search"] | None = None,
+    smoke: bool = False,
+    seeds: tuple[int, ...] = (0,),
+    only: tuple[str, ...] = (),
+    train: bool = False,
+    check: bool = False,
+    device: Device = "auto",
+    workers: Workers = None,
+    pretraining_only: UseAppendAction[tuple[str, ...]] = (),
+) -> None:
+    """Reproduce a table of the paper, or a release's metrics, from raw data folders.
+
+    Existing results are reused; an interrupted call resumes.
+
+    Args:
+        data: NAME=DIR, or a folder that holds data sets under their usual names; can be repeated.
+        out: folder for stores, runs and tables.
+        scale: paper (the paper's settings), open (open data sets, on a CPU) or search (short runs); by default the
+            table's own scale.
+        smoke: run a few steps of every row, to test that all rows run.
+        seeds: seeds of pretraining and measurement; metrics are means over the seeds.
+        only: names of the rows to reproduce; by default all rows.
+        train: for a release: also pretrain by its recipe.
+        check: for a release: only check that its recipe's first steps reproduce the recorded losses, on one CPU thread,
+            in one or two minutes.
+        pretraining_only: NAME:PATTERN, images that no labelled task may use, as for `c2l prepare`; can be repeated.
+    """
+    import sys
+
+    from ..reproduce.release_losses import check_release
+    from ..reproduce.release_metrics import all_reproduced, reproduce_release
+    from ..reproduce.reproduce_table import reproduce_table
+
+    check_folder(out)
+    if train and check:
+        raise C2LError(
+            "expected --train (the whole pretraining) or --check (its first steps), found both; leave out one of them"
+        )
+    if what == "release" and check:
+        comparison = check_release(release, data, out, workers)
+        print(comparison.table(), comparison.summary(), sep="\n")
+        sys.exit(0 if comparison.reproduced else 1)
+    if what == "release":
+        metrics = reproduce_release(release, data, out, train, device, workers)
+        for metric in metrics:
+            print(f"{metric.name}: {metric.verdict}: released {metric.released}, now {metric.now or metric.reason}")
+        sys.exit(0 if all_reproduced(metrics) else 1)
+    if release or train or check:
+        raise C2LError(
+            f"expected a release's name, --train or --check only with `c2l reproduce release`, found one with {what!r}"
+        )
+    results = reproduce_table(what, data, out, scale, smoke, seeds, only, device, workers, None, pretraining_only)
+    print(results.summary())
+    sys.exit(1 if results.failed else 0)
