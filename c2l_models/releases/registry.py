@@ -72,15 +72,30 @@ def open_weights(weights: Source, sha256: str | None = None) -> tuple[Weights, w
     return record, record.read()
 
 
-def _releases() -> dict[str, dict[str, Any]]:
-    """Read the registry: each release's table by its name, `architecture.tag`."""
+def withdrawn_weights() -> dict[str, str]:
+    """Return the releases whose files are no longer distributed: the name of each, and of its successor."""
+    return {name: table["successor"] for name, table in _tables().items() if "successor" in table}
+
+
+def _tables() -> dict[str, dict[str, Any]]:
+    """Read the registry: each release's table by its name, `architecture.tag`, withdrawn releases included."""
     tables = tomllib.loads(REGISTRY.read_text(encoding="utf-8"))
     return {f"{architecture}.{tag}": table for architecture, tags in tables.items() for tag, table in tags.items()}
+
+
+def _releases() -> dict[str, dict[str, Any]]:
+    """Each release's table by its name, without the withdrawn releases."""
+    return {name: table for name, table in _tables().items() if "successor" not in table}
 
 
 def _release(name: str, releases: Mapping[str, Mapping[str, Any]]) -> Weights:
     """Build the record of a release from its table. Raises as `get_weights`."""
     if name not in releases:
+        if successor := withdrawn_weights().get(name):
+            raise WeightsNotFound(
+                f"the release {name} was withdrawn, because {successor} replaces it: load {successor}, or install the "
+                "version of c2l-models that had it"
+            )
         raise WeightsNotFound(f"no release {name!r}{hint_for(name) or suggest(name, releases)}")
     table = {key: value for key, value in releases[name].items() if key != "default"}
     source = f"{REGISTRY}, table {name}"

@@ -17,7 +17,14 @@ from c2l_models.architectures import list_models
 from c2l_models.errors import C2LError, WeightsCorrupted, WeightsNotFound
 from c2l_models.releases import registry as module
 from c2l_models.releases.record import Weights, save_weights
-from c2l_models.releases.registry import default_weights, get_weights, list_weights, open_weights, resolve
+from c2l_models.releases.registry import (
+    default_weights,
+    get_weights,
+    list_weights,
+    open_weights,
+    resolve,
+    withdrawn_weights,
+)
 
 CONFIG: dict[str, Any] = {
     "architecture": "resnet18",
@@ -75,6 +82,18 @@ def test_a_release_is_a_table(registry: Path) -> None:
     assert first.path().is_file()
     assert default_weights("resnet18").name == "resnet18.second"
     assert {first: 1}[get_weights("resnet18.first")] == 1
+
+
+def test_a_withdrawn_release_names_its_successor(registry: Path) -> None:
+    registry.write_text(
+        registry.read_text(encoding="utf-8") + '[resnet18.old]\nsuccessor = "resnet18.second"\n', encoding="utf-8"
+    )
+    assert list_weights() == ["resnet18.first", "resnet18.second"]
+    assert withdrawn_weights() == {"resnet18.old": "resnet18.second"}
+    for ask in (get_weights, resolve, open_weights):
+        with pytest.raises(WeightsNotFound, match=r"resnet18\.old was withdrawn.*load resnet18\.second"):
+            ask("resnet18.old")
+    assert default_weights("resnet18").name == "resnet18.second"
 
 
 def test_what_there_is_not_is_said_with_what_there_is(registry: Path) -> None:

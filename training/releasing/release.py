@@ -120,7 +120,7 @@ def release_run(
 
 def check_free(name: str, default: bool) -> None:
     """Raise RunError if the name is taken, or if the architecture already has another default."""
-    if name in registry.list_weights():
+    if name in registry.list_weights() or name in registry.withdrawn_weights():
         raise RunError(f"{name} is already released, and a release never changes; choose another --tag")
     architecture = name.partition(".")[0]
     if default:

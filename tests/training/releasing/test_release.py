@@ -88,6 +88,9 @@ def test_a_release_names_its_described_data_sets_and_does_not_change(
     with pytest.raises(RunError, match=r"resnet18\.once is already released"):
         release.release_run(tiny_run, "once", tmp_path / "probes")
     assert empty_registry.read_bytes() == before
+    empty_registry.write_text('[resnet18.old]\nsuccessor = "resnet18.once"\n', encoding="utf-8")
+    with pytest.raises(RunError, match=r"resnet18\.old is already released"):
+        release.release_run(tiny_run, "old", tmp_path / "probes")
 
 
 def test_there_is_one_default(tiny_run: Path, empty_registry: Path, tmp_path: Path) -> None:
