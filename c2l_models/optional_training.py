@@ -11,6 +11,7 @@ TRAINING_COMMANDS = {
     "prepare": "Decode radiographs on disk into an image store: one uint8 array and one index.",
     "join": "Join the shards that `c2l prepare --shard` wrote into one image store.",
     "pretrain": "Pretrain a network: `c2l pretrain RECIPE --store STORE --out RUN`.",
+    "curves": "Compare runs over their hours: the k-NN AUROC that each run logged, as a picture and a table.",
     "slim": "Copy a run without teacher, queue and optimizer, to carry it elsewhere: 45 MB for a ResNet-18.",
     "release": "Turn a run into a release: export it, probe it, write its file, provenance and registry entry.",
     "probe": "Measure frozen features with a linear probe or k-NN: AUROC with patient-level intervals.",

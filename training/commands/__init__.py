@@ -7,7 +7,7 @@ from typing import Any
 from .benchmarks import benchmark
 from .finetuning import detect, finetune
 from .frozen_features import compare, few_shot, look, probe
-from .pretraining import join, prepare, pretrain, release, slim
+from .pretraining import curves, join, prepare, pretrain, release, slim
 from .reproducing import reproduce
 
 
@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "prepare": prepare,
     "join": join,
     "pretrain": pretrain,
+    "curves": curves,
     "slim": slim,
     "release": release,
     "probe": probe,

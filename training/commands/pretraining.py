@@ -12,6 +12,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from c2l_models.architectures import loading_call
 from c2l_models.errors import C2LError
+from c2l_models.files import check_folder
 
 if TYPE_CHECKING:
     from ..store.finished_store import PrepareReport
@@ -193,6 +194,20 @@ def slim(
     from ..run_files.slim import slim_run
 
     print(slim_run(run, out, best, half))
+
+
+def curves(runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN …")], out: Path) -> None:
+    """Compare runs over their hours: the k-NN AUROC that each run logged, as a picture and a table.
+
+    Args:
+        runs: run folders of `c2l pretrain`, finished or not.
+        out: folder for curves.png and curves.csv.
+    """
+    from ..run_files.compared_curves import compare_curves
+
+    check_folder(out)
+    compare_curves(runs, out)
+    print(out / "curves.png")
 
 
 def release(

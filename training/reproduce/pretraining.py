@@ -101,9 +101,4 @@ def training_seconds(folder: Path, recipe: Recipe) -> float | None:
     """Duration of a run's steps over all its sessions, computed from the speeds in its log; None without speeds."""
     if not (folder / log.NAME).is_file():
         return None
-    seconds, before = 0.0, 0
-    for line in log.read(folder):
-        if line["kind"] == "train" and line.get("images_per_second"):
-            seconds += (line["step"] - before) * recipe.batch_size / line["images_per_second"]
-            before = line["step"]
-    return seconds or None
+    return max(log.training_seconds(log.read(folder), recipe.batch_size).values()) or None

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -202,6 +202,25 @@ def progress_line(shown: bool) -> Progress:
         console=Console(stderr=True),
         disable=not shown,
     )
+
+
+def training_seconds(lines: Sequence[Mapping[str, Any]], batch_size: int) -> dict[int, float]:
+    """Duration of all steps so far, over all sessions of a run, after each line that states a speed.
+
+    Args:
+        lines: of the log, as `read` returns them.
+        batch_size: images of a step, on all processes together.
+
+    Returns:
+        Seconds, by the line's step, in order; the time of probes and checkpoints is left out.
+    """
+    seconds, before = {0: 0.0}, 0
+    for line in lines:
+        if line["kind"] == "train" and line.get("images_per_second"):
+            step = line["step"]
+            seconds[step] = seconds[before] + (step - before) * batch_size / line["images_per_second"]
+            before = step
+    return seconds
 
 
 def read(run_folder: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,90 @@
+"""The k-NN monitor of several runs over their hours: which run had better features after the same time."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from c2l_models.errors import RunError
+from c2l_models.files import write_atomically
+
+from ..evaluation.plotting import LABEL, LINE_STYLES, new_figure, save_png, style_axes
+from .log import NAME, read, training_seconds
+from .run_folder import read_run
+
+COLUMNS = ("run", "task", "step", "epoch", "hours", "auroc")
+NOT_TASKS = {"kind", "step", "epoch"}
+SMALLEST_SPAN = 0.05
+"""Smallest span of the axis of AUROC, so that noise does not look like progress."""
+
+
+def compare_curves(run_folders: Sequence[Path], out: Path) -> list[dict[str, Any]]:
+    """Write curves.csv and curves.png: k-NN AUROC on tuning patients over hours, one panel per task, one curve per run.
+
+    Hours are the time of the training steps on the run's own machine; the monitor's time is left out.
+
+    Args:
+        run_folders: folders of `c2l pretrain`, finished or not.
+        out: folder for the two files.
+
+    Returns:
+        The rows of curves.csv: run, task, step, epoch, hours and AUROC.
+
+    Raises:
+        RunError: a folder is not a run, or no run has a probe in its log.
+    """
+    names = {folder.name for folder in run_folders}
+    label = (lambda folder: folder.name) if len(names) == len(run_folders) else str
+    rows = [{"run": label(folder), **row} for folder in run_folders for row in monitored(folder)]
+    if not rows:
+        found = ", ".join(map(str, run_folders))
+        raise RunError(f"expected a probe in the log of a run, found none in {found}; set `probe_every` in the recipe")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "curves.csv", text.getvalue().encode())
+    draw(rows, out / "curves.png")
+    return rows
+
+
+def monitored(run_folder: Path) -> list[dict[str, Any]]:
+    """A row of curves.csv, without the run's name, for each task of each probe in a run's log.
+
+    Raises RunError if the folder is not a run.
+    """
+    read_run(run_folder)
+    if not (run_folder / NAME).is_file():
+        return []
+    recipe = json.loads((run_folder / "recipe.json").read_text(encoding="utf-8"))
+    lines = read(run_folder)
+    seconds = training_seconds(lines, recipe["batch_size"])
+    return [
+        {"task": task, "step": line["step"], "epoch": line["epoch"], "auroc": line[task]}
+        | {"hours": max((after for step, after in seconds.items() if step <= line["step"]), default=0.0) / 3600}
+        for line in lines
+        if line["kind"] == "probe"
+        for task in sorted(line.keys() - NOT_TASKS)
+    ]
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the rows: one panel per task, one curve per run."""
+    tasks, runs = (list(dict.fromkeys(row[key] for row in rows)) for key in ("task", "run"))
+    figure = new_figure(5 * len(tasks), 4)
+    panels = figure.subplots(1, len(tasks), sharex=True, squeeze=False)[0]
+    for axis, task in zip(panels, tasks, strict=True):
+        for run, (colour, line) in zip(runs, LINE_STYLES * len(runs), strict=False):
+            points = [row for row in rows if (row["run"], row["task"]) == (run, task)]
+            hours, values = ([row[key] for row in points] for key in ("hours", "auroc"))
+            axis.plot(hours, values, marker="o", markersize=3, color=colour, linestyle=line, label=run)
+        style_axes(axis, task, grid="both")
+        axis.set_xlabel("hours of training")
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, max(high, low + SMALLEST_SPAN))
+    panels[0].set_ylabel("k-NN AUROC, tuning patients")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=LABEL)
+    save_png(figure, path)
