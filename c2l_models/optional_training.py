@@ -13,6 +13,7 @@ TRAINING_COMMANDS = {
     "pretrain": "Pretrain a network: `c2l pretrain RECIPE --store STORE --out RUN`.",
     "curves": "Compare runs over their hours: the k-NN AUROC that each run logged, as a picture and a table.",
     "slim": "Copy a run without teacher, queue and optimizer, to carry it elsewhere: 45 MB for a ResNet-18.",
+    "average": "Average the weights of a run with other weights of its architecture, as a run that can be released.",
     "release": "Turn a run into a release: export it, probe it, write its file, provenance and registry entry.",
     "probe": "Measure frozen features with a linear probe or k-NN: AUROC with patient-level intervals.",
     "compare": "Compare frozen networks on all tasks of a store: linear probes in one table and one plot.",

@@ -24,7 +24,7 @@ from .batches import training_rows
 from .features import MEAN, STD, recalibrate
 from .networks import has_zero_init, random_network
 from .run_files import checkpoint
-from .run_files.backbone import load_run_backbone
+from .run_files.backbone import describe_initialization, describe_rows, load_run_backbone
 from .run_files.run_folder import load_run_store, patients_before, read_initialization, read_run
 from .store.image_store import ImageStore
 
@@ -149,16 +149,19 @@ def _from_run(folder: Path, store: ImageStore | None, size: int | None, device: 
         with suppress(DatasetError):  # a recipe that does not recalibrate needs no images
             store = load_run_store(folder)
     network, recipe = load_run_backbone(folder, store=store, size=size)
-    about = {
+    about: dict[str, Any] = {
         "architecture": recipe.architecture,
         "recipe": recipe.name,
         "checkpoint": checkpoint.newest(folder),
         "trained_on_store": run["store_sha256"],
     }
-    before = patients_before(read_initialization(folder))
-    seen = None
-    if store is not None and before is not None:
-        seen = before.union(store.patients[training_rows(recipe, store)].tolist())
+    initialization = read_initialization(folder)
+    before, seen = patients_before(initialization), None
+    if store is not None:
+        rows = training_rows(recipe, store)
+        about["trained_on"] = [*describe_rows(store, rows), *describe_initialization(initialization)]
+        if before is not None:
+            seen = before.union(store.patients[rows].tolist())
     side = size or recipe.size
     return Initialization(
         folder.name, recipe.architecture, network.to(device), side, recipe.mean, recipe.std, about, seen

@@ -7,7 +7,7 @@ from typing import Any
 from .benchmarks import benchmark
 from .finetuning import detect, finetune
 from .frozen_features import compare, few_shot, look, probe
-from .pretraining import curves, join, prepare, pretrain, release, slim
+from .pretraining import average, curves, join, prepare, pretrain, release, slim
 from .reproducing import reproduce
 
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "pretrain": pretrain,
     "curves": curves,
     "slim": slim,
+    "average": average,
     "release": release,
     "probe": probe,
     "compare": compare,

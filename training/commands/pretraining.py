@@ -196,6 +196,22 @@ def slim(
     print(slim_run(run, out, best, half))
 
 
+def average(
+    shares: Annotated[Positional[Path], arg(metavar="SHARES.toml")], out: Path, store: Path | None = None
+) -> None:
+    """Average the weights of a run with other weights of its architecture, as a run that can be released.
+
+    Args:
+        shares: a TOML file with a table `shares`: a share for each run folder, release or .safetensors file. The first
+            is a run folder, and the sum is 1.
+        out: the new folder; must not exist.
+        store: the store that the first run trained on; by default where it was then.
+    """
+    from ..releasing.average import average_run
+
+    print(average_run(shares, out, store))
+
+
 def curves(runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN …")], out: Path) -> None:
     """Compare runs over their hours: the k-NN AUROC that each run logged, as a picture and a table.
 

@@ -110,10 +110,12 @@ def export_backbone(
 
 
 def describe_initialization(initialization: Mapping[str, Any]) -> list[str]:
-    """The data of the weights with which a run began and of a distillation's source, one line each."""
+    """The data of the weights with which a run began, learned from (a distillation) or was averaged, one line each."""
     learned = [("initialized from", initialization)] if initialization["name"] != RANDOM_INITIALIZATION["name"] else []
     if "source" in initialization:  # of a distillation
         learned.append(("learned the features of", initialization["source"]))
+    _, *others = initialization.get("averaged", {"the run itself": {}}).values()
+    learned += [(f"averaged, {part['share']:g} of", part) for part in others]
     return [
         f"{verb} {before['name']} (licence: {before.get('license', 'unknown')}): {line}"
         for verb, before in learned

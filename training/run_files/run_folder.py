@@ -87,8 +87,12 @@ def read_initialization(folder: Path) -> dict[str, Any]:
 
 
 def patients_before(initialization: Mapping[str, Any]) -> frozenset[str] | None:
-    """Patients whose images trained the weights that a run began with or learned from; None if some are unknown."""
-    lists = [initialization["patients"], initialization.get("source", {"patients": []})["patients"]]
+    """Patients whose images trained the weights that a run began with, learned from or was averaged with.
+
+    None if some are unknown.
+    """
+    others = [initialization["source"]] if "source" in initialization else []
+    lists = [facts["patients"] for facts in (initialization, *others, *initialization.get("averaged", {}).values())]
     return None if None in lists else frozenset().union(*lists)
 
 

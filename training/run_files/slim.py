@@ -1,7 +1,11 @@
 """Slim runs: a run folder whose checkpoint holds only the exported backbone, to be carried to another machine."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from c2l_models.errors import RunError
 
@@ -31,16 +35,31 @@ def slim_run(run_folder: Path, out: Path, best: bool = False, half: bool = False
     Raises:
         RunError: `out` exists, or no checkpoint is sound.
     """
-    if out.exists():
-        raise RunError(f"{out} exists; choose another folder for the slim run")
     state = checkpoint.load(run_folder, best).state
     prefix = f"{from_dict(state['recipe']).exported}.backbone."
     backbone = {key: value for key, value in state["method"].items() if key.startswith(prefix)}
     if half:
         backbone = {key: value.half() if value.is_floating_point() else value for key, value in backbone.items()}
-    slim = {key: state[key] for key in IDENTITY} | {"method": backbone}
+    return copy_run(run_folder, out, state, backbone)
+
+
+def copy_run(run_folder: Path, out: Path, state: Mapping[str, Any], backbone: Mapping[str, Tensor]) -> Path:
+    """Write a slim run, and return the file of its checkpoint.
+
+    Args:
+        run_folder: the run whose recipe, store, initialization and log are copied.
+        out: the new folder.
+        state: the run's checkpoint.
+        backbone: the exported weights, by their keys in the checkpoint.
+
+    Raises:
+        RunError: `out` exists.
+    """
+    if out.exists():
+        raise RunError(f"{out} exists; choose another folder for the slim run")
     out.mkdir(parents=True)
     for name in FILES:
         if (run_folder / name).is_file():
             shutil.copy2(run_folder / name, out / name)
+    slim = {key: state[key] for key in IDENTITY} | {"method": dict(backbone)}
     return checkpoint.save(out, slim, state["step"], keep=1)
