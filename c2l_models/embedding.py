@@ -140,6 +140,12 @@ def embed(
     return so_far()
 
 
+def feature_count(model: "str | os.PathLike[str] | nn.Module" = "resnet18", features: Readout = "pooled") -> int:
+    """Number of features that `embed` computes per image with this model. Raises as `embed`."""
+    network, _, _ = _resolve_model(model)
+    return _width(network, features)
+
+
 def _resolve_model(
     model: "str | os.PathLike[str] | nn.Module",
 ) -> "tuple[nn.Module, Callable[[Any], Tensor], dict[str, str]]":

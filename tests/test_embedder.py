@@ -1,0 +1,81 @@
+"""`RadiographEmbedder` in scikit-learn's pipelines, compared with `embed`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import c2l_models
+from c2l_models.errors import C2LError, RadiographError
+from c2l_models.radiographs.phantom import write_films
+
+sklearn = pytest.importorskip("sklearn")
+
+from sklearn.base import clone  # noqa: E402
+from sklearn.linear_model import LogisticRegression  # noqa: E402
+from sklearn.model_selection import cross_val_score  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+
+from c2l_models.embedder import RadiographEmbedder  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    write_films(folder, 12)
+    return sorted(map(str, folder.glob("*.png")))
+
+
+def test_its_rows_are_the_features_of_embed(films):
+    expected = c2l_models.embed(films, features="multiscale").features
+    embedder = RadiographEmbedder(features="multiscale")
+    np.testing.assert_array_equal(embedder.fit_transform(films), expected)
+    assert embedder.get_feature_names_out().tolist() == [f"radiographembedder{i}" for i in range(expected.shape[1])]
+    np.testing.assert_array_equal(clone(embedder).fit(films).transform(np.array(films)[:, None]), expected)
+    alone = clone(embedder).fit(films).transform([Path(films[3])])
+    np.testing.assert_allclose(alone, expected[3:4], atol=1e-5)  # another batch size rounds differently
+
+
+def test_it_cross_validates_in_a_pipeline(films, tmp_path):
+    labels = np.arange(len(films)) % 2
+    pipeline = make_pipeline(RadiographEmbedder(), LogisticRegression(max_iter=50), memory=str(tmp_path))
+    scores = cross_val_score(pipeline, films, labels, cv=3)
+    assert scores.shape == (3,)
+    assert np.isfinite(scores).all()
+
+
+def test_a_file_that_cannot_be_read_raises_or_is_nan(films, tmp_path):
+    (tmp_path / "no film.png").write_bytes(b"text")
+    listed = [films[0], str(tmp_path / "no film.png"), films[1], films[0]]
+    with pytest.raises(RadiographError, match=r"1 of 4 files cannot be read \(.*no film\.png: "):
+        RadiographEmbedder().fit_transform(listed)
+    rows = RadiographEmbedder(unreadable="nan").fit_transform(listed)
+    np.testing.assert_array_equal(np.isnan(rows).all(axis=1), [False, True, False, False])
+    np.testing.assert_allclose(rows[[0, 2, 3]], c2l_models.embed([films[0], films[1], films[0]]).features, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("film.png", r"found an array of shape \(\)"),
+        (np.zeros((2, 3)), r"found an array of shape \(2, 3\)"),
+        ([1.0, 2.0], "found a float in it"),
+        ([0.0], "found a float in it"),
+    ],
+)
+def test_anything_but_paths_is_refused(given, message):
+    with pytest.raises(C2LError, match=message):
+        RadiographEmbedder().fit([]).transform(given)
+
+
+def test_a_wrong_argument_is_named():
+    with pytest.raises(C2LError, match="unreadable to be 'raise' or 'nan', found 'skip'"):
+        RadiographEmbedder(unreadable="skip").fit([])
+
+
+def test_without_scikit_learn_it_says_what_to_install():
+    code = "import sys; sys.modules['sklearn'] = None; import c2l_models.embedder"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    assert "RadiographEmbedder needs scikit-learn, which is not installed: pip install scikit-learn" in done.stderr
