@@ -173,11 +173,11 @@ def test_search_prints_the_nearest_and_draws_them(tmp_path, monkeypatch, capsys)
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert len(lines) == 80
-    assert lines[-1] == "sheet.png"
+    assert lines[-1] == "sheet.png; 1 file left out"
     assert "films/00.png" not in printed.out
     cosines = [float(line.split()[0]) for line in lines[:-1]]
     assert cosines == sorted(cosines, reverse=True)
-    assert printed.err == "not drawn films/79.png: no such file\n"
+    assert printed.err == "left out films/79.png: no such file\n"
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG"
 

@@ -35,7 +35,7 @@ def embed(
 
     from ..embedding import EmbedInterrupted
     from ..feature_files import check_format
-    from ..radiographs.listing import list_images
+    from ..radiographs.listing import left_out_count, left_out_lines, list_images
     from ..resumed_embedding import embed_to_file, partial_of
 
     check_file(out)
@@ -43,7 +43,9 @@ def embed(
     if not folder.is_dir():
         raise C2LError(f"expected a folder with radiographs, found no folder {folder}")
     listing = list_images(folder)
-    print(*listing.report(), sep="\n", end="\n" * bool(listing.count_left_out), file=sys.stderr)
+    left_out = listing.all_left_out()
+    for line in left_out_lines(left_out):
+        print(line, file=sys.stderr)
     images = [folder / name for name in listing.images]
     if not images:
         raise C2LError(f"expected PNG, JPEG, TIFF or DICOM files in {folder}, found none")
@@ -56,9 +58,8 @@ def embed(
             print(f"c2l: interrupted after {count:,} of {len(images):,} films; {kept}", file=sys.stderr)
         raise
     for path, reason in embeddings.errors.items():
-        print(f"skipped {path}: {reason}", file=sys.stderr)
-    left_out = listing.count_left_out + len(embeddings.errors)
-    more = f"; {left_out:,} files left out" if left_out else ""
+        print(f"left out {path}: {reason}", file=sys.stderr)
+    more = left_out_count(len(left_out) + len(embeddings.errors))
     print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}{more}")
 
 
@@ -81,6 +82,7 @@ def search(
         device: a torch device, such as cpu or cuda; CUDA by default if available.
     """
     from ..embedding import Embeddings
+    from ..radiographs.listing import left_out_count
     from ..search import draw_neighbours, search
 
     if out:
@@ -90,9 +92,10 @@ def search(
     for path, cosine in zip(found.paths, found.cosines, strict=True):
         print(f"{cosine:.4f}  {path}{'  (a copy of the query: same bytes)' if path in found.copies else ''}")
     if out:
-        for film, reason in draw_neighbours(found, out).items():
-            print(f"not drawn {film}: {reason}", file=sys.stderr)
-        print(out)
+        missing = draw_neighbours(found, out)
+        for film, reason in missing.items():
+            print(f"left out {film}: {reason}", file=sys.stderr)
+        print(f"{out}{left_out_count(len(missing))}")
 
 
 def _check_suffix(out: Path, suffix: str) -> None:

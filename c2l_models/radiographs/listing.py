@@ -5,6 +5,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,10 @@ TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", *TIFF_HEADS)
 """First bytes of PNG, JPEG and TIFF."""
 
+NOT_BY_NAME = "not an image by its name"
+
 SHOWN = 10
-"""Files that `Listing.report` names."""
+"""Number of left-out files that are named; the others are counted by reason."""
 
 
 @dataclass(frozen=True)
@@ -34,30 +37,28 @@ class Listing:
     Attributes:
         images: sorted paths of the images.
         unreadable: (folder, reason) of each folder that cannot be listed.
-        left_out: (file, reason) of each file without the content of an image.
-        others: number of files left out by their names, for each of `OTHER_SUFFIXES`.
+        left_out: (file, reason) of each file that is no image by its content, then of each by its name.
     """
 
     images: list[str]
     unreadable: list[tuple[str, str]]
     left_out: list[tuple[str, str]]
-    others: dict[str, int]
 
-    def report(self) -> list[str]:
-        """One line for each of the first files and folders left out, and lines with the numbers of the others."""
-        skipped = self.left_out + [(folder, f"folder cannot be read: {reason}") for folder, reason in self.unreadable]
-        lines = [f"left out {as_utf8(path)!r}: {reason}" for path, reason in skipped[:SHOWN]]
-        if more := len(skipped) - SHOWN:
-            lines += [f"left out {more:,} more such files"] if more > 0 else []
-        if self.others:
-            counts = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(self.others.items()))
-            lines.append(f"left out by their names: {counts}")
-        return lines
+    def all_left_out(self) -> list[tuple[str, str]]:
+        """(path, reason) of each folder and file left out."""
+        return [(folder, f"folder cannot be read: {reason}") for folder, reason in self.unreadable] + self.left_out
 
-    @property
-    def count_left_out(self) -> int:
-        """Number of files and folders left out."""
-        return len(self.left_out) + len(self.unreadable) + sum(self.others.values())
+
+def left_out_lines(left_out: Sequence[tuple[str, str]]) -> list[str]:
+    """One line for each of the first `SHOWN` of (path, reason), and one line for each reason of the others."""
+    lines = [f"left out {as_utf8(path)!r}: {reason}" for path, reason in left_out[:SHOWN]]
+    others = Counter(reason for _, reason in left_out[SHOWN:])
+    return lines + [f"left out {count:,} more: {reason}" for reason, count in others.most_common()]
+
+
+def left_out_count(count: int) -> str:
+    """The end of the last line of a command that left files out; empty if it left none out."""
+    return f"; {count:,} {'file' if count == 1 else 'files'} left out" if count else ""
 
 
 def list_images(root: Path) -> Listing:
@@ -72,7 +73,6 @@ def list_images(root: Path) -> Listing:
     images: list[str] = []
     unreadable: list[tuple[str, str]] = []
     left_out: list[tuple[str, str]] = []
-    others: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
 
     def relative(path: str) -> str:
@@ -97,14 +97,12 @@ def list_images(root: Path) -> Listing:
             tops += filter(os.path.islink, (os.path.join(folder, name) for name in folders))
             prefix = f"{relative(folder)}/".lstrip("/")
             for name in names:
-                reason = _reason_to_leave_out(folder, name)
-                if not reason:
-                    images.append(prefix + name)
-                elif reason in OTHER_SUFFIXES:
-                    others[reason] += 1
-                else:
+                if reason := _reason_to_leave_out(folder, name):
                     left_out.append((prefix + name, reason))
-    return Listing(sorted(images), sorted(unreadable), sorted(left_out), dict(others))
+                else:
+                    images.append(prefix + name)
+    left_out.sort(key=lambda file: (file[1].startswith(NOT_BY_NAME), file))
+    return Listing(sorted(images), sorted(unreadable), left_out)
 
 
 def image_files(root: Path) -> list[str]:
@@ -131,7 +129,7 @@ def from_utf8(text: str) -> str:
 
 
 def _reason_to_leave_out(folder: str, name: str) -> str:
-    """Why a file is no image: a suffix of `OTHER_SUFFIXES`, or a text; empty for an image."""
+    """Why a file is no image; empty for an image."""
     suffix = os.path.splitext(name)[1].lower()
     if name.startswith("._"):
         return "file attributes of macOS"
@@ -140,7 +138,7 @@ def _reason_to_leave_out(folder: str, name: str) -> str:
     if suffix in IMAGE_SUFFIXES:
         return ""
     if suffix in OTHER_SUFFIXES:
-        return suffix
+        return f"{NOT_BY_NAME} ({suffix})"
     path = Path(folder, name)
     if not is_file(path):  # Opening a pipe would wait forever.
         return "not a regular file, or a link to none"

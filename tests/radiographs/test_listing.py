@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from c2l_models.radiographs.listing import SHOWN, is_dicom_file, list_images
+from c2l_models.radiographs.listing import SHOWN, is_dicom_file, left_out_count, left_out_lines, list_images
 
 UID = "1.2.840.113619.2.55.3"
 
@@ -34,7 +34,7 @@ CONTENTS = {kind: encoded(kind) for kind in ("PNG", "JPEG", "TIFF", "BMP")} | {
 def test_a_file_whose_name_does_not_say_is_judged_by_content(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_bytes(CONTENTS[content])
     listing = list_images(tmp_path)
-    assert (listing.images, listing.count_left_out, listing.report()) == ([name], 0, [])
+    assert (listing.images, listing.all_left_out()) == ([name], [])
     assert is_dicom_file(tmp_path / name) == content.startswith("DICOM")
 
 
@@ -62,13 +62,14 @@ def test_what_is_left_out_has_a_reason(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")  # opening it would block for ever
     listing = list_images(tmp_path)
     assert listing.images == ["a.png"]
-    assert listing.others == {".csv": 2, ".txt": 1}
     reasons = dict(listing.left_out)
     content, irregular = (
         "not a PNG, JPEG, TIFF, BMP or DICOM file by its content",
         "not a regular file, or a link to none",
     )
     assert reasons.pop("pipe", irregular) == irregular
+    by_name = {path: reasons.pop(path) for path in ("labels.csv", "deep/more.CSV", "notes.txt")}
+    assert by_name == {path: f"not an image by its name ({path[-4:].lower()})" for path in by_name}
     assert reasons == {
         "._a.png": "file attributes of macOS",
         "README": content,
@@ -76,17 +77,18 @@ def test_what_is_left_out_has_a_reason(tmp_path: Path) -> None:
         "empty": content,
         "gone": irregular,
     }
-    assert listing.count_left_out == 3 + len(listing.left_out)
-    assert "left out 'README': " + content in listing.report()
-    assert listing.report()[-1] == "left out by their names: 2 .csv, 1 .txt"
+    paths = [path for path, _ in listing.all_left_out()]
+    assert set(paths[-3:]) == set(by_name)  # the least surprising come last
+    assert len(paths) == len(set(paths))
+    assert f"left out 'README': {content}" in left_out_lines(listing.all_left_out())
 
 
-def test_a_report_stays_short(tmp_path: Path) -> None:
-    for number in range(SHOWN + 3):
-        (tmp_path / f"report {number:02}").touch()
-    lines = list_images(tmp_path).report()
-    assert len(lines) == SHOWN + 1
-    assert lines[-1] == "left out 3 more such files"
+def test_a_report_names_the_first_and_counts_the_others() -> None:
+    left_out = [(f"report {number:02}", "empty") for number in range(SHOWN + 3)] + [("a.txt", "text")]
+    lines = left_out_lines(left_out)
+    assert lines[0] == "left out 'report 00': empty"
+    assert lines[SHOWN:] == ["left out 3 more: empty", "left out 1 more: text"]
+    assert [left_out_count(count) for count in (0, 1, 2000)] == ["", "; 1 file left out", "; 2,000 files left out"]
 
 
 @settings(max_examples=100, deadline=None)
@@ -133,9 +135,12 @@ def test_embed_and_prepare_read_the_names_of_an_archive(
     ):
         monkeypatch.setattr(sys, "argv", ["c2l", *words])
         main()
-    out, err = capsys.readouterr()
-    assert f"4 films, 512 features each: {tmp_path / 'f.parquet'}; 2 files left out" in out
-    assert "left out 'README': not a PNG" in err
+        printed = capsys.readouterr()
+        lines = (printed.err + printed.out).splitlines()
+        assert "left out 'README': not a PNG, JPEG, TIFF, BMP or DICOM file by its content" in lines
+        assert "left out 'notes.txt': not an image by its name (.txt)" in lines
+        assert lines[-1].startswith("4 ")
+        assert lines[-1].endswith("; 2 files left out")
     store = ImageStore.open(tmp_path / "store")
     assert len(store) == 4
     assert len(set(store.index["patient"].to_pylist())) == 1

@@ -64,7 +64,7 @@ def run_demo(
     films = images or write_films(out / "films", FILMS, seed)
     report = prepare([("folder", films)], out / "store", SIZE)
     store = ImageStore.open(report.store)
-    console.print(f"{len(store)} images at {SIZE}×{SIZE} pixels, {report.refused} refused (store/refused.parquet)")
+    console.print(f"{len(store)} images at {SIZE}×{SIZE} pixels, {report.refused} left out (store/refused.parquet)")
     check_count(films, len(store))
     console.rule("3  Nearest neighbours, by the default release")
     draw_neighbours(films, store, picture := out / "neighbours.png")

@@ -17,8 +17,6 @@ from c2l_models.files import check_folder
 if TYPE_CHECKING:
     from ..store.finished_store import PrepareReport
 
-REFUSED_SHOWN = 10
-"""Number of refused files that `c2l prepare` prints; the others are in the store's table."""
 PRETRAINING_ONLY = (
     "NAME:PATTERN, images that pretraining may use and labelled tasks may not, by their paths in the data set's "
     "folder, such as 'chestxray14:images_002/*'; can be repeated"
@@ -77,32 +75,33 @@ def join(
 
 
 def _print_report(report: "PrepareReport") -> None:
+    """Print the refused files and the counts, and the summary as the last line."""
     import json
 
     import pyarrow.parquet as pq
     from rich.console import Console
 
+    from c2l_models.radiographs.listing import left_out_count, left_out_lines
+
     from ..datasets import corpus
     from ..store.store_format import REFUSED, REFUSED_CSV
 
+    if report.refused:
+        rows = pq.read_table(report.store / REFUSED).to_pylist()
+        print(*left_out_lines([(row["path"], row["reason"]) for row in rows]), sep="\n")
+        print(f"all files left out, with reasons: {report.store / REFUSED_CSV}")
+    if not report.shard:
+        counts = json.loads((report.store / "store.json").read_text(encoding="utf-8"))["counts"]
+        if parts := corpus.compare_with_paper({tuple(part.split("/")): count for part, count in counts.items()}):
+            Console().print(corpus.table(parts))
+        index = pq.read_table(report.store / "index.parquet", columns=["patient", "dataset", "split"])
+        for shared in corpus.shared_patients(index):
+            patients = f"{shared.part} and {shared.other} share {shared.patients} patients"
+            print(f"{patients}: {shared.images} images of {shared.part}")
     print(
         f"{report.images} images in {report.store} ({report.duplicates} are copies of earlier ones), "
-        f"{report.refused} refused, {report.seconds:.0f} s"
+        f"{report.seconds:.0f} s{left_out_count(report.refused)}"
     )
-    if report.refused:
-        refused = pq.read_table(report.store / REFUSED)
-        for row in refused.slice(0, REFUSED_SHOWN).to_pylist():
-            print(f"  refused {row['path']}: {row['reason']}")
-        print(f"  all {report.refused:,} refused files: {report.store / REFUSED_CSV}")
-    if report.shard:
-        return
-    counts = json.loads((report.store / "store.json").read_text(encoding="utf-8"))["counts"]
-    if rows := corpus.compare_with_paper({tuple(part.split("/")): count for part, count in counts.items()}):
-        Console().print(corpus.table(rows))
-    index = pq.read_table(report.store / "index.parquet", columns=["patient", "dataset", "split"])
-    for shared in corpus.shared_patients(index):
-        patients = f"{shared.part} and {shared.other} share {shared.patients} patients"
-        print(f"{patients}: {shared.images} images of {shared.part}")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -27,6 +27,7 @@ class Source:
         root: its folder.
         records: its records, in the order of their index paths.
         list_unused: whether `unused` lists files; if not, it is empty.
+        tables: files of the root folder that were read.
         facts: title, license, … from the data set's description (`description.FACTS`); empty without one.
     """
 
@@ -34,11 +35,15 @@ class Source:
     root: Path
     records: tuple[Record, ...]
     list_unused: bool = True
+    tables: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def unused(self) -> tuple[tuple[str, str], ...]:
-        """(path, reason) of each image without a record and each unreadable folder; the first use lists the folders."""
+        """(path, reason) of each image without a record, and of each folder and file left out.
+
+        The first use lists the folders. A public data set's files that are no images are not listed.
+        """
         return tuple(_unused(self)) if self.list_unused else ()
 
 
@@ -85,12 +90,13 @@ def _load(name: str, root: Path, description: Description | None, list_unused: b
         ) from None
     records = sorted(records, key=lambda record: index_path(record, root))
     if description is None:
-        return Source(name, root, tuple(records), list_unused)
+        tables = (folder.UNDESCRIBED.table,) if name == "folder" else ()
+        return Source(name, root, tuple(records), list_unused, tables)
     records = [
         replace(record, pretraining_only=matches(index_path(record, root), description.pretraining_only))
         for record in records
     ]
-    return Source(description.name, root, tuple(records), list_unused, description.facts())
+    return Source(description.name, root, tuple(records), list_unused, (FILE, description.table), description.facts())
 
 
 def _mark(sources: Sequence[Source], pretraining_only: Sequence[str]) -> list[Source]:
@@ -119,14 +125,13 @@ def _mark(sources: Sequence[Source], pretraining_only: Sequence[str]) -> list[So
 
 
 def _unused(source: Source) -> list[tuple[str, str]]:
-    """Images without a record and unreadable folders; only their counts if paths contain patient numbers."""
+    """As `Source.unused`; only the numbers by reason if paths contain patient numbers."""
     known = {relative_path(record.path, source.root) for record in source.records}
     listing = list_images(source.root)
-    found = [
-        *((path, "on disk, but not in the label file") for path in listing.images if path not in known),
-        *((path, f"folder cannot be read: {reason}") for path, reason in listing.unreadable),
-        *(listing.left_out if source.name == "folder" or source.name not in ADAPTERS else ()),
-    ]
+    found = [(path, "on disk, but not in the label file") for path in listing.images if path not in known]
+    if source.name in ADAPTERS and source.name != "folder":  # its other files are the data set's own tables
+        listing = replace(listing, left_out=[])
+    found += [(path, reason) for path, reason in listing.all_left_out() if path not in source.tables]
     if source.name in NUMBERED_PATHS:
         reasons = Counter(reason for _, reason in found)
         return [("", f"{reason} ({count})") for reason, count in sorted(reasons.items())]

@@ -29,7 +29,7 @@ def test_own_images_without_labels(own_images: Path, tmp_path: Path, capsys: pyt
     assert all(path.name in printed for path in files)
     assert own_images not in files  # not written by the demo
     assert "18 images" in printed
-    assert "1 refused" in printed
+    assert "1 left out" in printed
     assert "No linear probe: it needs labels" in printed
     weights = next(path for path in files if path.suffix == ".safetensors")
     assert c2l_models.resnet18(weights=weights).num_features == 512

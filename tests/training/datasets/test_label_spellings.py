@@ -66,4 +66,6 @@ def test_refused_rows_are_told_apart(films, capsys, tmp_path):
     assert reasons[names[2].upper()].startswith("no such file; its folder holds this name in other letters")
     assert "no such file" not in reasons[names[1]]
     for path, reason in reasons.items():
-        assert f"refused {path}: {reason}" in printed
+        assert f"left out {path!r}: {reason}" in printed
+    assert "labels.csv" not in reasons
+    assert printed.splitlines()[-1].endswith(f"; {len(reasons)} files left out")
