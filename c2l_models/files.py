@@ -78,10 +78,8 @@ def check_file(path: Path, option: str = "--out") -> None:
     """Check, before long work, that a file can be written. Raises C2LError, which names the option and says why not."""
     if path.is_dir():
         raise C2LError(f"{option} {path}: expected a file, found a folder; name a file in it")
-    if not path.absolute().parent.is_dir():
-        raise C2LError(
-            f"{option} {path}: the folder {path.parent} does not exist; create it, or choose another {option}"
-        )
+    if not os.path.isdir(path.absolute().parent):  # noqa: PTH112 - as below
+        raise C2LError(f"{option} {path}: {path.parent} is no folder; create it, or choose another {option}")
     if path.exists() and not _is_writable(path):
         raise C2LError(
             f"{option} {path}: expected a file that can be written, found a read-only or special one; choose another "
@@ -91,16 +89,14 @@ def check_file(path: Path, option: str = "--out") -> None:
 
 
 def check_folder(folder: Path, option: str = "--out") -> None:
-    """Create a folder, and check before long work that files can be written to it. Raises C2LError if they cannot."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise C2LError(f"{option} {folder}: expected a folder, found a file; choose another {option}") from None
-    except OSError as error:
-        raise C2LError(
-            f"{option} {folder}: the folder cannot be created: {error.strerror}; choose another {option}"
-        ) from None
-    _check_folder(folder, f"{option} {folder}")
+    """Check, before long work, that files can be written to a folder; one that does not exist is not created here.
+
+    Raises C2LError, which names the option and says why not.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(there):  # noqa: PTH112 - pathlib's method raises if a parent folder may not be entered
+        raise C2LError(f"{option} {folder}: expected a folder, found the file {there}; choose another {option}")
+    _check_folder(there, f"{option} {folder}")
 
 
 def _is_writable(path: Path) -> bool:

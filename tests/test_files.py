@@ -54,7 +54,7 @@ def test_check_file(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(C2LError, match="found a folder"):
         check_file(tmp_path)
-    with pytest.raises(C2LError, match="does not exist"):
+    with pytest.raises(C2LError, match="is no folder"):
         check_file(tmp_path / "none" / "a")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(C2LError, match="special"):
@@ -63,12 +63,11 @@ def test_check_file(tmp_path):
 
 def test_check_folder(tmp_path):
     check_folder(tmp_path / "a" / "b")
-    assert (tmp_path / "a" / "b").is_dir()
+    assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(C2LError, match="found a file"):
-        check_folder(tmp_path / "file")
-    with pytest.raises(C2LError, match="cannot be created"):
-        check_folder(tmp_path / "file" / "a")
+    for folder in (tmp_path / "file", tmp_path / "file" / "a"):
+        with pytest.raises(C2LError, match=f"expected a folder, found the file {tmp_path / 'file'}"):
+            check_folder(folder)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")

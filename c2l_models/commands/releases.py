@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from ..architectures import loading_call
 from ..errors import C2LError
-from ..files import check_file
+from ..files import check_file, check_folder
 
 Release = Annotated[Positional[str], arg(metavar="RELEASE")]
 
@@ -122,6 +122,7 @@ def download(weights: Annotated[Positional[str], arg(metavar="WEIGHTS")], to: Pa
     from ..publishing.release_folder import write_release_folder
     from ..releases.registry import resolve
 
+    check_folder(to, "--to")
     record = resolve(weights)
     files = write_release_folder(record, to)
     print(f"wrote {record.name} to {to}: {', '.join(file.name for file in files)}")

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from ..architectures import loading_call
 from ..errors import C2LError
-from ..files import check_file
+from ..files import check_file, check_folder
 from ..optional_training import require_training
 from .releases import Release
 
@@ -137,6 +137,8 @@ def publish(release: Release, namespace: str, out: Path | None = None, dry_run: 
     from .. import get_weights
     from ..publishing import publish
 
+    if out:
+        check_folder(out)
     weights = get_weights(release)
     repository = publish.repository_of(weights, namespace)
     files = publish.write_repository(weights, repository, out or Path("published") / weights.name)

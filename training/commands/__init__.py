@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from c2l_models.files import check_folder
+
 from .benchmarks import benchmark
 from .finetuning import detect, finetune
 from .frozen_features import compare, few_shot, look, probe
@@ -22,6 +24,7 @@ def demo_(out: Path = Path("demo_output"), images: Path | None = None, seconds: 
     """
     from .demo import run_demo
 
+    check_folder(out)
     run_demo(out, images, seconds, seed)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
-from c2l_models.files import check_file, check_folder
+from c2l_models.files import check_file
 
 from .options import NETWORK
 
@@ -215,7 +215,6 @@ def _show(measure: Callable[[], Any], out: Path | None) -> None:
     from rich.console import Console
 
     if out:
-        check_folder(out.parent)
         check_file(out)
     result = measure()
     Console().print(result)

@@ -10,6 +10,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
+from c2l_models.files import check_folder
+
 from .options import Device, Initialization, Workers
 
 
@@ -43,6 +45,7 @@ def finetune(arguments: list[str]) -> None:
         from ..finetuning.finetuning_report import report_of
         from ..store.image_store import ImageStore
 
+        check_folder(out)
         images = ImageStore.open(store)
         result = finetune(initialization, images, task, out, settings, device, resume, versus=versus)
         other = Result.read(versus) if versus else None
@@ -84,6 +87,7 @@ def detect(arguments: list[str]) -> None:
         """
         from ..detection.detect import detect
 
+        check_folder(out)
         result = detect(
             initialization, data, out, settings, device=device, avoid=avoid, store=store, workers=workers, resume=resume
         )

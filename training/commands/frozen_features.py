@@ -51,8 +51,8 @@ def probe(
     from ..probing.probe import probe
     from ..store.image_store import ImageStore
 
-    images, device_type = ImageStore.open(store), pick_device(device).type
     check_folder(out)
+    images, device_type = ImageStore.open(store), pick_device(device).type
     settings = replace(load_task(task, images), uncertain=uncertain)
     report = probe(
         target,
@@ -100,8 +100,8 @@ def compare(
     from ..probing.compare import NETWORKS, compare
     from ..store.image_store import ImageStore
 
-    images, torch_device = ImageStore.open(store), pick_device(device).type
     check_folder(out)
+    images, torch_device = ImageStore.open(store), pick_device(device).type
     found = compare(networks or NETWORKS, images, out, tasks, reference, size, sizes, torch_device)
     Console().print(Markdown(found.markdown()))
     print(f"tables, plot and probes: {out}")
@@ -133,8 +133,8 @@ def few_shot(
     from ..probing.few_shot import few_shot
     from ..store.image_store import ImageStore
 
-    images, device_type = ImageStore.open(store), pick_device(device).type
     check_folder(out)
+    images, device_type = ImageStore.open(store), pick_device(device).type
     found = few_shot(targets, images, task, out, counts, draws, size, seed, device=device_type)
     found.show()
     print(f"curves and tables: {out}")
@@ -166,7 +166,7 @@ def look(
     from ..inspection.inspect_features import inspect_features
     from ..store.image_store import ImageStore
 
-    images, device_type = ImageStore.open(store), pick_device(device).type
     check_folder(out)
+    images, device_type = ImageStore.open(store), pick_device(device).type
     facts = inspect_features(target, images, out, finetuned, boxes, size, seed, device=device_type)
     print(f"neighbours.png, map.png{', cams.png' if 'cams' in facts else ''} and their description look.md: {out}")

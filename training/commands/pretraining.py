@@ -45,6 +45,7 @@ def prepare(
     """
     from ..store.prepare import prepare
 
+    check_folder(out)
     pairs = []
     for pair in source:
         name, equals, folder = pair.partition("=")
@@ -71,6 +72,7 @@ def join(
     """
     from ..store.shards import join_shards
 
+    check_folder(out)
     _print_report(join_shards(shards, out))
 
 
@@ -158,6 +160,7 @@ def pretrain(arguments: list[str]) -> None:
         from ..run_plan import fit_steps, plan_run
         from ..store.image_store import ImageStore
 
+        check_folder(out)
         images = ImageStore.open(store)
         if fit_seconds is not None:
             recipe = fit_steps(recipe, images, pick_device(device), fit_seconds, out if resume else None)
@@ -192,6 +195,7 @@ def slim(
     """
     from ..run_files.slim import slim_run
 
+    check_folder(out)
     print(slim_run(run, out, best, half))
 
 
@@ -249,5 +253,6 @@ def release(
 
     from ..releasing.release import release_run
 
+    check_folder(out)
     weights = release_run(run, tag, out, size, license, default, store)
     print(f"{weights.name}: {weights.path()}", *metric_lines(weights), sep="\n")
