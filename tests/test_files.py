@@ -1,6 +1,8 @@
 """Files written beside and renamed; leftovers of killed processes; checks of --out before work begins."""
 
+import ast
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -83,3 +85,55 @@ def test_read_only_places_are_refused():
             check_file(folder / "b" / "c")
         with pytest.raises(C2LError, match="Permission denied"):
             check_folder(folder / "b")
+
+
+WRITERS = {
+    *("write_text", "write_bytes", "tofile", "savefig", "print_png", "imwrite", "to_csv", "to_parquet", "save_file"),
+    *("write_table", "write_csv", "save", "savez", "savez_compressed", "copy2", "copyfile", "copytree", "copyfileobj"),
+    *("open", "fdopen", "NamedTemporaryFile", "mkstemp", "SummaryWriter"),
+}
+"""Functions and methods that can write a file."""
+WRITE_DIRECTLY = {
+    "c2l_models/files.py": "the one place",
+    "c2l_models/radiographs/phantom/__init__.py": "writes to a folder beside, then renames its files",
+    "training/benchmark/input_images.py": "writes to the benchmark's temporary folder",
+    "training/datasets/pseudonym.py": "links the complete key, so that the first of several processes wins",
+    "training/run_files/log.py": "appends lines; a torn last line is dropped",
+    "training/run_files/run_lock.py": "a lock",
+    "training/store/build_folder.py": "a lock",
+    "training/store/crash_safe_array.py": "checksums of each part, in a folder that is renamed when it is complete",
+    "training/store/shards.py": "writes to a folder that is renamed when it is complete",
+    "training/store/store_format.py": "writes to a folder that is renamed when it is complete",
+}
+"""Modules that write files without `write_atomically`, and why."""
+OWN = re.compile(
+    r"((self\.)?(checkpoint|kept|found|run|self|result|predict\w+|metrics)\.|safetensors\.torch\.|)save|write_table"
+)
+"""Methods of this project's objects, which call `write_atomically`, and functions that return bytes."""
+
+
+def direct_writes(source):
+    """The calls in a module's source that write a file, and not to memory."""
+    for function in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+        name = ast.unparse(function.func)
+        arguments = [ast.unparse(argument) for argument in function.args]
+        if name.split(".")[-1] not in WRITERS or OWN.fullmatch(name):
+            continue
+        if name.split(".")[-1] in ("open", "fdopen"):
+            modes = [*function.args, *(keyword.value for keyword in function.keywords if keyword.arg == "mode")]
+            texts = [mode.value for mode in modes if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
+            if not any(re.fullmatch(r"[rwaxbt+]{1,3}", text) and set(text) & set("wax+") for text in texts):
+                continue
+        if not any(f"{argument} = io.BytesIO()" in source for argument in arguments):
+            yield ast.unparse(function)
+
+
+def test_every_output_is_written_beside_and_renamed(repository):
+    found = {}
+    for half in ("c2l_models", "training"):
+        for file in (repository / half).rglob("*.py"):
+            path = file.relative_to(repository)
+            if path.parts[:2] != ("c2l_models", "training") and (calls := [*direct_writes(file.read_text("utf-8"))]):
+                found[path.as_posix()] = calls
+    assert {path: calls for path, calls in found.items() if path not in WRITE_DIRECTLY} == {}
+    assert WRITE_DIRECTLY.keys() == found.keys()

@@ -29,6 +29,8 @@ FOLDERS = {
     "join": "none --out",
     "pretrain": "smoke --store none --out",
     "slim": "none --out",
+    "curves": "none --out",
+    "average": "none --out",
     "release": "none --tag none --out",
     "probe": "none --store none --out",
     "compare": "none --store none --out",

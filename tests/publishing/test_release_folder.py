@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,3 +130,19 @@ def test_the_license_and_the_card_are_of_the_weights(record: Weights) -> None:
     _, front, text = plain_card(record).split("---\n", 2)
     assert yaml.safe_load(front)["license"] == "cc-by-4.0"
     assert "64×64 pixels: one grey channel in 0..1, minus 0.4, divided by 0.2" in text
+
+
+def test_leftovers_of_a_killed_call_are_removed(record: Weights, tmp_path: Path) -> None:
+    killed = f"""
+import os, signal
+from c2l_models.publishing import release_folder as module
+from c2l_models.releases.record import Weights
+module.plain_card = lambda weights: os.kill(os.getpid(), signal.SIGKILL)
+module.write_release_folder(Weights.from_file({str(record.location)!r}), {str(tmp_path / "release")!r})
+"""
+    done = subprocess.run([sys.executable, "-c", killed], capture_output=True)
+    assert done.returncode == -9, done.stderr
+    (left,) = set(names(tmp_path)) - {"a.safetensors"}
+    assert left.startswith(".release.")
+    write_release_folder(record, tmp_path / "release")
+    assert names(tmp_path) == ["a.safetensors", "release"]

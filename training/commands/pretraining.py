@@ -212,6 +212,7 @@ def average(
     """
     from ..releasing.average import average_run
 
+    check_folder(out)
     print(average_run(shares, out, store))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from c2l_models.errors import RunError
+from c2l_models.files import remove_stale, temporary_beside, write_atomically
 
 from ..recipe_files import from_dict
 from . import checkpoint
@@ -57,9 +58,17 @@ def copy_run(run_folder: Path, out: Path, state: Mapping[str, Any], backbone: Ma
     """
     if out.exists():
         raise RunError(f"{out} exists; choose another folder for the slim run")
-    out.mkdir(parents=True)
-    for name in FILES:
-        if (run_folder / name).is_file():
-            shutil.copy2(run_folder / name, out / name)
     slim = {key: state[key] for key in IDENTITY} | {"method": dict(backbone)}
-    return checkpoint.save(out, slim, state["step"], keep=1)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(out)
+    new = temporary_beside(out)
+    new.mkdir()
+    try:
+        for name in FILES:
+            if (run_folder / name).is_file():
+                write_atomically(new / name, (run_folder / name).read_bytes())
+        file = checkpoint.save(new, slim, state["step"], keep=1)
+        new.rename(out)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return out / file.relative_to(new)

@@ -11,6 +11,7 @@ X-rays are projected through bodies of known tissue (`bodies`) and developed int
 
 import csv
 import io
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count as naturals
@@ -21,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import C2LError, DatasetError
+from ...files import remove_stale, temporary_beside, write_atomically
 from .exposure import expose
 from .patient import Anatomy, Lesions
 
@@ -75,9 +77,17 @@ def write_films(folder: Path, count: int, seed: int = 0, size: int = 128) -> Pat
     labels = _labels(files).encode()
     _check_folder(folder, files, labels)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, film in files.items():
-        Image.fromarray(film.pixels).save(folder / name)
-    (folder / LABELS).write_bytes(labels)
+    remove_stale(folder.resolve())
+    new = temporary_beside(folder.resolve())
+    new.mkdir()
+    try:
+        for name, film in files.items():
+            Image.fromarray(film.pixels).save(new / name)
+        for name in files:
+            (new / name).replace(folder / name)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    write_atomically(folder / LABELS, labels)
     return folder
 
 
