@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from film_files import tiff
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.eight_bits import scaled
@@ -65,28 +66,6 @@ def check(found: np.ndarray, expected: np.ndarray) -> None:
 def test_twelve_bits_in_sixteen(write: Callable[..., Path], name: str) -> None:
     array = rng.integers(0, 4096, (7, 9)).astype(np.uint16)
     check(pixels(write(array, name)), scaled(array))
-
-
-def tiff(array: np.ndarray, photometric: int = 1, bits: int | None = None, signed: int = 1, more: tuple = ()) -> bytes:
-    """The bytes of an uncompressed TIFF file with one strip, in the byte order of the array."""
-    big = array.dtype.byteorder == ">"
-    order, data = (">" if big else "<"), array.tobytes()
-    tags = [
-        (256, array.shape[1]),
-        (257, array.shape[0]),
-        (258, bits or array.dtype.itemsize * 8),
-        (259, 1),
-        (262, photometric),
-        (273, 8),
-        (277, 1),
-        (278, array.shape[0]),
-        (279, len(data)),
-        (339, signed),
-    ]
-    tags += more
-    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
-    header = struct.pack(f"{order}2sHI", b"MM" if big else b"II", 42, 8 + len(data))
-    return header + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
 
 
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
