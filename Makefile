@@ -8,7 +8,7 @@ IMAGES ?=
 OUT ?= demo_output
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lowest test-wheel wheel lint types docs-check clean
+.PHONY: demo test test-lowest test-wheel wheel lint types docs docs-check clean
 
 demo: $(VENV)/.installed
 	$(RUN)/c2l demo --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
@@ -48,6 +48,10 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(RUN)/mypy
 
+# The documentation site, in site/: open site/index.html. `NO_MKDOCS_2_WARNING` silences an advertisement.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
+
 # Runs the snippets of the README and of docs/, and checks links, names, commands and stated metrics.
 docs-check: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(RUN)/pytest tests/test_readme.py tests/test_architecture_docs.py tests/test_stated_figures.py
@@ -72,4 +76,4 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-wheel $(OUT) build dist *.egg-info
+	rm -rf $(VENV) .venv-lowest .venv-wheel $(OUT) build dist site *.egg-info

@@ -25,7 +25,10 @@ class RadiographEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     features of each list of files once.
 
     Args:
-        model, batch_size, device, features: as for `c2l_models.embed`.
+        model: as for `c2l_models.embed`, like the next three.
+        batch_size: images per forward pass.
+        device: device to compute on.
+        features: "pooled" or "multiscale".
         unreadable: "raise", or "nan" for a row of NaN in place of each file that cannot be read.
     """
 
