@@ -21,6 +21,7 @@ TRAINING_COMMANDS = {
     "finetune": "Fine-tune a network on a task's labels: `c2l finetune TASK --store STORE --init INIT --out RUN`.",
     "detect": "Fine-tune and measure a pneumonia detector: `c2l detect rsna --init INIT --data DIR --out RUN`.",
     "look": "Draw nearest films, a feature map, and a fine-tuned network's class activation maps.",
+    "atlas": "Draw a collection as a map in one HTML page: similar films lie close together, colours are labels.",
     "reproduce": "Reproduce a table of the paper, or a release's metrics, from raw data folders.",
     "benchmark": "Measure speed or coverage: `c2l benchmark step|input|prepare|embed|probe|peer|scaling|coverage`.",
     "demo": "Run every stage in a few minutes, on synthetic films or on a folder of your own.",

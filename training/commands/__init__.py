@@ -8,7 +8,7 @@ from c2l_models.files import check_folder
 
 from .benchmarks import benchmark
 from .finetuning import detect, finetune
-from .frozen_features import compare, few_shot, look, probe
+from .frozen_features import atlas, compare, few_shot, look, probe
 from .pretraining import average, curves, join, prepare, pretrain, release, slim
 from .reproducing import reproduce
 
@@ -42,6 +42,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "finetune": finetune,
     "detect": detect,
     "look": look,
+    "atlas": atlas,
     "reproduce": reproduce,
     "benchmark": benchmark,
     "demo": demo_,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from c2l_models.files import check_folder
+from c2l_models.files import check_file, check_folder
 
 from .options import COMPARED, Device, Target
 
@@ -170,3 +170,38 @@ def look(
     images, device_type = ImageStore.open(store), pick_device(device).type
     facts = inspect_features(target, images, out, finetuned, boxes, size, seed, device=device_type)
     print(f"neighbours.png, map.png{', cams.png' if 'cams' in facts else ''} and their description look.md: {out}")
+
+
+def atlas(
+    embeddings: Annotated[Positional[Path], arg(metavar="EMBEDDINGS")],
+    out: Path,
+    labels: Path | None = None,
+    thumbnails: bool = False,
+    seed: int = 0,
+) -> None:
+    """Draw a collection as a map in one HTML page: similar films lie close together, colours are labels.
+
+    The page opens in a browser without a network. It contains the films' paths and labels, and with --thumbnails small
+    images of them.
+
+    Args:
+        embeddings: the .parquet or .npz file that `c2l embed` wrote, of 3 to 50,000 films.
+        out: the .html file.
+        labels: a CSV file with a column `path`, relative to its folder, and columns to colour the points by.
+        thumbnails: include a small image of each film.
+        seed: seed of the map.
+    """
+    import sys
+
+    from c2l_models.embedding import Embeddings
+    from c2l_models.errors import C2LError
+
+    from ..inspection.atlas import write_atlas
+
+    check_file(out)
+    if out.suffix != ".html":
+        raise C2LError(f"expected an .html file as --out, found {out}; change its name")
+    table = Embeddings.load(embeddings)
+    for path, reason in write_atlas(table, out, labels, thumbnails, seed).items():
+        print(f"no thumbnail of {path}: {reason}", file=sys.stderr)
+    print(f"{len(table.paths):,} films: {out}")

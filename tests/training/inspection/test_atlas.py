@@ -1,0 +1,116 @@
+"""`c2l atlas`: what the page contains, compared with scikit-learn; and the page in a browser, if one is installed."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from c2l_models.cli import main
+from c2l_models.embedding import Embeddings
+from c2l_models.errors import C2LError
+from c2l_models.radiographs.phantom import write_films
+from c2l_models.training.inspection.atlas import write_atlas
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+HEADLESS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """Two groups of six films in 16 dimensions, and one film far from both."""
+    monkeypatch.chdir(tmp_path)
+    write_films("films", 13)
+    rng = np.random.default_rng(0)
+    centres = np.repeat(np.eye(16)[:3], (6, 6, 1), axis=0)
+    films = sorted(Path("films").glob("*.png"))
+    return Embeddings((centres + 0.05 * rng.normal(size=(13, 16))).astype(np.float32), films, model="model")
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_the_page_has_the_neighbours_and_the_outlier(table, tmp_path):
+    write_atlas(table, tmp_path / "atlas.html")
+    data = data_of((tmp_path / "atlas.html").read_text(encoding="utf-8"))
+    oracle = NearestNeighbors(n_neighbors=9, metric="cosine").fit(table.features)
+    distances, indices = oracle.kneighbors(table.features)
+    assert data["neighbours"] == indices[:, 1:].tolist()
+    np.testing.assert_allclose(data["cosines"], 1 - distances[:, 1:], atol=6e-4)
+    assert data["outliers"][0] == 12
+    assert data["rank"][12] == pytest.approx(12 / 13, abs=1e-3)
+    places = np.array([data["x"], data["y"]]).T
+    assert np.abs(places).max() == pytest.approx(1, abs=1e-3)
+    groups = [places[:6].mean(axis=0), places[6:12].mean(axis=0)]
+    nearer = [int(np.argmin([np.linalg.norm(place - centre) for centre in groups])) for place in places[:12]]
+    assert nearer == [0] * 6 + [1] * 6
+
+
+def test_labels_are_matched_by_path_and_patients_left_out(table, tmp_path):
+    names = [film.name for film in table.paths]
+    lines = ["path;Patient;finding", *(f"{name};secret;</script>{i % 2}" for i, name in enumerate(names[:-1]))]
+    Path("films/mine.csv").write_text("\n".join(lines), encoding="utf-8")
+    write_atlas(table, tmp_path / "atlas.html", Path("films/mine.csv"))
+    page = (tmp_path / "atlas.html").read_text(encoding="utf-8")
+    assert "secret" not in page
+    assert data_of(page)["labels"] == {"finding": [f"</script>{i % 2}" for i in range(12)] + [""]}
+    Path("films/other.csv").write_text("path,finding\nx.png,1\n", encoding="utf-8")
+    with pytest.raises(C2LError, match=r"other\.csv lists none of the 13 films"):
+        write_atlas(table, tmp_path / "other.html", Path("films/other.csv"))
+
+
+def test_thumbnails_only_if_asked(table, tmp_path):
+    table.paths[3].write_bytes(b"text")
+    assert write_atlas(table, tmp_path / "plain.html") == {}
+    assert "data:image" not in (tmp_path / "plain.html").read_text(encoding="utf-8")
+    failed = write_atlas(table, tmp_path / "films.html", thumbnails=True)
+    assert list(failed) == [table.paths[3]]
+    images = data_of((tmp_path / "films.html").read_text(encoding="utf-8"))["thumbnails"]
+    assert [image.startswith("data:image/jpeg;base64,") for image in images] == [i != 3 for i in range(13)]
+
+
+def test_the_command(table, tmp_path, capsys):
+    table.save(tmp_path / "features.parquet")
+    main(["atlas", "features.parquet", "--out", "atlas.html", "--labels", "films/labels.csv"])
+    assert capsys.readouterr().out == "13 films: atlas.html\n"
+    with pytest.raises(SystemExit):
+        main(["atlas", "features.parquet", "--out", "atlas.png"])
+    assert "expected an .html file as --out, found atlas.png" in capsys.readouterr().err
+
+
+def test_two_films_have_no_map(table, tmp_path):
+    with pytest.raises(C2LError, match="expected 3 to 50,000 films, found 2"):
+        write_atlas(Embeddings(table.features[:2], table.paths[:2]), tmp_path / "atlas.html")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_works_in_a_browser(table, tmp_path, width):
+    write_atlas(table, tmp_path / "atlas.html", Path("films/labels.csv"), thumbnails=True)
+    actions = """<script>
+        const press = key => canvas.dispatchEvent(new KeyboardEvent("keydown", {key, cancelable: true}));
+        press("ArrowRight"); const one = chosen; press("ArrowRight"); press("ArrowLeft"); press("+"); press("Home");
+        $("find").value = data.names[12]; $("find").dispatchEvent(new Event("input"));
+        const [x, y] = onScreen(5);
+        document.title = JSON.stringify({one, found: chosen, hit: nearestTo(x, y), name: $("name").textContent,
+            neighbours: $("neighbours").children.length, image: $("image").hidden, scale: view.scale,
+            wide: document.documentElement.scrollWidth <= window.innerWidth, legend: $("legend").children.length});
+    </script></body>"""
+    page = (tmp_path / "atlas.html").read_text(encoding="utf-8").replace("</body>", actions)
+    (tmp_path / "driven.html").write_text(page, encoding="utf-8")
+    command = [BROWSER, *HEADLESS, f"--user-data-dir={tmp_path}/profile", f"--window-size={width},800", "--dump-dom"]
+    done = subprocess.run(
+        [*command, (tmp_path / "driven.html").as_uri()], capture_output=True, encoding="utf-8", check=True, timeout=120
+    )
+    found = json.loads(re.search("<title>(.*?)</title>", done.stdout)[1])
+    assert found.pop("hit") in range(13)
+    assert found == {
+        **{"one": 0, "found": 12, "name": str(table.paths[12]), "neighbours": 8, "image": False, "scale": 1},
+        **{"wide": True, "legend": found["legend"]},
+    }
+    assert found["legend"] >= 1

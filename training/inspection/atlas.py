@@ -1,0 +1,129 @@
+"""The map of a collection as one HTML page, which opens without a server: similar films lie close together."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+
+from c2l_models.embedding import Embeddings
+from c2l_models.errors import C2LError, RadiographError
+from c2l_models.files import write_atomically
+from c2l_models.radiographs.reading import read_radiograph
+from c2l_models.search import nearest
+
+from ..datasets.label_tables import read_table
+
+PAGE = Path(__file__).with_name("atlas.html")
+NEIGHBOURS = 8
+"""Most similar films that the page lists for each film."""
+OUTLIERS = 20
+"""Number of films that the page lists as least like any other."""
+LARGEST = 50_000
+"""Largest number of films; the page of more would not open in a browser."""
+COMPONENTS = 50
+"""Principal components that t-SNE begins with."""
+THUMBNAIL_SIDE = 96
+LEFT_OUT = {"patient", "study"}
+"""Columns that the page never contains, because they identify patients."""
+
+
+def write_atlas(
+    table: Embeddings, out: Path, labels: Path | None = None, thumbnails: bool = False, seed: int = 0
+) -> dict[Path, str]:
+    """Write the page: a point for each film, its file name, its most similar films, and the films least like any other.
+
+    Positions are by t-SNE. Similarity and outliers come from the features themselves, not from
+    the map: a film's distance from the others is 1 minus its mean cosine to its most similar films.
+
+    Args:
+        table: features of the films, from `embed` or `Embeddings.load`.
+        out: the .html file. It contains the films' paths as the table has them, and the labels.
+        labels: CSV file with a column `path`, relative to its folder, and columns to colour the points by. `patient`
+            and `study` are left out.
+        thumbnails: include a small image of each film; whoever has the page then sees the films.
+        seed: of t-SNE.
+
+    Returns:
+        Films without thumbnail, because they cannot be read, each with the reason.
+
+    Raises:
+        C2LError: fewer than three films, or more than `LARGEST`.
+        DatasetError: `labels` cannot be read, lacks the column `path`, or lists none of the films.
+    """
+    count = len(table.paths)
+    if not 3 <= count <= LARGEST:
+        raise C2LError(f"expected 3 to {LARGEST:,} films, found {count:,}; choose some of them")
+    columns = read_labels(labels, table.paths) if labels else {}
+    k = min(NEIGHBOURS, count - 1)
+    neighbours, cosines = nearest(table.features, table.features, k, exclude=range(count))
+    distance = 1 - cosines.mean(axis=1)
+    farthest = np.argsort(-distance, kind="stable")
+    rank = np.empty(count)
+    rank[farthest[::-1]] = np.arange(count) / count
+    places = positions(table.features, seed)
+    failed: dict[Path, str] = {}
+    page = {
+        "about": f"Features of {table.model or 'a network'}; positions by t-SNE.",
+        "names": [str(path) for path in table.paths],
+        "x": np.round(places[:, 0], 4).tolist(),
+        "y": np.round(places[:, 1], 4).tolist(),
+        "neighbours": neighbours.tolist(),
+        "cosines": np.round(cosines, 3).tolist(),
+        "rank": np.round(rank, 3).tolist(),
+        "outliers": farthest[:OUTLIERS].tolist(),
+        "labels": columns,
+        "thumbnails": [thumbnail(path, failed) for path in table.paths] if thumbnails else {},
+    }
+    template = Environment(autoescape=False).from_string(PAGE.read_text(encoding="utf-8"))
+    write_atomically(out, template.render(data=as_script(page)).encode())
+    return failed
+
+
+def positions(features: np.ndarray, seed: int) -> np.ndarray:
+    """Positions of films by t-SNE of their features at unit length, float64 [N, 2] in [-1, 1], from features [N, D]."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    unit = features / np.where(norms > 0, norms, 1)
+    reduced = PCA(min(COMPONENTS, *unit.shape), random_state=seed).fit_transform(unit)
+    perplexity = min(30, (len(unit) - 1) / 3)
+    places = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(reduced)
+    centred = places - (places.max(axis=0) + places.min(axis=0)) / 2
+    return centred / max(np.abs(centred).max(), 1e-9)
+
+
+def read_labels(file: Path, films: Sequence[Path]) -> dict[str, list[str]]:
+    """The label columns of a CSV file, one value per film; "" for a film that it does not list. Raises DatasetError."""
+    rows = {(file.parent / row.pop("path")).absolute(): row for _, row in read_table(file, ["path"])}
+    listed = [rows.get(film.absolute(), {}) for film in films]
+    if not any(listed):
+        raise C2LError(
+            f"{file} lists none of the {len(films):,} films: expected paths relative to {file.parent}, such as "
+            f"{films[0].name}; correct the column `path`"
+        )
+    columns = dict.fromkeys(name for row in listed for name in row if name.casefold() not in LEFT_OUT)
+    return {name: [row.get(name, "") for row in listed] for name in columns}
+
+
+def thumbnail(path: Path, failed: dict[Path, str]) -> str:
+    """A film as the address of a small JPEG image; "" if it cannot be read, and then `failed` gets the reason."""
+    try:
+        image = read_radiograph(path)
+    except RadiographError as error:
+        failed[path] = str(error).removeprefix(f"{path}: ")
+        return ""
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def as_script(page: Mapping[str, Any]) -> str:
+    """JSON that may stand in a script element: no text in it can end the element or begin a comment."""
+    return json.dumps(page, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
