@@ -100,10 +100,28 @@ def _print_report(report: "PrepareReport") -> None:
         for shared in corpus.shared_patients(index):
             patients = f"{shared.part} and {shared.other} share {shared.patients} patients"
             print(f"{patients}: {shared.images} images of {shared.part}")
+        print(*_untested(report.store, counts), sep="\n", end="\n" * bool(counts))
     print(
         f"{report.images} images in {report.store} ({report.duplicates} are copies of earlier ones), "
         f"{report.seconds:.0f} s{left_out_count(report.refused)}"
     )
+
+
+def _untested(store: Path, counts: dict[str, int]) -> list[str]:
+    """A line for each labelled data set without a test part, such as a labels.csv without a column split."""
+    from ..evaluation.tasks import load_tasks
+    from ..store.image_store import ImageStore
+
+    datasets = {part.split("/")[0] for part in counts}
+    if not any(f"{dataset}/test" not in counts for dataset in datasets):
+        return []
+    images = ImageStore.open(store)
+    return [
+        f"{task.dataset} has labels, but no images in split {' or '.join(task.test)}, which `c2l probe` and `finetune` "
+        "test on; to set it, add a column split to the table (train, val or test)"
+        for task in load_tasks(images)
+        if task.test and not any(f"{task.dataset}/{split}" in counts for split in task.test)
+    ]
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -22,6 +22,7 @@ MIN_LABEL, MAX_LABEL = -1, 10
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """Form of a source, and of a public patient or study id, so that free text cannot enter a store."""
 
+DECIMAL_COMMA = re.compile(r"^(\s*[+-]?\d+),(\d+\s*)$")
 UNKNOWN = frozenset({"", "na", "n/a", "nan", "null", "none"})
 """Fields without a value, as spreadsheets, pandas and R write them; in any case."""
 
@@ -33,10 +34,10 @@ def records(root: Path, description: Description = UNDESCRIBED) -> list[Record]:
     """One record per row of `root/labels.csv` if that file exists, otherwise one per image under `root`.
 
     `labels.csv` has the columns path (relative to `root`), patient, study, view and split; all but path are optional.
-    Further columns are labels and contain numbers. An empty field means unknown, and so do NA, NaN, null and none. An
-    image without a split is in "train". An image without a patient belongs to its DICOM PatientID; if it has none, each
-    file is its own patient. Patients and studies become keyed hashes. Paths are stored unchanged: they must not contain
-    patient names.
+    Further columns are labels and contain numbers, with a decimal point or comma. Views and splits may be in any case.
+    An empty field means unknown, and so do NA, NaN, null and none. An image without a split is in "train". An image
+    without a patient belongs to its DICOM PatientID; if it has none, each file is its own patient. Patients and studies
+    become keyed hashes. Paths are stored unchanged: they must not contain patient names.
 
     A description (see `description.Description`) can rename the table and its columns, derive splits and labels from
     paths, and add a source per image, which enters the store as "NAME/SOURCE". If it says that the patient ids are
@@ -78,7 +79,9 @@ def _rows(table: Path, description: Description) -> Iterator[Row]:
             raise DatasetError(f"{table}, line {line}: path must name a file under {table.parent}; correct the line")
         for name in ("view", "split"):
             codes = constants()[f"{name}s"]
-            if fields.get(name) and fields[name] not in codes:
+            known = {code.casefold(): code for code in codes}
+            fields[name] = known.get(fields.get(name, "").casefold(), fields.get(name, ""))
+            if fields[name] and fields[name] not in codes:
                 raise DatasetError(
                     f"{table}, line {line}: {name} must be empty or one of {', '.join(codes)}; correct the line"
                 )
@@ -100,13 +103,14 @@ def _known(text: str) -> str:
 
 def _number(text: str, name: str, table: Path, line: int) -> float:
     try:
-        value = float(text) if _known(text) else math.nan
+        value = float(DECIMAL_COMMA.sub(r"\1.\2", text)) if _known(text) else math.nan
     except ValueError:
         value = math.inf
     if not (math.isnan(value) or MIN_LABEL <= value <= MAX_LABEL):
         raise DatasetError(
             f"{table}, line {line}: {name} is not a label; expected a number from {MIN_LABEL} to {MAX_LABEL}, or an "
-            "empty field; remove columns of text, patient numbers, dates and ages"
+            f"empty field; remove columns of text, patient numbers, dates and ages, and replace a grade above "
+            f"{MAX_LABEL} by columns of 0 and 1"
         )
     return value
 

@@ -1,6 +1,7 @@
 """Evaluation tasks: training rows, test rows and labels of one data set in a store."""
 
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -67,6 +68,21 @@ class Task:
         """Names of the L labels, such as "Mass", or "kl_grade ≥ 2" for a step of a grade."""
         return tuple(self._names_and_values(store)[0])
 
+    def note_on_labels(self, store: ImageStore) -> str:
+        """A sentence that names the columns of a user's table that are not 0 or 1, which no metric uses; or empty."""
+        own = self._select(store)
+        if self.grade or self.findings or (self.dataset in constants()["datasets"] and label_names(self.dataset)):
+            return ""
+        names = _labels_in(store, own)
+        values = np.where((found := store.labels(names)[own]) == UNCERTAIN, np.nan, found)
+        graded = [name for i, name in enumerate(names) if not np.isin(values[~np.isnan(values[:, i]), i], (0, 1)).all()]
+        if not graded:
+            return ""
+        return (
+            f"Left out, because only labels of 0 and 1 are measured: {', '.join(graded)}. For a grade, add a column of "
+            f"0 and 1 for each step, such as '{graded[0]} ≥ 2'."
+        )
+
     def labels(self, store: ImageStore) -> NDArray[np.float32]:
         """Labels of every row of the store, float32 [N, L]: 0, 1 or NaN (unknown, or not a row of the task).
 
@@ -118,16 +134,18 @@ class Task:
             values[uncertain & train] = self.uncertain == "ones"
         if self.unmentioned == "zeros":
             values[unmentioned & train] = 0
-        unknown = np.isnan(values)
-        binary: Mask = np.all(unknown | np.isin(values, (0, 1)), axis=0) & ~np.all(unknown, axis=0)
+        binary = _is_binary(values)
         return [name for name, kept in zip(names, binary, strict=True) if kept], values[:, binary]
 
     def _rows(self, store: ImageStore, splits: tuple[str, ...]) -> NDArray[np.int64]:
         rows = self._select(store, splits)
         if not len(rows):
+            own = store.index["split"].take(self._select(store)).to_pylist()
+            found = ", ".join(f"{count:,} in {split}" for split, count in sorted(Counter(own).items()))
+            todo = "write splits in the column split of its table, and prepare it again" if found else "prepare it"
             raise DatasetError(
-                f"task {self.name} expects images of {self.dataset} in split {' or '.join(splits)}, found none in the "
-                f"store; prepare it with `c2l prepare --source {self.dataset}=DIR …`"
+                f"task {self.name} expects images of {self.dataset} in split {' or '.join(splits)}, found "
+                f"{found or 'none'} in the store; {todo} with `c2l prepare --source {self.dataset}=DIR …`"
             )
         return rows
 
@@ -194,6 +212,13 @@ def _described_data_sets(store: ImageStore) -> list[str]:
 def _tables() -> dict[str, dict[str, Any]]:
     with TASKS.open("rb") as file:
         return tomllib.load(file)
+
+
+def _is_binary(values: NDArray[np.float32]) -> Mask:
+    """Whether all known values of each label are 0 or 1, and some are known: bool [L]. NaN is unknown."""
+    unknown = np.isnan(values)
+    binary: Mask = np.all(unknown | np.isin(values, (0, 1)), axis=0) & ~np.all(unknown, axis=0)
+    return binary
 
 
 def _labels_in(store: ImageStore, rows: NDArray[np.int64]) -> list[str]:

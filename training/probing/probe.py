@@ -75,7 +75,7 @@ def probe(
     if not (names := task.label_names(store)):
         raise DatasetError(
             f"the store's images of {task.dataset} have no binary label; expected at least one, such as a column of 0 "
-            "and 1 in the labels.csv of a folder"
+            f"and 1 in the labels.csv of a folder. {task.note_on_labels(store)}".rstrip(". ")
         )
     if not task.folds:
         check_no_shared_patients(store, train, test)
@@ -127,9 +127,18 @@ def probe(
     )
     seen = facts["test_patients_seen_in_pretraining"]
     out_of_fold = OUT_OF_FOLD_NOTE.format(seen="an unknown number" if seen is None else seen)
-    notes = " ".join(filter(None, [task.note, out_of_fold * bool(task.folds), BASELINES_NOTE * baselines]))
+    notes = [task.note, task.note_on_labels(store), out_of_fold * bool(task.folds), BASELINES_NOTE * baselines]
     tables = (tried_table(scored.facts),) if len(candidates) > 1 else ()
-    report = Report(TITLES[classifier], positives, tuple(columns), task.headline, facts, notes, negatives, tables)
+    report = Report(
+        TITLES[classifier],
+        positives,
+        tuple(columns),
+        task.headline,
+        facts,
+        " ".join(filter(None, notes)),
+        negatives,
+        tables,
+    )
     if out:
         report.write(out)
         predicted = predictions(scored.scores)

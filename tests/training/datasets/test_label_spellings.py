@@ -9,6 +9,8 @@ from c2l_models import cli
 from c2l_models.errors import DatasetError
 from c2l_models.radiographs.phantom import write_films
 from c2l_models.training.datasets import folder
+from c2l_models.training.evaluation.tasks import load_task
+from c2l_models.training.store.image_store import ImageStore
 
 
 @pytest.fixture
@@ -46,6 +48,44 @@ def test_values_that_are_unknown(films, unknown):
     )
     assert all(math.isnan(record.labels["a"]) and record.split == "train" for record in found)
     assert len({record.patient for record in found}) == 3  # not one patient called NA
+
+
+def test_decimal_commas_and_codes_in_any_case(films):
+    found = table(
+        films,
+        lambda names: [
+            ["Path", "Split", "View", "a"],
+            [names[0], "Test", "pa", "0,5"],
+            [names[1], "TRAIN", "", "-1,0"],
+        ],
+        ";",
+    )
+    assert [(record.split, record.view, record.labels["a"]) for record in found] == [
+        ("test", "PA", 0.5),
+        ("train", "", -1.0),
+    ]
+
+
+@pytest.mark.parametrize("value", ["1,000,5", "a,5", "11", "1.000,5"])
+def test_values_that_are_no_labels(films, value):
+    with pytest.raises(DatasetError, match=r"line 2: a is not a label.*a grade above 10 by columns of 0 and 1"):
+        table(films, lambda names: [["path", "a"], [names[0], value]], ";")
+
+
+def test_grades_and_missing_splits_are_named(films, tmp_path, capsys):
+    names = sorted(path.name for path in films.glob("*.png"))
+    lines = ["path,sick,grade,dose", *(f"{name},{i % 2},{i},0.5" for i, name in enumerate(names))]
+    (films / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    cli.main(["prepare", "--source", f"folder={films}", "--out", str(tmp_path / "store"), "--workers", "1"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "folder has labels, but no images in split test" in printed
+    assert "add a column split to the table" in printed
+    store = ImageStore.open(tmp_path / "store")
+    task = load_task("folder", store)
+    assert task.label_names(store) == ("sick",)
+    assert task.note_on_labels(store).startswith("Left out, because only labels of 0 and 1 are measured: dose, grade.")
+    with pytest.raises(DatasetError, match="in split test, found 3 in train in the store; write splits in the column"):
+        task.test_rows(store)
 
 
 def test_two_columns_of_one_name(films):
