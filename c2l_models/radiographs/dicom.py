@@ -152,7 +152,10 @@ def _check_elements(dataset: "Dataset") -> None:
 
     missing = [name for name in REQUIRED if name not in dataset]
     if missing:
-        raise RadiographError(f"expected a DICOM image, found no {missing[0]}; choose another file, or copy it again")
+        raise RadiographError(
+            f"expected a DICOM image, found no {missing[0]}; choose another file, export it again, or copy it again if "
+            "the copy is not complete"
+        )
     check_pixels(dataset.Columns, dataset.Rows)
     if dataset.get("NumberOfFrames") == 0:  # Some writers mean that the film is no sequence of frames.
         del dataset.NumberOfFrames
@@ -197,7 +200,7 @@ def _check_elements(dataset: "Dataset") -> None:
 
 
 def _check_frame(dataset: "Dataset") -> None:
-    """Raise `RadiographError` if the size of a compressed frame differs from the size in the file's header.
+    """Raise `RadiographError` if the frame differs in size from the file's header.
 
     Decoders allocate the size that the frame states, so a file of a few bytes could fill the memory.
     """
@@ -206,6 +209,14 @@ def _check_frame(dataset: "Dataset") -> None:
 
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
+        bits = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated
+        if dataset.PhotometricInterpretation == "YBR_FULL_422":
+            bits = bits * 2 // 3
+        if (found := len(dataset.PixelData)) < (expected := (bits + 7) // 8):
+            raise RadiographError(
+                f"the file ends too early, or its header states too many pixels: expected {expected:,} bytes of "
+                f"pixels, found {found:,}; copy it again if the copy is not complete, or export it again"
+            )
         return
     # The offset table is dropped: a single frame needs none, and some writers fill it with wrong offsets.
     data, table = dataset.PixelData, 8 + int.from_bytes(dataset.PixelData[4:8], "little")

@@ -158,10 +158,14 @@ def _decode(file: BinaryIO, size: int | None = None) -> Image.Image:
         if isinstance(error, OSError) and NO_DECODER in str(error):
             raise MachineError("this machine's Pillow was built without the library that decodes it") from None
         truncated = isinstance(error, EOFError) or any(words in str(error).lower() for words in TRUNCATED)
+        name = type(error).__name__
+        if _is_dicom(head) and not truncated:  # such a file may be whole
+            raise RadiographError(
+                f"expected a DICOM file whose elements agree, found a contradiction or damaged data ({name}); export "
+                "it again, or copy it again if the copy is not complete"
+            ) from None
         reason = "the file ends too early" if truncated else "its data are damaged or of an unknown kind"
-        raise RadiographError(
-            f"{reason} ({type(error).__name__}). Copy or download it again, or save it as PNG"
-        ) from None
+        raise RadiographError(f"{reason} ({name}). Copy or download it again, or save it as PNG") from None
 
 
 def _is_dicom(head: bytes) -> bool:
