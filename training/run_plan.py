@@ -17,7 +17,7 @@ from c2l_models.errors import RecipeError, RunError
 
 from .batches import batches, training_rows
 from .distributed import ALONE
-from .evaluation.plotting import new_figure, save_png, style_axes
+from .evaluation.plotting import PALETTE, new_figure, save_png, style_axes
 from .pretrain import train_step
 from .processor import slow_precision
 from .recipe import Recipe
@@ -101,8 +101,11 @@ class RunPlan:
             "momentum of the teacher": schedule.teacher_momentum,
         }
         for axis, (title, value) in zip(figure.subplots(1, 2), curves.items(), strict=True):
-            axis.plot(steps, [value(step) for step in steps])
+            axis.plot(steps, [value(step) for step in steps], color=PALETTE[1], drawstyle="steps-post")
             axis.set_xlabel("step")
+            # Not the range of the values, in which a constant would look arbitrary and a momentum above 1 possible.
+            low, high = axis.get_ylim()
+            axis.set_ylim(*((min(low, 0.9), 1.0) if "momentum" in title else (0, high)))
             style_axes(axis, title, grid="both")
         path.parent.mkdir(parents=True, exist_ok=True)
         save_png(figure, path)

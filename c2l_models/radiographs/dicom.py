@@ -164,7 +164,9 @@ def _check_elements(dataset: "Dataset") -> None:
             "expected a DICOM file of one frame, found several; save the frame that you need as a separate file"
         )
     if not 1 <= dataset.BitsStored <= 16:
-        raise RadiographError(f"expected a DICOM file of 1 to 16 bits per pixel, found {dataset.BitsStored}")
+        raise RadiographError(
+            f"expected a DICOM file of 1 to 16 bits per pixel, found {dataset.BitsStored}; export it again"
+        )
     allowed = {
         "BitsAllocated": [n for n in (1, 8, 16, 32) if n >= dataset.BitsStored],
         "SamplesPerPixel": [1, 3],

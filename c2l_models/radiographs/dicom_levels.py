@@ -71,7 +71,8 @@ def grey_table(dataset: "Dataset", pixels: np.ndarray, bits: int) -> np.ndarray:
         low, high = own_range(values, film if film.any() else counts)
     if not np.isfinite([low, high]).all():
         raise RadiographError(
-            "expected a finite rescale slope, intercept and window in a DICOM file, found NaN or infinity"
+            "expected a finite rescale slope, intercept and window in a DICOM file, found NaN or infinity; export "
+            "it again"
         )
     greys = scale(values, low, high)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
