@@ -18,6 +18,8 @@ PAIRED = ("#c1272d", "#222222", "#7fa6c9", "#1f5f99", "#8fbf8f", "#2e7d32")
 """Two single colours, then pairs of a pale and a dark shade of one colour."""
 REFERENCE = "0.6"
 """Grey of reference lines, such as chance."""
+SMALLEST_SPAN = 0.1
+"""Smallest span of an axis of AUROC over time."""
 TITLE, LABEL, SMALL = 10, 9, 8
 """Font sizes, points: titles; legends and panel titles; text inside a panel."""
 
@@ -37,6 +39,13 @@ def style_axes(axes: "Axes", title: str = "", grid: Literal["x", "y", "both", ""
         axes.grid(axis=grid, color="0.9")
     if title:
         axes.set_title(title, loc="left", fontsize=TITLE)
+
+
+def widen(axes: "Axes", smallest: float) -> None:
+    """Widen the vertical axis about its middle to a span of `smallest`, so that noise does not look like progress."""
+    low, high = axes.get_ylim()
+    more = max(smallest - (high - low), 0) / 2
+    axes.set_ylim(low - more, high + more)
 
 
 def as_png(figure: "Figure") -> bytes:

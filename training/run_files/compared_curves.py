@@ -10,14 +10,12 @@ from typing import Any
 from c2l_models.errors import RunError
 from c2l_models.files import write_atomically
 
-from ..evaluation.plotting import LABEL, LINE_STYLES, new_figure, save_png, style_axes
+from ..evaluation.plotting import LABEL, LINE_STYLES, SMALLEST_SPAN, new_figure, save_png, style_axes, widen
 from .log import NAME, read, training_seconds
 from .run_folder import read_run
 
 COLUMNS = ("run", "task", "step", "epoch", "hours", "auroc")
 NOT_TASKS = {"kind", "step", "epoch"}
-SMALLEST_SPAN = 0.05
-"""Smallest span of the axis of AUROC, so that noise does not look like progress."""
 
 
 def compare_curves(run_folders: Sequence[Path], out: Path) -> list[dict[str, Any]]:
@@ -83,8 +81,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             axis.plot(hours, values, marker="o", markersize=3, color=colour, linestyle=line, label=run)
         style_axes(axis, task, grid="both")
         axis.set_xlabel("hours of training")
-        low, high = axis.get_ylim()
-        axis.set_ylim(low, max(high, low + SMALLEST_SPAN))
+        widen(axis, SMALLEST_SPAN)
     panels[0].set_ylabel("k-NN AUROC, tuning patients")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=LABEL)
     save_png(figure, path)

@@ -1,21 +1,24 @@
 """Plots of a run's log. They show whether the run learns, and whether its features collapse."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.plotting import SMALL, new_figure, save_png, style_axes
+from ..evaluation.plotting import SMALL, SMALLEST_SPAN, new_figure, save_png, style_axes, widen
 from ..objectives.method import Panel
 from .log import read
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SMALLEST_SHARE = 0.3
+"""Smallest span of an axis, as a share of its largest value: a smaller change of a loss or rank is no progress."""
 LEARNING_RATE = Panel("learning rate", {"lr": "learning rate"})
 
 
 def draw_curves(run_folder: Path, panels: Sequence[Panel]) -> Path:
-    """Write curves.png: the method's panels, then k-NN AUROC and learning rate. Returns its path.
+    """Write curves.png: the method's panels, k-NN AUROC if it was measured, and learning rate. Returns its path.
 
     Args:
         run_folder: holds the log.
@@ -24,17 +27,17 @@ def draw_curves(run_folder: Path, panels: Sequence[Panel]) -> Path:
     lines = read(run_folder)
     train = [line for line in lines if line["kind"] == "train"]
     probes = [line for line in lines if line["kind"] == "probe"]
-    rows = (len(panels) + 3) // 2
+    draw: list[Callable[[Axes], None]] = [partial(_draw_panel, panel=panel, train=train) for panel in panels]
+    draw += [partial(_draw_probes, probes=probes)] if probes else []
+    draw.append(partial(_draw_panel, panel=LEARNING_RATE, train=train))
+    rows = -(-len(draw) // 2)
     figure = new_figure(10, 3 * rows)
-    axes: Sequence[Axes] = figure.subplots(rows, 2, sharex=True).flat
-    for axis, panel in zip(axes, panels, strict=False):
-        _draw_panel(axis, panel, train)
-    knn, learning_rate, *unused = axes[len(panels) :]
-    _draw_probes(knn, probes)
-    _draw_panel(learning_rate, LEARNING_RATE, train)
-    for axis in unused:
+    axes: list[Axes] = list(figure.subplots(rows, 2, sharex=True, squeeze=False).flat)
+    for axis, panel in zip(axes, draw, strict=False):
+        panel(axis)
+    for axis in axes[len(draw) :]:
         axis.set_visible(False)
-    for axis in (knn, learning_rate):
+    for axis in axes[len(draw) - 2 : len(draw)]:
         axis.set_xlabel("step")
         axis.tick_params(labelbottom=True)
     path = run_folder / "curves.png"
@@ -52,6 +55,10 @@ def _draw_panel(axis: "Axes", panel: Panel, train: Sequence[dict[str, Any]]) -> 
     _finish(axis, panel.title)
     if panel.limits:
         axis.set_ylim(*panel.limits)
+    elif panel is LEARNING_RATE:
+        axis.set_ylim(bottom=0)
+    else:
+        widen(axis, SMALLEST_SHARE * max(map(abs, axis.get_ylim())))
 
 
 def _draw_probes(axis: "Axes", probes: Sequence[dict[str, Any]]) -> None:
@@ -60,6 +67,7 @@ def _draw_probes(axis: "Axes", probes: Sequence[dict[str, Any]]) -> None:
         values = [line[task] for line in probes]
         axis.plot([line["step"] for line in probes], values, "o-", ms=3, label=task)
     _finish(axis, "k-NN AUROC, held-out training patients")
+    widen(axis, SMALLEST_SPAN)
 
 
 def _finish(axis: "Axes", title: str) -> None:
