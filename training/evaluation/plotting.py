@@ -41,6 +41,12 @@ def style_axes(axes: "Axes", title: str = "", grid: Literal["x", "y", "both", ""
         axes.set_title(title, loc="left", fontsize=TITLE)
 
 
+def grid_shape(panels: int, most_columns: int) -> tuple[int, int]:
+    """Rows and columns of a grid with as few rows as `most_columns` allow, and as few empty places as these rows."""
+    rows = -(-panels // most_columns)
+    return rows, -(-panels // rows)
+
+
 def widen(axes: "Axes", smallest: float) -> None:
     """Widen the vertical axis about its middle to a span of `smallest`, so that noise does not look like progress."""
     low, high = axes.get_ylim()

@@ -8,7 +8,7 @@ import numpy as np
 from c2l_models.errors import C2LError
 
 from .classification_metrics import auroc
-from .plotting import LABEL, PALETTE, REFERENCE, SMALL, TITLE, new_figure, save_png, style_axes
+from .plotting import LABEL, PALETTE, REFERENCE, SMALL, TITLE, grid_shape, new_figure, save_png, style_axes
 from .predictions import Predictions
 
 COLUMNS = 4
@@ -26,8 +26,7 @@ def draw_roc(runs: Predictions | Mapping[str, Predictions], path: Path) -> Path:
     """
     named = {"": runs} if isinstance(runs, Predictions) else dict(runs)
     labels = _labels(named)
-    columns = min(COLUMNS, len(labels))
-    rows = -(-len(labels) // columns)
+    rows, columns = grid_shape(len(labels), COLUMNS)
     side = 2.5 if columns > 2 else 3.2  # inches; one or two panels need more room for the names of the runs
     legend_columns = max(1, columns - 1)
     legend = -(-len(named) // legend_columns) if len(named) > 1 else 0

@@ -12,7 +12,7 @@ from c2l_models.errors import DatasetError
 
 from ..evaluation.classification_metrics import Mask
 from ..evaluation.intervals import Floats
-from ..evaluation.plotting import LABEL, PALETTE, SMALL, new_figure, save_png
+from ..evaluation.plotting import LABEL, PALETTE, SMALL, grid_shape, new_figure, save_png
 from .samples import DataSetSample, Features
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def draw_map(path: Path, panels: Sequence[Panel], title: str) -> None:
     """Draw the panels as a PNG, four per row. The PNG shows no images."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    columns = min(COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
+    rows, columns = grid_shape(len(panels), COLUMNS)
     padding = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.15, wspace=0.03, hspace=0.03)
     figure = new_figure(3.2 * max(columns, 2), 3.6 * rows + 0.5, layout=padding)
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -100,6 +99,11 @@ def draw_map(path: Path, panels: Sequence[Panel], title: str) -> None:
             _draw_panel(axes, panels[i])
         else:
             axes.set_visible(False)
+    if marks := next((axes for axes in grid.flat if axes.get_legend_handles_labels()[0] and not axes.legend_), None):
+        handles, labels = marks.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=2, fontsize=LABEL, frameon=False, handletextpad=0.1
+        )
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     save_png(figure, path)
 
@@ -108,14 +112,15 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
     points = panel.plane.points
     # With fewer points, the dots are larger, so that they remain visible.
     size = float(np.clip(6000 / len(points), 3, 16))
+    of_finding = [colour for _, colour, _ in panel.groups] == [WITHOUT, WITH]
     for name, colour, mask in panel.groups:
-        label = f"{name} ({mask.sum():,})"
+        label = f"{name} the finding" if of_finding else f"{name} ({mask.sum():,})"
         axes.scatter(points[mask, 0], points[mask, 1], s=size, color=colour, linewidths=0, alpha=0.75, label=label)
-    axes.set_title(
-        f"{'all films' if panel.plane.name == ALL_DATA_SETS else panel.plane.name}: {panel.title}",
-        loc="left",
-        fontsize=LABEL,
-    )
+    title = f"{'all films' if panel.plane.name == ALL_DATA_SETS else panel.plane.name}: {panel.title}"
+    if of_finding:
+        without, having = (int(mask.sum()) for _, _, mask in panel.groups)
+        title += f" ({having:,} of {without + having:,})"
+    axes.set_title(title, loc="left", fontsize=LABEL)
     first, second = (f"{100 * share:.0f} % of the variance" for share in panel.plane.shares)
     axes.set_xlabel(f"component 1, {first}", fontsize=SMALL, color="0.3")
     axes.set_ylabel(f"component 2, {second}", fontsize=SMALL, color="0.3")
@@ -123,6 +128,8 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color("0.8")
+    if of_finding:
+        return  # one legend explains the colours of all findings
     axes.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, -0.08),

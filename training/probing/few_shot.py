@@ -85,7 +85,7 @@ class FewShot:
         """Print the metrics, one line per network."""
         table = Table("network", title=f"{self.task.name}, {self.task.headline}: AUROC by number of labelled images")
         for count in self.counts:
-            table.add_column(str(count), justify="right")
+            table.add_column(str(count), justify="right", overflow="fold")
         for name in self.metrics:
             table.add_row(name, *(str(self.estimate(name, count)) for count in self.counts))
         (console or Console()).print(table)

@@ -81,6 +81,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             axis.plot(hours, values, marker="o", markersize=3, color=colour, linestyle=line, label=run)
         style_axes(axis, task, grid="both")
         axis.set_xlabel("hours of training")
+        axis.set_xlim(left=0)
         widen(axis, SMALLEST_SPAN)
     panels[0].set_ylabel("k-NN AUROC, tuning patients")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=LABEL)
