@@ -3,16 +3,19 @@
 `commands/` holds the commands that work without the training pipeline, `training/commands/` holds the others.
 """
 
+import difflib
 import errno
+import os
 import sys
-from collections.abc import Callable
 from typing import NoReturn
 
 import tyro
 
 from .commands import COMMANDS
 from .errors import C2LError
-from .optional_training import HOW_TO_GET_TRAINING, TRAINING_COMMANDS, has_training, require_training
+from .optional_training import TRAINING_COMMANDS, require_training
+from .overview import overview
+from .progress import be_quiet
 from .streams import CLOSED_PIPE, drop_output, make_printable
 
 FULL_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT}
@@ -35,16 +38,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
+    if "--quiet" in arguments:
+        be_quiet()
+        arguments = [argument for argument in arguments if argument != "--quiet"]
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # two displays would overwrite each other
     try:
-        if arguments == ["--version"]:
-            from . import __version__
-
-            print(f"c2l-models {__version__}")
-        elif arguments and arguments[0] in TRAINING_COMMANDS:
-            _run_training_command(*arguments)
-        else:
-            listed = COMMANDS | {name: _listed_only(line) for name, line in TRAINING_COMMANDS.items()}
-            tyro.extras.subcommand_cli_from_dict(listed, prog="c2l", args=arguments, description=_description())
+        _run_command(arguments)
     except C2LError as error:
         _fail(str(error), error.exit_status)
     except ModuleNotFoundError as error:
@@ -60,31 +59,33 @@ def _run(arguments: list[str]) -> None:
         sys.exit(130)
 
 
-def _run_training_command(name: str, *arguments: str) -> None:
+def _run_command(arguments: list[str]) -> None:
+    name, *rest = arguments or [""]
+    if name == "--version":
+        from . import __version__
+
+        print(f"c2l-models {__version__}")
+    elif name in ("", "-h", "--help"):
+        print(overview())
+        sys.exit(0 if name else 2)
+    elif name in COMMANDS:
+        tyro.cli(COMMANDS[name], prog=f"c2l {name}", args=rest)
+    elif name in TRAINING_COMMANDS:
+        _run_training_command(name, rest)
+    else:
+        similar = difflib.get_close_matches(name, [*COMMANDS, *TRAINING_COMMANDS], 1)
+        hint = f"did you mean `c2l {similar[0]}`? " if similar else ""
+        raise C2LError(f"expected a command, found {name!r}; {hint}`c2l --help` lists the commands")
+
+
+def _run_training_command(name: str, arguments: list[str]) -> None:
     require_training(f"`c2l {name}`")
     from .training.commands import COMMANDS, PARSE_OWN_ARGUMENTS
 
     if name in PARSE_OWN_ARGUMENTS:
-        COMMANDS[name](list(arguments))
+        COMMANDS[name](arguments)
     else:
         tyro.cli(COMMANDS[name], prog=f"c2l {name}", args=arguments)
-
-
-def _listed_only(help_line: str) -> Callable[[], None]:
-    """Return a command that does nothing, for the list in `c2l --help`; `main` runs the real command."""
-
-    def command() -> None: ...
-
-    command.__doc__ = help_line
-    return command
-
-
-def _description() -> str:
-    text = "Radiograph-pretrained backbones: load, check, embed, search, export, and pretrain."
-    if not has_training():
-        needing = ", ".join(TRAINING_COMMANDS)
-        text += f" These commands need the training pipeline, which is not installed: {needing}. {HOW_TO_GET_TRAINING}"
-    return text
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:

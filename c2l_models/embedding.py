@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
+from .devices import find_device, input_dtype
 from .errors import C2LError, RadiographError
 from .feature_files import FeatureTable, read_features, write_features
+from .progress import stage
 
 if TYPE_CHECKING:
     import torch
@@ -99,9 +101,10 @@ def embed(
         progress: show a progress bar.
 
     Raises:
-        C2LError: one path instead of a list, a batch size below 1, an unknown device or `features`, or a model that is
-            not suitable: without a description of its input, with other preprocessing than `Transform` (such as that of
-            ImageNet), without one vector per image, or without feature maps for "multiscale".
+        C2LError: one path instead of a list, a batch size below 1, an unknown `features`, a device that this machine
+            cannot use, or a model that is not suitable: without a description of its input, with other preprocessing
+            than `Transform` (such as that of ImageNet), without one vector per image, or without feature maps for
+            "multiscale".
         WeightsNotFound, WeightsCorrupted, HubRefused, HubUnavailable, HubCacheError: as in `create_model`.
         EmbedInterrupted: Ctrl-C, a KeyboardInterrupt that holds the features so far.
     """
@@ -126,15 +129,19 @@ def embed(
         return Embeddings(rows[: len(kept)], kept, errors, readout=features, **source)
 
     try:
-        with evaluating(network), torch.inference_mode(), _bar(len(files), progress) as advance:
+        with (
+            evaluating(network),
+            torch.inference_mode(),
+            stage("embedding", len(files), "films", progress or None) as line,
+        ):
             for batch in _read_batches(files, transform, batch_size, ahead=target.type != "cpu"):
                 errors |= {path: tensor for path, tensor in batch if isinstance(tensor, str)}
                 readable = [(path, tensor) for path, tensor in batch if not isinstance(tensor, str)]
                 if readable:
-                    inputs = torch.stack([tensor for _, tensor in readable]).to(target)
+                    inputs = torch.stack([tensor for _, tensor in readable]).to(target, input_dtype(network))
                     computed.append(_features(network, inputs, features))
                     kept += [path for path, _ in readable]
-                advance(len(batch))
+                line.advance(len(batch))
     except KeyboardInterrupt:
         raise EmbedInterrupted(so_far()) from None
     return so_far()
@@ -161,7 +168,7 @@ def _resolve_model(
     source = default_weights(str(model)).name if model in list_models() else model
     weights, file = open_weights(source)
     # One input channel gives the same features as three, for a third of the input.
-    network = model_from_file(weights, file, in_chans=1)
+    network = model_from_file(weights, file, in_chans=1).float()  # whatever torch's default dtype
     name = str(source) if isinstance(source, str | os.PathLike) else weights.name
     return network, weights.transform(in_chans=1), {"model": name, "sha256": weights.sha256}
 
@@ -194,14 +201,8 @@ def _resolve_device(network: "nn.Module", device: "str | torch.device | None", o
     import torch
 
     if device is None and own:
-        return next(network.parameters()).device
-    try:
-        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError:
-        raise C2LError(f"expected a device such as cpu, cuda or cuda:0, found {device!r}") from None
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise C2LError(f"device {device!r}, but torch finds no GPU on this machine; use 'cpu', or None for the default")
-    return target
+        return find_device(next(network.parameters()).device)
+    return find_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _read_batches(
@@ -269,17 +270,3 @@ def evaluating(network: "nn.Module") -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-@contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """The function that advances a progress bar; one that does nothing if the bar is not shown."""
-    if not shown:
-        yield lambda count: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("reading and embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.advance(task, count)

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from .embedding import Embeddings, embed
 from .errors import C2LError, RadiographError, WeightsNotFound
@@ -43,30 +44,74 @@ def search(
         C2LError: no such image, an unreadable file, an unknown model or another model than the table's, or `k` larger
             than the number of images. For weights, the errors of `embed`.
     """
-    path = Path(query)
-    row = _row_of(path, table.paths)
-    own = None if row is None else [row]
-    features = table.features[own] if own else _embed_query(path, table, model, device)
-    indices, cosines = nearest(table.features, features, k, exclude=own)
-    paths = [table.paths[i] for i in indices[0]]
-    return Neighbours(path, paths, cosines[0], frozenset(other for other in paths if _is_copy(path, other)))
+    return search_all([query], table, k, model, device)[0][0]
 
 
-def _row_of(path: Path, paths: Sequence[Path]) -> int | None:
+def search_all(
+    queries: Sequence[str | os.PathLike[str]],
+    table: Embeddings,
+    k: int,
+    model: str | None = None,
+    device: str | None = None,
+) -> tuple[list[Neighbours], dict[Path, str]]:
+    """Search for several images, as `search`; images that are not in the table are embedded together.
+
+    Returns:
+        The neighbours of each query that can be read, in their order; and the other queries, each with the reason.
+
+    Raises:
+        C2LError: as `search`; an unreadable file only if no query can be read.
+    """
+    paths = [Path(query) for query in queries]
+    row_of = _Rows(table.paths)
+    rows = {path: row_of(path) for path in paths}
+    others = [path for path, row in rows.items() if row is None]
+    embedded, errors = _embed_queries(others, table, model, device) if others else ({}, {})
+    if len(errors) == len(rows):
+        path, reason = next(iter(errors.items()))
+        raise RadiographError(f"{path}: {reason}")
+    found = []
+    for path in paths:
+        if path in errors:
+            continue
+        row = rows[path]
+        features = embedded[path][None] if row is None else table.features[[row]]
+        indices, cosines = nearest(table.features, features, k, exclude=None if row is None else [row])
+        near = [table.paths[i] for i in indices[0]]
+        found.append(Neighbours(path, near, cosines[0], frozenset(other for other in near if _is_copy(path, other))))
+    return found, errors
+
+
+class _Rows:
     """The row of a file: by its path as written, then as an absolute path, then as the same file on the disk."""
-    rows = {name: i for i, name in enumerate(paths)}
-    if path in rows:
-        return rows[path]
-    absolute = {name.absolute(): i for name, i in rows.items()}
-    if path.absolute() in absolute:
-        return absolute[path.absolute()]
-    if not path.exists():
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._rows = {name: i for i, name in enumerate(paths)}
+        self._absolute = {name.absolute(): i for name, i in self._rows.items()}
+
+    def __call__(self, path: Path) -> int | None:
+        for rows, name in ((self._rows, path), (self._absolute, path.absolute())):
+            if name in rows:
+                return rows[name]
+        return self._on_disk.get(identity) if (identity := _identity(path)) else None
+
+    @cached_property
+    def _on_disk(self) -> dict[tuple[int, int], int]:
+        """The row of each file that exists; of several names of a file, the first."""
+        rows: dict[tuple[int, int], int] = {}
+        for name, i in self._rows.items():
+            if identity := _identity(name):
+                rows.setdefault(identity, i)
+        return rows
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file; None if there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
         return None
-    for name, i in rows.items():
-        with suppress(OSError):
-            if name.samefile(path):
-                return i
-    return None
+    return status.st_dev, status.st_ino
 
 
 def _is_copy(path: Path, other: Path) -> bool:
@@ -113,46 +158,51 @@ def nearest(features: Any, queries: Any, k: int, exclude: Sequence[int] | None =
     return indices, cosines
 
 
-def draw_neighbours(found: Neighbours, path: str | os.PathLike[str]) -> dict[Path, str]:
-    """Draw a query and its neighbours as a contact sheet, a PNG file.
+def draw_neighbours(found: Neighbours | Sequence[Neighbours], path: str | os.PathLike[str]) -> dict[Path, str]:
+    """Draw queries and their neighbours as a contact sheet, a PNG file with one row per query.
 
     Returns the images that cannot be read, each with the reason. They are drawn as empty tiles.
     """
     missing: dict[Path, str] = {}
-    images = []
-    for file in (found.query, *found.paths):
+    rows = [found] if isinstance(found, Neighbours) else found
+
+    def drawn(file: Path) -> Image.Image:
         try:
-            images.append(read_radiograph(file))
+            return read_radiograph(file)
         except RadiographError as error:
             missing[file] = str(error).removeprefix(f"{file}: ")
-            images.append(empty_tile("no film"))
-    captions = [file.name for file in (found.query, *found.paths)]
-    contact_sheet([images], [captions], path, found.cosines[None])
+            return empty_tile("no film")
+
+    films = [(row.query, *row.paths) for row in rows]
+    images = [[drawn(file) for file in row] for row in films]
+    captions = [[file.name for file in row] for row in films]
+    contact_sheet(images, captions, path, np.stack([row.cosines for row in rows]))
     return missing
 
 
-def _embed_query(path: Path, table: Embeddings, model: str | None, device: str | None) -> np.ndarray:
-    """Embed a file with the table's model: features [1, D]."""
-    if not path.is_file():
-        raise C2LError(f"{path}: expected an image file, or a path in the features file; found neither")
+def _embed_queries(
+    paths: Sequence[Path], table: Embeddings, model: str | None, device: str | None
+) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
+    """Embed files with the table's model. Returns their features [D], and the reason why a file has none."""
+    for path in paths:
+        if not path.is_file():
+            raise C2LError(f"{path}: expected an image file, or a path in the features file; found neither")
     source = model or table.model
     if not source:
         raise C2LError("the features do not say which model computed them; name it with --model, or embed again")
     try:
-        found = embed([path], source, device=device, features=table.readout)
+        found = embed(paths, source, device=device, features=table.readout)
     except WeightsNotFound as error:
         raise WeightsNotFound(
-            f"the features were computed by {table.model or source}, which is needed to embed {path}: {error}"
+            f"the features were computed by {table.model or source}, which is needed to embed {paths[0]}: {error}"
         ) from None
-    if path in found.errors:
-        raise RadiographError(f"{path}: {found.errors[path]}")
-    if table.sha256 and found.sha256 != table.sha256:
+    if found.paths and table.sha256 and found.sha256 != table.sha256:
         raise C2LError(
             f"expected the model of the features, {table.model} with sha256 {table.sha256[:12]}…, found {source} with "
             f"{found.sha256[:12]}…; features of two models cannot be compared. Name the right model with --model, or "
             "embed the images again"
         )
-    return found.features
+    return dict(zip(found.paths, found.features, strict=True)), found.errors
 
 
 def _unit(vectors: Any, name: str) -> np.ndarray:

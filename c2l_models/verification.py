@@ -54,7 +54,7 @@ def golden_embedding(model: "nn.Module", weights: Weights) -> list[float]:
     first = next(model.parameters())
     batch = weights.transform(in_chans=first.shape[1])(golden_image(weights.input_size[-1]))[None]
     with evaluating(model), torch.inference_mode():
-        return model(batch.to(first.device))[0].float().cpu().tolist()
+        return model(batch.to(first.device, first.dtype))[0].float().cpu().tolist()
 
 
 def verify(name: str) -> Verification:
@@ -71,7 +71,7 @@ def verify(name: str) -> Verification:
     file = weight_file.read_verified(weights.location)
     if file.sha256 != weights.sha256:
         return Verification(name, sha256_ok=False, max_difference=math.inf, cosine=0.0, ok=False)
-    model = model_from_file(weights, file)
+    model = model_from_file(weights, file).float()  # whatever torch's default dtype
     found = np.array(golden_embedding(model, weights))
     difference = float(np.abs(found - golden).max() / np.abs(golden).max())
     cosine = float(found @ golden / (np.linalg.norm(found) * np.linalg.norm(golden)))

@@ -16,6 +16,7 @@ import c2l_models
 from c2l_models import cli
 from c2l_models.commands import COMMANDS
 from c2l_models.optional_training import TRAINING_COMMANDS
+from c2l_models.overview import GROUPS
 
 WATCHED = """
 import sys
@@ -69,6 +70,46 @@ def test_help_names_every_command(capsys):
     text = capsys.readouterr().out
     for name in COMMANDS | TRAINING_COMMANDS:
         assert re.search(rf"\b{name}\b", text), name
+
+
+def test_every_command_is_in_one_group():
+    assert sorted(name for names in GROUPS.values() for name in names.split()) == sorted(COMMANDS | TRAINING_COMMANDS)
+
+
+def test_a_wrong_command_and_none(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["emebd"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert (
+        error == "c2l: expected a command, found 'emebd'; did you mean `c2l embed`? `c2l --help` lists the commands\n"
+    )
+    with pytest.raises(SystemExit) as stop:
+        cli.main([])
+    assert stop.value.code == 2
+    assert "embed" in capsys.readouterr().out
+
+
+def test_embed_and_search_of_files_and_folders(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw_films(tmp_path / "a")
+    draw_films(tmp_path / "b")
+    few = ["a/00.png", "a/01.png", "a/00.png"]
+    for film in (tmp_path / "b").iterdir():
+        if film.name > "02":
+            film.unlink()
+    cli.main(["embed", *few, "b", "--out", "features.parquet", "--model", "resnet18.c2l_open15k"])
+    assert "4 films" in capsys.readouterr().out
+    table = c2l_models.Embeddings.load("features.parquet")
+    assert list(map(str, table.paths)) == ["a/00.png", "a/01.png", "b/00.png", "b/01.png"]
+    cli.main(["search", "b", "a/02.png", "--in", "features.parquet", "-k", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[::2] == ["b/00.png", "b/01.png", "a/02.png"]
+    assert lines[1] == "1.0000  a/00.png  (a copy of the query: same bytes)"
+    for arguments, message in ((["embed"], "at least one FILM or FOLDER"), (["search", "--in", "f"], "one FILM")):
+        with pytest.raises(SystemExit):
+            cli.main(arguments)
+        assert message in capsys.readouterr().err
 
 
 def test_version(capsys):

@@ -142,7 +142,7 @@ def test_flags_of_documented_commands_exist(repository: Path, capsys: pytest.Cap
     assert len(commands) >= 20, "the pattern finds the commands"
     for words, flags in commands.items():
         with contextlib.suppress(SystemExit):
-            main([*words, "--help"])
+            main([*words, "--help-all" if words[0] == "pretrain" and len(words) > 1 else "--help"])
         printed = capsys.readouterr()
         assert f"c2l {words[0]}" in printed.out, f"c2l {' '.join(words)}: {printed.err}"
         unknown = {flag for flag in flags if not re.search(rf"(?<![\w-]){flag}(?![\w-])", printed.out)}

@@ -10,9 +10,11 @@ from PIL import Image
 
 from c2l_models.embedding import Embeddings, embed
 from c2l_models.errors import C2LError, RadiographError
-from c2l_models.search import draw_neighbours, nearest, search
+from c2l_models.radiographs.phantom import write_films
+from c2l_models.search import draw_neighbours, nearest, search, search_all
 from c2l_models.sheets import GAP, MARGIN, TEXT_LINE, TILE, contact_sheet
 
+RELEASE = "resnet18.c2l_open15k"
 rng = np.random.default_rng(0)
 
 
@@ -207,3 +209,23 @@ def test_a_copy_of_the_query_is_reported(library: tuple[list[Path], Embeddings],
     assert found.paths[0] == paths[0]
     assert found.copies == {paths[0]}
     assert search(paths[0], table, 2).copies == frozenset()
+
+
+def test_several_queries_are_the_queries_one_by_one(tmp_path: Path) -> None:
+    folder = write_films(tmp_path / "films", 6)
+    films = sorted(folder.glob("*.png"))
+    table, other = embed(films[:4], RELEASE), films[5]
+    (broken := tmp_path / "broken.png").write_bytes(b"no image")
+    found, errors = search_all([films[2], broken, other, films[0]], table, 2)
+    assert [row.query for row in found] == [films[2], other, films[0]]
+    assert list(errors) == [broken]
+    for row in found:
+        alone = search(row.query, table, 2)
+        assert row.paths == alone.paths
+        np.testing.assert_allclose(row.cosines, alone.cosines, atol=1e-6)
+    draw_neighbours(found, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        one_row = TEXT_LINE + TILE + 8 + 2 * TEXT_LINE + GAP
+        assert sheet.height == 2 * MARGIN + 3 * one_row - GAP
+    with pytest.raises(RadiographError, match="broken"):
+        search_all([broken], table, 2)

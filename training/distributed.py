@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from c2l_models.devices import check_default_dtype, find_device
 from c2l_models.errors import RunError, RunInterrupted
 
 T = TypeVar("T")
@@ -117,7 +118,9 @@ def join(device: str = "auto") -> Iterator[tuple[World, torch.device]]:
 
     Raises:
         RunError: this machine has more processes than GPUs, or another process was lost.
+        C2LError: as `find_device` and `check_default_dtype`.
     """
+    check_default_dtype()
     own_device = pick_device(device)
     if "WORLD_SIZE" not in os.environ:
         yield ALONE, own_device
@@ -189,7 +192,7 @@ def unwrap(module: nn.Module) -> Any:
 
 
 def pick_device(device: str) -> torch.device:
-    """The device of this name; "auto" is CUDA if the machine has it, otherwise the CPU."""
+    """The device of this name; "auto" is CUDA if the machine has it, otherwise the CPU. Raises as `find_device`."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    return find_device(device)

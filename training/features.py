@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from c2l_models.devices import input_dtype
 from c2l_models.embedding import evaluating
 from c2l_models.errors import C2LError
+from c2l_models.progress import Stage, stage
 
 from .augment import clean_view
 from .networks import recalibrate_batch_norm
@@ -63,7 +65,15 @@ def recalibrate(
     device: str | torch.device = "cpu",
 ) -> None:
     """Set batch norm's running statistics on clean images of these rows (a sample, see `calibration_rows`)."""
-    recalibrate_batch_norm(network, clean_batches(store, calibration_rows(rows), size, mean, std, device))
+    sample = calibration_rows(rows)
+    with stage("batch norm", len(sample), "images") as line:
+        recalibrate_batch_norm(network, _counted(line, clean_batches(store, sample, size, mean, std, device)))
+
+
+def _counted(line: Stage, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+    for batch in batches:
+        yield batch
+        line.advance(len(batch))
 
 
 def extract_features(
@@ -81,9 +91,11 @@ def extract_features(
     The network, [B, 1, size, size] -> [B, D], must be on the device. It runs in evaluation mode; its own mode is
     restored.
     """
-    with evaluating(network), torch.inference_mode():
-        batches = clean_batches(store, rows, size, mean, std, device, batch_size)
-        features = [network(batch).float().cpu() for batch in batches]
+    features = []
+    with evaluating(network), torch.inference_mode(), stage("features", len(rows), "images") as line:
+        for batch in clean_batches(store, rows, size, mean, std, device, batch_size):
+            features.append(network(batch.to(input_dtype(network))).float().cpu())
+            line.advance(len(batch))
     return torch.cat(features).numpy()
 
 

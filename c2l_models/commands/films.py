@@ -11,21 +11,23 @@ from tyro.conf import Positional, arg
 
 from ..errors import C2LError
 from ..files import check_file
+from ..progress import stage
 
 
 def embed(
-    folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    films: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILM|FOLDER …")],
     out: Path = Path("features.parquet"),
     model: str = "resnet18",
     device: str | None = None,
     features: Literal["pooled", "multiscale"] = "pooled",
 ) -> None:
-    """Write the features of every radiograph in a folder to a file; unreadable files are listed and skipped.
+    """Write the features of radiographs to a file: of single films, and of all films in folders.
 
-    An interrupted call resumes if it is repeated.
+    Files that cannot be read are listed and skipped. The rows name each film by its path: as given, or FOLDER/PATH. An
+    interrupted call resumes if it is repeated.
 
     Args:
-        folder: a folder with PNG, JPEG, TIFF or DICOM files.
+        films: PNG, JPEG, TIFF, BMP or DICOM files, and folders with such files.
         out: the file to write; .parquet, .npz, .npy (features only) or .csv.
         model: an architecture (its default release is used), a release, a .safetensors file or hf-hub:owner/name.
         device: a torch device, such as cpu or cuda; CUDA by default if available.
@@ -33,39 +35,37 @@ def embed(
     """
     import signal
 
-    from ..embedding import EmbedInterrupted
     from ..feature_files import check_format
-    from ..radiographs.listing import left_out_count, left_out_lines, list_images
-    from ..resumed_embedding import embed_to_file, partial_of
+    from ..radiographs.inputs import find_images
+    from ..radiographs.listing import left_out_count, left_out_lines
 
     check_file(out)
     check_format(out)
-    if not folder.is_dir():
-        raise C2LError(f"expected a folder with radiographs, found no folder {folder}")
-    listing = list_images(folder)
-    left_out = listing.all_left_out()
-    for line in left_out_lines(left_out):
-        print(line, file=sys.stderr)
-    images = [folder / name for name in listing.images]
-    if not images:
-        raise C2LError(f"expected PNG, JPEG, TIFF or DICOM files in {folder}, found none")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop, as Ctrl-C
-    try:
-        embeddings = embed_to_file(images, out, model, device, features, progress=True)
-    except EmbedInterrupted as stop:
-        if count := len(stop.embeddings.paths):
-            kept = f"the features are kept in {partial_of(out)}, and the same command resumes"
-            print(f"c2l: interrupted after {count:,} of {len(images):,} films; {kept}", file=sys.stderr)
-        raise
+    with stage("embed", show=True):
+        inputs = find_images(_some(films, "FILM or FOLDER"))
+        for line in left_out_lines(inputs.left_out):
+            print(line, file=sys.stderr)
+
+        from ..embedding import EmbedInterrupted
+        from ..resumed_embedding import embed_to_file, partial_of
+
+        try:
+            embeddings = embed_to_file(inputs.images, out, model, device, features, progress=True)
+        except EmbedInterrupted as stop:
+            if count := len(stop.embeddings.paths):
+                kept = f"the features are kept in {partial_of(out)}, and the same command resumes"
+                print(f"c2l: interrupted after {count:,} of {len(inputs.images):,} films; {kept}", file=sys.stderr)
+            raise
     for path, reason in embeddings.errors.items():
         print(f"left out {path}: {reason}", file=sys.stderr)
-    more = left_out_count(len(left_out) + len(embeddings.errors))
+    more = left_out_count(len(inputs.left_out) + len(embeddings.errors))
     print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}{more}")
 
 
 def search(
-    query: Annotated[Positional[str], arg(metavar="QUERY")],
-    in_: Annotated[Path, arg(name="in")],
+    films: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILM|FOLDER …")],
+    in_: Annotated[Path, arg(name="in", metavar="FEATURES")],
     out: Path | None = None,
     k: Annotated[int, arg(aliases=["-k"])] = 8,
     model: str | None = None,
@@ -73,24 +73,36 @@ def search(
 ) -> None:
     """List the films nearest to a query film, by features that `c2l embed` wrote; optionally draw them.
 
+    With several queries, each is printed before its nearest films.
+
     Args:
-        query: an image file, or a path that is listed in the features file.
+        films: the queries: image files, folders with images, or paths that are listed in the features file.
         in_: the .parquet or .npz file that `c2l embed` wrote.
-        out: a .png file, in which the query and the nearest films are drawn.
-        k: number of nearest films.
+        out: a .png file, in which each query and the nearest films are drawn in a row; by default none.
+        k: number of nearest films of each query.
         model: as for `c2l embed`; by default the model recorded in the features file.
         device: a torch device, such as cpu or cuda; CUDA by default if available.
     """
-    from ..embedding import Embeddings
     from ..radiographs.listing import left_out_count
-    from ..search import draw_neighbours, search
 
     if out:
         check_file(out)
-        _check_suffix(out, ".png")
-    found = search(query, Embeddings.load(in_), k, model, device)
-    for path, cosine in zip(found.paths, found.cosines, strict=True):
-        print(f"{cosine:.4f}  {path}{'  (a copy of the query: same bytes)' if path in found.copies else ''}")
+        if out.suffix.lower() != ".png":
+            raise C2LError(f"--out {out}: expected a name that ends in .png; choose another name")
+    with stage("search", show=True):
+        from ..embedding import Embeddings
+        from ..search import draw_neighbours, search_all
+
+        films, table = _some(films, "FILM or FOLDER"), Embeddings.load(in_)
+        found, errors = search_all(_queries(films, table.paths), table, k, model, device)
+    for film, reason in errors.items():
+        print(f"left out {film}: {reason}", file=sys.stderr)
+    for neighbours in found:
+        if len(found) + len(errors) > 1:
+            print(neighbours.query)
+        for path, cosine in zip(neighbours.paths, neighbours.cosines, strict=True):
+            copy = "  (a copy of the query: same bytes)" if path in neighbours.copies else ""
+            print(f"{cosine:.4f}  {path}{copy}")
     if out:
         missing = draw_neighbours(found, out)
         for film, reason in missing.items():
@@ -98,6 +110,17 @@ def search(
         print(f"{out}{left_out_count(len(missing))}")
 
 
-def _check_suffix(out: Path, suffix: str) -> None:
-    if out.suffix.lower() != suffix:
-        raise C2LError(f"--out {out}: expected a name that ends in {suffix}; choose another name")
+def _some(films: tuple[Path, ...], what: str) -> tuple[Path, ...]:
+    if not films:
+        raise C2LError(f"expected at least one {what}, found none; name it after the command")
+    return films
+
+
+def _queries(films: tuple[Path, ...], listed: list[Path]) -> list[Path]:
+    """The queries that some files and folders name. A path of the features file need not exist any more."""
+    from ..radiographs.inputs import find_images
+
+    queries: list[Path] = []
+    for film in films:
+        queries += [film] if film in listed or not film.is_dir() else find_images([film]).images
+    return list(dict.fromkeys(queries))

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from ..architectures import loading_call
 from ..errors import C2LError
 from ..files import check_file, check_folder
+from ..progress import stage
 
 Release = Annotated[Positional[str], arg(metavar="RELEASE")]
 
@@ -54,23 +55,27 @@ def verify(release: Annotated[Positional[str | None], arg(metavar="[RELEASE]")] 
     Args:
         release: a release's name; by default all releases are checked.
     """
-    from .. import list_weights, verification
+    from .. import list_weights
 
-    all_ok = True
-    for name in [release] if release else list_weights():
-        try:
-            result = verification.verify(name)
-        except C2LError as error:
-            if release:
-                raise
-            all_ok = False
-            print(f"{name}: NOT OK: {error}")
-            continue
-        all_ok &= result.ok
-        print(
-            f"{result.release}: sha256 {'matches' if result.sha256_ok else 'DIFFERS'}, golden embedding differs by at "
-            f"most {result.max_difference:.1e}, cosine {result.cosine:.7f}: {'ok' if result.ok else 'NOT OK'}"
-        )
+    names, all_ok = [release] if release else list_weights(), True
+    with stage("verify", len(names), "releases", show=True) as line:
+        from .. import verification
+
+        for name in names:
+            try:
+                result = verification.verify(name)
+            except C2LError as error:
+                if release:
+                    raise
+                all_ok = False
+                print(f"{name}: NOT OK: {error}")
+                continue
+            all_ok &= result.ok
+            print(
+                f"{result.release}: sha256 {'matches' if result.sha256_ok else 'DIFFERS'}, golden embedding differs by "
+                f"at most {result.max_difference:.1e}, cosine {result.cosine:.7f}: {'ok' if result.ok else 'NOT OK'}"
+            )
+            line.advance()
     if not all_ok:
         sys.exit(1)
 
@@ -90,8 +95,9 @@ def check_leakage(
         list: text or CSV file with image names (ChestX-ray14, knee_kl), RSNA image ids, or patient ids (a number, or
             DATASET:NUMBER such as chestxray14:00001336).
         weights: a release's name.
-        out: file for a copy of the list without the rows that were seen or cannot be judged.
-        rsna_mapping: file that maps each RSNA image to its ChestX-ray14 image: nih_image_index.csv or RSNA's JSON.
+        out: file for a copy of the list without the rows that were seen or cannot be judged; by default none.
+        rsna_mapping: file that maps each RSNA image to its ChestX-ray14 image: nih_image_index.csv or RSNA's JSON. By
+            default none, and RSNA image ids cannot be judged.
         column: name, or number from 1, of the only column to check; by default all image names and ids of a row are
             checked.
     """
@@ -119,12 +125,13 @@ def download(weights: Annotated[Positional[str], arg(metavar="WEIGHTS")], to: Pa
         weights: a release's name, or hf-hub:owner/name[@revision].
         to: the folder; it must be new, empty or written by an earlier `c2l download`.
     """
-    from ..publishing.release_folder import write_release_folder
-    from ..releases.registry import resolve
-
     check_folder(to, "--to")
-    record = resolve(weights)
-    files = write_release_folder(record, to)
+    with stage("download", show=True):
+        from ..publishing.release_folder import write_release_folder
+        from ..releases.registry import resolve
+
+        record = resolve(weights)
+        files = write_release_folder(record, to)
     print(f"wrote {record.name} to {to}: {', '.join(file.name for file in files)}")
     print(
         f'load it with {loading_call(record.architecture, to)} or timm.create_model("local-dir:{to}", pretrained=True)'

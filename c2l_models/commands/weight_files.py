@@ -13,6 +13,7 @@ from ..architectures import loading_call
 from ..errors import C2LError
 from ..files import check_file, check_folder
 from ..optional_training import require_training
+from ..progress import stage
 from .releases import Release
 
 
@@ -48,24 +49,28 @@ def export(
     if chosen not in FORMATS:
         raise C2LError(f"expected --format, or --out with a name that ends in .{', .'.join(FORMATS)}; found {out}")
     check_file(out)
-    if is_run_folder(target):
+    is_run = is_run_folder(target)
+    if is_run:
         require_training("exporting a run folder")
-        from ..training.run_files.backbone import export_run
+    elif teacher or best or (tag, size, license) != ("custom", None, "unknown"):
+        raise C2LError(
+            f"--teacher, --best, --tag, --size and --license need a run folder, found {target}; leave them out"
+        )
+    with stage("export", show=True), TemporaryDirectory() as folder:
+        source: str | Path = target
+        only_run = is_run and chosen == "safetensors"
+        if is_run:
+            from ..training.run_files.backbone import export_run
 
-        options = (None, teacher or None, tag, size, license, best)
-        if chosen == "safetensors":
-            print(export_run(Path(target), out, *options))
-            return
-        with TemporaryDirectory() as folder:
-            file = export_run(Path(target), Path(folder) / "run.safetensors", *options)
-            done = export_weights(file, out, chosen)
+            source = out if only_run else Path(folder) / "run.safetensors"
+            export_run(Path(target), source, None, teacher or None, tag, size, license, best)
+        done = None if only_run else export_weights(source, out, chosen)
+    if done is None:
+        print(out)
     else:
-        if teacher or best or (tag, size, license) != ("custom", None, "unknown"):
-            raise C2LError(
-                f"--teacher, --best, --tag, --size and --license need a run folder, found {target}; leave them out"
-            )
-        done = export_weights(target, out, chosen)
-    print(f"{done.path}: features differ from the network's by at most {done.difference:.1e} of the largest feature")
+        print(
+            f"{done.path}: features differ from the network's by at most {done.difference:.1e} of the largest feature"
+        )
 
 
 def convert(
@@ -102,14 +107,14 @@ def convert(
         origin: where the checkpoint comes from, recorded in the provenance.
         patients: none records that the training data contain no radiograph, so no patient was seen.
     """
-    from ..publishing.convert import convert
-    from ..releases.record import Weights
-
     check_file(out)
-    done = convert(
-        checkpoint, out, arch, network, mean, std, size, license, input_mean, input_std, trained_on, origin, patients
-    )
-    weights = Weights.from_file(done.path)
+    with stage("convert", show=True):
+        from ..publishing.convert import convert
+        from ..releases.record import Weights
+
+        means = (input_mean, input_std)
+        done = convert(checkpoint, out, arch, network, mean, std, size, license, *means, trained_on, origin, patients)
+        weights = Weights.from_file(done.path)
     print(f"{checkpoint}: found the {network} at {done.backbone or 'the top level'}, {weights.num_params:,} parameters")
     print("dropped: " + (", ".join(f"{name} ({count})" for name, count in done.dropped.items()) or "nothing"))
     if done.counters:
@@ -134,19 +139,22 @@ def publish(release: Release, namespace: str, out: Path | None = None, dry_run: 
         out: folder for a local copy of the uploaded files; published/RELEASE by default.
         dry_run: write the local folder, and send no request to the hub.
     """
-    from .. import get_weights
-    from ..publishing import publish
-
     if out:
         check_folder(out)
-    weights = get_weights(release)
-    repository = publish.repository_of(weights, namespace)
-    files = publish.write_repository(weights, repository, out or Path("published") / weights.name)
+    with stage("publish", show=True):
+        from .. import get_weights
+        from ..publishing import publish
+
+        weights = get_weights(release)
+        repository = publish.repository_of(weights, namespace)
+        files = publish.write_repository(weights, repository, out or Path("published") / weights.name)
+        if not dry_run:
+            with stage(f"uploading to {repository}"):
+                done = publish.publish(weights, repository, files)
     if dry_run:
         print(f"dry run: these files would be uploaded to {repository}:")
         print(*(f"  {file}, {file.stat().st_size:,} bytes" for file in files), sep="\n")
         return
-    done = publish.publish(weights, repository, files)
     sent = f"uploaded {', '.join(done.sent)}" if done.sent else "already up to date"
     print(f"{repository}: {sent}; commit {done.commit}")
 

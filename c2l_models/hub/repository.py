@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import C2LError, HubCacheError, HubRefused, HubUnavailable, WeightsNotFound
+from ..progress import stage
 
 PREFIX = "hf-hub:"
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -53,7 +54,8 @@ def download(repository: HubRepository, file: str) -> Path:
             cached = try_to_load_from_cache(repository.repo_id, file, revision=revision)
             if isinstance(cached, str):
                 return Path(cached)
-        return Path(hf_hub_download(repository.repo_id, file, revision=revision, library_name="c2l-models"))
+        with stage(f"downloading {repository.repo_id}"):
+            return Path(hf_hub_download(repository.repo_id, file, revision=revision, library_name="c2l-models"))
     # The client's own errors are OSErrors; a malformed name is a ValueError, a failure of large-file storage a
     # RuntimeError.
     except (OSError, HTTPError, ValueError, RuntimeError) as error:

@@ -70,7 +70,7 @@ def export_weights(source: Source, out: str | os.PathLike[str], format: str) -> 
     if format == "safetensors":
         write_atomically(path, file.data)
         return Exported(path, 0.0)
-    network = model_from_file(weights, file, in_chans=1)
+    network = model_from_file(weights, file, in_chans=1).float()  # whatever torch's default dtype
     with evaluating(network):
         data, run = (_onnx if format == "onnx" else _pt2)(network, metadata(weights), weights.input_size[-1])
         differences = [_difference(network, run, weights, batch) for batch in (1, 3)]
@@ -138,7 +138,7 @@ def _program(network: "nn.Module", size: int) -> "ExportedProgram":
     """Trace the network for any batch size. Stack traces are removed, because they hold paths of this machine."""
     import torch
 
-    example = torch.zeros(2, 1, size, size)  # with a batch of one, torch would fix the batch size
+    example = torch.zeros(2, 1, size, size, dtype=torch.float32)  # with a batch of one, torch would fix the batch size
     program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
@@ -152,7 +152,7 @@ def _difference(network: "nn.Module", run: Run, weights: Weights, batch: int) ->
     from ..verification import golden_image
 
     image = weights.transform(in_chans=1)(golden_image(weights.input_size[-1]))
-    noise = torch.randn(batch, *image.shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(batch, *image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
     with torch.inference_mode():
         expected = network(image + noise)
         found = torch.from_numpy(run(image + noise))

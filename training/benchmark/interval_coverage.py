@@ -14,8 +14,9 @@ from statistics import NormalDist, fmean, median
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 from rich.table import Table
+
+from c2l_models.progress import stage
 
 from ..evaluation.classification_metrics import auroc, weighted_kappa
 from ..evaluation.intervals import Floats, draw_patients
@@ -136,12 +137,14 @@ def simulate_coverage(simulations: int = 400, resamples: int = 1000, seed: int =
         progress: show a progress bar.
     """
     rows, found = patient_of_images(), []
-    for number, case in enumerate(track(CASES, "cases", disable=not progress)):
-        generator, count = _generator(seed, number), simulations if len(case.prevalences) == 1 else simulations // 3
-        simulated = [auroc_intervals(case, rows, resamples, generator) for _ in range(count)]
-        found.append(_covered(case.name, case.truth, simulated))
-    generator = _generator(seed, len(CASES))
-    grades = [kappa_intervals(rows, resamples, generator) for _ in range(simulations)]
+    with stage("simulating", len(CASES) + 1, "cases", progress) as line:
+        for number, case in enumerate(CASES):
+            generator, count = _generator(seed, number), simulations if len(case.prevalences) == 1 else simulations // 3
+            simulated = [auroc_intervals(case, rows, resamples, generator) for _ in range(count)]
+            found.append(_covered(case.name, case.truth, simulated))
+            line.advance()
+        generator = _generator(seed, len(CASES))
+        grades = [kappa_intervals(rows, resamples, generator) for _ in range(simulations)]
     return Coverage(resamples, (*found, _covered("weighted kappa of 5 grades", true_kappa(), grades)))
 
 

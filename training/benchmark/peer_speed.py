@@ -12,11 +12,11 @@ from statistics import median
 from typing import Any
 
 import torch
-from rich.progress import track
 from rich.table import Table
 
 from c2l_models.architectures import find_architecture
 from c2l_models.errors import C2LError
+from c2l_models.progress import stage
 
 from ..distributed import pick_device
 from ..pretrain import train_step
@@ -152,11 +152,13 @@ def time_peer(
         report = prepare([("folder", root)], Path(folder) / "store", round(size * 256 / 224), progress=False)
         store = ImageStore.open(report.store)
         seconds: dict[str, list[float]] = {name: [] for name in NAMES}
-        for _ in track(range(repeats), "timing", disable=not progress, transient=True):
-            reported = run_peer(peer_python, recipe, root, steps, workers, torch_device)
-            seconds["peer"].append(reported["seconds"])
-            seconds["moco"].append(seconds_per_step(moco, store, steps, torch_device))
-            seconds["c2l"].append(seconds_per_step(recipe, store, steps, torch_device))
+        with stage("timing", repeats, "rounds", progress) as line:
+            for _ in range(repeats):
+                reported = run_peer(peer_python, recipe, root, steps, workers, torch_device)
+                seconds["peer"].append(reported["seconds"])
+                seconds["moco"].append(seconds_per_step(moco, store, steps, torch_device))
+                seconds["c2l"].append(seconds_per_step(recipe, store, steps, torch_device))
+                line.advance()
     return PeerBenchmark(
         recipe=recipe.name,
         architecture=recipe.architecture,

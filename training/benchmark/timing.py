@@ -11,9 +11,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from rich.progress import track
 
 from c2l_models.files import write_atomically
+from c2l_models.progress import stage
 
 from ..run_files.run_folder import machine_name
 
@@ -58,11 +58,14 @@ def time_alternately(
     """Seconds per call of each workload, one value per round. Before the first round, each is called to warm up."""
     calls = {name: calls_per_timing(workload, device) for name, workload in workloads.items()}
     seconds: dict[str, list[float]] = {name: [] for name in workloads}
-    for repeat in track(range(repeats), "timing", disable=not progress, transient=True):
-        # Every second round is in reverse order, so that a drift of the machine favours no workload.
-        order = list(workloads) if repeat % 2 == 0 else list(workloads)[::-1]
-        for name in order:
-            seconds[name].append(seconds_per_call(workloads[name], calls[name], device))
+    with stage("timing", repeats, "rounds", progress) as line:
+        for repeat in range(repeats):
+            # Every second round is in reverse order, so that a drift of the machine favours no workload.
+            order = list(workloads) if repeat % 2 == 0 else list(workloads)[::-1]
+            with stage("", show=False):  # drawing progress would take a core's time
+                for name in order:
+                    seconds[name].append(seconds_per_call(workloads[name], calls[name], device))
+            line.advance()
     return {name: tuple(times) for name, times in seconds.items()}
 
 

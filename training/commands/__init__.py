@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from c2l_models.files import check_folder
+from c2l_models.progress import stage
 
 from .benchmarks import benchmark
 from .finetuning import detect, finetune
@@ -22,9 +23,9 @@ def demo_(out: Path = Path("demo_output"), images: Path | None = None, seconds: 
         seconds: time limit of the pretraining.
         seed: seed of the synthetic films, the pretraining and the random baseline network.
     """
-    from .demo import run_demo
-
     check_folder(out)
+    with stage("loading", show=True):
+        from .demo import run_demo
     run_demo(out, images, seconds, seed)
 
 

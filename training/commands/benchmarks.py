@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import arg
 
 from c2l_models.files import check_file
+from c2l_models.progress import stage
 
 from .options import NETWORK
 
@@ -23,7 +24,7 @@ Repeats = Annotated[int, arg(help="number of rounds; results are medians over th
 Device = Annotated[Literal["auto", "cpu", "cuda"], arg(help="auto uses CUDA if available")]
 Images = Annotated[Path | None, arg(help="a folder of PNG or JPEG films; by default synthetic films are drawn")]
 Files = Annotated[int, arg(help="number of files to read; if the folder has fewer, files are read repeatedly")]
-Out = Annotated[Path | None, arg(help="a .json file for the timings of every round")]
+Out = Annotated[Path | None, arg(help="a .json file for the timings of every round; by default none")]
 
 
 def step(
@@ -148,7 +149,7 @@ def peer(
     """Compare pretraining end to end with Lightly's MoCo and its own data loader, on the same images.
 
     Args:
-        peer_python: a Python interpreter with lightly, torch and torchvision installed.
+        peer_python: a Python interpreter with lightly, torch and torchvision; needed, although by default none.
         steps: number of steps timed in each round.
         workers: processes of Lightly's data loader; by default one per core.
     """
@@ -216,7 +217,8 @@ def _show(measure: Callable[[], Any], out: Path | None) -> None:
 
     if out:
         check_file(out)
-    result = measure()
+    with stage("benchmark", show=True):
+        result = measure()
     Console().print(result)
     if out:
         result.save(out)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 import c2l_models
 from c2l_models.errors import C2LError, DatasetError
+from c2l_models.progress import stage
 from c2l_models.publishing.timm_folder import write_timm_folder
 from c2l_models.radiographs.listing import image_files
 from c2l_models.radiographs.phantom import write_films
@@ -61,13 +62,15 @@ def run_demo(
     console.rule("1  The same network, loaded in three ways")
     show_loaders(folder := out / "timm_resnet18")
     console.rule("2  Radiographs")
-    films = images or write_films(out / "films", FILMS, seed)
+    with stage("drawing films", show=True):
+        films = images or write_films(out / "films", FILMS, seed)
     report = prepare([("folder", films)], out / "store", SIZE)
     store = ImageStore.open(report.store)
     console.print(f"{len(store)} images at {SIZE}×{SIZE} pixels, {report.refused} left out (store/refused.parquet)")
     check_count(films, len(store))
     console.rule("3  Nearest neighbours, by the default release")
-    draw_neighbours(films, store, picture := out / "neighbours.png")
+    with stage("searching", show=True):
+        draw_neighbours(films, store, picture := out / "neighbours.png")
     console.rule(f"4  C2L pretraining, at most {seconds:.0f} seconds")
     recipe = fit_recipe(load_recipe("smoke"), store, seed)
     run = pretrain(recipe, store, out / "run", max_seconds=seconds)

@@ -11,6 +11,7 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from c2l_models.files import check_folder
+from c2l_models.progress import stage
 
 from .options import Device, Initialization, Workers
 
@@ -36,20 +37,23 @@ def finetune(arguments: list[str]) -> None:
             out: run folder; must not exist, except with --resume.
             settings: the run's settings.
             resume: resume from the newest intact checkpoint in the run folder; start a new run if it has none.
-            versus: folder of another finished run on the same task; paired differences to it are reported.
+            versus: folder of another finished run on the same task; paired differences to it are reported. By default
+                none.
         """
-        from ..evaluation.predictions import Predictions
-        from ..evaluation.result import Result
-        from ..evaluation.tasks import load_task
-        from ..finetuning.finetune import finetune
-        from ..finetuning.finetuning_report import report_of
-        from ..store.image_store import ImageStore
-
         check_folder(out)
-        images = ImageStore.open(store)
-        result = finetune(initialization, images, task, out, settings, device, resume, versus=versus)
-        other = Result.read(versus) if versus else None
-        report_of(result, Predictions.load(out), load_task(task, images), other).show()
+        with stage("finetune", show=True):
+            from ..evaluation.predictions import Predictions
+            from ..evaluation.result import Result
+            from ..evaluation.tasks import load_task
+            from ..finetuning.finetune import finetune
+            from ..finetuning.finetuning_report import report_of
+            from ..store.image_store import ImageStore
+
+            images = ImageStore.open(store)
+            result = finetune(initialization, images, task, out, settings, device, resume, versus=versus)
+            other = Result.read(versus) if versus else None
+            report = report_of(result, Predictions.load(out), load_task(task, images), other)
+        report.show()
         print(f"network, predictions, report and plots: {out}")
 
     tyro.cli(run, args=arguments, prog="c2l finetune")
@@ -85,12 +89,21 @@ def detect(arguments: list[str]) -> None:
             store: folder for the decoded films; by default a folder beside the run folder, shared by later runs.
             resume: resume from the newest checkpoint in the run folder; start a new run if it has none.
         """
-        from ..detection.detect import detect
-
         check_folder(out)
-        result = detect(
-            initialization, data, out, settings, device=device, avoid=avoid, store=store, workers=workers, resume=resume
-        )
+        with stage("detect", show=True):
+            from ..detection.detect import detect
+
+            result = detect(
+                initialization,
+                data,
+                out,
+                settings,
+                device=device,
+                avoid=avoid,
+                store=store,
+                workers=workers,
+                resume=resume,
+            )
         for name in result.metrics.names:
             print(f"{name:12}{result.metrics[name]}")
         print(f"report, boxes and plots: {out}")

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from c2l_models.files import check_file, check_folder
+from c2l_models.progress import stage
 
 from .options import COMPARED, Device, Target
 
@@ -44,29 +45,30 @@ def probe(
         uncertain: how labels of -1 (CheXpert) are used in training.
         seed: seed of the tuning split, the bootstrap and a random network.
     """
-    from dataclasses import replace
-
-    from ..distributed import pick_device
-    from ..evaluation.tasks import load_task
-    from ..probing.probe import probe
-    from ..store.image_store import ImageStore
-
     check_folder(out)
-    images, device_type = ImageStore.open(store), pick_device(device).type
-    settings = replace(load_task(task, images), uncertain=uncertain)
-    report = probe(
-        target,
-        images,
-        settings,
-        out,
-        size,
-        baselines,
-        seed,
-        device=device_type,
-        classifier=classifier,
-        sizes=sizes,
-        readouts=readouts,
-    )
+    with stage("probe", show=True):
+        from dataclasses import replace
+
+        from ..distributed import pick_device
+        from ..evaluation.tasks import load_task
+        from ..probing.probe import probe
+        from ..store.image_store import ImageStore
+
+        images, device_type = ImageStore.open(store), pick_device(device).type
+        settings = replace(load_task(task, images), uncertain=uncertain)
+        report = probe(
+            target,
+            images,
+            settings,
+            out,
+            size,
+            baselines,
+            seed,
+            device=device_type,
+            classifier=classifier,
+            sizes=sizes,
+            readouts=readouts,
+        )
     report.show()
     print(f"report, metrics, predictions and plots: {out}")
 
@@ -96,13 +98,14 @@ def compare(
     from rich.console import Console
     from rich.markdown import Markdown
 
-    from ..distributed import pick_device
-    from ..probing.compare import NETWORKS, compare
-    from ..store.image_store import ImageStore
-
     check_folder(out)
-    images, torch_device = ImageStore.open(store), pick_device(device).type
-    found = compare(networks or NETWORKS, images, out, tasks, reference, size, sizes, torch_device)
+    with stage("compare", show=True):
+        from ..distributed import pick_device
+        from ..probing.compare import NETWORKS, compare
+        from ..store.image_store import ImageStore
+
+        images, torch_device = ImageStore.open(store), pick_device(device).type
+        found = compare(networks or NETWORKS, images, out, tasks, reference, size, sizes, torch_device)
     Console().print(Markdown(found.markdown()))
     print(f"tables, plot and probes: {out}")
 
@@ -129,13 +132,14 @@ def few_shot(
         size: input side, pixels; by default each network's own.
         seed: seed of random networks.
     """
-    from ..distributed import pick_device
-    from ..probing.few_shot import few_shot
-    from ..store.image_store import ImageStore
-
     check_folder(out)
-    images, device_type = ImageStore.open(store), pick_device(device).type
-    found = few_shot(targets, images, task, out, counts, draws, size, seed, device=device_type)
+    with stage("few-shot", show=True):
+        from ..distributed import pick_device
+        from ..probing.few_shot import few_shot
+        from ..store.image_store import ImageStore
+
+        images, device_type = ImageStore.open(store), pick_device(device).type
+        found = few_shot(targets, images, task, out, counts, draws, size, seed, device=device_type)
     found.show()
     print(f"curves and tables: {out}")
 
@@ -157,18 +161,21 @@ def look(
     Args:
         store: folder that `c2l prepare` wrote.
         out: folder for the images, look.md and look.json.
-        finetuned: a finished run of `c2l finetune chestxray14` on this store; its class activation maps are drawn.
+        finetuned: a finished run of `c2l finetune chestxray14` on this store; its class activation maps are drawn. By
+            default none.
         boxes: BBox_List_2017.csv of ChestX-ray14; its boxes are drawn beside the activation maps; needs --finetuned.
+            By default none.
         size: input side for neighbours and map, pixels; by default the weights' own.
         seed: seed of the choice of films, the bootstrap and a random network.
     """
-    from ..distributed import pick_device
-    from ..inspection.inspect_features import inspect_features
-    from ..store.image_store import ImageStore
-
     check_folder(out)
-    images, device_type = ImageStore.open(store), pick_device(device).type
-    facts = inspect_features(target, images, out, finetuned, boxes, size, seed, device=device_type)
+    with stage("look", show=True):
+        from ..distributed import pick_device
+        from ..inspection.inspect_features import inspect_features
+        from ..store.image_store import ImageStore
+
+        images, device_type = ImageStore.open(store), pick_device(device).type
+        facts = inspect_features(target, images, out, finetuned, boxes, size, seed, device=device_type)
     print(f"neighbours.png, map.png{', cams.png' if 'cams' in facts else ''} and their description look.md: {out}")
 
 

@@ -13,6 +13,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from c2l_models.architectures import loading_call
 from c2l_models.errors import C2LError
 from c2l_models.files import check_folder
+from c2l_models.progress import stage
 
 if TYPE_CHECKING:
     from ..store.finished_store import PrepareReport
@@ -41,20 +42,22 @@ def prepare(
         out: the store's folder; must not exist.
         size: side of the stored images, pixels.
         workers: number of decoding processes; by default one per core.
-        shard: K/N: write part K of N. Several machines can each write one part; `c2l join` joins the parts.
+        shard: K/N: write part K of N. Several machines can each write one part; `c2l join` joins the parts. By
+            default all is written.
     """
-    from ..store.prepare import prepare
-
     check_folder(out)
-    pairs = []
-    for pair in source:
-        name, equals, folder = pair.partition("=")
-        if not equals:
-            raise C2LError(f"--source: expected NAME=DIR, such as chestxray14=data/chestxray14; found {pair}")
-        pairs.append((name, Path(folder)))
-    report = prepare(
-        pairs, out, size, workers, shard=_shard(shard) if shard else None, pretraining_only=pretraining_only
-    )
+    with stage("prepare", show=True):
+        from ..store.prepare import prepare
+
+        pairs = []
+        for pair in source:
+            name, equals, folder = pair.partition("=")
+            if not equals:
+                raise C2LError(f"--source: expected NAME=DIR, such as chestxray14=data/chestxray14; found {pair}")
+            pairs.append((name, Path(folder)))
+        report = prepare(
+            pairs, out, size, workers, shard=_shard(shard) if shard else None, pretraining_only=pretraining_only
+        )
     _print_report(report)
 
 
@@ -70,10 +73,12 @@ def join(
         shards: the folders of all shards, in any order.
         out: the store's folder; must not exist.
     """
-    from ..store.shards import join_shards
-
     check_folder(out)
-    _print_report(join_shards(shards, out))
+    with stage("join", show=True):
+        from ..store.shards import join_shards
+
+        report = join_shards(shards, out)
+    _print_report(report)
 
 
 def _print_report(report: "PrepareReport") -> None:
@@ -134,19 +139,27 @@ def _shard(text: str) -> tuple[int, int]:
 def pretrain(arguments: list[str]) -> None:
     """Pretrain a network: `c2l pretrain RECIPE --store STORE --out RUN`.
 
-    Every key of the recipe is a flag: `--recipe.KEY VALUE`.
+    Every key of the recipe is a flag: `--recipe.KEY VALUE`. `--help` after the recipe shows the common ones,
+    `--help-all` all.
     """
     from ..recipe import Recipe
     from ..recipe_files import load_recipe, recipe_table
+    from .recipe_help import common_settings
 
     if not arguments or arguments[0] in ("-h", "--help", "--list-recipes"):
         from rich.console import Console
 
-        print("usage: c2l pretrain RECIPE --store STORE --out RUN [--resume] [--recipe.KEY VALUE …] [--help]\n")
+        print("usage: c2l pretrain RECIPE --store STORE --out RUN [--resume] [--recipe.KEY VALUE …]\n")
         print("RECIPE is a .toml file or one of:")
         Console().print(recipe_table())
+        print("\n`c2l pretrain RECIPE --help` shows the common settings of a recipe, --help-all all of them.")
         return
-    recipe = load_recipe(arguments[0])
+    name, *options = arguments
+    recipe = load_recipe(name)
+    if "--help-all" in options:
+        options = ["--help"]
+    elif not {"-h", "--help"}.isdisjoint(options):
+        recipe, options = common_settings(recipe), ["--help"]
 
     def run(
         store: Path,
@@ -160,39 +173,45 @@ def pretrain(arguments: list[str]) -> None:
     ) -> None:
         """Pretrain a network by a recipe.
 
+        Each setting of the recipe can be changed: --help shows the common ones, --help-all all. docs/pretraining.md
+        explains them.
+
         Args:
             store: folder that `c2l prepare` wrote.
             out: run folder; must not exist, except with --resume.
             recipe: the recipe's settings.
             device: auto uses CUDA if available.
             resume: resume from the newest intact checkpoint in the run folder; start a new run if it has none.
-            max_seconds: stop after about this many seconds and export the network; --resume continues the run.
+            max_seconds: stop after about this many seconds and export the network; --resume continues the run. By
+                default the run has no limit.
             fit_seconds: choose the number of steps so that the whole run, warm-up and cosine included, takes about
-                this many seconds on this machine.
+                this many seconds on this machine; by default the recipe's number.
             plan: measure a few steps; print the run's steps, hours and memory; plot its schedule in OUT.plan.png; and
                 do not train.
         """
-        from ..distributed import is_main_process, pick_device
-        from ..pretrain import pretrain
-        from ..run_files.backbone import export_run
-        from ..run_plan import fit_steps, plan_run
-        from ..store.image_store import ImageStore
-
         check_folder(out)
-        images = ImageStore.open(store)
-        if fit_seconds is not None:
-            recipe = fit_steps(recipe, images, pick_device(device), fit_seconds, out if resume else None)
-        if plan:
-            planned = plan_run(recipe, images, pick_device(device))
-            print(*planned.lines(), planned.draw(out.with_name(f"{out.name}.plan.png")), sep="\n")
-            return
-        pretrain(recipe, images, out, device, resume, max_seconds)
-        if not is_main_process():
-            return
-        weights = export_run(out, out / "backbone.safetensors", images)
-        print(f"{weights}: load it with {loading_call(recipe.architecture, weights)}")
+        with stage("pretrain", show=True):
+            from ..distributed import is_main_process, pick_device
+            from ..pretrain import pretrain
+            from ..run_files.backbone import export_run
+            from ..run_plan import fit_steps, plan_run
+            from ..store.image_store import ImageStore
 
-    tyro.cli(run, args=arguments[1:], prog=f"c2l pretrain {arguments[0]}")
+            images = ImageStore.open(store)
+            if fit_seconds is not None:
+                recipe = fit_steps(recipe, images, pick_device(device), fit_seconds, out if resume else None)
+            if plan:
+                planned = plan_run(recipe, images, pick_device(device))
+                picture = planned.draw(out.with_name(f"{out.name}.plan.png"))
+            else:
+                pretrain(recipe, images, out, device, resume, max_seconds)
+                weights = export_run(out, out / "backbone.safetensors", images) if is_main_process() else None
+        if plan:
+            print(*planned.lines(), picture, sep="\n")
+        elif weights:
+            print(f"{weights}: load it with {loading_call(recipe.architecture, weights)}")
+
+    tyro.cli(run, args=options, prog=f"c2l pretrain {name}")
 
 
 def slim(
@@ -211,10 +230,12 @@ def slim(
         best: take the checkpoint with the best probe, not the newest.
         half: store float16, as a release does: 22 MB.
     """
-    from ..run_files.slim import slim_run
-
     check_folder(out)
-    print(slim_run(run, out, best, half))
+    with stage("slim", show=True):
+        from ..run_files.slim import slim_run
+
+        copied = slim_run(run, out, best, half)
+    print(copied)
 
 
 def average(
@@ -228,10 +249,12 @@ def average(
         out: the new folder; must not exist.
         store: the store that the first run trained on; by default where it was then.
     """
-    from ..releasing.average import average_run
-
     check_folder(out)
-    print(average_run(shares, out, store))
+    with stage("average", show=True):
+        from ..releasing.average import average_run
+
+        averaged = average_run(shares, out, store)
+    print(averaged)
 
 
 def curves(runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN …")], out: Path) -> None:
@@ -241,10 +264,11 @@ def curves(runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN …")]
         runs: run folders of `c2l pretrain`, finished or not.
         out: folder for curves.png and curves.csv.
     """
-    from ..run_files.compared_curves import compare_curves
-
     check_folder(out)
-    compare_curves(runs, out)
+    with stage("curves", show=True):
+        from ..run_files.compared_curves import compare_curves
+
+        compare_curves(runs, out)
     print(out / "curves.png")
 
 
@@ -268,10 +292,11 @@ def release(
         default: make this release the one that `pretrained=True` loads.
         store: the store that the run trained on; by default where it was then.
     """
-    from c2l_models.releases.info import metric_lines
-
-    from ..releasing.release import release_run
-
     check_folder(out)
-    weights = release_run(run, tag, out, size, license, default, store)
+    with stage("release", show=True):
+        from c2l_models.releases.info import metric_lines
+
+        from ..releasing.release import release_run
+
+        weights = release_run(run, tag, out, size, license, default, store)
     print(f"{weights.name}: {weights.path()}", *metric_lines(weights), sep="\n")

@@ -11,6 +11,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from c2l_models.errors import C2LError
 from c2l_models.files import check_folder
+from c2l_models.progress import stage
 
 from .options import Device, Workers
 
@@ -50,28 +51,33 @@ def reproduce(
     """
     import sys
 
-    from ..reproduce.release_losses import check_release
-    from ..reproduce.release_metrics import all_reproduced, reproduce_release
-    from ..reproduce.reproduce_table import reproduce_table
-
     check_folder(out)
     if train and check:
         raise C2LError(
             "expected --train (the whole pretraining) or --check (its first steps), found both; leave out one of them"
         )
-    if what == "release" and check:
-        comparison = check_release(release, data, out, workers)
-        print(comparison.table(), comparison.summary(), sep="\n")
-        sys.exit(0 if comparison.reproduced else 1)
-    if what == "release":
-        metrics = reproduce_release(release, data, out, train, device, workers)
-        for metric in metrics:
-            print(f"{metric.name}: {metric.verdict}: released {metric.released}, now {metric.now or metric.reason}")
-        sys.exit(0 if all_reproduced(metrics) else 1)
-    if release or train or check:
+    if what != "release" and (release or train or check):
         raise C2LError(
             f"expected a release's name, --train or --check only with `c2l reproduce release`, found one with {what!r}"
         )
-    results = reproduce_table(what, data, out, scale, smoke, seeds, only, device, workers, None, pretraining_only)
-    print(results.summary())
-    sys.exit(1 if results.failed else 0)
+    with stage("reproduce", show=True):
+        from ..reproduce.release_losses import check_release
+        from ..reproduce.release_metrics import all_reproduced, reproduce_release
+        from ..reproduce.reproduce_table import reproduce_table
+
+        if what == "release" and check:
+            comparison = check_release(release, data, out, workers)
+            lines, ok = [comparison.table(), comparison.summary()], comparison.reproduced
+        elif what == "release":
+            metrics = reproduce_release(release, data, out, train, device, workers)
+            lines = [
+                f"{metric.name}: {metric.verdict}: released {metric.released}, now {metric.now or metric.reason}"
+                for metric in metrics
+            ]
+            ok = all_reproduced(metrics)
+        else:
+            chosen = (scale, smoke, seeds, only, device, workers, None, pretraining_only)
+            results = reproduce_table(what, data, out, *chosen)
+            lines, ok = [results.summary()], not results.failed
+    print(*lines, sep="\n")
+    sys.exit(0 if ok else 1)

@@ -14,6 +14,7 @@ from typing import Any
 import safetensors.torch
 from torch import nn
 
+from c2l_models.devices import check_default_dtype
 from c2l_models.errors import RunError
 from c2l_models.files import write_atomically
 from c2l_models.hub.weight_file import FILE_NAME
@@ -95,6 +96,7 @@ def _detect(
     workers: int | None,
 ) -> Result:
     """`detect` in a folder that is locked."""
+    check_default_dtype()
     used_device = pick_device(device)
     store = store or out.parent / f"{rsna.NAME}-{settings.size}"
     images = load_images(data, store, settings.size, patients_of(avoid), workers, progress)

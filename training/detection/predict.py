@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torchvision.models.detection import RetinaNet
 
+from c2l_models.progress import stage
+
 from ..evaluation.rsna_challenge import DetectedBoxes
-from ..progress import progress_bar
 from .images import DetectionImages, batches_of
 
 
@@ -31,13 +32,12 @@ def predict(
     """
     detector.eval()
     detected: list[DetectedBoxes] = []
-    with progress_bar("evaluating", progress) as bar:
-        task = bar.add_task("", total=len(positions))
+    with stage("evaluating", len(positions), "images", progress) as line:
         for batch in batches_of(positions, batch_size):
             pixels = images.store[images.rows[batch]].to(device).float() / 255
             with autocast(device, precision):
                 detected += _to_numpy(detector(list(pixels)))
-            bar.update(task, completed=len(detected))
+            line.advance(len(batch))
     return detected
 
 

@@ -25,7 +25,8 @@ class Settings:
     epochs: Annotated[int, AtLeast(1)] = 20
     """Passes over the training part. The last images of an epoch that do not fill a batch are left out."""
     max_steps: Annotated[int | None, AtLeast(1)] = None
-    """Largest number of steps, for a trial run. The learning rate's schedule is shortened too."""
+    """Largest number of steps, for a trial run. The learning rate's schedule is shortened too. By
+    default no limit."""
     head: Literal["plain", "group_norm"] = "plain"
     """Layers that predict classes and boxes. plain: as in the RetinaNet of the paper (Lin et al., ICCV 2017).
     group_norm: with group norm and the GIoU loss, as in torchvision's second version, `retinanet_resnet50_fpn_v2`,

@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from c2l_models.devices import check_default_dtype
 from c2l_models.errors import C2LError, RunError, RunInterrupted
+from c2l_models.progress import stage
 
 from ..augment import apply, draw_view
 from ..batches import Batch, batches, fits
@@ -28,7 +30,6 @@ from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patien
 from ..initialization import Initialization, load_initialization
 from ..run_files import checkpoint
 from ..run_files.interruption import StopRequest, stop_requests
-from ..run_files.log import progress_line
 from ..run_files.run_lock import locked_run_folder
 from ..store.image_store import ImageStore
 from .finetuned_network import save_network
@@ -78,6 +79,7 @@ def finetune(
     other = Result.read(versus) if versus else None
     if other and other.task != task.name:
         raise C2LError(f"expected a run on {task.name} in {versus}, found one on {other.task}; choose another run")
+    check_default_dtype()
     used_device, labels = pick_device(device), task.labels(store)
     split = split_task(task, store, settings)
     calibrate_on = split.fit if settings.frozen else None
@@ -107,17 +109,19 @@ def fit(
         run.load()
     targets = torch.from_numpy(labels).to(run.device)
     began = time.perf_counter()
-    with stop_requests() as request, progress_line(progress) as line:
-        shown = line.add_task("fine-tuning", total=run.total_steps, completed=run.step, metrics="")
+    with (
+        stop_requests() as request,
+        stage("fine-tuning", run.total_steps, "steps", progress, done=run.step) as line,
+    ):
         run.train()
         for batch in batches(store, run.split.fit, run.order, run.device, first=run.step, last=run.total_steps):
             run.loss += train_step(run, batch, targets[batch.rows])
             run.step += 1
-            line.update(shown, completed=run.step)
+            line.advance()
             if run.step % run.steps_per_epoch == 0:
                 logged = end_epoch(run, store, task, labels, time.perf_counter() - began)
                 tuned = f"  tuning AUROC {logged['tuning_auroc']:.3f}" if "tuning_auroc" in logged else ""
-                line.update(shown, metrics=f"loss {logged['loss']:.4f}{tuned}")
+                line.note(f"loss {logged['loss']:.4f}{tuned}")
                 run.save()
                 began = time.perf_counter()
             if request and run.step < run.total_steps:

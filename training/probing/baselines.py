@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from timm.models.resnet import BasicBlock
 from torch import nn
 
 from c2l_models.files import write_atomically
+from c2l_models.progress import stage
 
 from ..evaluation.predictions import MIN_CASES
 from ..evaluation.tasks import Task
@@ -96,10 +96,12 @@ def baseline_scores(
         with np.load(file) as cached:
             scores: Scores = cached["scores"]
         return scores
-    seeds = track(spec.seeds, description=f"baseline: {spec.name}", transient=True, disable=not progress)
-    scores = np.stack(
-        [_scores(spec, network_seed, store, task, size, device, seed, classifier) for network_seed in seeds]
-    )
+    of_seeds = []
+    with stage(f"baseline {spec.name}", len(spec.seeds), "networks", progress) as line:
+        for network_seed in spec.seeds:
+            of_seeds.append(_scores(spec, network_seed, store, task, size, device, seed, classifier))
+            line.advance()
+    scores = np.stack(of_seeds)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, scores=scores)
     file.parent.mkdir(exist_ok=True)
@@ -112,10 +114,10 @@ def without_zero_branches(network: nn.Module) -> nn.Module:
 
     A branch outputs zero if the weight and bias of its last batch norm are zero, for any running statistics.
     """
-    for stage in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        for name, block in stage.named_children():
+    for sequential in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        for name, block in sequential.named_children():
             if isinstance(block, BasicBlock) and not any(p.any() for p in block.bn2.parameters()):
-                setattr(stage, name, nn.Sequential(block.downsample or nn.Identity(), block.act2))
+                setattr(sequential, name, nn.Sequential(block.downsample or nn.Identity(), block.act2))
     return network
 
 

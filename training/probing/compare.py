@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
 
 from c2l_models.errors import C2LError
 from c2l_models.files import write_atomically
+from c2l_models.progress import report, stage
 
 from ..evaluation.intervals import Difference, Estimate
 from ..evaluation.markdown import markdown_table
@@ -203,21 +203,23 @@ def compare(
     chosen = tuple([load_task(name, store) for name in tasks] or load_tasks(store, one_per_dataset=False))
     names = tuple(dict.fromkeys((reference, *networks)))
     comparison = Comparison(names, chosen, reference)
-    console = Console(stderr=True, quiet=not progress)
     out.mkdir(parents=True, exist_ok=True)
-    for best, network, task in _order(names, chosen, sizes):
-        random = network.partition(":")[0] in (RANDOM, UNTRAINED)
-        results = []
-        for seed in SEEDS if random else SEEDS[:1]:
-            side = f"best-of-{'-'.join(map(str, sizes))}px" if best else f"{size}px"
-            folder = out / "probes" / task.name / f"{Path(network).name.replace(':', '-')}-{side}-seed{seed}"
-            console.print(f"{network}, {task.name}, {side}, seed {seed}", markup=False, highlight=False)
-            if not Result.is_done(folder):
-                sides = {"sizes": tuple(sizes)} if best else {"size": size}
-                probe(network, store, task, folder, baselines=False, seed=seed, device=device, progress=False, **sides)
-            results.append(_read(folder, store))
-        comparison.cells[network, task.name, best] = Cell(task, tuple(results))
-        comparison.write(out)
+    cells = list(_order(names, chosen, sizes))
+    with stage("comparison", len(cells), "probes", progress) as line:
+        for best, network, task in cells:
+            random = network.partition(":")[0] in (RANDOM, UNTRAINED)
+            results = []
+            for seed in SEEDS if random else SEEDS[:1]:
+                side = f"best-of-{'-'.join(map(str, sizes))}px" if best else f"{size}px"
+                folder = out / "probes" / task.name / f"{Path(network).name.replace(':', '-')}-{side}-seed{seed}"
+                report(f"{network}, {task.name}, {side}, seed {seed}")
+                if not Result.is_done(folder):
+                    sides = {"sizes": tuple(sizes)} if best else {"size": size}
+                    probe(network, store, task, folder, baselines=False, seed=seed, device=device, **sides)
+                results.append(_read(folder, store))
+            comparison.cells[network, task.name, best] = Cell(task, tuple(results))
+            comparison.write(out)
+            line.advance()
     return comparison
 
 

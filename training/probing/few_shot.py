@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from c2l_models.errors import C2LError, DatasetError
 from c2l_models.files import write_atomically
+from c2l_models.progress import stage
 
 from ..evaluation.intervals import Difference, Estimate
 from ..evaluation.label_efficiency import draw_label_efficiency
@@ -179,33 +179,37 @@ def few_shot(
     orders = [train[order_images(store.patients[train], "few_shot", draw)] for draw in range(draws)]
     metrics: dict[str, dict[int, Metrics]] = {}
     networks: dict[str, dict[str, Any]] = {}
-    for target in targets:
-        init = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
-        if init.name in metrics:
-            raise C2LError(f"expected networks with different names, found two of {init.name!r}; name each once")
-        test_features, train_features = (
-            cached_features(init.network, store, rows, init.size, init.mean, init.std, device) for rows in (test, train)
-        )
-
-        def measured(rows: NDArray[np.int64]) -> Metrics:
-            fitted = linear_probe(
-                train_features[np.searchsorted(train, rows)],  # noqa: B023 (called in this iteration only)
-                labels[rows],
-                store.patients[rows],
-                test_features,  # noqa: B023
-                partial(tuning_metric, task, names),
-                device=device,
-                penalties=_penalties(task, names, labels[rows]),
+    with stage("few labels", len(targets) * len(counts) * draws, "probes", progress) as line:
+        for target in targets:
+            init = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
+            if init.name in metrics:
+                raise C2LError(f"expected networks with different names, found two of {init.name!r}; name each once")
+            test_features, train_features = (
+                cached_features(init.network, store, rows, init.size, init.mean, init.std, device)
+                for rows in (test, train)
             )
-            scores = np.nan_to_num(fitted.scores)  # equal scores for a label that was not learned
-            return measure(Predictions(task.name, names, scores, labels[test], store.patients[test]), task, bootstrap)
 
-        steps = track(counts, f"few labels: {init.name}", transient=True, disable=not progress)
-        metrics[init.name] = {
-            count: average([measured(order[:count]) for order in orders], range(draws)) for count in steps
-        }
-        seen = count_seen_patients(init.seen, store.patients[test])
-        networks[init.name] = {**init.about, "size": init.size, "test_patients_seen_in_pretraining": seen}
+            def measured(rows: NDArray[np.int64]) -> Metrics:
+                fitted = linear_probe(
+                    train_features[np.searchsorted(train, rows)],  # noqa: B023 (called in this iteration only)
+                    labels[rows],
+                    store.patients[rows],
+                    test_features,  # noqa: B023
+                    partial(tuning_metric, task, names),
+                    device=device,
+                    penalties=_penalties(task, names, labels[rows]),
+                )
+                scores = np.nan_to_num(fitted.scores)  # equal scores for a label that was not learned
+                line.advance()
+                return measure(
+                    Predictions(task.name, names, scores, labels[test], store.patients[test]), task, bootstrap
+                )
+
+            metrics[init.name] = {
+                count: average([measured(order[:count]) for order in orders], range(draws)) for count in counts
+            }
+            seen = count_seen_patients(init.seen, store.patients[test])
+            networks[init.name] = {**init.about, "size": init.size, "test_patients_seen_in_pretraining": seen}
     tuned = {
         count: sum(len(_penalties(task, names, labels[order[:count]])) > 1 for order in orders) for count in counts
     }

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from c2l_models.errors import C2LError
+from c2l_models.progress import stage
 
 from ..features import check_finite
 from ..patient_splits import patient_folds
@@ -97,9 +98,11 @@ def tune_penalty(
     check_finite(features)
     folds = patient_folds(patients, TUNING_FOLDS, "probe_tuning", seed)
     scores = np.full((len(penalties), *labels.shape), np.nan, np.float32)
-    for fold in np.unique(folds):
-        held_out = folds == fold
-        scores[:, held_out] = _scores(features[~held_out], labels[~held_out], features[held_out], penalties, device)
+    with stage("tuning the penalty", len(np.unique(folds)), "folds") as line:
+        for fold in np.unique(folds):
+            held_out = folds == fold
+            scores[:, held_out] = _scores(features[~held_out], labels[~held_out], features[held_out], penalties, device)
+            line.advance()
     values = [metric(scores_of_penalty, labels, folds) for scores_of_penalty in scores]
     if np.isnan(values).all():
         raise C2LError(

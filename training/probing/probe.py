@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from c2l_models.errors import C2LError, DatasetError
+from c2l_models.progress import stage
 
 from ..evaluation.metrics import Metrics, average
 from ..evaluation.predictions import Predictions, measure
@@ -84,9 +85,7 @@ def probe(
         for side in sizes or (size,)
     ]
     init = inits[0]
-    candidates = feature_candidates(inits, store, device, readouts)
-    scored = score_task(classifier, {name: of for name, (_, of) in candidates.items()}, store, task, seed, device)
-    side = chosen_side(candidates, scored.facts)
+    specs = baseline_specs(init.architecture) if baselines else []
 
     def predictions(scores: np.ndarray) -> Predictions:
         return Predictions(task.name, names, scores, labels[test], store.patients[test], scored.threshold)
@@ -94,12 +93,19 @@ def probe(
     def metrics(scores: np.ndarray) -> Metrics:
         return measure(predictions(scores), task, bootstrap)
 
-    columns = [ReportColumn(init.name, metrics(scored.scores))]
-    for spec in baseline_specs(init.architecture) if baselines else ():
-        scores = baseline_scores(spec, store, task, side, device, seed, progress, classifier)
-        by_seed = [metrics(scores_of_seed) for scores_of_seed in scores]
-        headlines = tuple(of_seed[task.headline].value for of_seed in by_seed)
-        columns.append(ReportColumn(spec.name, average(by_seed, spec.seeds), headlines if len(by_seed) > 1 else ()))
+    with stage("probing", 1 + sum(len(spec.seeds) for spec in specs), "networks", progress) as line:
+        candidates = feature_candidates(inits, store, device, readouts)
+        scored = score_task(classifier, {name: of for name, (_, of) in candidates.items()}, store, task, seed, device)
+        side = chosen_side(candidates, scored.facts)
+        columns = [ReportColumn(init.name, metrics(scored.scores))]
+        line.advance()
+        for spec in specs:
+            scores = baseline_scores(spec, store, task, side, device, seed, progress, classifier)
+            by_seed = [metrics(scores_of_seed) for scores_of_seed in scores]
+            headlines = tuple(of_seed[task.headline].value for of_seed in by_seed)
+            column = ReportColumn(spec.name, average(by_seed, spec.seeds), headlines if len(by_seed) > 1 else ())
+            columns.append(column)
+            line.advance(len(spec.seeds))
     facts = {
         "target": init.name,
         **init.about,

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import Progress
+
+from c2l_models.progress import Stage, stage
 
 from ..augment import Draws
 from ..batches import Batch, training_rows
@@ -23,7 +24,6 @@ from ..pretrain import share_batch, train
 from ..processor import instructions
 from ..recipe import Recipe
 from ..run import Run
-from ..run_files.log import progress_line
 from ..run_files.run_folder import machine_name
 from ..store.image_store import ImageStore
 from ..store.store_format import DESCRIPTION
@@ -86,7 +86,7 @@ def first_steps(recipe: Recipe, store: ImageStore, steps: int | None = None, pro
         run = Run(recipe, store, training_rows(recipe, store), Path(os.devnull), ALONE, CPU)
         run.initialize()
         count = min(usual_steps(recipe) if steps is None else steps, run.total_steps)
-        with progress_line(progress) as line:
+        with stage("first steps", count, "steps", progress) as line:
             recorder = _Recorder(run, count, line)
             train(run, recorder)
         return FirstSteps(
@@ -109,9 +109,8 @@ def usual_steps(recipe: Recipe) -> int:
 class _Recorder:
     """Records each step's images and loss."""
 
-    def __init__(self, run: Run, steps: int, line: Progress) -> None:
+    def __init__(self, run: Run, steps: int, line: Stage) -> None:
         self.run, self.steps, self.line = run, steps, line
-        self.task = line.add_task("first steps", total=steps, metrics="")
         self.losses: list[float] = []
         self.images = hashlib.sha256()
 
@@ -120,7 +119,8 @@ class _Recorder:
 
     def after_step(self, step: MethodStep, batch: Batch, lr: float) -> bool:
         self.losses.append(step.metrics()["loss"].item())
-        self.line.update(self.task, advance=1, metrics=f"loss {self.losses[-1]:.3f}")
+        self.line.advance()
+        self.line.note(f"loss {self.losses[-1]:.3f}")
         return self.run.step >= self.steps
 
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
 from c2l_models.errors import C2LError
 from c2l_models.files import write_atomically
+from c2l_models.progress import report
 from c2l_models.releases.provenance import damaged, read_provenance
 from c2l_models.releases.record import Weights
 from c2l_models.releases.registry import get_weights
@@ -84,7 +83,7 @@ def reproduce_release(
         provenance = provenance_with(weights, "recipe", "store_size")
     side = provenance.get("store_size", weights.input_size[-1])
     stores = Stores(out / "stores", find_data(data), side, workers)
-    backend, console = backend or LocalBackend(device), Console(stderr=True)
+    backend = backend or LocalBackend(device)
     init = InitializationPlan(weights.name, weights.architecture, weights=weights.name)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
@@ -93,7 +92,7 @@ def reproduce_release(
         scale = Scale("release", "the release's own", stores.size)
         metrics: dict[str, Metrics | C2LError] = {}
         for task in dict.fromkeys(key.partition(PROBE)[0] for key in weights.metrics if PROBE in key):
-            console.print(f"{init.name}: linear probe, {task}", markup=False, highlight=False)
+            report(f"{init.name}: linear probe, {task}")
             metrics[task] = _measure(init, task, scale, stores, out, backend)
         comparisons = [compare(key, metric, metrics) for key, metric in weights.metrics.items()]
         write_table(out, init.name, markdown(init.name, weights, comparisons, train))

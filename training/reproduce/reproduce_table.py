@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from ..run_files.run_lock import locked
 from .backends import Backend, LocalBackend
 from .data import Stores, find_data
@@ -52,7 +50,7 @@ def reproduce_table(
     sizes = load_scale(scale or table.scale, smoke)
     folder = out / sizes.folder
     stores = Stores(out / "stores", find_data(data), sizes.store_size, workers, pretraining_only=pretraining_only)
-    runner = Runner(folder, sizes, stores, backend or LocalBackend(device), Console(stderr=True))
+    runner = Runner(folder, sizes, stores, backend or LocalBackend(device))
     results = TableResults(table, sizes, tuple(dict.fromkeys(seeds)))
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):

@@ -1,5 +1,6 @@
 """Runner of `c2l reproduce`: measures each row with each seed. Existing results are reused."""
 
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -7,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
 from c2l_models.errors import C2LError, RunError, RunInterrupted
+from c2l_models.progress import report, stage
 
 from ..evaluation.result import Result
 from ..evaluation.tasks import load_task
@@ -88,14 +88,12 @@ class Runner:
         scale: overrides recipes and settings.
         stores: source of the images.
         backend: runs pretraining and measurements.
-        console: prints progress.
     """
 
     out: Path
     scale: Scale
     stores: Stores
     backend: Backend
-    console: Console
     _failed: dict[tuple[str, int], Exception] = field(default_factory=dict)
 
     def run(self, results: TableResults, write: Callable[[TableResults], object]) -> TableResults:
@@ -111,19 +109,21 @@ class Runner:
         """
         keys = list(results.keys())
         write(results)
-        for number, (init, measurement, seed) in enumerate(keys, 1):
-            self._print(f"[{number}/{len(keys)}] {init.name}, seed {seed}: {measurement.folder}")
-            key = (init.name, measurement, seed)
-            try:
-                results.entries[key] = self._attempt(results, init, measurement, seed)
-            except (RunInterrupted, KeyboardInterrupt) as stop:
-                reason = str(stop) or "stopped by the user; the same command resumes"
-                results.entries[key] = Entry("interrupted", reason=reason)
+        with stage(results.table.name, len(keys), "entries", show=True) as line:
+            for number, (init, measurement, seed) in enumerate(keys, 1):
+                report(f"[{number}/{len(keys)}] {init.name}, seed {seed}: {measurement.folder}")
+                key = (init.name, measurement, seed)
+                try:
+                    results.entries[key] = self._attempt(results, init, measurement, seed)
+                except (RunInterrupted, KeyboardInterrupt) as stop:
+                    reason = str(stop) or "stopped by the user; the same command resumes"
+                    results.entries[key] = Entry("interrupted", reason=reason)
+                    write(results)
+                    raise
+                if (entry := results.entries[key]).reason:
+                    report(f"    {entry.state}: {entry.reason}")
                 write(results)
-                raise
-            if (entry := results.entries[key]).reason:
-                self._print(f"    {entry.state}: {entry.reason}")
-            write(results)
+                line.advance()
         return results
 
     def _attempt(self, results: TableResults, init: InitializationPlan, measurement: Measurement, seed: int) -> Entry:
@@ -140,7 +140,7 @@ class Runner:
         except C2LError as error:
             return Entry("failed", reason=str(error))
         except Exception as error:  # any error: the other rows do not depend on this one
-            self._print(traceback.format_exc())
+            print(traceback.format_exc(), file=sys.stderr)
             return Entry("failed", reason=f"{type(error).__name__}: {error}")
 
     def measure(
@@ -172,9 +172,6 @@ class Runner:
         except Exception as error:
             self._failed[key] = error
             raise
-
-    def _print(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class NotSupported(C2LError):

@@ -2,19 +2,19 @@
 
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from c2l_models.files import write_atomically
+from c2l_models.progress import Stage, report, stage
 
 from ..distributed import ALONE, World
 
@@ -114,19 +114,17 @@ class RunLog:
             self._drop_after(step)
             self._file = self.path.open("a", encoding="utf-8")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
-        self._progress = progress_line(writes and progress)
-        self._task = self._progress.add_task(what, total=total_steps, completed=step, metrics="")
+        self._line, self._open = Stage(), ExitStack()
+        self._stage = stage(what, total_steps, "steps", writes and progress, done=step)
 
     def __enter__(self) -> "RunLog":
-        if not self._progress.disable:
-            self._progress.start()
+        self._line = self._open.enter_context(self._stage)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._progress.disable:  # older versions of rich would print an empty line
-            self._progress.stop()
+        self._open.close()
         for file in (self._file, self._board):
             with suppress(OSError):
                 if file:
@@ -134,7 +132,7 @@ class RunLog:
 
     def advance(self) -> None:
         """Count one step as done."""
-        self._progress.advance(self._task)
+        self._line.advance()
 
     def write_group(
         self, step: int, epoch: float, lr: float, group: StepGroup, more: Mapping[str, float] | None = None
@@ -148,22 +146,20 @@ class RunLog:
         self._write("train", step, {"epoch": epoch, "lr": lr, **metrics, **speed})
         shown = [form.format(means[name]) for name, form in self._shown.items()]
         shown += [f"{speed['images_per_second']:.0f} images/s", f"{speed['data_wait']:.0%} waiting"]
-        self._progress.update(self._task, metrics="  ".join(shown))
+        self._line.note("  ".join(shown))
         return metrics
 
     def write_probe(self, step: int, epoch: int, metrics: dict[str, float], what: str = "k-NN AUROC") -> None:
         """Write the metrics of a probe by name. By default they are the AUROC of each task."""
         self._write("probe", step, {"epoch": epoch, **metrics})
-        self._print(f"epoch {epoch}: {what} " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
+        if self._file is not None:
+            report(f"epoch {epoch}: {what} " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
 
     def write_note(self, step: int, text: str) -> None:
         """Write a message on stderr and in the log."""
-        self._print(text)
-        self._write_line({"kind": "note", "step": step, "text": text})
-
-    def _print(self, text: str) -> None:
         if self._file is not None:
-            self._progress.console.print(text, markup=False, soft_wrap=True)
+            print(text, file=sys.stderr)
+        self._write_line({"kind": "note", "step": step, "text": text})
 
     def _write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # JSON has no NaN
@@ -187,21 +183,6 @@ class RunLog:
         if self.path.is_file():
             kept = [json.dumps(line) + "\n" for line in read(self.path.parent) if line["step"] <= step]
             write_atomically(self.path, "".join(kept).encode())
-
-
-def progress_line(shown: bool) -> Progress:
-    """A progress line on stderr: steps done, time, and the task's field `metrics`."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} steps"),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[metrics]}"),
-        console=Console(stderr=True),
-        disable=not shown,
-    )
 
 
 def training_seconds(lines: Sequence[Mapping[str, Any]], batch_size: int) -> dict[int, float]:

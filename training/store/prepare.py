@@ -25,9 +25,9 @@ import pyarrow as pa
 
 from c2l_models.errors import DatasetError
 from c2l_models.files import sync_folder
+from c2l_models.progress import stage
 
 from ..datasets.record import Record
-from ..progress import progress_bar
 from .build_folder import STORE_FOLDER, locked_build_folder, write_errors
 from .build_plan import Shard, differences, make_plan, shard_slice
 from .crash_safe_array import CrashSafeArray, journal_header
@@ -171,12 +171,10 @@ def _decode(
     paths = [str(record.path) for record in records]
     with (
         CrashSafeArray(building, building / STORE_FOLDER / IMAGES, size, header) as array,
-        progress_bar("preparing", progress) as bar,
+        stage("decoding", len(paths), "images", progress, done := len(array.outcomes)) as line,
         decoding_pool(workers) as decode,
     ):
-        done = len(array.outcomes)
         _warn_if_disk_too_small(building, (len(paths) - done) * size**2)
-        task = bar.add_task("", total=len(paths), completed=done)
         chunks = [paths[start : start + CHUNK] for start in range(done, len(paths), CHUNK)]
         for block, outcomes in decode(partial(decode_chunk, size=size), chunks):
             _check_disk(disk_check, len(array.outcomes), outcomes, building)
@@ -187,7 +185,7 @@ def _decode(
                 raise DatasetError(
                     f"{path}: {reason}. Correct the cause, or move the file away, then repeat the command to resume"
                 )
-            bar.advance(task, len(outcomes))
+            line.advance(len(outcomes))
         array.finish()
     return array.outcomes
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from c2l_models.errors import DatasetError
 from c2l_models.files import sync_folder
+from c2l_models.progress import stage
 
-from ..progress import progress_bar
 from .build_folder import STORE_FOLDER, clear, locked_build_folder, write_errors
 from .build_plan import differences
 from .crash_safe_array import npy_header, write_all
@@ -138,12 +138,11 @@ def _join_images(shards: Sequence[FinishedShard], out: Path, progress: bool) -> 
     """Write the array of all shards; returns its sha256."""
     size, count = shards[0].plan["size"], sum(shard.description["images"] for shard in shards)
     digest = hashlib.sha256(npy_header(count, size))
-    with out.open("wb", buffering=0) as target, progress_bar("joining", progress) as bar:
-        task = bar.add_task("", total=count)
+    with out.open("wb", buffering=0) as target, stage("copying", count, "images", progress) as line:
         write_all(target, npy_header(count, size))
         for shard in shards:
             _append_images(shard, size, target, digest)
-            bar.advance(task, shard.description["images"])
+            line.advance(shard.description["images"])
     return digest.hexdigest()
 
 

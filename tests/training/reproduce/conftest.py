@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from reproduce_fakes import FakeBackend, FakeStores
-from rich.console import Console
 
 from c2l_models.training.reproduce.plan import Scale, load_scale, load_table
 from c2l_models.training.reproduce.runner import Runner, TableResults
@@ -56,7 +55,7 @@ def reproduce(tmp_path: Path, store: ImageStore, scale: Scale):
     def run(name="table3", backend=None, seeds=(0,), only=(), missing=(), write=None, out=tmp_path / "out"):
         table = load_table(name)
         results = TableResults(table.only(only) if only else table, scale, seeds)
-        runner = Runner(out, scale, FakeStores(store, missing), backend or FakeBackend(), Console(quiet=True))
+        runner = Runner(out, scale, FakeStores(store, missing), backend or FakeBackend())
         return runner.run(results, write or (lambda results: None))
 
     return run
