@@ -10,15 +10,16 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .errors import C2LError
 from .files import write_atomically
+from .fonts import font_for
 
 BACKGROUND, FRAME, DIM, LIGHT, ACCENT = "#0f1318", "#2a323c", "#8f9ba8", "#e8edf2", "#5ec8b5"
 TILE, GAP, MARGIN = 200, 14, 28  # pixels, in `contact_sheet`
 TEXT, TEXT_LINE, TEXT_LINES = 15, 20, 2  # font size and line height in pixels; lines below an image
 
 
-def font(size: int = TEXT) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font of every sheet, at a size in pixels."""
-    return ImageFont.load_default(size)
+def font(size: int = TEXT, text: str = "") -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of every sheet, at a size in pixels; for a text with other characters, a font that has them."""
+    return font_for(text, size)
 
 
 def contact_sheet(
@@ -62,7 +63,7 @@ def contact_sheet(
             _draw_image(sheet, image, left, top + TEXT_LINE, ACCENT if j == 0 else FRAME)
             colour = ACCENT if captions[i][j] == captions[i][0] else DIM
             for n, line in enumerate(_wrap(captions[i][j])):
-                draw.text((left, top + TEXT_LINE + TILE + 8 + n * TEXT_LINE), line, colour, font())
+                draw.text((left, top + TEXT_LINE + TILE + 8 + n * TEXT_LINE), line, colour, font(text=line))
     save_png(sheet, path)
 
 
@@ -79,7 +80,7 @@ def empty_tile(text: str) -> Image.Image:
     draw = ImageDraw.Draw(tile)
     draw.line((0, 0, TILE, TILE), FRAME)
     draw.line((0, TILE, TILE, 0), FRAME)
-    draw.text((TILE / 2, TILE / 2), text, DIM, font(), anchor="mm")
+    draw.text((TILE / 2, TILE / 2), text, DIM, font(text=text), anchor="mm")
     return tile
 
 
@@ -107,21 +108,22 @@ def _wrap(caption: str) -> list[str]:
     lines = [""]
     for word in caption.split():
         longer = f"{lines[-1]} {word}".strip()
-        if not lines[-1] or font().getlength(longer) <= TILE:
+        if not lines[-1] or font(text=longer).getlength(longer) <= TILE:
             lines[-1] = longer
         else:
             lines.append(word)
     kept = lines[:TEXT_LINES]
     if len(lines) > TEXT_LINES:
         kept[-1] += " …"
-    return [_shorten(line) for line in kept]
+    return [shorten(line) for line in kept]
 
 
-def _shorten(line: str) -> str:
-    """The line, cut to the width of a tile with an ellipsis if it is longer."""
-    if font().getlength(line) <= TILE:
+def shorten(line: str, width: float = TILE, size: int = TEXT) -> str:
+    """The line, cut to a width in pixels with an ellipsis if it is longer."""
+    used = font(size, f"{line}…")
+    if used.getlength(line) <= width:
         return line
     line = line.removesuffix(" …")
-    while line and font().getlength(f"{line}…") > TILE:
+    while line and used.getlength(f"{line}…") > width:
         line = line[:-1]
     return f"{line}…"

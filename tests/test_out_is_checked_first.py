@@ -19,6 +19,7 @@ FILES = {
     "search": "none.png --in none.parquet --out",
     "convert": "none.pth --arch resnet18 --out",
     "export": "none.safetensors --format onnx --out",
+    "atlas": "none.parquet --out",
     "benchmark": "step --recipe none --out",
 }
 """Commands that write a file. All their inputs are missing, so an error about `--out` shows that it comes first."""

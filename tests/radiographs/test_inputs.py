@@ -41,8 +41,8 @@ def test_absolute_and_relative_names(tmp_path):
 
 def test_files_that_are_left_out():
     one, both = find_images([Path("b")]), find_images([Path("a"), Path("b")])
-    assert one.left_out == [("notes.txt", "not an image by its name")]
-    assert both.left_out == [("b/notes.txt", "not an image by its name")]
+    assert one.left_out == [("notes.txt", "not an image by its name (.txt)")]
+    assert both.left_out == [("b/notes.txt", "not an image by its name (.txt)")]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def draw_boxes(
     size = (2 * MARGIN + COLUMNS * (TILE + GAP) - GAP, top + rows * (TILE + LINE + GAP) + MARGIN - GAP)
     sheet = Image.new("RGB", size, BACKGROUND)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN - 8), title, LIGHT, font(TITLE))
+    pen.text((MARGIN, MARGIN - 8), title, LIGHT, font(TITLE, title))
     below = (MARGIN, MARGIN - 8 + TITLE + GAP // 2)
     pen.text(below, "true boxes", TRUE, font(TEXT))
     pen.text((below[0] + 90, below[1]), f"detected, confidence above {CONFIDENCES[0]:.1f}", DETECTED, font(TEXT))

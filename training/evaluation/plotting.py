@@ -1,10 +1,13 @@
 """Style of all matplotlib plots: palette, figures without a display, axes, and saving as PNG."""
 
 import io
+import textwrap
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from c2l_models.files import write_atomically
+from c2l_models.fonts import installed_font, lacks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +25,8 @@ SMALLEST_SPAN = 0.1
 """Smallest span of an axis of AUROC over time."""
 TITLE, LABEL, SMALL = 10, 9, 8
 """Font sizes, points: titles; legends and panel titles; text inside a panel."""
+NAME_WIDTH = 30
+"""Characters in a line of a label's or network's name, in a panel of some 3 inches."""
 
 
 def new_figure(width: float, height: float, layout: "LayoutEngine | None" = None) -> "Figure":
@@ -58,9 +63,40 @@ def as_png(figure: "Figure") -> bytes:
     """The figure as a PNG. The same figure always has the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    show_as_written(figure)
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # reported by `installed_font`
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def show_as_written(figure: "Figure") -> None:
+    """Draw every text of a figure as it is: no formulas between dollar signs, and fonts that have its characters."""
+    import matplotlib
+    from matplotlib.text import Text
+
+    usual = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for axes in figure.axes:
+        axes.get_xticklabels(), axes.get_yticklabels()  # creates them
+    for artist in figure.findobj(Text):
+        assert isinstance(artist, Text)
+        text = artist.get_text()
+        if not text.startswith("$\\mathdefault"):  # numbers of a log axis
+            artist.set_parse_math(False)
+        if not text.isascii() and lacks(usual, text) and (file := installed_font(text)):
+            font = artist.get_fontproperties().copy()
+            font.set_file(file)
+            artist.set_fontproperties(font)
+
+
+def wrapped(text: str, width: int) -> str:
+    """A name that may be long, in lines of at most `width` characters; its own line breaks are kept.
+
+    A name that begins with "_" gets a space before, because matplotlib's legends leave such names out.
+    """
+    lines = "\n".join("\n".join(textwrap.wrap(line, width)) for line in text.splitlines())
+    return f" {lines}" if lines.startswith("_") else lines
 
 
 def save_png(figure: "Figure", path: Path) -> None:

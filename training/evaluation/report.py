@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from rich.table import Table
 from c2l_models.files import write_atomically
 
 from .intervals import Difference, Estimate
-from .markdown import markdown_table
+from .markdown import escaped, markdown_table
 from .metrics import Metrics
-from .plotting import LABEL, PAIRED, REFERENCE, as_png, new_figure, style_axes
+from .plotting import LABEL, NAME_WIDTH, PAIRED, REFERENCE, as_png, new_figure, style_axes, wrapped
 from .predictions import FEW_CASES, KAPPA, MIN_CASES
 
 FEW_SHOWN = 5
@@ -115,7 +115,7 @@ class Report:
 
     def show(self, console: Console | None = None) -> None:
         """Print the target's metrics, then the summary metrics of the other columns; 80 characters wide."""
-        console = console or Console()
+        console = console or Console(markup=False, emoji=False)  # a label such as [x] is no style
         table = _table(f"{self.title}: {self.target.name} on {self.facts['task']}", "", "positives", self._measured)
         for names in (self._common, self.rare):
             for name in names:
@@ -137,9 +137,10 @@ class Report:
 
     def markdown(self) -> str:
         """The report as Markdown: tables, then data, settings and versions."""
-        parts = [f"# {self.title}: {self.target.name} on {self.facts['task']}", self._caption()]
+        title = f"# {self.title}: {escaped(self.target.name)} on {escaped(self.facts['task'])}"
+        parts = [title, self._caption(escaped)]
         for title, header, rows in self._tables():
-            parts += [f"## {title}", markdown_table(header, rows)]
+            parts += [f"## {escaped(title)}", markdown_table(header, rows)]
         facts = [f"- {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in self.facts.items()]
         return "\n\n".join([*parts, "## Data, settings and versions", "\n".join(facts)]) + "\n"
 
@@ -166,7 +167,10 @@ class Report:
     def picture(self) -> bytes:
         """The report as PNG: one row per metric, with the value and interval of each column."""
         names = (*self._common, *self.rare)
-        figure = new_figure(8.5, 1.6 + 0.5 * len(names))
+        counted = [f"{name} ({count})" if (count := self._positives(name)) else name for name in names]
+        shown = [wrapped(name, NAME_WIDTH) for name in counted]
+        lines = max(name.count("\n") + 1 for name in shown)
+        figure = new_figure(8.5, 1.6 + max(0.5, 0.18 * lines) * len(names))  # inches
         axes = figure.add_subplot()
         spread = np.linspace(-0.3, 0.3, len(self.columns)) if self.comparisons else [0.0]
         for shift, column, colour in zip(spread, self.columns, PAIRED, strict=False):
@@ -179,7 +183,6 @@ class Report:
         # Chance level of an AUROC. The chance level of kappa is 0, so the line stops before kappa's row.
         last = len(self._common) - 1 if KAPPA in names else len(names)
         axes.plot([0.5, 0.5], [-0.5, last - 0.5], ":", color=REFERENCE, linewidth=1)
-        shown = [f"{name} ({count})" if (count := self._positives(name)) else name for name in names]
         axes.set_yticks(range(len(names)), shown)
         axes.set_ylim(len(names) - 0.5, -0.5)
         end = len(self._common) - 0.5  # the summaries, above the rare labels
@@ -226,8 +229,10 @@ class Report:
         """Number of positive test images of a label; empty for a metric over several labels."""
         return str(self.positives.get(name, ""))
 
-    def _caption(self) -> str:
-        facts, undefined = self.facts, [name for name in self.positives if np.isnan(self.target.metrics[name].value)]
+    def _caption(self, spelled: Callable[[str], str] = str) -> str:
+        """Facts about the metrics. `spelled`: the form of a label's or column's name."""
+        facts = self.facts
+        undefined = [spelled(name) for name in self.positives if np.isnan(self.target.metrics[name].value)]
         caption = (
             f"{facts['test_images']} test images of {facts['test_patients']} patients, input "
             f"{facts['size']}×{facts['size']}; 95 % intervals over {facts['bootstrap']} resamples of whole patients"
@@ -235,20 +240,20 @@ class Report:
         caption += " and, in a mean over seeds, of seeds." if any(c.metrics.runs for c in self.columns) else "."
         if old := self._with_percentiles(self.columns):
             caption += (
-                f" Percentile intervals, which are too narrow: {', '.join(old)} (measured by an earlier version, "
-                "without jackknife values)."
+                f" Percentile intervals, which are too narrow: {', '.join(map(spelled, old))} (measured by an earlier "
+                "version, without jackknife values)."
             )
         if undefined:
             caption += (
                 f" n/a: the training or the test images have only one class. Means leave out {', '.join(undefined)}."
             )
-        return f"{caption} {self.notes}".rstrip() + self._few_cases()
+        return f"{caption} {self.notes}".rstrip() + self._few_cases(spelled)
 
-    def _few_cases(self) -> str:
+    def _few_cases(self, spelled: Callable[[str], str]) -> str:
         """A sentence that names the labels with too few test images for an AUROC to be a measure; "" if none has."""
         counts = {name: (count, self.negatives.get(name)) for name, count in self.positives.items()}
         few = [
-            f"{name} ({positives} positive" + ("" if negatives is None else f", {negatives} negative") + ")"
+            f"{spelled(name)} ({positives} positive" + ("" if negatives is None else f", {negatives} negative") + ")"
             for name, (positives, negatives) in counts.items()
             if min(positives, FEW_CASES if negatives is None else negatives) < FEW_CASES
         ]

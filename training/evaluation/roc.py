@@ -8,7 +8,19 @@ import numpy as np
 from c2l_models.errors import C2LError
 
 from .classification_metrics import auroc
-from .plotting import LABEL, PALETTE, REFERENCE, SMALL, TITLE, grid_shape, new_figure, save_png, style_axes
+from .plotting import (
+    LABEL,
+    NAME_WIDTH,
+    PALETTE,
+    REFERENCE,
+    SMALL,
+    TITLE,
+    grid_shape,
+    new_figure,
+    save_png,
+    style_axes,
+    wrapped,
+)
 from .predictions import Predictions
 
 COLUMNS = 4
@@ -53,7 +65,7 @@ def draw_roc(runs: Predictions | Mapping[str, Predictions], path: Path) -> Path:
             borderpad=0.1,
         )
         style_axes(axes)
-        axes.set_title(labels[i], fontsize=LABEL)
+        axes.set_title(wrapped(labels[i], NAME_WIDTH), fontsize=LABEL)
         axes.set_aspect("equal")
         axes.set_xticks([0, 0.5, 1])
         axes.set_yticks([0, 0.5, 1])

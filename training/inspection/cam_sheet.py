@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from c2l_models.sheets import ACCENT, BACKGROUND, DIM, FRAME, LIGHT, font, save_png
+from c2l_models.sheets import ACCENT, BACKGROUND, DIM, FRAME, LIGHT, font, save_png, shorten
 
 from ..evaluation.intervals import Floats
 from ..store.image_store import ImageStore
@@ -43,7 +43,7 @@ def draw_cams(path: Path, store: ImageStore, boxed: Sequence[BoxedFinding], cams
     width = 2 * MARGIN + max(columns * (pair + GAP) - GAP, 2 * pair)
     sheet = Image.new("RGB", (width, top + rows * (TILE + 2 * LINE + GAP) + MARGIN - GAP), BACKGROUND)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN - 8), title, LIGHT, font(TITLE))
+    pen.text((MARGIN, MARGIN - 8), title, LIGHT, font(TITLE, title))
     _draw_legend(sheet, pen, MARGIN + TITLE + 4)
     for i, (one, cam) in enumerate(zip(boxed, cams, strict=True)):
         row, column = divmod(i, columns)
@@ -52,8 +52,10 @@ def draw_cams(path: Path, store: ImageStore, boxed: Sequence[BoxedFinding], cams
         sheet.paste(image.convert("RGB"), (left, upper))
         sheet.paste(_with_map(image, one.boxes, cam.map), (left + TILE + BETWEEN, upper))
         pen.rectangle((left - 1, upper - 1, left + pair, upper + TILE), outline=FRAME)
-        pen.text((left, upper + TILE + 4), one.finding.replace("_", " "), LIGHT, font(TEXT))
         probability = f"probability {_percent(cam.probability)}"
+        room = pair - font(TEXT).getlength(probability) - GAP
+        finding = shorten(" ".join(one.finding.replace("_", " ").split()), room, TEXT)
+        pen.text((left, upper + TILE + 4), finding, LIGHT, font(TEXT, finding))
         pen.text((left + pair, upper + TILE + 4), probability, LIGHT, font(TEXT), anchor="ra")
         where = "maximum inside the box" if is_inside(peak(cam.map), one.boxes) else "maximum outside the box"
         pen.text((left, upper + TILE + 4 + LINE), where, DIM, font(TEXT))

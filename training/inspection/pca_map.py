@@ -12,7 +12,7 @@ from c2l_models.errors import DatasetError
 
 from ..evaluation.classification_metrics import Mask
 from ..evaluation.intervals import Floats
-from ..evaluation.plotting import LABEL, PALETTE, SMALL, grid_shape, new_figure, save_png
+from ..evaluation.plotting import LABEL, NAME_WIDTH, PALETTE, SMALL, grid_shape, new_figure, save_png, wrapped
 from .samples import DataSetSample, Features
 
 if TYPE_CHECKING:
@@ -114,13 +114,13 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
     size = float(np.clip(6000 / len(points), 3, 16))
     of_finding = [colour for _, colour, _ in panel.groups] == [WITHOUT, WITH]
     for name, colour, mask in panel.groups:
-        label = f"{name} the finding" if of_finding else f"{name} ({mask.sum():,})"
+        label = f"{name} the finding" if of_finding else wrapped(f"{name} ({mask.sum():,})", NAME_WIDTH)
         axes.scatter(points[mask, 0], points[mask, 1], s=size, color=colour, linewidths=0, alpha=0.75, label=label)
     title = f"{'all films' if panel.plane.name == ALL_DATA_SETS else panel.plane.name}: {panel.title}"
     if of_finding:
         without, having = (int(mask.sum()) for _, _, mask in panel.groups)
         title += f" ({having:,} of {without + having:,})"
-    axes.set_title(title, loc="left", fontsize=LABEL)
+    axes.set_title(wrapped(title, 2 * NAME_WIDTH), loc="left", fontsize=LABEL)
     first, second = (f"{100 * share:.0f} % of the variance" for share in panel.plane.shares)
     axes.set_xlabel(f"component 1, {first}", fontsize=SMALL, color="0.3")
     axes.set_ylabel(f"component 2, {second}", fontsize=SMALL, color="0.3")

@@ -88,7 +88,7 @@ class FewShot:
             table.add_column(str(count), justify="right", overflow="fold")
         for name in self.metrics:
             table.add_row(name, *(str(self.estimate(name, count)) for count in self.counts))
-        (console or Console()).print(table)
+        (console or Console(markup=False, emoji=False)).print(table)
 
     def csv(self) -> str:
         """One line for each network and number of images; the difference is to the first network."""

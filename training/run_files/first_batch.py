@@ -38,7 +38,7 @@ def draw_first_batch(
     top = MARGIN + TITLE + 3 * LINE + 3 * GAP
     sheet = Image.new("RGB", (width, top + len(columns[0].images) * (TILE + LINE + GAP) + MARGIN - GAP), BACKGROUND)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN - 8), method.recipe.name, LIGHT, font(TITLE))
+    pen.text((MARGIN, MARGIN - 8), method.recipe.name, LIGHT, font(TITLE, method.recipe.name))
     below = MARGIN - 8 + TITLE + GAP // 2
     pen.text((MARGIN, below), "the first batch, as the networks see it", DIM, font(TEXT))
     for i, column in enumerate(columns):
