@@ -81,13 +81,12 @@ def _opened(file: Path) -> ImageFont.FreeTypeFont | None:
 
 @cache
 def _installed() -> tuple[Path, ...]:
-    """Files of fonts, upright sans-serif ones first."""
+    """Files of fonts, upright sans-serif ones first; without Unicode's LastResort, whose letters are all boxes."""
     folders = list(FOLDERS)
     if (matplotlib := find_spec("matplotlib")) and matplotlib.origin:
         folders.append(Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf")
-    files = {
-        file for folder in folders if folder.is_dir() for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES
-    }
+    found = (file for folder in folders if folder.is_dir() for file in folder.rglob("*"))
+    files = {file for file in found if file.suffix.lower() in SUFFIXES and "LastResort" not in file.name}
 
     def rank(file: Path) -> tuple[bool, bool, Path]:
         return bool(SPECIAL.search(file.stem)), "sans" not in file.stem.lower(), file

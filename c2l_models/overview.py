@@ -13,7 +13,7 @@ PURPOSE = (
 GROUPS = {
     "Use the networks": "list info embed search download export convert verify check-leakage demo",
     "Train and measure networks": (
-        "prepare join pretrain curves average slim probe compare few-shot finetune detect look reproduce"
+        "prepare join pretrain curves average slim probe compare few-shot finetune detect look atlas reproduce"
     ),
     "Maintain the releases": "release publish benchmark",
 }

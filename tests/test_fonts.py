@@ -46,11 +46,17 @@ def test_a_font_is_found_that_has_all_characters(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_character_that_no_font_has_is_said_once(capsys):
-    nobody = "\U0001fffd"
-    assert fonts.installed_font(f"ö\ue123{nobody}")  # the font that lacks fewest
-    fonts.installed_font(f"ä\ue123{nobody}")
-    assert capsys.readouterr().err.count("\n") <= 1
+def test_a_character_that_no_font_has_is_said_once(monkeypatch, capsys):
+    monkeypatch.setattr(fonts, "_installed", lambda: (DEJAVU.with_name("cmr10.ttf"), DEJAVU))
+    assert fonts.installed_font("ö 肺") == DEJAVU  # the font that lacks fewest
+    assert fonts.installed_font("ä 炎") == DEJAVU
+    message = capsys.readouterr().err
+    assert message.startswith("no installed font has 肺: pictures show boxes")
+    assert message.count("\n") == 1
+
+
+def test_boxes_for_every_character_are_no_font():
+    assert not any("LastResort" in file.name for file in fonts._installed())
 
 
 def test_no_fonts_at_all(monkeypatch, capsys):

@@ -51,6 +51,7 @@ SLOW = {
     "finetune": "finetune folder --init random --store store --out run",
     "detect": "detect rsna --init random --data data --out run",
     "look": "look random --store store --out look",
+    "atlas": "atlas x.parquet --out atlas.html",
     "reproduce": "reproduce table1 --data . --out tables",
     "demo": "demo",
 }

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from c2l_models.errors import C2LError
 from c2l_models.files import check_file, check_folder
 from c2l_models.progress import stage
 
@@ -194,21 +195,23 @@ def atlas(
     Args:
         embeddings: the .parquet or .npz file that `c2l embed` wrote, of 3 to 50,000 films.
         out: the .html file.
-        labels: a CSV file with a column `path`, relative to its folder, and columns to colour the points by.
+        labels: a CSV file with a column `path`, relative to its folder, and columns to colour the points by; by
+            default none.
         thumbnails: include a small image of each film.
         seed: seed of the map.
     """
     import sys
 
-    from c2l_models.embedding import Embeddings
-    from c2l_models.errors import C2LError
-
-    from ..inspection.atlas import write_atlas
-
     check_file(out)
     if out.suffix != ".html":
         raise C2LError(f"expected an .html file as --out, found {out}; change its name")
-    table = Embeddings.load(embeddings)
-    for path, reason in write_atlas(table, out, labels, thumbnails, seed).items():
+    with stage("atlas", show=True):
+        from c2l_models.embedding import Embeddings
+
+        from ..inspection.atlas import write_atlas
+
+        table = Embeddings.load(embeddings)
+        left_out = write_atlas(table, out, labels, thumbnails, seed)
+    for path, reason in left_out.items():
         print(f"no thumbnail of {path}: {reason}", file=sys.stderr)
     print(f"{len(table.paths):,} films: {out}")

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,9 @@ class Report:
         names = (*self._common, *self.rare)
         counted = [f"{name} ({count})" if (count := self._positives(name)) else name for name in names]
         shown = [wrapped(name, NAME_WIDTH) for name in counted]
-        lines = max(name.count("\n") + 1 for name in shown)
-        figure = new_figure(8.5, 1.6 + max(0.5, 0.18 * lines) * len(names))  # inches
+        lines = [name.count("\n") + 1 for name in shown]
+        row = max(0.5, *(0.1 + 0.09 * (one + other) for one, other in pairwise([1, *lines, 1])))  # inches
+        figure = new_figure(8.5, 1.6 + row * len(names))
         axes = figure.add_subplot()
         spread = np.linspace(-0.3, 0.3, len(self.columns)) if self.comparisons else [0.0]
         for shift, column, colour in zip(spread, self.columns, PAIRED, strict=False):
