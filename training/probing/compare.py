@@ -132,7 +132,7 @@ class Comparison:
         for axis, task in zip(panels, self.tasks, strict=True):
             self._panel(axis, task)
         panels[0].set_yticks(range(len(self.networks)), self.networks, fontsize=SMALL)
-        panels[0].invert_yaxis()
+        panels[0].set_ylim(len(self.networks) - 0.5, -0.5)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
         save_png(figure, path)
@@ -151,7 +151,7 @@ class Comparison:
         for best, line in ((False, ":"), (True, "--")):
             if (reference := self.cell(self.reference, task, best).estimate()) is not None:
                 axis.axvline(reference.value, color=REFERENCE, linestyle=line, linewidth=1)
-        axis.set_xlabel("AUROC", fontsize=SMALL)
+        axis.set_xlabel("AUROC, 95 % interval", fontsize=SMALL)
         style_axes(axis, f"{task.name}\n{task.headline}", grid="x")
 
     def _text(self, network: str, task: Task, best: bool) -> str:
