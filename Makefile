@@ -8,7 +8,7 @@ IMAGES ?=
 OUT ?= demo_output
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lowest test-wheel wheel lint types docs docs-check clean
+.PHONY: demo test test-lowest test-wheel wheel lint types docs docs-check notebooks clean
 
 demo: $(VENV)/.installed
 	$(RUN)/c2l demo --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
@@ -51,6 +51,10 @@ types: $(VENV)/.installed-dev
 # The documentation site, in site/: open site/index.html. `NO_MKDOCS_2_WARNING` silences an advertisement.
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
+
+# Executes the notebooks of docs/notebooks, and stores their outputs.
+notebooks: $(VENV)/.installed-dev
+	$(RUN)/python docs/run_notebooks.py
 
 # Runs the snippets of the README and of docs/, and checks links, names, commands and stated metrics.
 docs-check: $(VENV)/.installed-dev

@@ -14,6 +14,7 @@ from mkdocs.structure.files import File, Files
 
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s#:]+)(#[^)\s]*)?\)")
 """A Markdown link to a file: text, path and anchor. Addresses with a scheme have a colon."""
+NOTEBOOK_LINK = re.compile(r'href="([^":]+)\.md(#[^"]*)?"')
 DOCS = "docs"
 
 
@@ -52,6 +53,11 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
         return f"{text}({posixpath.relpath(site_path, posixpath.dirname(own) or '.')}{anchor})"
 
     return LINK.sub(on_site, markdown)
+
+
+def on_page_content(html: str, page: Any, config: MkDocsConfig, files: Files) -> str:
+    """Let a notebook's links lead to the built pages, which MkDocs does for Markdown alone."""
+    return NOTEBOOK_LINK.sub(r'href="\1.html\2"', html) if page.file.src_uri.endswith(".ipynb") else html
 
 
 def in_repository(page: str, link: str) -> str:
