@@ -115,7 +115,7 @@ class RunCallbacks:
         with run.group.paused():
             auroc = self.monitor(run.method.student.backbone)
             run.record_probe(auroc)
-            self.log.write_probe(run.step, epoch, auroc)
+            self.log.write_probe(run.step, epoch, auroc, self.monitor.title)
             with suppress(OSError):
                 draw_curves(run.folder, run.method.PANELS)
 

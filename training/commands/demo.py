@@ -195,6 +195,8 @@ def show_probes(store: ImageStore, weights: Path, seed: int) -> str:
         f"this pretraining. After minus before, paired: {gain}. Only one random network "
         "was measured; other seeds give other values."
     )
+    if note := after.few_cases():
+        console.print(note)
     return ""
 
 

@@ -1,6 +1,6 @@
 """Predictions of a run on a task's test images, and their metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,36 @@ MIN_CASES = 10
 
 FEW_CASES = 20
 """Below this number of positive or of negative test images, a report says that a label's AUROC is no measure."""
+
+FEW_SHOWN = 5
+"""Number of labels with few test images that a report names."""
+
+
+def count_cases(labels: Sequence[str], targets: NDArray[np.float32]) -> dict[str, list[int]]:
+    """Number of positive and of negative images of each label; targets [M, L]: 0, 1 or NaN."""
+    positives, negatives = ((targets == value).sum(axis=0).tolist() for value in (1, 0))
+    return {name: counts for name, *counts in zip(labels, positives, negatives, strict=True)}
+
+
+def few_cases_note(cases: Mapping[str, Sequence[int | None]], spelled: Callable[[str], str] = str) -> str:
+    """A sentence that names the labels with too few test images for an AUROC to be a measure; "" if none has.
+
+    Args:
+        cases: positive and negative test images of each label; None: unknown.
+        spelled: how a name is written.
+    """
+    few = [
+        f"{spelled(name)} ({positives} positive" + ("" if negatives is None else f", {negatives} negative") + ")"
+        for name, (positives, negatives) in cases.items()
+        if min(count for count in (positives, negatives) if count is not None) < FEW_CASES
+    ]
+    if not few:
+        return ""
+    listed = ", ".join(few[:FEW_SHOWN]) + (f" and {len(few) - FEW_SHOWN} more" if len(few) > FEW_SHOWN else "")
+    return (
+        f"Too few test images for a measure: {listed}; with fewer than {FEW_CASES} positive or negative images, an "
+        "AUROC is mostly chance."
+    )
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,7 @@ from .intervals import Difference, Estimate
 from .markdown import escaped, markdown_table
 from .metrics import Metrics
 from .plotting import LABEL, NAME_WIDTH, PAIRED, REFERENCE, as_png, new_figure, style_axes, wrapped
-from .predictions import FEW_CASES, KAPPA, MIN_CASES
-
-FEW_SHOWN = 5
-"""Number of labels with few test images that the caption names."""
+from .predictions import KAPPA, MIN_CASES, few_cases_note
 
 
 @dataclass(frozen=True)
@@ -249,22 +246,12 @@ class Report:
             caption += (
                 f" n/a: the training or the test images have only one class. Means leave out {', '.join(undefined)}."
             )
-        return f"{caption} {self.notes}".rstrip() + self._few_cases(spelled)
+        return " ".join(filter(None, [caption, self.notes, self.few_cases(spelled)]))
 
-    def _few_cases(self, spelled: Callable[[str], str]) -> str:
-        """A sentence that names the labels with too few test images for an AUROC to be a measure; "" if none has."""
-        counts = {name: (count, self.negatives.get(name)) for name, count in self.positives.items()}
-        few = [
-            f"{spelled(name)} ({positives} positive" + ("" if negatives is None else f", {negatives} negative") + ")"
-            for name, (positives, negatives) in counts.items()
-            if min(positives, FEW_CASES if negatives is None else negatives) < FEW_CASES
-        ]
-        if not few:
-            return ""
-        listed = ", ".join(few[:FEW_SHOWN]) + (f" and {len(few) - FEW_SHOWN} more" if len(few) > FEW_SHOWN else "")
-        return (
-            f" Too few test images for a measure: {listed}; with fewer than {FEW_CASES} positive or negative images, "
-            "an AUROC is mostly chance."
+    def few_cases(self, spelled: Callable[[str], str] = str) -> str:
+        """The sentence of `few_cases_note` on the report's test images."""
+        return few_cases_note(
+            {name: (count, self.negatives.get(name)) for name, count in self.positives.items()}, spelled
         )
 
 

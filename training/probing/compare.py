@@ -14,9 +14,10 @@ from c2l_models.files import write_atomically
 from c2l_models.progress import report, stage
 
 from ..evaluation.intervals import Difference, Estimate
-from ..evaluation.markdown import markdown_table
+from ..evaluation.markdown import escaped, markdown_table
 from ..evaluation.metrics import Metrics, average
 from ..evaluation.plotting import PALETTE, REFERENCE, SMALL, new_figure, save_png, style_axes
+from ..evaluation.predictions import count_cases, few_cases_note
 from ..evaluation.result import Result
 from ..evaluation.tasks import Task, load_task, load_tasks
 from ..initialization import PIXELS, RANDOM, UNTRAINED
@@ -89,12 +90,14 @@ class Comparison:
         tasks: in the order of the columns.
         reference: the network that the others are compared with.
         cells: by network, task and whether the side is the best one.
+        cases: by task and label, the numbers of positive and negative images that the metrics are computed on.
     """
 
     networks: tuple[str, ...]
     tasks: tuple[Task, ...]
     reference: str
     cells: dict[tuple[str, str, bool], Cell] = field(default_factory=dict)
+    cases: dict[str, dict[str, list[int]]] = field(default_factory=dict)
 
     def cell(self, network: str, task: Task, best: bool) -> Cell:
         """A cell; one without results if it is waiting or is not measured."""
@@ -123,6 +126,8 @@ class Comparison:
             rows = [[network, *(self._text(network, task, best) for task in self.tasks)] for network in self.networks]
             header = ["network", *(f"{task.name}, {task.headline}" for task in self.tasks)]
             parts += [f"## {title}", markdown_table(header, rows, "l" * len(header))]
+        notes = {task: few_cases_note(cases, escaped) for task, cases in self.cases.items()}
+        parts += [f"{task}: {note}" for task, note in notes.items() if note]
         return "\n\n".join(parts) + "\n"
 
     def draw(self, path: Path) -> Path:
@@ -203,6 +208,10 @@ def compare(
     chosen = tuple([load_task(name, store) for name in tasks] or load_tasks(store, one_per_dataset=False))
     names = tuple(dict.fromkeys((reference, *networks)))
     comparison = Comparison(names, chosen, reference)
+    for task in chosen:
+        comparison.cases[task.name] = count_cases(
+            task.label_names(store), task.labels(store)[task.evaluated_rows(store)]
+        )
     out.mkdir(parents=True, exist_ok=True)
     cells = list(_order(names, chosen, sizes))
     with stage("comparison", len(cells), "probes", progress) as line:

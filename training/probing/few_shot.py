@@ -21,9 +21,17 @@ from c2l_models.progress import stage
 
 from ..evaluation.intervals import Difference, Estimate
 from ..evaluation.label_efficiency import draw_label_efficiency
-from ..evaluation.markdown import markdown_table
+from ..evaluation.markdown import escaped, markdown_table
 from ..evaluation.metrics import Metrics, average
-from ..evaluation.predictions import MIN_CASES, Predictions, can_tune, measure, tuning_metric
+from ..evaluation.predictions import (
+    MIN_CASES,
+    Predictions,
+    can_tune,
+    count_cases,
+    few_cases_note,
+    measure,
+    tuning_metric,
+)
 from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
 from ..initialization import load_initialization
 from ..patient_splits import order_images
@@ -88,7 +96,10 @@ class FewShot:
             table.add_column(str(count), justify="right", overflow="fold")
         for name in self.metrics:
             table.add_row(name, *(str(self.estimate(name, count)) for count in self.counts))
-        (console or Console(markup=False, emoji=False)).print(table)
+        console = console or Console(markup=False, emoji=False)
+        console.print(table)
+        if note := few_cases_note(self.facts["test_cases"]):
+            console.print(note, style="dim")
 
     def csv(self) -> str:
         """One line for each network and number of images; the difference is to the first network."""
@@ -221,6 +232,7 @@ def few_shot(
         "train_images": len(train),
         "test_images": len(test),
         "test_patients": len(set(store.patients[test])),
+        "test_cases": count_cases(names, labels[test]),
         "draws": draws,
         "draws_with_tuned_penalty": tuned,
         "fixed_C": FIXED_C,
@@ -258,5 +270,6 @@ def _caption(found: FewShot) -> str:
         f"{', the first fold' * bool(found.task.folds)}. Means over draws, with "
         f"95 % intervals over patients and draws. The penalty is tuned if one of the headline's labels has {MIN_CASES} "
         f"positive and {MIN_CASES} negative images in the draw, else C = {FIXED_C:g}. Draws with a tuned penalty: "
-        f"{', '.join(tuned) or 'none'}. A label that a draw cannot teach counts as 0.5."
-    )
+        f"{', '.join(tuned) or 'none'}. A label that a draw cannot teach counts as 0.5. "
+        f"{few_cases_note(facts['test_cases'], escaped)}"
+    ).rstrip()

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 from torch import nn
 
-from ..evaluation.predictions import tuning_metric
+from ..evaluation.predictions import count_cases, few_cases_note, tuning_metric
 from ..evaluation.tasks import load_tasks
 from ..features import extract_features, recalibrate
 from ..patient_splits import split_patients
@@ -42,6 +42,15 @@ class KnnMonitor:
             queries = evenly_spaced(labelled[held_out[labelled]], QUERIES)
             if len(bank) and len(queries):
                 self.tasks[task.name] = (task, bank, queries, labels)
+
+    @property
+    def title(self) -> str:
+        """The name of the metric, with a warning if a label has too few images for a measure."""
+        few = any(
+            few_cases_note(count_cases(task.label_names(self.store), labels[queries]))
+            for task, _, queries, labels in self.tasks.values()
+        )
+        return "k-NN AUROC (of few images, mostly chance)" if few else "k-NN AUROC"
 
     def is_due(self, epoch: int) -> bool:
         """Whether the monitor runs after this number of epochs."""

@@ -98,5 +98,7 @@ def test_the_command(comparison, tiny_store_folder, monkeypatch, capsys):
     monkeypatch.setattr(module, "SEEDS", (0, 1))
     command = ["compare", "pixels", "untrained", "--store", str(tiny_store_folder), "--out", str(out), "--size", "32"]
     main([*command, "--sizes", "--device", "cpu"])
-    assert "At one common side" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "At one common side" in printed
+    assert "Too few test images for a measure" in printed
     assert Result.is_done(out / "probes" / "folder" / "pixels-32px-seed0")

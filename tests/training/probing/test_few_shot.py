@@ -143,6 +143,12 @@ def test_the_files(store, tmp_path):
     text = (out / "few-shot.md").read_text()
     assert f"| coarse | {found.estimate('coarse', 4)} | {found.estimate('coarse', 8)} |" in text
     assert f"| coarse | {found.difference('coarse', 4)} | {found.difference('coarse', 8)} |" in text
+    assert "Too few test images for a measure" in text
+    cases = json.loads((out / "few-shot.json").read_text())["test_cases"]
+    test = load_task("folder").test_rows(store).tolist()
+    for name, counts in cases.items():
+        values = [dict(store.index["labels"][row].as_py())[name] for row in test]
+        assert counts == [values.count(1), values.count(0)]
     assert json.loads((out / "few-shot.json").read_text())["networks"]["fine"]["size"] == 32
     assert (out / "few-shot.png").read_bytes().startswith(b"\x89PNG")
 
@@ -153,3 +159,4 @@ def test_the_command(tiny_store_folder, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "AUROC by number of labelled images" in shown
     assert "curves and tables" in shown
+    assert "Too few test images for a measure" in shown

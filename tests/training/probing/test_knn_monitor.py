@@ -26,7 +26,9 @@ def test_statistics_are_recalibrated_where_the_recipe_says_so(tiny_recipe, tiny_
 
     monkeypatch.setattr(monitor, "extract_features", noted)
     before = backbone.bn1.running_mean.clone()
-    assert KnnMonitor(recipe, tiny_store, training_rows(recipe, tiny_store))(backbone)
+    built = KnnMonitor(recipe, tiny_store, training_rows(recipe, tiny_store))
+    assert built(backbone)
+    assert built.title == "k-NN AUROC (of few images, mostly chance)"
     assert probed
     assert torch.equal(probed[0], before) != recalibrate
     assert torch.equal(backbone.bn1.running_mean, before)  # the trained network is unchanged
