@@ -80,20 +80,94 @@ def with_ghost_batch_norm(network: nn.Module, x: Tensor, group: int, checkpointe
 class _GhostBatchNorm(TorchFunctionMode):
     """Context in which batch norm in training mode normalises each `group` rows by their own statistics.
 
-    The other layers see the whole batch, because one large convolution is faster than many small ones.
+    The other layers see the whole batch, because one large convolution is faster than many small ones. `torch.compile`
+    traces this context as part of the network.
     """
 
     def __init__(self, group: int) -> None:
         super().__init__()
         self.group = group
 
-    @torch.compiler.disable  # batch norm runs between the compiled parts
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is functional.batch_norm and kwargs["training"]:
-            x, *rest = args
-            return torch.cat([func(rows, *rest, **kwargs) for rows in x.split(self.group)])
-        return func(*args, **kwargs)
+        if func is functional.batch_norm:
+            return _ghost_batch_norm(self.group, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _ghost_batch_norm(
+    group: int,
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """`functional.batch_norm` of x [B, C, …], with statistics of each `group` rows if `training`.
+
+    On a CPU the groups are normalised one after the other, because copying them into channels takes longer than
+    starting an operation for each. Elsewhere, and in compiled networks, they are normalised in one call: outputs and
+    the gradient of x are the same, the gradients of weight and bias to the rounding of sums.
+    """
+    settings = (running_mean, running_var, weight, bias, training, momentum, eps)
+    if not training or len(x) <= group:
+        return functional.batch_norm(x, *settings)
+    if (x.device.type == "cpu" and not torch.compiler.is_compiling()) or len(x) % group:
+        return torch.cat([functional.batch_norm(rows, *settings) for rows in x.split(group)])
+    return batch_norm_in_one_call(group, x, running_mean, running_var, weight, bias, momentum, eps)
+
+
+def batch_norm_in_one_call(
+    group: int,
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """Normalise each `group` rows of x [B, C, …] by their own statistics, in one batch norm of B / group · C channels.
+
+    The other arguments are `functional.batch_norm`'s. The running statistics become those after one update per group,
+    in the order of the rows.
+    """
+    groups = len(x) // group
+    weights, biases = (None if values is None else values.repeat(groups) for values in (weight, bias))
+    means, variances = (
+        None if running is None else running.new_zeros(groups * len(running)) for running in (running_mean, running_var)
+    )
+    y = _groups_to_channels(x, groups)
+    y = functional.batch_norm(y, means, variances, weights, biases, True, 1.0, eps)  # momentum 1: the batch's own
+    for running, found in ((running_mean, means), (running_var, variances)):
+        if running is not None and found is not None:
+            _update_running(running, found.view(groups, -1), momentum)
+    return _channels_to_groups(y, groups)
+
+
+def _groups_to_channels(x: Tensor, groups: int) -> Tensor:
+    """[G g, C, …] -> [g, G C, …], in the same memory layout, as are the gradients."""
+    last = x.movedim(1, -1)
+    if last.is_contiguous():  # channels-last
+        return last.unflatten(0, (groups, -1)).movedim(0, -2).flatten(-2).movedim(-1, 1)
+    return x.unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2)
+
+
+def _channels_to_groups(y: Tensor, groups: int) -> Tensor:
+    """The inverse of `_groups_to_channels`: [g, G C, …] -> [G g, C, …]."""
+    last = y.movedim(1, -1)
+    if last.is_contiguous():  # channels-last
+        return last.unflatten(-1, (groups, -1)).movedim(-2, 0).flatten(0, 1).movedim(-1, 1)
+    return y.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 1)
+
+
+def _update_running(running: Tensor, found: Tensor, momentum: float) -> None:
+    """r = (1 - m) r + m f for each of G rows f of `found` [G, C], in order, as one weighted sum; changes `running`."""
+    later = torch.arange(len(found) - 1, -1, -1, dtype=running.dtype, device=running.device)  # [G], updates after each
+    weights = momentum * (1 - momentum) ** later
+    running.mul_((1 - momentum) ** len(found)).add_((weights.unsqueeze(1) * found).sum(dim=0))  # no matmul: TF32
 
 
 def with_shuffle_bn(

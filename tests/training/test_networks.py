@@ -1,5 +1,6 @@
 """Momentum update, ghost batch norm, ShuffleBN and recalibration, against plain arithmetic."""
 
+import collections
 import copy
 
 import pytest
@@ -8,9 +9,11 @@ import torchvision
 from oracles import networks as oracle
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from c2l_models.training.networks import (
     Encoder,
+    batch_norm_in_one_call,
     buffers_kept,
     recalibrate_batch_norm,
     update_teacher,
@@ -133,6 +136,93 @@ def test_groups_are_of_training_alone():
     with_ghost_batch_norm(network, x, 4)
     network.eval()
     torch.testing.assert_close(with_ghost_batch_norm(network, x, 4), network(x), rtol=0, atol=0)
+
+
+def one_after_the_other(group, x, mean, var, weight, bias, momentum, eps):
+    """The oracle of `batch_norm_in_one_call`: torch's batch norm on each group alone."""
+    settings = (mean, var, weight, bias, True, momentum, eps)
+    return torch.cat([functional.batch_norm(rows, *settings) for rows in x.split(group)])
+
+
+def normalised(norm, x, grad, group, momentum=0.1, affine=True, tracked=True):
+    """Output, gradients of x, weight and bias, and running statistics, of one batch norm from fixed parameters."""
+    generator = torch.Generator().manual_seed(3)
+    channels = x.shape[1]
+    values = [torch.rand(channels, generator=generator, dtype=torch.float64) + 0.5 for _ in range(4)]
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    weight, bias = (value.clone().requires_grad_() if affine else None for value in values[:2])
+    mean, var = (value.clone() if tracked else None for value in values[2:])
+    out = norm(group, x, mean, var, weight, bias, momentum, 1e-5)
+    out.backward(grad)
+    found = {"out": out.detach(), "x": x.grad, "mean": mean, "var": var}
+    return found | ({"weight": weight.grad, "bias": bias.grad} if affine else {})
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "neither": lambda x: x.transpose(2, 3),
+}
+
+
+@pytest.mark.parametrize("group", [1, 2, 3, 6])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.37}, {"affine": False}, {"tracked": False}], ids=str)
+def test_groups_in_one_call_are_as_one_after_the_other(group, layout, options):
+    """In float64, on a map with odd sides."""
+    x, grad = (LAYOUTS[layout](torch.randn(6, 5, 7, 3, dtype=torch.float64) * 3 + 1) for _ in range(2))
+    found = normalised(batch_norm_in_one_call, x, grad, group, **options)
+    expected = normalised(one_after_the_other, x, grad, group, **options)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-12, msg=f"{name}: {found[name]} {value}")
+    if layout == "channels_last" and group > 1:  # convolutions of the other layout are slow
+        for name in ("out", "x"):
+            assert found[name].is_contiguous(memory_format=torch.channels_last), name
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 4), (6, 5, 1, 1), (6, 1, 4, 4), (6, 5, 2, 3, 4)], ids=str)
+def test_groups_in_one_call_of_every_shape(shape):
+    x, grad = (torch.randn(shape, dtype=torch.float64) for _ in range(2))
+    found, expected = (normalised(norm, x, grad, 2) for norm in (batch_norm_in_one_call, one_after_the_other))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_groups_in_one_call_in_bfloat16(layout):
+    """As under autocast: activations in bfloat16, parameters and statistics in float32."""
+    x = LAYOUTS[layout](torch.randn(8, 4, 6, 6)).bfloat16()
+    weight, bias, mean, var = (torch.rand(4) + 0.5 for _ in range(4))
+    other_mean, other_var = mean.clone(), var.clone()
+    out = batch_norm_in_one_call(2, x, mean, var, weight, bias, 0.1, 1e-5)
+    expected = one_after_the_other(2, x, other_mean, other_var, weight, bias, 0.1, 1e-5)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out, expected, rtol=2**-7, atol=2**-7)  # one rounding to bfloat16
+    torch.testing.assert_close(mean, other_mean, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(var, other_var, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
+def test_a_gpu_normalises_all_groups_of_a_layer_in_one_call(architecture):
+    """Counted on the meta device, which takes the same way as a GPU."""
+    with torch.device("meta"):
+        network, x = Encoder(architecture, 16), torch.empty(12, 1, 32, 32)
+    layers = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    with CountedOperations() as counted:
+        with_ghost_batch_norm(network, x, 4)
+    assert counted.names["native_batch_norm"] == layers
+
+
+class CountedOperations(TorchDispatchMode):
+    """Counts the calls of each operation by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = collections.Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
 
 
 def learnt(encoder, x, checkpointed, precision=torch.float32):
