@@ -117,11 +117,12 @@ def batches(
     first: int = 0,
     last: int | None = None,
     groups: np.ndarray | None = None,
+    resident: bool | None = None,
 ) -> Iterator[Batch]:
     """A run's batches, from step `first` on.
 
     An epoch's last images are left out if they do not fill a batch; the next epoch has another order. A store that
-    fits is copied to the GPU; otherwise batches are gathered ahead while the device computes.
+    fits is copied to the GPU; otherwise batches are gathered ahead, in pinned memory, while the device computes.
 
     Args:
         store: the images.
@@ -132,9 +133,10 @@ def batches(
         first: number of finished steps.
         last: number of steps of the whole run; None: the batches are endless.
         groups: as in `epoch_order`.
+        resident: whether the store is copied to the GPU; None: as `fits` says.
     """
     upcoming: Iterator[tuple[Tensor, Tensor]]
-    if fits(store, device):
+    if fits(store, device) if resident is None else resident:
         store = store.to(device)
         upcoming = ((store[own], own) for own in _shares(rows, run, device, world, first, last, groups))
     else:

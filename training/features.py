@@ -1,6 +1,7 @@
 """Features of a frozen network on clean images."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -66,7 +67,7 @@ def recalibrate(
 ) -> None:
     """Set batch norm's running statistics on clean images of these rows (a sample, see `calibration_rows`)."""
     sample = calibration_rows(rows)
-    with stage("batch norm", len(sample), "images") as line:
+    with stage("batch norm", len(sample), "images") as line, untuned_convolutions():
         recalibrate_batch_norm(network, _counted(line, clean_batches(store, sample, size, mean, std, device)))
 
 
@@ -74,6 +75,19 @@ def _counted(line: Stage, batches: Iterator[Tensor]) -> Iterator[Tensor]:
     for batch in batches:
         yield batch
         line.advance(len(batch))
+
+
+@contextmanager
+def untuned_convolutions() -> Iterator[None]:
+    """Context in which cuDNN does not time its kernels for each new shape, because features have odd last batches.
+
+    A run's steps, whose shapes never change, set `torch.backends.cudnn.benchmark`.
+    """
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def extract_features(
@@ -92,10 +106,11 @@ def extract_features(
     restored.
     """
     features = []
-    with evaluating(network), torch.inference_mode(), stage("features", len(rows), "images") as line:
-        for batch in clean_batches(store, rows, size, mean, std, device, batch_size):
-            features.append(network(batch.to(input_dtype(network))).float().cpu())
-            line.advance(len(batch))
+    with evaluating(network), torch.inference_mode(), untuned_convolutions():
+        with stage("features", len(rows), "images") as line:
+            for batch in clean_batches(store, rows, size, mean, std, device, batch_size):
+                features.append(network(batch.to(input_dtype(network))).float().cpu())
+                line.advance(len(batch))
     return torch.cat(features).numpy()
 
 

@@ -148,7 +148,7 @@ def _from_run(folder: Path, store: ImageStore | None, size: int | None, device: 
         store = None
         with suppress(DatasetError):  # a recipe that does not recalibrate needs no images
             store = load_run_store(folder)
-    network, recipe = load_run_backbone(folder, store=store, size=size)
+    network, recipe = load_run_backbone(folder, store=store, size=size, device=device)
     about: dict[str, Any] = {
         "architecture": recipe.architecture,
         "recipe": recipe.name,
@@ -163,9 +163,7 @@ def _from_run(folder: Path, store: ImageStore | None, size: int | None, device: 
         if before is not None:
             seen = before.union(store.patients[rows].tolist())
     side = size or recipe.size
-    return Initialization(
-        folder.name, recipe.architecture, network.to(device), side, recipe.mean, recipe.std, about, seen
-    )
+    return Initialization(folder.name, recipe.architecture, network, side, recipe.mean, recipe.std, about, seen)
 
 
 def _random(

@@ -15,6 +15,7 @@ from .augment import Draws, draw_two
 from .batches import batches, training_rows
 from .callbacks import Callbacks, RunCallbacks
 from .distributed import World, join, unwrap
+from .memory_plan import plan_memory
 from .networks import buffers_kept
 from .objectives.method import Method, MethodStep
 from .processor import slow_precision
@@ -67,7 +68,10 @@ def pretrain(
         damaged = run.start_or_resume(resume)
         shown = run.method.PROGRESS
         with RunLog(run_folder, run.total_steps, run.step, world.is_main, progress, shown=shown) as log:
-            for note in filter(None, [*damaged, slow_precision(recipe.precision, own_device)]):
+            memory = plan_memory(recipe, store, train_step, own_device, world.size)
+            run.images_on_gpu = memory.images_on_gpu if memory else None
+            notes = [*damaged, slow_precision(recipe.precision, own_device), str(memory or "")]
+            for note in filter(None, notes):
                 log.write_note(run.step, note)
             callbacks = RunCallbacks(run, log, request, deadline)
             train(run, callbacks)
@@ -79,7 +83,8 @@ def train(run: Run, callbacks: Callbacks) -> None:
     """Train from the run's present step to the end of its recipe, or until a callback stops it (lines 6 to 19)."""
     recipe = run.recipe
     fixed = draw_two(len(run.store), recipe, run.seeded("views")) if recipe.views == "once" else None
-    for batch in batches(run.store, run.rows, recipe, run.device, run.world, run.step, run.total_steps, run.groups):
+    steps = (run.step, run.total_steps, run.groups, run.images_on_gpu)
+    for batch in batches(run.store, run.rows, recipe, run.device, run.world, *steps):
         lr = run.apply_schedule()
         draws = fixed[batch.rows] if fixed else None
         callbacks.before_step(batch, draws)

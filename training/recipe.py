@@ -234,7 +234,8 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the networks. bfloat16 uses autocast; losses, features and parameters stay float32."""
     compile: bool = False
-    """Compile the networks with `torch.compile`. It takes minutes at the beginning; the speedup depends on the GPU."""
+    """Compile each network with `torch.compile`, as one graph for each side of the views. It takes minutes at the
+    beginning and needs a C++ compiler on a CPU. Losses are the same to the rounding of sums."""
     gradient_checkpointing: bool = False
     """Save memory: discard the student's activations and recompute them in the backward pass, one batch-norm group at a
     time. It needs the memory of one group, costs one more forward pass, and changes gradients by rounding only."""

@@ -45,6 +45,7 @@ class Run:
         optimizer: of the student's parameters.
         group: the metrics of the steps since the last line of the log.
         step: number of finished steps.
+        images_on_gpu: whether the store is copied to the GPU; None: if it takes at most half of the GPU's memory.
         schedule: number of steps, and learning rate and teacher momentum at each.
         initialization: facts about the weights with which the networks began, and the patients that they saw.
         best: the highest mean over tasks of a probe's metrics so far.
@@ -58,18 +59,19 @@ class Run:
         self.recipe, self.store, self.folder, self.world, self.device = recipe, store, folder, world, device
         self.rows, self.groups = rows, balance_groups(recipe, store, rows)
         self.schedule = Schedule(recipe, len(rows))
-        torch.backends.cudnn.benchmark = device.type == "cuda"  # the shapes never change
+        torch.backends.cudnn.benchmark = device.type == "cuda"  # a step's shapes never change
         torch.manual_seed(_seed(recipe, "networks"))
         queue = torch.Generator().manual_seed(_seed(recipe, "queue"))
         self.method = build(recipe, world, queue).to(device).to(memory_format=torch.channels_last).train()
         if recipe.compile:
             for network in self.method.networks:
-                network.compile()
+                network.compile(dynamic=False)  # the shapes never change within a phase of the run
         self.model = world.wrap(self.method, device)
         self.optimizer = make_optimizer(recipe, self.method.student, self.schedule.learning_rate(0))
         self.initialization: Mapping[str, Any] = RANDOM_INITIALIZATION
         self.group = StepGroup()
         self.step = 0
+        self.images_on_gpu: bool | None = None
         self.best, self.best_step = self._best_before = -math.inf, -1
         self._generator = torch.Generator(device)
 

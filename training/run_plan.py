@@ -18,6 +18,7 @@ from c2l_models.errors import RecipeError, RunError
 from .batches import batches, training_rows
 from .distributed import ALONE
 from .evaluation.plotting import PALETTE, new_figure, save_png, style_axes
+from .fake_step import step_memory
 from .pretrain import train_step
 from .processor import slow_precision
 from .recipe import Recipe
@@ -89,6 +90,7 @@ class RunPlan:
             f"precision       {'; '.join(filter(None, [recipe.precision, slow]))}",
             f"duration        {self.hours:.2f} hours, without probes and checkpoints",
             f"peak memory     {'unknown' if self.memory is None else f'{self.memory / 1e9:.1f} GB'}",
+            f"a step's part   {step_memory(recipe, train_step) or 'unknown'}, estimated",
         ]
 
     def draw(self, path: Path) -> Path:

@@ -144,7 +144,7 @@ def test_every_step_draws_from_a_seed_of_its_own(tiny_recipe, tiny_store, tmp_pa
 
 def test_compiled_networks_have_the_same_names_and_numbers(tiny_recipe, tiny_store, tmp_path, monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: compiled.append(self))
     run = Run(
         replace(tiny_recipe, compile=True),
         tiny_store,

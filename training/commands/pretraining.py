@@ -205,7 +205,8 @@ def pretrain(arguments: list[str]) -> None:
                 picture = planned.draw(out.with_name(f"{out.name}.plan.png"))
             else:
                 pretrain(recipe, images, out, device, resume, max_seconds)
-                weights = export_run(out, out / "backbone.safetensors", images) if is_main_process() else None
+                file, where = out / "backbone.safetensors", pick_device(device)
+                weights = export_run(out, file, images, device=where) if is_main_process() else None
         if plan:
             print(*planned.lines(), picture, sep="\n")
         elif weights:

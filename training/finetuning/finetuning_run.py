@@ -68,7 +68,7 @@ class FinetuningRun:
         self.lines: list[dict[str, Any]] = []
         self.best, self.best_step = -math.inf, -1
         self._generator = torch.Generator(device)
-        torch.backends.cudnn.benchmark = device.type == "cuda"  # shapes never change
+        torch.backends.cudnn.benchmark = device.type == "cuda"  # a step's shapes never change
 
     @property
     def epoch(self) -> int:

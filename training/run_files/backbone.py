@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import timm
+import torch
 from torch import nn
 
 from c2l_models.errors import RunError
@@ -26,6 +27,7 @@ def load_run_backbone(
     teacher: bool | None = None,
     size: int | None = None,
     best: bool = False,
+    device: str | torch.device = "cpu",
 ) -> tuple[nn.Module, Recipe]:
     """Load the one-channel backbone of a run's checkpoint, [B, 1, S, S] -> [B, F], in evaluation mode.
 
@@ -38,6 +40,7 @@ def load_run_backbone(
             paper exports the student.
         size: side of the images for the recalibration, pixels; by default the recipe's.
         best: take the checkpoint with the best probe, not the newest.
+        device: the device of the backbone and of the recalibration.
 
     Raises:
         RunError: no checkpoint is sound, or `teacher` is set and the run's method has no teacher.
@@ -53,9 +56,10 @@ def load_run_backbone(
     if not own:
         raise RunError(f"{run_folder} is a run of {recipe.method}, which has no teacher; export the student's weights")
     backbone.load_state_dict(own)
+    backbone = backbone.to(device)
     if recipe.recalibrate:
-        store = store or load_run_store(run_folder)
-        recalibrate(backbone, store, training_rows(recipe, store), size or recipe.size, recipe.mean, recipe.std)
+        store, side = store or load_run_store(run_folder), size or recipe.size
+        recalibrate(backbone, store, training_rows(recipe, store), side, recipe.mean, recipe.std, device)
     return backbone.eval(), recipe
 
 
@@ -68,13 +72,14 @@ def export_run(
     size: int | None = None,
     license: str = "unknown",
     best: bool = False,
+    device: str | torch.device = "cpu",
 ) -> Path:
     """Write a run's backbone as safetensors, and return its path; arguments as in `load_run_backbone`.
 
     The file contains its configuration, such as normalisation, and loads with `c2l_models.resnet18(weights=path)`.
     """
     store = store or load_run_store(run_folder)
-    network, recipe = load_run_backbone(run_folder, store, teacher, size, best)
+    network, recipe = load_run_backbone(run_folder, store, teacher, size, best, device)
     return export_backbone(network, recipe, read_initialization(run_folder), path, store, tag, size, license)
 
 
@@ -105,7 +110,7 @@ def export_backbone(
         "recipe": recipe.name,
         "license": license,
     }
-    save_weights(path, backbone.state_dict(), config)
+    save_weights(path, {name: value.cpu() for name, value in backbone.state_dict().items()}, config)
     return path
 
 

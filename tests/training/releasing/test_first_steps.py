@@ -71,7 +71,7 @@ def test_the_images_are_hashed_in_their_order(tiny_recipe, tiny_store):
 @pytest.mark.usefixtures("small_networks")
 def test_nothing_is_written_or_compiled(tiny_recipe, tiny_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: pytest.fail("compiled"))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: pytest.fail("compiled"))
     first_steps(replace(tiny_recipe, compile=True), tiny_store, 1, progress=False)
     assert list(tmp_path.iterdir()) == []
 
