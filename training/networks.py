@@ -136,15 +136,26 @@ def batch_norm_in_one_call(
     """
     groups = len(x) // group
     weights, biases = (None if values is None else values.repeat(groups) for values in (weight, bias))
-    means, variances = (
-        None if running is None else running.new_zeros(groups * len(running)) for running in (running_mean, running_var)
-    )
     y = _groups_to_channels(x, groups)
-    y = functional.batch_norm(y, means, variances, weights, biases, True, 1.0, eps)  # momentum 1: the batch's own
-    for running, found in ((running_mean, means), (running_var, variances)):
-        if running is not None and found is not None:
-            _update_running(running, found.view(groups, -1), momentum)
+    if running_mean is None or running_var is None:
+        y = functional.batch_norm(y, None, None, weights, biases, True, momentum, eps)
+    else:
+        found = running_mean.new_zeros(2, groups * x.shape[1])  # each group's mean and variance
+        y = functional.batch_norm(y, found[0], found[1], weights, biases, True, 1.0, eps)
+        _update_running([running_mean, running_var], found.view(2, groups, -1), momentum)
     return _channels_to_groups(y, groups)
+
+
+def _update_running(running: list[Tensor], found: Tensor, momentum: float) -> None:
+    """r = (1 - m) r + m f for each f of `found` [2, G, C], in the order of G, as one weighted sum; changes `running`.
+
+    No matrix product, which would be in bfloat16 or TF32.
+    """
+    keep, groups = 1 - momentum, found.shape[1]
+    later = torch.logspace(groups - 1, 0, groups, base=keep, dtype=found.dtype, device=found.device)  # keep^(G - 1 - g)
+    sums = (found * later.unsqueeze(1)).sum(dim=1)
+    torch._foreach_mul_(running, keep**groups)
+    torch._foreach_add_(running, list(sums.unbind()), alpha=momentum)
 
 
 def _groups_to_channels(x: Tensor, groups: int) -> Tensor:
@@ -161,13 +172,6 @@ def _channels_to_groups(y: Tensor, groups: int) -> Tensor:
     if last.is_contiguous():  # channels-last
         return last.unflatten(-1, (groups, -1)).movedim(-2, 0).flatten(0, 1).movedim(-1, 1)
     return y.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 1)
-
-
-def _update_running(running: Tensor, found: Tensor, momentum: float) -> None:
-    """r = (1 - m) r + m f for each of G rows f of `found` [G, C], in order, as one weighted sum; changes `running`."""
-    later = torch.arange(len(found) - 1, -1, -1, dtype=running.dtype, device=running.device)  # [G], updates after each
-    weights = momentum * (1 - momentum) ** later
-    running.mul_((1 - momentum) ** len(found)).add_((weights.unsqueeze(1) * found).sum(dim=0))  # no matmul: TF32
 
 
 def with_shuffle_bn(

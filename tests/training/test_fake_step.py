@@ -38,6 +38,7 @@ def allocated(recipe: Recipe) -> int:
     return int(np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]).max())
 
 
+TINY = replace(SMALL, architecture="test_resnet", size=32)
 CASES = {
     "c2l": SMALL,
     "bfloat16": replace(SMALL, precision="bfloat16"),
@@ -56,8 +57,8 @@ def test_activations_are_what_a_step_allocates(case):
 
 
 def test_parts_of_the_memory_are_counted_by_hand():
-    estimate = estimate_of(replace(SMALL, optimizer=Optimizer(name="adamw")))
-    run = Run(SMALL, noise_in_memory(32, 64, CPU), np.arange(32), Path(), ALONE, CPU)
+    estimate = estimate_of(replace(TINY, optimizer=Optimizer(name="adamw")))
+    run = Run(TINY, noise_in_memory(32, 32, CPU), np.arange(32), Path(), ALONE, CPU)
     student, teacher = (sum(p.nbytes for p in network.parameters()) for network in run.method.networks)
     statistics = sum(b.nbytes for network in run.method.networks for b in network.buffers())
     assert estimate.queue == 4096 * 128 * 4 + 8  # and its pointer
@@ -67,24 +68,24 @@ def test_parts_of_the_memory_are_counted_by_hand():
 
 
 def test_processes_share_the_activations():
-    alone, shared = (estimate_of(SMALL, processes) for processes in (1, 4))
+    alone, shared = (estimate_of(TINY, processes) for processes in (1, 4))
     assert shared.activations < alone.activations / 2
     assert shared.networks == alone.networks
 
 
 def test_the_largest_views_count():
-    early = replace(SMALL, size=32, early_sizes=(64,), early_shares=(0.5,))
-    assert estimate_of(early) == estimate_of(SMALL)
+    early = replace(TINY, size=16, early_sizes=(32,), early_shares=(0.5,))
+    assert estimate_of(early) == estimate_of(TINY)
 
 
 def test_distillation_counts_its_source():
-    recipe = replace(SMALL, method="distillation", batch_size=8)
+    recipe = replace(TINY, method="distillation", batch_size=8)
     assert estimate_of(recipe).queue == 0
 
 
 def test_a_fake_step_leaves_the_random_state_alone():
     before = torch.get_rng_state()
-    estimate_of(SMALL)
+    estimate_of(TINY)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -92,4 +93,4 @@ def test_a_method_that_needs_values_has_no_estimate():
     def reads(model, optimizer, batch, generator):
         return batch.float().mean().item()
 
-    assert step_memory(SMALL, reads) is None
+    assert step_memory(TINY, reads) is None
