@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from .films import embed, search
+from .machine import doctor
 from .releases import check_leakage, download, info, list_, verify
 from .weight_files import convert, export, publish
 
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "doctor": doctor,
     "list": list_,
     "info": info,
     "verify": verify,
