@@ -24,7 +24,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 DICOM_LIBRARIES = {"pydicom": "DICOM", "libjpeg": "JPEG in DICOM", "openjpeg": "JPEG 2000 in DICOM"}
 STEPS = 3
 TOLERANCES = {"float32": 1e-2, "bfloat16": 5e-2}
-"""Largest relative difference of a tiny step's losses from the CPU's in float32; TensorFloat-32 differs by some 1e-3."""
+"""Largest relative difference of a tiny step's losses from the CPU's in float32; TensorFloat-32 differs by 1e-3."""
 
 
 @dataclass(frozen=True)
