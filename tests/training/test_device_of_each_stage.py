@@ -15,6 +15,7 @@ import torch
 from fake_gpu import GPU, FakeGenerator, HostCopy, fake_gpu, put_on_gpu
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from c2l_models.training.batches import Batch
 from c2l_models.training.benchmark.frozen_run import noise_in_memory
@@ -159,7 +160,9 @@ def test_the_fits_of_a_probe_take_the_given_device():
 
 @pytest.mark.usefixtures("default_without_values")
 def test_detection_takes_the_given_device(monkeypatch):
-    monkeypatch.setattr(detection_training, "augment", lambda *both: both)  # torchvision draws on the default device
+    # torchvision draws these on the default device, and copies them to no other
+    monkeypatch.setattr(detection_training, "augment", lambda *both: both)
+    monkeypatch.setattr(GeneralizedRCNNTransform, "torch_choice", lambda self, choices: choices[0])
     store = noise_in_memory(4, 128, CPU)
     settings = DetectionSettings(size=128, batch_size=2)
     with torch.device("cpu"):

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import torch
 from rich.table import Table
 
+from ..fake_step import StepMemory, fake_step, step_memory
 from ..objectives import build
 from ..objectives.method import Method
+from ..pretrain import train_step
 from ..recipe import Recipe
 from ..schedule import Schedule
+from .roofline import Cost, count_cost
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,14 @@ def _method(recipe: Recipe) -> Method:
     """The recipe's method without values, so that it takes no memory."""
     with torch.device("meta"):
         return build(recipe)
+
+
+def counted_step(recipe: Recipe, processes: int) -> tuple[Cost, StepMemory | None]:
+    """FLOPs, bytes and peak memory of one process's step, counted without values, as the CPU would compute it."""
+    with fake_step(recipe, train_step, processes) as (_, _, step):
+        step()  # creates the optimizer's state
+        cost = count_cost(step)
+    return cost, step_memory(recipe, train_step, processes)
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,7 @@ def scaling(
     gpus: tuple[int, ...] = (1, 8, 64),
     images: int = 727_053,
     images_per_gpu: int = 32,
+    count: bool = False,
 ) -> None:
     """Estimate a recipe's time on many GPUs, from one GPU's rate and the bytes exchanged between GPUs.
 
@@ -176,6 +177,7 @@ def scaling(
         images: number of images of the corpus; by default the paper's.
         images_per_gpu: smallest number of images in one GPU's share of a batch; with many GPUs, the batch
             becomes larger than the recipe's batch to keep this number.
+        count: also count FLOPs, bytes and memory of a step, which takes a minute.
     """
     from rich.console import Console
 
@@ -183,10 +185,14 @@ def scaling(
 
     chosen = _recipe(recipe, None)
     rows = []
-    for count in gpus:
-        batch_size = max(chosen.batch_size, count * images_per_gpu)
-        grown = dataclasses.replace(chosen, batch_size=batch_size, mixup_blocks=count)
-        rows.append(scaling.estimate_scaling(grown, count, images, images_per_second, gigabytes_per_second))
+    for number in gpus:
+        batch_size = max(chosen.batch_size, number * images_per_gpu)
+        grown = dataclasses.replace(chosen, batch_size=batch_size, mixup_blocks=number)
+        if count:
+            cost, memory = scaling.counted_step(grown, number)
+            moved = f"{cost.flops / 1e12:.2f} TFLOP, {cost.bytes / 1e9:.0f} GB read and written"
+            print(f"{number} GPUs, counted per GPU and step: {moved}; memory {memory or 'unknown'}")
+        rows.append(scaling.estimate_scaling(grown, number, images, images_per_second, gigabytes_per_second))
     title = f"{recipe}: {images:,} images, {chosen.epochs} epochs, {images_per_second:,.0f} images/s per GPU"
     Console().print(scaling.table(rows, title))
 

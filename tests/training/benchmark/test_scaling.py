@@ -3,8 +3,12 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
-from c2l_models.training.benchmark.scaling import count_parameters, estimate_scaling, table, traffic
+from c2l_models.training.benchmark.frozen_run import frozen_run, noise_in_memory
+from c2l_models.training.benchmark.roofline import count_cost
+from c2l_models.training.benchmark.scaling import count_parameters, counted_step, estimate_scaling, table, traffic
+from c2l_models.training.pretrain import train_step
 from c2l_models.training.recipe import Objective, Recipe
 
 RECIPE = replace(Recipe("scale"), precision="bfloat16")
@@ -59,3 +63,16 @@ def test_model_genesis_sends_gradients_alone():
     found = traffic(genesis, 8)
     assert (found.images, found.keys) == (0, 0)
     assert found.gradients == pytest.approx(2 * 7 / 8 * 4 * count_parameters(genesis), rel=1e-6)
+
+
+def test_a_step_is_counted_without_values_as_with_them():
+    recipe = Recipe("tiny", architecture="test_resnet", size=32, batch_size=8, batch_norm_group=4, queue_length=64)
+    store = noise_in_memory(8, 32, torch.device("cpu"))
+    run = frozen_run(recipe, store, torch.device("cpu"))
+    for _ in range(2):  # the first step creates the optimizer's state
+        real = count_cost(lambda: train_step(run.model, run.optimizer, store[range(8)], run.seeded(0)))
+    cost, memory = counted_step(recipe, 1)
+    assert cost.flops == real.flops
+    assert cost.bytes == pytest.approx(real.bytes, rel=0.02)
+    assert memory is not None
+    assert counted_step(recipe, 2)[0].flops < real.flops
