@@ -106,11 +106,15 @@ def extract_features(
     restored.
     """
     features = []
-    with evaluating(network), torch.inference_mode(), untuned_convolutions():
-        with stage("features", len(rows), "images") as line:
-            for batch in clean_batches(store, rows, size, mean, std, device, batch_size):
-                features.append(network(batch.to(input_dtype(network))).float().cpu())
-                line.advance(len(batch))
+    with (
+        evaluating(network),
+        torch.inference_mode(),
+        untuned_convolutions(),
+        stage("features", len(rows), "images") as line,
+    ):
+        for batch in clean_batches(store, rows, size, mean, std, device, batch_size):
+            features.append(network(batch.to(input_dtype(network))).float().cpu())
+            line.advance(len(batch))
     return torch.cat(features).numpy()
 
 
