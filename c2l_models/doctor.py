@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .devices import find_device
 from .errors import C2LError
 
 ENOUGH_DISK, ENOUGH_MEMORY = 2e9, 2e9
@@ -224,4 +225,4 @@ def _losses(device: Any, precision: str) -> list[float]:
 def _device(device: str | None) -> Any:
     import torch
 
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return find_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -26,6 +26,7 @@ def export(
     size: int | None = None,
     license: str = "unknown",
     best: bool = False,
+    device: str = "cpu",
 ) -> None:
     """Export a release, a weight file or a pretraining run as .safetensors, ONNX or .pt2 (torch.export).
 
@@ -40,6 +41,7 @@ def export(
         size: for a run: side of the images that the weights are meant for, pixels; by default the recipe's size.
         license: for a run: license of the weights, recorded in the file.
         best: for a run: export the checkpoint with the highest k-NN AUROC instead of the last one.
+        device: for a run: the torch device that computes batch norm's statistics, such as cuda.
     """
     from tempfile import TemporaryDirectory
 
@@ -52,18 +54,19 @@ def export(
     is_run = is_run_folder(target)
     if is_run:
         require_training("exporting a run folder")
-    elif teacher or best or (tag, size, license) != ("custom", None, "unknown"):
-        raise C2LError(
-            f"--teacher, --best, --tag, --size and --license need a run folder, found {target}; leave them out"
-        )
+    elif teacher or best or (tag, size, license, device) != ("custom", None, "unknown", "cpu"):
+        flags = "--teacher, --best, --tag, --size, --license and --device"
+        raise C2LError(f"{flags} need a run folder, found {target}; leave them out")
     with stage("export", show=True), TemporaryDirectory() as folder:
         source: str | Path = target
         only_run = is_run and chosen == "safetensors"
         if is_run:
+            from ..devices import find_device
             from ..training.run_files.backbone import export_run
 
+            where = find_device(device)
             source = out if only_run else Path(folder) / "run.safetensors"
-            export_run(Path(target), source, None, teacher or None, tag, size, license, best)
+            export_run(Path(target), source, None, teacher or None, tag, size, license, best, where)
         done = None if only_run else export_weights(source, out, chosen)
     if done is None:
         print(out)

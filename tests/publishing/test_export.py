@@ -131,11 +131,11 @@ def test_a_missing_library_is_told_before_any_work(name: str, tmp_path: Path, mo
         ),
         (
             [NAME, "--out", "a.pt2", "--teacher"],
-            "--teacher, --best, --tag, --size and --license need a run folder, found resnet18",
+            "--teacher, --best, --tag, --size, --license and --device need a run folder, found resnet18",
         ),
         (
             [NAME, "--out", "a.pt2", "--tag", "mine"],
-            "--tag, --size and --license need a run folder, found resnet18.c2l_open15k; leave them out",
+            "--tag, --size, --license and --device need a run folder, found resnet18.c2l_open15k; leave them out",
         ),
         (["empty", "--out", "a.safetensors"], "found no run.json in empty"),
     ],
@@ -175,6 +175,6 @@ def test_a_run_is_exported_through_its_weight_file(tiny: None, tmp_path: Path, m
     monkeypatch.setattr("c2l_models.training.run_files.backbone.export_run", export_run)
     (tmp_path / "run").mkdir()
     cli.main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "a.pt2"), "--teacher", "--size", "96"])
-    assert passed == [tmp_path / "run", None, True, "custom", 96, "unknown", False]
+    assert passed == [tmp_path / "run", None, True, "custom", 96, "unknown", False, torch.device("cpu")]
     found = torch.export.load(io.BytesIO((tmp_path / "a.pt2").read_bytes())).module()
     assert found(torch.ones(3, 1, 64, 64)).shape == (3, 4)
