@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 PALETTE = ("#c1272d", "#1f5f99", "#2e7d32", "#222222", "#8e5ba6", "#e08a1e")
 LINE_STYLES = tuple((colour, line) for line in ("-", "--", ":") for colour in PALETTE)
 """Colour and line of up to 18 series."""
+MARKERS = {"-": "o", "--": "s", ":": "^"}
+"""The marker that replaces each line of `LINE_STYLES` where points are not connected."""
 PAIRED = ("#c1272d", "#222222", "#7fa6c9", "#1f5f99", "#8fbf8f", "#2e7d32")
 """Two single colours, then pairs of a pale and a dark shade of one colour."""
 REFERENCE = "0.6"

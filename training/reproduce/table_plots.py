@@ -7,7 +7,7 @@ import numpy as np
 
 from ..evaluation.intervals import Estimate
 from ..evaluation.label_efficiency import draw_label_efficiency
-from ..evaluation.plotting import LABEL, LINE_STYLES, new_figure, save_png, style_axes
+from ..evaluation.plotting import LABEL, LINE_STYLES, MARKERS, new_figure, save_png, style_axes
 from .plan import Column, InitializationPlan, Measurement
 from .runner import TableResults
 from .seed_means import seed_mean
@@ -58,11 +58,11 @@ def _plot_labels(results: TableResults, file: Path) -> bool:
     axes = figure.add_subplot()
     style_axes(axes, grid="both")
     offsets = np.linspace(-0.3, 0.3, len(rows)) if len(rows) > 1 else [0.0]
-    for offset, init, (colour, _) in zip(offsets, rows, LINE_STYLES, strict=False):
+    for offset, init, (colour, line) in zip(offsets, rows, LINE_STYLES, strict=False):
         estimates = [_estimate(results, init, measurement, name) for name in names]
         values, low, high = np.array([(e.value, e.low, e.high) if e else (np.nan,) * 3 for e in estimates]).T
         axes.hlines(np.arange(len(names)) + offset, low, high, color=colour, linewidth=1)
-        axes.plot(values, np.arange(len(names)) + offset, "o", color=colour, markersize=4, label=init.name)
+        axes.plot(values, np.arange(len(names)) + offset, MARKERS[line], color=colour, markersize=4, label=init.name)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel(f"{measurement.kind}, {measurement.task}: AUROC, 95 % interval over patients and seeds")
