@@ -65,7 +65,7 @@ def _run_command(arguments: list[str]) -> None:
         from . import __version__
 
         print(f"c2l-models {__version__}")
-    elif name in ("", "-h", "--help"):
+    elif name in ("", "-h", "--help", "help"):
         print(overview())
         sys.exit(0 if name else 2)
     elif name in COMMANDS:

@@ -43,7 +43,7 @@ FOLDERS = {
     "demo": "--images none --out",
 }
 """Commands that write a folder."""
-READ_ONLY = {"list", "info", "verify"}
+READ_ONLY = {"list", "info", "verify", "doctor"}
 
 
 @pytest.fixture

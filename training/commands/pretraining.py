@@ -266,6 +266,8 @@ def curves(runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN …")]
         out: folder for curves.png and curves.csv.
     """
     check_folder(out)
+    if not runs:
+        raise C2LError("expected at least one run folder of `c2l pretrain`, found none; name it after the command")
     with stage("curves", show=True):
         from ..run_files.compared_curves import compare_curves
 

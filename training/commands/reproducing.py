@@ -56,6 +56,8 @@ def reproduce(
         raise C2LError(
             "expected --train (the whole pretraining) or --check (its first steps), found both; leave out one of them"
         )
+    if what == "release" and not release:
+        raise C2LError("expected a release's name after `c2l reproduce release`, found none; `c2l list` lists them")
     if what != "release" and (release or train or check):
         raise C2LError(
             f"expected a release's name, --train or --check only with `c2l reproduce release`, found one with {what!r}"

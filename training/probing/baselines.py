@@ -12,7 +12,7 @@ from timm.models.resnet import BasicBlock
 from torch import nn
 
 from c2l_models.files import write_atomically
-from c2l_models.progress import stage
+from c2l_models.progress import Stage
 
 from ..evaluation.predictions import MIN_CASES
 from ..evaluation.tasks import Task
@@ -74,7 +74,7 @@ def baseline_scores(
     size: int,
     device: str | torch.device = "cpu",
     seed: int = 0,
-    progress: bool = True,
+    line: Stage | None = None,
     classifier: Classifier = "linear",
 ) -> Scores:
     """A baseline's scores on the evaluated rows of a task, float32 [seeds, M, L].
@@ -88,19 +88,21 @@ def baseline_scores(
         size: input side of a network in pixels. The pixel baseline ignores it and pools the stored images.
         device: torch device.
         seed: seed of the probe's tuning folds. The seeds of the networks are `spec.seeds`.
-        progress: show a progress bar.
+        line: advanced by one for each network.
         classifier: classifier on the features.
     """
+    line = line or Stage()
     file = store.path / FOLDER / f"{_key(spec, store, task, size, seed, classifier)}.npz"
     if file.is_file():
         with np.load(file) as cached:
             scores: Scores = cached["scores"]
+        line.advance(len(spec.seeds))
         return scores
+    line.note(f"baseline {spec.name}")
     of_seeds = []
-    with stage(f"baseline {spec.name}", len(spec.seeds), "networks", progress) as line:
-        for network_seed in spec.seeds:
-            of_seeds.append(_scores(spec, network_seed, store, task, size, device, seed, classifier))
-            line.advance()
+    for network_seed in spec.seeds:
+        of_seeds.append(_scores(spec, network_seed, store, task, size, device, seed, classifier))
+        line.advance()
     scores = np.stack(of_seeds)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, scores=scores)

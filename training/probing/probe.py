@@ -100,12 +100,11 @@ def probe(
         columns = [ReportColumn(init.name, metrics(scored.scores))]
         line.advance()
         for spec in specs:
-            scores = baseline_scores(spec, store, task, side, device, seed, progress, classifier)
+            scores = baseline_scores(spec, store, task, side, device, seed, line, classifier)
             by_seed = [metrics(scores_of_seed) for scores_of_seed in scores]
             headlines = tuple(of_seed[task.headline].value for of_seed in by_seed)
             column = ReportColumn(spec.name, average(by_seed, spec.seeds), headlines if len(by_seed) > 1 else ())
             columns.append(column)
-            line.advance(len(spec.seeds))
     facts = {
         "target": init.name,
         **init.about,

@@ -76,9 +76,9 @@ def test_recalibration_uses_the_training_part(store):
 def test_pixels_are_block_means_whatever_the_size(store):
     task = load_task("folder")
     spec = baseline_specs("resnet18")[0]
-    scores = baseline_scores(spec, store, task, size=64, progress=False)
+    scores = baseline_scores(spec, store, task, size=64)
     assert scores.shape == (1, 40, 2)
-    np.testing.assert_array_equal(baseline_scores(spec, store, task, size=32, progress=False), scores)
+    np.testing.assert_array_equal(baseline_scores(spec, store, task, size=32), scores)
     assert len(list((store.path / "floors").iterdir())) == 1
 
     train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
@@ -103,16 +103,16 @@ def test_scores_are_computed_once_for_what_they_depend_on(store, monkeypatch):
     monkeypatch.setattr(baselines, "_scores", scores)
     task = load_task("folder")
     spec = BaselineSpec("random resnet18", "resnet18", seeds=(3, 4))
-    first = baseline_scores(spec, store, task, 32, progress=False)
+    first = baseline_scores(spec, store, task, 32)
     np.testing.assert_array_equal(first[:, 0, 0], [3, 4])
-    np.testing.assert_array_equal(baseline_scores(spec, store, task, 32, progress=False), first)
+    np.testing.assert_array_equal(baseline_scores(spec, store, task, 32), first)
     assert calls == [3, 4]
-    baseline_scores(spec, store, task, 48, progress=False)
-    baseline_scores(spec, store, task, 32, seed=1, progress=False)
+    baseline_scores(spec, store, task, 48)
+    baseline_scores(spec, store, task, 32, seed=1)
     monkeypatch.setattr(baselines.linear_probe, "C_GRID", (1.0,))
-    baseline_scores(spec, store, task, 32, progress=False)
+    baseline_scores(spec, store, task, 32)
     object.__setattr__(store, "sha256", "1" * 64)
-    baseline_scores(spec, store, task, 32, progress=False)
+    baseline_scores(spec, store, task, 32)
     assert len(calls) == 10
     assert {path.suffix for path in (store.path / "floors").iterdir()} == {".npz"}
 
@@ -123,15 +123,15 @@ def test_a_floor_that_was_stopped_leaves_nothing(store, monkeypatch):
 
     monkeypatch.setattr(baselines, "_scores", stopped)
     with pytest.raises(KeyboardInterrupt):
-        baseline_scores(BaselineSpec("random resnet18", "resnet18"), store, load_task("folder"), 32, progress=False)
+        baseline_scores(BaselineSpec("random resnet18", "resnet18"), store, load_task("folder"), 32)
     assert not (store.path / "floors").exists()
 
 
 def test_pixels_on_real_knees(real_data, tmp_path):
     """16×16 pixels alone reach an AUROC near 0.75 on the official test part."""
-    prepare([("knee_kl", real_data / "knee-kl")], tmp_path / "knees", size=32, progress=False)
+    prepare([("knee_kl", real_data / "knee-kl")], tmp_path / "knees", size=32)
     store, task = ImageStore.open(tmp_path / "knees"), load_task("knee_kl")
     test = task.test_rows(store)
     assert (len(task.train_rows(store)), len(test)) == (5778 + 826, 1656)
-    [scores] = baseline_scores(baseline_specs("resnet18")[0], store, task, size=32, progress=False)
+    [scores] = baseline_scores(baseline_specs("resnet18")[0], store, task, size=32)
     assert 0.70 < roc_auc_score(task.labels(store)[test, 0], scores[:, 0]) < 0.80
