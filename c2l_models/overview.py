@@ -11,9 +11,9 @@ PURPOSE = (
     "in Python. The pipeline that trained the networks is included."
 )
 GROUPS = {
-    "Use the networks": "list info embed search download export convert verify check-leakage demo",
+    "Use the networks": "list info embed search atlas download export convert verify check-leakage demo",
     "Train and measure networks": (
-        "prepare join pretrain curves average slim probe compare few-shot finetune detect look atlas reproduce"
+        "prepare join pretrain curves average slim probe compare few-shot finetune detect look reproduce"
     ),
     "Maintain the releases": "release publish benchmark",
 }

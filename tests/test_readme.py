@@ -62,9 +62,10 @@ def run_snippets(page: Path) -> str:
     return printed.getvalue()
 
 
-def test_the_readmes_snippets_run(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_snippets_run(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
     monkeypatch.chdir(tmp_path)
-    run_snippets(repository / "README.md")
+    run_snippets(repository / page)
 
 
 @pytest.mark.usefixtures("timm_reads_folders")

@@ -13,6 +13,7 @@ from jinja2 import Environment
 from c2l_models.embedding import Embeddings
 from c2l_models.errors import C2LError, RadiographError
 from c2l_models.files import write_atomically
+from c2l_models.progress import stage
 from c2l_models.radiographs.reading import read_radiograph
 from c2l_models.search import nearest
 
@@ -60,13 +61,21 @@ def write_atlas(
         raise C2LError(f"expected 3 to {LARGEST:,} films, found {count:,}; choose some of them")
     columns = read_labels(labels, table.paths) if labels else {}
     k = min(NEIGHBOURS, count - 1)
-    neighbours, cosines = nearest(table.features, table.features, k, exclude=range(count))
+    with stage("neighbours"):
+        neighbours, cosines = nearest(table.features, table.features, k, exclude=range(count))
     distance = 1 - cosines.mean(axis=1)
     farthest = np.argsort(-distance, kind="stable")
     rank = np.empty(count)
     rank[farthest[::-1]] = np.arange(count) / count
-    places = positions(table.features, seed)
+    with stage("map"):
+        places = positions(table.features, seed)
     failed: dict[Path, str] = {}
+    images: list[str] = []
+    if thumbnails:
+        with stage("thumbnails", count, "films") as line:
+            for path in table.paths:
+                images.append(thumbnail(path, failed))
+                line.advance()
     page = {
         "about": f"Features of {table.model or 'a network'}; positions by t-SNE.",
         "names": [str(path) for path in table.paths],
@@ -77,7 +86,7 @@ def write_atlas(
         "rank": np.round(rank, 3).tolist(),
         "outliers": farthest[:OUTLIERS].tolist(),
         "labels": columns,
-        "thumbnails": [thumbnail(path, failed) for path in table.paths] if thumbnails else {},
+        "thumbnails": images,
     }
     template = Environment(autoescape=False).from_string(PAGE.read_text(encoding="utf-8"))
     write_atomically(out, template.render(data=as_script(page)).encode())
