@@ -64,6 +64,7 @@ def test_consumer_commands_run(run) -> None:
         "list": (["list"], 0, RELEASE),
         "info": (["info", RELEASE], 0, "store_sha256"),
         "verify": (["verify", RELEASE], 0, ": ok"),
+        "doctor": (["doctor", "--device", "cpu"], 0, "no problem found"),
         "download": (["download", RELEASE, "--to", "downloaded"], 0, "model.safetensors"),
         "publish": (["publish", RELEASE, "--namespace", "owner", "--dry-run"], 0, "model.safetensors"),
         "check-leakage": (["check-leakage", "list.txt", "--weights", RELEASE], 1, f"patients seen: {patient}"),
