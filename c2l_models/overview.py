@@ -11,7 +11,7 @@ PURPOSE = (
     "in Python. The pipeline that trained the networks is included."
 )
 GROUPS = {
-    "Use the networks": "list info embed search atlas download export convert verify check-leakage demo",
+    "Use the networks": "list info embed search atlas download export convert verify doctor check-leakage demo",
     "Train and measure networks": (
         "prepare join pretrain curves average slim probe compare few-shot finetune detect look reproduce"
     ),
