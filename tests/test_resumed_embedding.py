@@ -45,7 +45,7 @@ def failure(capsys, *arguments):
     [
         ("films", "expected a file, found a folder"),
         ("x.feather", r"ends in \.parquet, \.npz, \.npy, \.csv"),
-        ("nowhere/x.parquet", "the folder .*nowhere does not exist"),
+        ("nowhere/x.parquet", "nowhere is no folder; create it"),
         ("folder.csv", "expected a file, found a folder"),
     ],
 )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import C2LError, HubCacheError, HubRefused, HubUnavailable, WeightsNotFound
-from ..progress import stage
 
 PREFIX = "hf-hub:"
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -54,6 +53,8 @@ def download(repository: HubRepository, file: str) -> Path:
             cached = try_to_load_from_cache(repository.repo_id, file, revision=revision)
             if isinstance(cached, str):
                 return Path(cached)
+        from ..progress import stage  # only here, because torch.hub loads packaged weights without rich
+
         with stage(f"downloading {repository.repo_id}"):
             return Path(hf_hub_download(repository.repo_id, file, revision=revision, library_name="c2l-models"))
     # The client's own errors are OSErrors; a malformed name is a ValueError, a failure of large-file storage a

@@ -67,7 +67,7 @@ def test_a_run_folder(tiny_store, tmp_path, monkeypatch, store_is):
     )
     network = timm.create_model("resnet18", in_chans=1, num_classes=0).eval()
 
-    def load_run_backbone(folder, store=None, teacher=False, size=None):
+    def load_run_backbone(folder, store=None, teacher=False, size=None, device="cpu"):
         assert (folder, size, teacher) == (run, 40, False)
         assert (store is None) is (store_is == "gone")
         return network, Recipe(name="smoke", size=64, mean=0.3, std=0.1)

@@ -215,7 +215,7 @@ def run(arguments: list[str], faults: dict[str, Any], events: str, times: bool, 
     KnnMonitor.__call__ = varied(KnnMonitor.__call__)  # type: ignore[method-assign]
     if not pictures:
         callbacks.draw_first_batch = callbacks.draw_curves = lambda *_: None
-    export.export_run = lambda run_folder, path, *_: path  # a network of one convolution is no backbone to export
+    export.export_run = lambda run_folder, path, *_, **__: path  # a network of one convolution is no backbone to export
     recorder = Events(events)
     record_progress(recorder)
     if times:
