@@ -19,4 +19,4 @@ def scaled(array: np.ndarray) -> np.ndarray:
         low, high = np.quantile(film, [0.005, 0.995], method="inverted_cdf")
     if low == high:
         low, high = pixels.min(), pixels.max()
-    return ((pixels - low) / max(high - low, 1e-12)).clip(0, 1) * 255
+    return ((pixels - low) / ((high - low) or 1.0)).clip(0, 1) * 255
