@@ -73,7 +73,9 @@ def read_shares(file: Path) -> dict[str, float]:
     """
     try:
         shares: Any = tomllib.loads(file.read_text(encoding="utf-8-sig")).get("shares")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}; name a TOML file with a table `shares`") from error
+    except ValueError as error:
         raise RunError(f"{file}: expected TOML with a table `shares`; {error}") from error
     numbers = isinstance(shares, dict) and all(type(share) in (int, float) and share > 0 for share in shares.values())
     if not numbers or len(shares) < 2 or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):

@@ -84,3 +84,5 @@ def test_a_file_that_is_not_toml_is_named(tmp_path):
     (tmp_path / "shares.toml").write_text("shares: 1")
     with pytest.raises(RunError, match=r"shares\.toml: expected TOML"):
         average_run(tmp_path / "shares.toml", tmp_path / "mean")
+    with pytest.raises(RunError, match=r"absent\.toml cannot be read: No such file or directory; name a TOML file"):
+        average_run(tmp_path / "absent.toml", tmp_path / "mean")
