@@ -138,7 +138,7 @@ def nearest(features: Any, queries: Any, k: int, exclude: Sequence[int] | None =
     Raises:
         C2LError: shapes that do not match, values that are not finite, or `k` larger than the number of features.
     """
-    rows, tests = _unit(features, "features"), _unit(queries, "queries")
+    rows, tests = unit_vectors(features, "features"), unit_vectors(queries, "queries")
     if rows.shape[1] != tests.shape[1]:
         raise C2LError(
             f"expected features and queries of the same width, found {rows.shape[1]} and {tests.shape[1]}; "
@@ -205,7 +205,7 @@ def _embed_queries(
     return dict(zip(found.paths, found.features, strict=True)), found.errors
 
 
-def _unit(vectors: Any, name: str) -> np.ndarray:
+def unit_vectors(vectors: Any, name: str) -> np.ndarray:
     """Vectors [N, D] scaled to unit length; zero vectors stay zero."""
     array = np.asarray(vectors, np.float32)
     if array.ndim != 2:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from c2l_models.training.fake_step import replace_values
+
 GPU = torch.device("cuda", 0)
 aten = torch.ops.aten
 
@@ -79,15 +81,6 @@ def fake_gpu(host_copies: int = 0) -> Iterator[HostCopies]:
 
 def put_on_gpu(copies: HostCopies, module: nn.Module) -> Any:
     """Move a module to the fake GPU, in `fake_gpu`, which `Module.to` cannot do. Its parameters get gradients."""
-    for part in module.modules():
-        for name, value in part._parameters.items():
-            if value is not None:
-                part._parameters[name] = nn.Parameter(_on_gpu(value), value.requires_grad)
-        for name, buffer in part._buffers.items():
-            part._buffers[name] = None if buffer is None else _on_gpu(buffer)
+    replace_values(module, GPU)
     copies.learning += [parameter for parameter in module.parameters() if parameter.requires_grad]
     return module
-
-
-def _on_gpu(value: Tensor) -> Tensor:
-    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=GPU)

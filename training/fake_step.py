@@ -98,24 +98,24 @@ def fake_step(
             method.set_source(Encoder(recipe.architecture, recipe.feature_dim))
     with FakeTensorMode():
         for module in (method, *getattr(method, "_source", ())):
-            _without_values(module)
+            replace_values(module, "cpu")
         optimizer = make_optimizer(recipe, method.student, 0.1)
         images = torch.empty(batch, 1, size, size, dtype=torch.uint8)
         yield method, optimizer, lambda: train_step(method, optimizer, images, torch.Generator())
 
 
-def _without_values(network: nn.Module) -> None:
-    """Replace parameters and buffers by fake ones, which `Module.to` cannot do."""
+def replace_values(network: nn.Module, device: str | torch.device) -> None:
+    """In `FakeTensorMode`: replace parameters and buffers by fake ones on a device, which `Module.to` cannot do."""
+
+    def fake(value: Tensor) -> Tensor:
+        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=device)
+
     for module in network.modules():
         for name, value in module._parameters.items():
             if value is not None:
-                module._parameters[name] = nn.Parameter(_fake(value), value.requires_grad)
+                module._parameters[name] = nn.Parameter(fake(value), value.requires_grad)
         for name, buffer in module._buffers.items():
-            module._buffers[name] = None if buffer is None else _fake(buffer)
-
-
-def _fake(value: Tensor) -> Tensor:
-    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
+            module._buffers[name] = None if buffer is None else fake(buffer)
 
 
 class TensorMemory(TorchDispatchMode):

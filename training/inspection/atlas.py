@@ -15,7 +15,7 @@ from c2l_models.errors import C2LError, RadiographError
 from c2l_models.files import write_atomically
 from c2l_models.progress import stage
 from c2l_models.radiographs.reading import read_radiograph
-from c2l_models.search import nearest
+from c2l_models.search import nearest, unit_vectors
 
 from ..datasets.label_tables import read_table
 
@@ -98,8 +98,7 @@ def positions(features: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    unit = features / np.where(norms > 0, norms, 1)
+    unit = unit_vectors(features, "features")
     reduced = PCA(min(COMPONENTS, *unit.shape), random_state=seed).fit_transform(unit)
     perplexity = min(30, (len(unit) - 1) / 3)
     places = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(reduced)
