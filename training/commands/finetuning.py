@@ -13,7 +13,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from c2l_models.files import check_folder
 from c2l_models.progress import stage
 
-from .options import Device, Initialization, Workers
+from .options import Device, Html, Initialization, Workers
 
 
 def finetune(arguments: list[str]) -> None:
@@ -29,6 +29,7 @@ def finetune(arguments: list[str]) -> None:
         device: Device = "auto",
         resume: bool = False,
         versus: Path | None = None,
+        html: Html = False,
     ) -> None:
         """Fine-tune a network on a task's training patients, choose the epoch on held-out patients, test once.
 
@@ -46,13 +47,15 @@ def finetune(arguments: list[str]) -> None:
             from ..evaluation.result import Result
             from ..evaluation.tasks import load_task
             from ..finetuning.finetune import finetune
-            from ..finetuning.finetuning_report import report_of
+            from ..finetuning.finetuning_report import page_of, report_of
             from ..store.image_store import ImageStore
 
             images = ImageStore.open(store)
             result = finetune(initialization, images, task, out, settings, device, resume, versus=versus)
             other = Result.read(versus) if versus else None
             report = report_of(result, Predictions.load(out), load_task(task, images), other)
+            if html:
+                page_of(report, out, versus).write(out / "report.html")
         report.show()
         print(f"network, predictions, report and plots: {out}")
 
@@ -75,10 +78,11 @@ def detect(arguments: list[str]) -> None:
         workers: Workers = None,
         device: Device = "auto",
         resume: bool = False,
+        html: Html = False,
     ) -> None:
         """Fine-tune a RetinaNet with a ResNet-18 backbone; report the challenge's mAP and COCO's AP.
 
-        A fifth of the patients are test patients.
+        A fifth of the patients are test patients. With --html, the page contains boxes.png, which shows films.
 
         Args:
             data: the challenge's folder, stage 1 or 2, as distributed.
@@ -104,6 +108,10 @@ def detect(arguments: list[str]) -> None:
                 workers=workers,
                 resume=resume,
             )
+            if html:
+                from ..detection.detection_report import page_of
+
+                page_of(result, out).write(out / "report.html")
         for name in result.metrics.names:
             print(f"{name:12}{result.metrics[name]}")
         print(f"report, boxes and plots: {out}")

@@ -13,7 +13,7 @@ from c2l_models.errors import C2LError
 from c2l_models.files import check_file, check_folder
 from c2l_models.progress import stage
 
-from .options import COMPARED, Device, Target
+from .options import COMPARED, Device, Html, Target
 
 
 def probe(
@@ -29,6 +29,7 @@ def probe(
     uncertain: Literal["zeros", "ones", "ignore"] = "ignore",
     seed: int = 0,
     device: Device = "auto",
+    html: Html = False,
 ) -> None:
     """Measure frozen features with a linear probe or k-NN: AUROC with patient-level intervals.
 
@@ -70,6 +71,10 @@ def probe(
             sizes=sizes,
             readouts=readouts,
         )
+        if html:
+            from ..probing.probe_page import probe_page
+
+            probe_page(report, target, out).write(out / "report.html")
     report.show()
     print(f"report, metrics, predictions and plots: {out}")
 
@@ -83,6 +88,7 @@ def compare(
     size: int = 64,
     sizes: tuple[int, ...] = (64, 96, 128, 192),
     device: Device = "auto",
+    html: Html = False,
 ) -> None:
     """Compare frozen networks on all tasks of a store: linear probes in one table and one plot.
 
@@ -107,6 +113,10 @@ def compare(
 
         images, torch_device = ImageStore.open(store), pick_device(device).type
         found = compare(networks or NETWORKS, images, out, tasks, reference, size, sizes, torch_device)
+        if html:
+            from ..probing.comparison_page import comparison_page
+
+            comparison_page(found).write(out / "comparison.html")
     Console().print(Markdown(found.markdown()))
     print(f"tables, plot and probes: {out}")
 
@@ -121,6 +131,7 @@ def few_shot(
     size: int | None = None,
     seed: int = 0,
     device: Device = "auto",
+    html: Html = False,
 ) -> None:
     """Compare networks on a few labelled images: linear probes on the same draws, as curves with intervals.
 
@@ -141,6 +152,10 @@ def few_shot(
 
         images, device_type = ImageStore.open(store), pick_device(device).type
         found = few_shot(targets, images, task, out, counts, draws, size, seed, device=device_type)
+        if html:
+            from ..probing.comparison_page import few_shot_page
+
+            few_shot_page(found).write(out / "few-shot.html")
     found.show()
     print(f"curves and tables: {out}")
 

@@ -23,3 +23,4 @@ COMPARED = (
 )
 Device = Annotated[Literal["auto", "cpu", "cuda"], arg(help="auto uses CUDA if available")]
 Workers = Annotated[int | None, arg(help="number of decoding processes; by default one per core")]
+Html = Annotated[bool, arg(help="also write the report as one HTML page, which opens without a network")]

@@ -31,7 +31,7 @@ from ..run_files.run_lock import LOCK, locked_run_folder
 from .box_metrics import measure_boxes
 from .box_sheet import draw_boxes
 from .detection_curve import draw_curve
-from .detection_report import write_report
+from .detection_report import PICTURE, SETTINGS, write_report
 from .detector import build_detector
 from .images import DetectionImages, load_images
 from .patients import EVALUATION, TRAINING, check_unseen, patients_of
@@ -39,7 +39,7 @@ from .predict import predict
 from .settings import Settings
 from .train import train
 
-SETTINGS, DETECTIONS, SPLIT, PICTURE = "settings.json", "detections.json", "split.csv", "boxes.png"
+DETECTIONS, SPLIT = "detections.json", "split.csv"
 
 
 def detect(

@@ -1,16 +1,27 @@
-"""Report of a detection run: report.md and report.csv."""
+"""Report of a detection run: report.md, report.csv and an HTML page."""
 
 import csv
 import io
+import json
+import math
 from pathlib import Path
 from typing import Any
 
 from c2l_models.files import write_atomically
+from c2l_models.hub.weight_file import FILE_NAME
 
 from ..evaluation.intervals import Estimate
 from ..evaluation.markdown import markdown_table
 from ..evaluation.result import Result
+from ..pages.charts import Chart, Line
+from ..pages.report import Charts, Facts, Page, Section, Sheet, Table, Text
+from ..run_files.log import read
+from ..run_files.run_section import sha256_of
+from .detection_curve import SHOWN
 from .patients import EVALUATION, TRAINING
+
+SETTINGS, PICTURE = "settings.json", "boxes.png"
+"""Files of a run: its settings, and its contact sheet."""
 
 
 def write_report(out: Path, result: Result) -> None:
@@ -30,12 +41,7 @@ def _markdown(result: Result) -> str:
     rows = [(name, _value(metrics[name]), _interval(metrics[name])) for name in metrics.names]
     lines = [f"# Pneumonia detection from {result.initialization}", ""]
     lines += [markdown_table(("metric", "value", "95 % interval"), rows, align="lll"), ""]
-    lines += [
-        "mAP is the challenge's own score, computed on boxes whose confidence is above the threshold. Its interval"
-    ]
-    lines += [f"is from {facts['settings']['bootstrap']:,} resamples of whole patients. COCO's AP has no interval."]
-    if not facts[EVALUATION]["boxes"]:
-        lines += ["", "No image of the evaluation part has a box, so there are no metrics."]
+    lines += ["\n\n".join(_notes(facts))]
     lines += ["", *(_part(name, facts[name]) for name in (TRAINING, EVALUATION))]
     lines += [f"- {name.replace('_', ' ')}: {count}" for name, count in facts["adjusted"].items() if count]
     if (seen := facts["patients_seen_in_pretraining"]) is None:
@@ -45,6 +51,61 @@ def _markdown(result: Result) -> str:
     lines += [f"- {facts['steps']:,} steps of {facts['settings']['batch_size']} images, seed {result.seed}"]
     lines += [f"- {facts['seconds']:,.0f} s on {facts['device']}, {facts['seconds_per_step']:.3g} s per step"]
     return "\n".join(lines) + "\n"
+
+
+def page_of(result: Result, out: Path) -> Page:
+    """The report as an HTML page, with training curves, and the run's contact sheet of detected boxes.
+
+    The sheet shows films of the evaluation part. `out`: the run's folder.
+    """
+    metrics = result.metrics
+    rows = [[name, metrics[name]] for name in metrics.names]
+    sheet = Sheet((out / PICTURE).read_bytes(), "Films of the evaluation part with true and detected boxes.")
+    settings = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+    data = {key: settings[key] for key in ("store_sha256", "split_sha256", "versions", "code") if key in settings}
+    return Page(
+        f"Pneumonia detection from {result.initialization}",
+        [(name, metrics[name]) for name in metrics.names[:1]],
+        [
+            Section("Metrics", [Text(_notes(result.facts)), Table("Metrics", ["metric", "value"], rows, mark=None)]),
+            Section("Training curves", [Charts(_curves(out))]),
+            Section("Boxes", [sheet]),
+            Section(
+                "Provenance",
+                [
+                    Facts("Data, weights, settings and versions", {"seed": result.seed, **result.facts, **data}),
+                    Facts("Weights", {f"{FILE_NAME} sha256": sha256_of(out / FILE_NAME)}),
+                ],
+            ),
+        ],
+    )
+
+
+def _curves(out: Path) -> list[Chart]:
+    """The losses of a run's log, and the metrics of its points if it has any."""
+    lines = read(out)
+    train, points = ([line for line in lines if line["kind"] == kind] for kind in ("train", "probe"))
+    losses = [Line(label, *_series(train, f"loss_{key}")) for key, label in (("class", "classes"), ("box", "boxes"))]
+    metrics = [Line(name, *_series(points, name)) for name in SHOWN]
+    charts = [Chart("training loss", "step", "", losses)] if train else []
+    if points:
+        charts.append(Chart("evaluation part; no step is chosen by it", "step", "", metrics, points=True))
+    return charts
+
+
+def _series(lines: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    values = [math.nan if (value := line.get(key)) is None else float(value) for line in lines]
+    return [line["step"] for line in lines], values
+
+
+def _notes(facts: dict[str, Any]) -> list[str]:
+    notes = [
+        "mAP is the challenge's own score, computed on boxes whose confidence is above the threshold. Its interval is "
+        f"from {facts['settings']['bootstrap']:,} resamples of whole patients. COCO's AP has no interval."
+    ]
+    if not facts[EVALUATION]["boxes"]:
+        notes.append("No image of the evaluation part has a box, so there are no metrics.")
+    return notes
 
 
 def _value(estimate: Estimate) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -131,13 +131,13 @@ class Report:
             for row in rows:
                 table.add_row(*row)
             console.print(table)
-        console.print(self._caption(), style="dim")
+        console.print(self.caption(), style="dim")
 
     def markdown(self) -> str:
         """The report as Markdown: tables, then data, settings and versions."""
         title = f"# {self.title}: {escaped(self.target.name)} on {escaped(self.facts['task'])}"
-        parts = [title, self._caption(escaped)]
-        for title, header, rows in self._tables():
+        parts = [title, self.caption(escaped)]
+        for title, header, rows in self.all_tables():
             parts += [f"## {escaped(title)}", markdown_table(header, rows)]
         facts = [f"- {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in self.facts.items()]
         return "\n\n".join([*parts, "## Data, settings and versions", "\n".join(facts)]) + "\n"
@@ -198,26 +198,27 @@ class Report:
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=LABEL)
         return as_png(figure)
 
-    def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """Title, header and rows of each table."""
+    def all_tables(self) -> list[tuple[str, Sequence[str], Sequence[Sequence[object]]]]:
+        """Title, header and rows of each table. The cells are texts and estimates."""
         header = ["label", "positives", *(column.title for column in self.columns)]
-        values = {
-            name: [name, self._positives(name), *(str(column.metrics[name]) for column in self.columns)]
+        values: dict[str, list[object]] = {
+            name: [name, self._positives(name), *(column.metrics[name] for column in self.columns)]
             for name in self.target.metrics.names
         }
-        tables = [(self._measured, header, [values[name] for name in self._common])]
+        common = [values[name] for name in self._common]
         if any(column.seeds for column in self.columns):
-            tables[0][2].append([f"{self.headline}, range over seeds", "", *map(_seed_range, self.columns)])
+            common.append([f"{self.headline}, range over seeds", "", *map(_seed_range, self.columns)])
+        tables: list[tuple[str, Sequence[str], Sequence[Sequence[object]]]] = [(self._measured, header, common)]
         if self.rare:
             title = f"Labels with fewer than {MIN_CASES} positive or negative test images"
             tables.append((title, header, [values[name] for name in self.rare]))
         if self.comparisons:
             differences = [
-                [name, *(str(self.difference(column, name)) for column in self.comparisons)] for name in self._common
+                [name, *(self.difference(column, name) for column in self.comparisons)] for name in self._common
             ]
             header = ["label", *(column.title for column in self.comparisons)]
             tables.append((f"Paired difference: {self.target.name} minus each column", header, differences))
-        return tables + list(self.tables)
+        return [*tables, *self.tables]
 
     @staticmethod
     def _with_percentiles(columns: Iterable[ReportColumn]) -> list[str]:
@@ -228,7 +229,7 @@ class Report:
         """Number of positive test images of a label; empty for a metric over several labels."""
         return str(self.positives.get(name, ""))
 
-    def _caption(self, spelled: Callable[[str], str] = str) -> str:
+    def caption(self, spelled: Callable[[str], str] = str) -> str:
         """Facts about the metrics. `spelled`: the form of a label's or column's name."""
         facts = self.facts
         undefined = [spelled(name) for name in self.positives if np.isnan(self.target.metrics[name].value)]

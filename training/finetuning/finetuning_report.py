@@ -1,11 +1,20 @@
 """Report of a fine-tuning run, optionally beside another run."""
 
+import json
+from pathlib import Path
+
 from c2l_models.errors import C2LError
+from c2l_models.hub.weight_file import FILE_NAME
 
 from ..evaluation.predictions import Predictions
 from ..evaluation.report import Report, ReportColumn
+from ..evaluation.report_page import report_page
 from ..evaluation.result import Result
 from ..evaluation.tasks import Task
+from ..pages.charts import Chart, Line
+from ..pages.report import Charts, Facts, Page, Section, Table
+from ..run_files.run_section import sha256_of
+from .finetuning_folder import LOG
 
 
 def report_of(result: Result, predictions: Predictions, task: Task, other: Result | None = None) -> Report:
@@ -34,6 +43,35 @@ def report_of(result: Result, predictions: Predictions, task: Task, other: Resul
         for value in (1, 0)
     )
     return Report("Fine-tuning", positives, tuple(columns), task.headline, result.facts, _notes(result), negatives)
+
+
+def page_of(report: Report, folder: Path, versus: Path | None = None) -> Page:
+    """The report as an HTML page, with ROC curves and training curves.
+
+    Args:
+        report: the report of `report_of`.
+        folder: the run's folder.
+        versus: folder of the run that the report compares with.
+    """
+    folders = [folder, *([versus] if versus else [])]
+    runs = {column.name: Predictions.load(path) for column, path in zip(report.columns, folders, strict=True)}
+    weights = Facts("Weights", {f"{FILE_NAME} sha256": sha256_of(folder / FILE_NAME)})
+    return report_page(report, runs, [_training(folder, report.facts["epoch"])], [weights])
+
+
+def _training(folder: Path, tested: int) -> Section:
+    """The epochs of a run's log, as charts and as a table. `tested`: the epoch whose network was tested."""
+    lines = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+    names = {"loss": "training loss", "tuning_auroc": "AUROC of the tuning patients", "lr": "learning rate"}
+    shown = {key: name for key, name in names.items() if key in lines[0]}
+    epochs = [line["epoch"] for line in lines]
+    charts = [
+        Chart(name, "epoch", "", [Line("", epochs, [line[key] for line in lines])], points=True)
+        for key, name in shown.items()
+    ]
+    rows = [[str(line["epoch"]), *(f"{line[key]:.4g}" for key in shown)] for line in lines]
+    table = Table("Each epoch", ["epoch", *shown.values()], rows, folded=True)
+    return Section("Training curves", [Charts(charts, f"Epoch {tested} was tested."), table])
 
 
 def _notes(result: Result) -> str:

@@ -1,14 +1,10 @@
 """The map of a collection as one HTML page, which opens without a server: similar films lie close together."""
 
-import base64
 import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jinja2 import Environment
 
 from c2l_models.embedding import Embeddings
 from c2l_models.errors import C2LError, RadiographError
@@ -18,6 +14,7 @@ from c2l_models.radiographs.reading import read_radiograph
 from c2l_models.search import nearest, unit_vectors
 
 from ..datasets.label_tables import read_table
+from ..pages.render import data_uri, render
 
 PAGE = Path(__file__).with_name("atlas.html")
 NEIGHBOURS = 8
@@ -88,8 +85,7 @@ def write_atlas(
         "labels": columns,
         "thumbnails": images,
     }
-    template = Environment(autoescape=False).from_string(PAGE.read_text(encoding="utf-8"))
-    write_atomically(out, template.render(data=as_script(page)).encode())
+    write_atomically(out, render(PAGE, data=page))
     return failed
 
 
@@ -129,9 +125,4 @@ def thumbnail(path: Path, failed: dict[Path, str]) -> str:
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def as_script(page: Mapping[str, Any]) -> str:
-    """JSON that may stand in a script element: no text in it can end the element or begin a comment."""
-    return json.dumps(page, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return data_uri(buffer.getvalue(), "jpeg")

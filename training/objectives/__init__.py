@@ -21,10 +21,14 @@ def build(recipe: Recipe, world: World = ALONE, generator: torch.Generator | Non
         world: the processes of the job; by default this one alone.
         generator: draws the memory queue's initial features, on the CPU.
     """
+    method: Method = class_of(recipe)(recipe, generator, world)
+    return method
+
+
+def class_of(recipe: Recipe) -> Any:
+    """The class of a recipe's method, which has the `PANELS` of its plots."""
     path = METHODS[recipe.method].path
     if recipe.method == "c2l" and recipe.objective != Objective():
         path = "variants.Variant"
     module, _, name = path.rpartition(".")
-    kind: Any = getattr(import_module(f".{module}", __name__), name)
-    method: Method = kind(recipe, generator, world)
-    return method
+    return getattr(import_module(f".{module}", __name__), name)

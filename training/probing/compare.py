@@ -42,10 +42,12 @@ class Cell:
     Attributes:
         results: without any, the cell is waiting.
         task: the task; its headline is the metric that is shown.
+        folders: the folder of each run.
     """
 
     task: Task
     results: tuple[Result, ...] = ()
+    folders: tuple[Path, ...] = ()
 
     @property
     def metrics(self) -> Metrics | None:
@@ -217,7 +219,7 @@ def compare(
     with stage("comparison", len(cells), "probes", progress) as line:
         for best, network, task in cells:
             random = network.partition(":")[0] in (RANDOM, UNTRAINED)
-            results = []
+            results, folders = [], []
             for seed in SEEDS if random else SEEDS[:1]:
                 side = f"best-of-{'-'.join(map(str, sizes))}px" if best else f"{size}px"
                 folder = out / "probes" / task.name / f"{Path(network).name.replace(':', '-')}-{side}-seed{seed}"
@@ -226,7 +228,8 @@ def compare(
                     sides = {"sizes": tuple(sizes)} if best else {"size": size}
                     probe(network, store, task, folder, baselines=False, seed=seed, device=device, **sides)
                 results.append(_read(folder, store))
-            comparison.cells[network, task.name, best] = Cell(task, tuple(results))
+                folders.append(folder)
+            comparison.cells[network, task.name, best] = Cell(task, tuple(results), tuple(folders))
             comparison.write(out)
             line.advance()
     return comparison

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -101,6 +101,20 @@ class FewShot:
         if note := few_cases_note(self.facts["test_cases"]):
             console.print(note, style="dim")
 
+    def caption(self, spelled: Callable[[str], str] = str) -> str:
+        """How the metrics were computed. `spelled`: the form of a label's name."""
+        facts = self.facts
+        tuned = [f"{count} images: {draws}" for count, draws in self.tuned.items() if draws]
+        return (
+            f"{facts['draws']} draws of training images, each of as many patients as possible and the same for every "
+            f"network; {facts['test_images']} test images of {facts['test_patients']} patients"
+            f"{', the first fold' * bool(self.task.folds)}. Means over draws, with "
+            f"95 % intervals over patients and draws. The penalty is tuned if one of the headline's labels has "
+            f"{MIN_CASES} positive and {MIN_CASES} negative images in the draw, else C = {FIXED_C:g}. Draws with a "
+            f"tuned penalty: {', '.join(tuned) or 'none'}. A label that a draw cannot teach counts as 0.5. "
+            f"{few_cases_note(facts['test_cases'], spelled)}"
+        ).rstrip()
+
     def csv(self) -> str:
         """One line for each network and number of images; the difference is to the first network."""
         first = next(iter(self.metrics))
@@ -124,7 +138,7 @@ class FewShot:
         values = [[name, *(self.estimate(name, count) for count in self.counts)] for name in self.metrics]
         parts = [
             f"# Few labelled images of {self.task.name}",
-            f"AUROC, {self.task.headline}, of linear probes on frozen features. {_caption(self)}",
+            f"AUROC, {self.task.headline}, of linear probes on frozen features. {self.caption(escaped)}",
             markdown_table(header, values),
         ]
         if others:
@@ -259,17 +273,3 @@ def _parts(task: Task, store: ImageStore) -> tuple[NDArray[np.int64], NDArray[np
 def _penalties(task: Task, names: Sequence[str], labels: NDArray[np.float32]) -> Sequence[float]:
     """The penalties to choose from for images with these labels [N, L]."""
     return C_GRID if can_tune(task, names, labels) else (FIXED_C,)
-
-
-def _caption(found: FewShot) -> str:
-    facts = found.facts
-    tuned = [f"{count} images: {draws}" for count, draws in found.tuned.items() if draws]
-    return (
-        f"{facts['draws']} draws of training images, each of as many patients as possible and the same for every "
-        f"network; {facts['test_images']} test images of {facts['test_patients']} patients"
-        f"{', the first fold' * bool(found.task.folds)}. Means over draws, with "
-        f"95 % intervals over patients and draws. The penalty is tuned if one of the headline's labels has {MIN_CASES} "
-        f"positive and {MIN_CASES} negative images in the draw, else C = {FIXED_C:g}. Draws with a tuned penalty: "
-        f"{', '.join(tuned) or 'none'}. A label that a draw cannot teach counts as 0.5. "
-        f"{few_cases_note(facts['test_cases'], escaped)}"
-    ).rstrip()

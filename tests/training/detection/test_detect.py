@@ -1,5 +1,6 @@
 """A whole run on a miniature challenge: outputs, bit-identical resuming, refusals, and the command."""
 
+import base64
 import csv
 import json
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from html_page import HtmlPage
 from PIL import Image
 
 from c2l_models.cli import main
@@ -206,10 +208,21 @@ def test_the_command(challenge, runs, whole, tmp_path, capsys):
         "cpu",
     ]
     arguments += ["--store", str(runs / f"rsna-{SIDE}"), "--size", str(SIDE), "--max-steps", "1", "--bootstrap", "5"]
-    main(arguments)
+    main([*arguments, "--html"])
     shown = capsys.readouterr().out
     assert "mAP at 0.8" in shown
     assert "COCO AP50" in shown
+    page = HtmlPage(tmp_path / "out" / "report.html")
+    page.check()
+    sheet = base64.b64encode((tmp_path / "out" / "boxes.png").read_bytes()).decode()
+    assert [of["src"] for tag, of in page.tags if tag == "img"] == [f"data:image/png;base64,{sheet}"]
+    assert "contains images of films" in page.text
+    figures = json.loads((tmp_path / "out" / "result.json").read_text())["figures"]
+    for name, values in figures.items():
+        (measured,) = page.measured(page.row("Metrics", name))
+        assert measured == tuple("" if value is None else f"{value:.4f}" for value in values.values())
+    logged = next(line for line in read(tmp_path / "out") if line["kind"] == "train")
+    assert page.line("training loss", "boxes") == [pytest.approx((logged["step"], logged["loss_box"]), rel=1e-3)]
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["settings"]["max_steps"] == 1
     with pytest.raises(SystemExit):
         main(arguments)

@@ -1,5 +1,6 @@
 """Fine-tuning from an initialization to a result: learning, bit-identical resuming, reports and refusals."""
 
+import hashlib
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from html_page import HtmlPage
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -278,13 +280,25 @@ def test_the_command(tiny_store_folder, tmp_path, capsys):
     out = tmp_path / "run"
     command = ["finetune", "folder", "--store", str(tiny_store_folder), "--start", "random", "--out", str(out)]
     flags = ["--size", "48", "--epochs", "1", "--batch-size", "8", "--bootstrap", "10", "--device", "cpu"]
-    main([*command, *flags, "--augment.flip", "0"])
+    main([*command, *flags, "--augment.flip", "0", "--html"])
     assert "Fine-tuning: small on folder" in capsys.readouterr().out
     settings = json.loads((out / "settings.json").read_text())["settings"]
     assert settings["augment"]["flip"] == 0
     assert settings["size"] == 48
     assert settings["weight_decay"] == Settings().weight_decay
     assert "32 pixels, enlarged to 48" in (out / "report.md").read_text()
+    page = HtmlPage(out / "report.html")
+    page.check()
+    assert "32 pixels, enlarged to 48" in page.text
+    (line,) = read_log(out)
+    assert page.row("Each epoch", "1")[1]["text"] == f"{line['loss']:.4g}"
+    assert page.line("training loss") == [pytest.approx((1, line["loss"]), rel=1e-3)]
+    sha256 = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+    assert page.row("Weights", "model.safetensors sha256")[1]["text"] == sha256
+    figures = json.loads((out / "result.json").read_text())["figures"]
+    for name in ("finding", "mean"):
+        (shown,) = page.measured(page.row("AUROC", name))
+        assert [float(value) for value in shown] == list(figures[name].values())
     with pytest.raises(SystemExit, match="2"):
         main(command + flags)
     assert "choose another folder" in capsys.readouterr().err

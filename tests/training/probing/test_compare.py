@@ -1,17 +1,22 @@
 """A comparison of frozen networks: its table, differences and plot, against the probes that it is made of."""
 
 import csv
+import hashlib
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from html_page import HtmlPage
 from PIL import Image
 
 from c2l_models.cli import main
 from c2l_models.errors import C2LError
+from c2l_models.releases.registry import resolve
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.probing import compare as module
 from c2l_models.training.probing.compare import compare
+from c2l_models.training.probing.comparison_page import comparison_page
 from c2l_models.training.probing.probe import probe
 
 
@@ -97,8 +102,50 @@ def test_the_command(comparison, tiny_store_folder, monkeypatch, capsys):
     _, out = comparison
     monkeypatch.setattr(module, "SEEDS", (0, 1))
     command = ["compare", "pixels", "untrained", "--store", str(tiny_store_folder), "--out", str(out), "--size", "32"]
-    main([*command, "--sizes", "--device", "cpu"])
+    main([*command, "--sizes", "--device", "cpu", "--html"])
     printed = capsys.readouterr().out
     assert "At one common side" in printed
     assert "Too few test images for a measure" in printed
     assert Result.is_done(out / "probes" / "folder" / "pixels-32px-seed0")
+    assert "AUROC at the best side" not in HtmlPage(out / "comparison.html").tables
+
+
+def test_the_html_page_has_the_metrics_of_the_csv_file(comparison, tiny_store, tmp_path):
+    found, out = comparison
+    found.write(out)  # the command may have written another comparison
+    comparison_page(found).write(tmp_path / "page.html")
+    page = HtmlPage(tmp_path / "page.html")
+    page.check()
+    metrics, differences = (
+        {(row[0]["text"], row[column]["text"].partition(" ")[0]): next(page.measured(row)) for row in table}
+        for table, column in (
+            (page.tables["AUROC on folder"], 2),
+            (page.tables["Paired difference: each network minus resnet18.imagenet"], 2),
+        )
+    )
+    rows = rows_of(out)
+    assert len(metrics) == len(rows)
+    for row in rows:
+        key, expected = (row["network"], row["side"]), [row[name] for name in ("value", "low", "high")]
+        assert [float(value) for value in metrics[key]] == [float(value) for value in expected]
+        overview = page.row(f"AUROC at the {row['side']} side", row["network"])
+        assert next(page.measured(overview)) == metrics[key]
+        if row["difference"]:
+            numbers = [float(row[name]) for name in ("difference", "difference_low", "difference_high")]
+            assert [float(value) for value in differences[key]] == numbers
+    _, curves = page.charts["finding"]
+    assert set(curves) == set(found.networks)
+    for network in found.networks:
+        points = page.line("finding", network)
+        area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(points))
+        first = found.cell(network, found.tasks[0], False).results[0].metrics["finding"].value
+        assert area == pytest.approx(first, abs=2e-4)
+    assert page.row("resnet18.imagenet", "weights_sha256")[1]["text"] == resnet18_sha256()
+    assert page.row("Settings, versions and data of all tasks", "store_sha256")[1]["text"] == tiny_store.sha256
+    for patient in set(tiny_store.patients.tolist()):
+        assert patient not in page.source
+
+
+def resnet18_sha256():
+    file = resolve("resnet18.imagenet").path()
+    return hashlib.sha256(file.read_bytes()).hexdigest()

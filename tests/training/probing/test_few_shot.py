@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from html_page import HtmlPage
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -18,6 +19,7 @@ from c2l_models.training.evaluation.tasks import load_task
 from c2l_models.training.initialization import Initialization
 from c2l_models.training.patient_splits import order_images, split_patients
 from c2l_models.training.probing import few_shot as module
+from c2l_models.training.probing.comparison_page import few_shot_page
 from c2l_models.training.probing.few_shot import FIXED_C, few_shot
 
 from .conftest import build_store
@@ -152,10 +154,29 @@ def test_the_files(store, tmp_path):
     assert json.loads((out / "few-shot.json").read_text())["networks"]["fine"]["size"] == 32
     assert (out / "few-shot.png").read_bytes().startswith(b"\x89PNG")
 
+    few_shot_page(found).write(out / "few-shot.html")
+    page = HtmlPage(out / "few-shot.html")
+    page.check()
+    metrics, differences = list(page.tables)[:2]
+    attributes, curves = page.charts["folder"]
+    for line in lines:
+        column = {"4": 0, "8": 1}[line["images"]]
+        row = page.row(metrics, line["network"])
+        assert list(page.measured(row))[column] == (line["value"], line["low"], line["high"])
+        top, bottom = (float(attributes["data-area"].split()[n]) for n in (1, 3))
+        low, high = (float(end) for end in attributes["data-range"].split()[2:])
+        y = bottom - (float(line["value"]) - low) / (high - low) * (bottom - top)
+        assert curves[line["network"]][column][1] == pytest.approx(y, abs=0.1)
+        if line["minus"]:
+            row = page.row(differences, line["network"])
+            expected = (line["difference"], line["difference_low"], line["difference_high"])
+            assert list(page.measured(row))[column] == expected
+
 
 def test_the_command(tiny_store_folder, tmp_path, capsys):
     command = ["few-shot", "fine", "coarse", "--store", str(tiny_store_folder), "--task", "folder"]
-    main([*command, "--out", str(tmp_path / "out"), "--counts", "4", "8", "--draws", "2", "--device", "cpu"])
+    main([*command, "--out", str(tmp_path / "out"), "--counts", "4", "8", "--draws", "2", "--device", "cpu", "--html"])
+    assert (tmp_path / "out" / "few-shot.html").is_file()
     shown = capsys.readouterr().out
     assert "AUROC by number of labelled images" in shown
     assert "curves and tables" in shown

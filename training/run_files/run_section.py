@@ -1,0 +1,82 @@
+"""A pretraining run in an HTML page: its curves, its recipe and its weights."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ..evaluation.plotting import SMALLEST_SPAN
+from ..objectives import class_of
+from ..objectives.method import Panel
+from ..pages.charts import Chart, Line
+from ..pages.report import Charts, Facts, Section
+from ..recipe_files import from_dict
+from . import checkpoint
+from .curves import LEARNING_RATE, SMALLEST_SHARE
+from .log import NAME, read
+from .run_folder import read_initialization, read_run
+
+NOT_TASKS = {"kind", "step", "epoch"}
+
+
+def training_curves(run_folder: Path) -> list[Section]:
+    """The curves of a pretraining run's log; no section if the log has no lines."""
+    settings, lines = _recipe(run_folder), read(run_folder) if (run_folder / NAME).is_file() else []
+    train = [line for line in lines if line["kind"] == "train"]
+    probes = [line for line in lines if line["kind"] == "probe"]
+    if not train:
+        return []
+    charts = [_chart(panel, train) for panel in class_of(from_dict(settings)).PANELS]
+    charts += [_probes(probes)] if probes else []
+    charts += [_chart(LEARNING_RATE, train)]
+    return [Section("Training curves", [Charts([chart for chart in charts if chart.lines])])]
+
+
+def run_facts(run_folder: Path) -> list[Facts]:
+    """A pretraining run's store, machine, versions and weights, and its recipe. No path and no patient is in them."""
+    run = {key: value for key, value in read_run(run_folder).items() if key != "store"}
+    facts = {"initialization": read_initialization(run_folder)["name"], **run, **_weights(run_folder)}
+    return [Facts("Pretraining run", facts), Facts("Recipe", _recipe(run_folder))]
+
+
+def _recipe(run_folder: Path) -> dict[str, Any]:
+    recipe: dict[str, Any] = json.loads((run_folder / "recipe.json").read_text(encoding="utf-8"))
+    return recipe
+
+
+def _chart(panel: Panel, train: list[dict[str, Any]]) -> Chart:
+    """A panel of curves.png; a metric that the log lacks is left out."""
+    steps = [line["step"] for line in train]
+    lines = [
+        Line(label, steps, [_number(line.get(name)) for line in train])
+        for name, label in panel.curves.items()
+        if name in train[0]
+    ]
+    largest = max((abs(y) for line in lines for y in line.y if math.isfinite(y)), default=0.0)
+    return Chart(panel.title, "step", "", lines, y_limits=panel.limits, least=SMALLEST_SHARE * largest)
+
+
+def _probes(probes: list[dict[str, Any]]) -> Chart:
+    """The monitor's AUROC, one line per task."""
+    tasks = sorted({key for line in probes for key in line} - NOT_TASKS)
+    steps = [line["step"] for line in probes]
+    lines = [Line(task, steps, [_number(line.get(task)) for line in probes]) for task in tasks]
+    title = "k-NN AUROC, held-out training patients"
+    return Chart(title, "step", "", lines, points=True, least=SMALLEST_SPAN)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _weights(run_folder: Path) -> dict[str, str]:
+    """The sha256 of the newest checkpoint and of the exported weights, if they exist."""
+    files = [run_folder / checkpoint.FOLDER / checkpoint.newest(run_folder), run_folder / "backbone.safetensors"]
+    return {f"{file.name} sha256": sha256_of(file) for file in files if file.is_file()}
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
