@@ -85,6 +85,7 @@ def embed(
     *,
     features: Readout = "pooled",
     progress: bool = False,
+    readers: int = READERS,
 ) -> Embeddings:
     """Compute the features of radiograph files, in their order. Files that cannot be read are listed in `errors`.
 
@@ -99,6 +100,7 @@ def embed(
             averages of its last three feature maps together (896 numbers of a ResNet-18 instead of 512). A linear
             probe of chests and of knees is better with them.
         progress: show a progress bar.
+        readers: number of threads that read files.
 
     Raises:
         C2LError: one path instead of a list, a batch size below 1, an unknown `features`, a device that this machine
@@ -117,7 +119,7 @@ def embed(
     import torch
 
     files = [Path(path) for path in paths]
-    network, transform, source = _resolve_model(model)
+    network, transform, source = resolve_model(model)
     target = _resolve_device(network, device, own=isinstance(model, torch.nn.Module))
     network.to(target)
     computed: list[np.ndarray] = []
@@ -125,7 +127,7 @@ def embed(
     errors: dict[Path, str] = {}
 
     def so_far() -> Embeddings:
-        rows = np.concatenate(computed or [np.empty((0, _width(network, features)), np.float32)])
+        rows = np.concatenate(computed or [np.empty((0, feature_width(network, features)), np.float32)])
         return Embeddings(rows[: len(kept)], kept, errors, readout=features, **source)
 
     try:
@@ -134,7 +136,7 @@ def embed(
             torch.inference_mode(),
             stage("embedding", len(files), "films", progress or None) as line,
         ):
-            for batch in _read_batches(files, transform, batch_size, ahead=target.type != "cpu"):
+            for batch in _read_batches(files, transform, batch_size, target.type != "cpu", readers):
                 errors |= {path: tensor for path, tensor in batch if isinstance(tensor, str)}
                 readable = [(path, tensor) for path, tensor in batch if not isinstance(tensor, str)]
                 if readable:
@@ -149,11 +151,11 @@ def embed(
 
 def feature_count(model: "str | os.PathLike[str] | nn.Module" = "resnet18", features: Readout = "pooled") -> int:
     """Number of features that `embed` computes per image with this model. Raises as `embed`."""
-    network, _, _ = _resolve_model(model)
-    return _width(network, features)
+    network, _, _ = resolve_model(model)
+    return feature_width(network, features)
 
 
-def _resolve_model(
+def resolve_model(
     model: "str | os.PathLike[str] | nn.Module",
 ) -> "tuple[nn.Module, Callable[[Any], Tensor], dict[str, str]]":
     """The network, its preprocessing, and the `model` and `sha256` of `Embeddings`."""
@@ -206,7 +208,7 @@ def _resolve_device(network: "nn.Module", device: "str | torch.device | None", o
 
 
 def _read_batches(
-    files: list[Path], transform: "Callable[[Any], Tensor]", batch_size: int, ahead: bool
+    files: list[Path], transform: "Callable[[Any], Tensor]", batch_size: int, ahead: bool, readers: int = READERS
 ) -> "Iterator[list[tuple[Path, Tensor | str]]]":
     """Yield batches of (file, its tensor or the reason why it cannot be read).
 
@@ -220,7 +222,7 @@ def _read_batches(
         except RadiographError as error:
             return path, str(error).removeprefix(f"{path}: ")
 
-    with ThreadPoolExecutor(READERS, thread_name_prefix="c2l-read") as pool:
+    with ThreadPoolExecutor(readers, thread_name_prefix="c2l-read") as pool:
         waiting: deque[list[Future[tuple[Path, Tensor | str]]]] = deque()
         for start in range(0, len(files), batch_size):
             waiting.append([pool.submit(read, path) for path in files[start : start + batch_size]])
@@ -230,7 +232,7 @@ def _read_batches(
             yield [future.result() for future in batch]
 
 
-def _width(network: Any, readout: Readout) -> int:
+def feature_width(network: Any, readout: Readout) -> int:
     if readout == "multiscale":
         return sum(stage["num_chs"] for stage in network.feature_info[-SCALES:])
     return getattr(network, "num_features", 0)

@@ -4,14 +4,17 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .errors import C2LError
-from .files import write_atomically
+from .files import atomic_file, write_atomically
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 METADATA_KEY = "c2l"  # in the metadata of a Parquet file, and the name of an array of an npz file
 
@@ -47,6 +50,28 @@ def write_features(path: Path, table: FeatureTable) -> None:
     write_atomically(path, _WRITERS[path.suffix.lower()](table))
 
 
+def join_features(parts: Sequence[Path], out: Path) -> None:
+    """Write `out` with the rows of several Parquet files, in order; `source` is the first file's.
+
+    A Parquet file is written one part at a time, as one row group each, so memory for one part is enough. The other
+    formats need memory for all rows. Raises C2LError for another suffix, or a part that cannot be read.
+    """
+    check_format(out)
+    if out.suffix.lower() != ".parquet":
+        tables = [read_features(part) for part in parts]
+        paths = [path for table in tables for path in table.paths]
+        rows = np.concatenate([table.features for table in tables])
+        return write_features(out, FeatureTable(rows, paths, tables[0].source))
+    import pyarrow.parquet as pq
+
+    escaped = any("path_bytes" in pq.read_schema(part).names for part in parts)
+    schema = _arrow(read_features(parts[0]), escaped).schema
+    with atomic_file(out) as file, pq.ParquetWriter(file, schema) as writer:
+        for part in parts:
+            writer.write_table(_arrow(read_features(part), escaped).replace_schema_metadata(schema.metadata))
+    return None
+
+
 def read_features(path: Path) -> FeatureTable:
     """Read a .parquet or .npz file that `write_features` wrote. Raises C2LError for any other file."""
     if not path.is_file():
@@ -63,17 +88,22 @@ def read_features(path: Path) -> FeatureTable:
 
 
 def _parquet(table: FeatureTable) -> bytes:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    features = pa.FixedSizeListArray.from_arrays(pa.array(table.features.ravel()), table.features.shape[1])
-    columns = {"path": [readable(path) for path in table.paths], "feature": features}
-    if any(readable(path) != str(path) for path in table.paths):
-        columns["path_bytes"] = [os.fsencode(path) for path in table.paths]
-    made = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(table.source)})
     buffer = io.BytesIO()
-    pq.write_table(made, buffer)
+    pq.write_table(_arrow(table, any(readable(path) != str(path) for path in table.paths)), buffer)
     return buffer.getvalue()
+
+
+def _arrow(table: FeatureTable, escaped: bool) -> "pa.Table":
+    """The columns of a Parquet file. `escaped`: with path_bytes, because a name is not UTF-8."""
+    import pyarrow as pa
+
+    features = pa.FixedSizeListArray.from_arrays(pa.array(table.features.ravel()), table.features.shape[1])
+    columns = {"path": pa.array(map(readable, table.paths), pa.string()), "feature": features}
+    if escaped:
+        columns["path_bytes"] = pa.array(map(os.fsencode, table.paths), pa.binary())
+    return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(table.source)})
 
 
 def _read_parquet(path: Path) -> FeatureTable:

@@ -6,7 +6,10 @@ import re
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import C2LError
 
@@ -15,7 +18,14 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write a temporary file beside `path`, flush it to the disk, and rename it to `path`.
+    """Write `data` to `path`, as `atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path`; at the end flush it to the disk, and rename it to `path`.
 
     A reader sees the complete old content or the complete new content. A link keeps pointing to its file, whose content
     is replaced. Temporary files that killed processes left for this path are removed.
@@ -27,7 +37,7 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     try:
         remove_stale(target)
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)

@@ -1,12 +1,22 @@
 """`c2l embed`: write the features of images to a file, and resume an interrupted call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from .embedding import Embeddings, EmbedInterrupted, Readout, embed
 from .errors import C2LError
+
+
+class Embedded(NamedTuple):
+    """Number of films that were embedded, of features each, and the films that could not be read, with the reasons."""
+
+    films: int
+    width: int
+    errors: dict[Path, str]
 
 
 def partial_of(out: Path) -> Path:
@@ -32,30 +42,49 @@ def embed_to_file(
         EmbedInterrupted: Ctrl-C; the rows so far are kept.
     """
     partial = partial_of(out)
-    earlier = _kept(partial, images)
-    before = set(earlier.paths) if earlier else set()
 
-    def features_of(paths: Sequence[Path]) -> Embeddings:
+    def compute(paths: Sequence[Path]) -> Embeddings:
         return embed(paths, model, device=device, features=features, progress=progress)
 
     try:
-        found = features_of([path for path in images if path not in before])
+        found = resume(images, partial, compute)
+    except EmbedInterrupted as stop:
+        if stop.embeddings.paths:
+            stop.embeddings.save(partial)
+        raise
+    check_some_read(len(found.paths), found.errors)
+    found.save(out)
+    partial.unlink(missing_ok=True)
+    return found
+
+
+def check_some_read(count: int, errors: Mapping[Path, str]) -> None:
+    """Raise C2LError, with the first reasons, if none of the images could be read."""
+    if not count:
+        listed = "; ".join(f"{path}: {reason}" for path, reason in islice(errors.items(), 3))
+        raise C2LError(f"expected images that can be read, found none{': ' if listed else ''}{listed}")
+
+
+def resume(images: Sequence[Path], kept: Path, compute: Callable[[Sequence[Path]], Embeddings]) -> Embeddings:
+    """The rows of all images, in their order: those that the file `kept` holds, if it exists, and computed ones.
+
+    A kept row is used if the model and the readout are the same and the image has not changed since.
+
+    Raises what `compute` raises; EmbedInterrupted with the kept rows too.
+    """
+    earlier = _kept(kept, images)
+    before = set(earlier.paths) if earlier else set()
+    try:
+        found = compute([path for path in images if path not in before])
         if earlier and not _same_model(earlier, found):  # the kept rows are of another model
-            found = _joined(found, features_of(earlier.paths), images)
+            found = _joined(found, compute(earlier.paths), images)
         elif earlier:
             found = _joined(found, earlier, images)
     except EmbedInterrupted as stop:
-        kept = stop.embeddings
-        if earlier and _same_model(earlier, kept):
-            kept = _joined(kept, earlier, images)
-        if kept.paths:
-            kept.save(partial)
-        raise EmbedInterrupted(kept) from None
-    if not found.paths:
-        listed = "; ".join(f"{path}: {reason}" for path, reason in list(found.errors.items())[:3])
-        raise C2LError(f"expected images that can be read, found none{': ' if listed else ''}{listed}")
-    found.save(out)
-    partial.unlink(missing_ok=True)
+        rows = stop.embeddings
+        if earlier and _same_model(earlier, rows):
+            rows = _joined(rows, earlier, images)
+        raise EmbedInterrupted(rows) from None
     return found
 
 

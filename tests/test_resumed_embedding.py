@@ -91,8 +91,8 @@ def interrupted_after(monkeypatch, batches):
     """Let `embed` read some batches of two images, then press Ctrl-C."""
     whole = embedding._read_batches
 
-    def read(files, transform, batch_size, ahead):
-        for number, batch in enumerate(whole(files, transform, 2, ahead)):
+    def read(files, transform, batch_size, *options):
+        for number, batch in enumerate(whole(files, transform, 2, *options)):
             if number == batches:
                 raise KeyboardInterrupt
             yield batch

@@ -5,13 +5,16 @@ Each command imports its modules when it runs, so that `c2l --help` answers at o
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from ..errors import C2LError
 from ..files import check_file
 from ..progress import stage
+
+if TYPE_CHECKING:
+    from ..resumed_embedding import Embedded
 
 
 def embed(
@@ -20,6 +23,8 @@ def embed(
     model: str = "resnet18",
     device: str | None = None,
     features: Literal["pooled", "multiscale"] = "pooled",
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> None:
     """Write the features of radiographs to a file: of single films, and of all films in folders.
 
@@ -32,6 +37,9 @@ def embed(
         model: an architecture (its default release is used), a release, a .safetensors file or hf-hub:owner/name.
         device: a torch device, such as cpu or cuda; CUDA by default if available.
         features: pooled is the network's last feature map, averaged; multiscale the last three, concatenated.
+        engine: local computes in this process; ray on a Ray cluster, one worker per GPU or core (extra [ray]).
+        address: the Ray cluster, such as auto or HOST:6379; by default RAY_ADDRESS, a cluster that runs on this
+            machine, or a new one with its cores and GPUs.
     """
     import signal
 
@@ -41,26 +49,46 @@ def embed(
 
     check_file(out)
     check_format(out)
+    if address and engine != "ray":
+        raise C2LError(f"--address {address}: expected it with --engine ray only; add --engine ray")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop, as Ctrl-C
     with stage("embed", show=True):
         inputs = find_images(_some(films, "FILM or FOLDER"))
         for line in left_out_lines(inputs.left_out):
             print(line, file=sys.stderr)
-
-        from ..embedding import EmbedInterrupted
-        from ..resumed_embedding import embed_to_file, partial_of
-
-        try:
-            embeddings = embed_to_file(inputs.images, out, model, device, features, progress=True)
-        except EmbedInterrupted as stop:
-            if count := len(stop.embeddings.paths):
-                kept = f"the features are kept in {partial_of(out)}, and the same command resumes"
-                print(f"c2l: interrupted after {count:,} of {len(inputs.images):,} films; {kept}", file=sys.stderr)
-            raise
-    for path, reason in embeddings.errors.items():
+        if engine == "ray":
+            count, width, errors = _embed_on_ray(inputs.images, out, model, device, features, address)
+        else:
+            count, width, errors = _embed_here(inputs.images, out, model, device, features)
+    for path, reason in errors.items():
         print(f"left out {path}: {reason}", file=sys.stderr)
-    more = left_out_count(len(inputs.left_out) + len(embeddings.errors))
-    print(f"{len(embeddings.paths)} films, {embeddings.features.shape[1]} features each: {out}{more}")
+    more = left_out_count(len(inputs.left_out) + len(errors))
+    print(f"{count} films, {width} features each: {out}{more}")
+
+
+def _embed_here(images: list[Path], out: Path, *options: Any) -> "Embedded":
+    from ..embedding import EmbedInterrupted
+    from ..resumed_embedding import Embedded, embed_to_file, partial_of
+
+    try:
+        embeddings = embed_to_file(images, out, *options, progress=True)
+    except EmbedInterrupted as stop:
+        if count := len(stop.embeddings.paths):
+            kept = f"the features are kept in {partial_of(out)}, and the same command resumes"
+            print(f"c2l: interrupted after {count:,} of {len(images):,} films; {kept}", file=sys.stderr)
+        raise
+    return Embedded(len(embeddings.paths), embeddings.features.shape[1], embeddings.errors)
+
+
+def _embed_on_ray(images: list[Path], out: Path, *options: Any) -> "Embedded":
+    from ..ray_embedding import embed_on_ray, parts_of
+
+    try:
+        return embed_on_ray(images, out, *options)
+    except KeyboardInterrupt:
+        kept = f"finished parts are kept in {parts_of(out)}, and the same command resumes"
+        print(f"c2l: interrupted; {kept}", file=sys.stderr)
+        raise
 
 
 def search(

@@ -31,6 +31,8 @@ def prepare(
     workers: int | None = None,
     shard: str | None = None,
     pretraining_only: Annotated[UseAppendAction[tuple[str, ...]], arg(help=PRETRAINING_ONLY)] = (),
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> None:
     """Decode radiographs on disk into an image store: one uint8 array and one index.
 
@@ -44,20 +46,31 @@ def prepare(
         workers: number of decoding processes; by default one per core.
         shard: K/N: write part K of N. Several machines can each write one part; `c2l join` joins the parts. By
             default all is written.
+        engine: local decodes on this machine; ray on a Ray cluster, one worker per core (extra [ray]).
+        address: the Ray cluster, such as auto or HOST:6379; by default RAY_ADDRESS, a cluster that runs on this
+            machine, or a new one with its cores.
     """
     check_folder(out)
+    if engine == "ray" and (workers or shard):
+        raise C2LError("--engine ray makes its own shards, one worker per core; leave out --workers and --shard")
+    if address and engine != "ray":
+        raise C2LError(f"--address {address}: expected it with --engine ray only; add --engine ray")
     with stage("prepare", show=True):
-        from ..store.prepare import prepare
-
         pairs = []
         for pair in source:
             name, equals, folder = pair.partition("=")
             if not equals:
                 raise C2LError(f"--source: expected NAME=DIR, such as chestxray14=data/chestxray14; found {pair}")
             pairs.append((name, Path(folder)))
-        report = prepare(
-            pairs, out, size, workers, shard=_shard(shard) if shard else None, pretraining_only=pretraining_only
-        )
+        if engine == "ray":
+            from ..store.ray_prepare import prepare_on_ray
+
+            report = prepare_on_ray(pairs, out, size, pretraining_only, address)
+        else:
+            from ..store.prepare import prepare
+
+            part = _shard(shard) if shard else None
+            report = prepare(pairs, out, size, workers, shard=part, pretraining_only=pretraining_only)
     _print_report(report)
 
 

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -54,6 +54,24 @@ SENTINELS_KEY = "landmarks"
 
 Row = tuple[str, Record]
 """The path in the index, and the record."""
+
+
+class Part(NamedTuple):
+    """The work of one call: a store, or one shard of it.
+
+    Attributes:
+        plan: the plan of the whole store; the machine that decodes adds the versions of its libraries.
+        shard: (k, n); None for the whole store.
+        rows: the images of this part, in the order of the index.
+        unused: rows of refused.parquet for files on disk that no record names; of the last shard only.
+        sentinels: as `find_sentinels`; None: the machine that decodes finds them when it begins.
+    """
+
+    plan: dict[str, Any]
+    shard: Shard | None
+    rows: Sequence[Row]
+    unused: Sequence[dict[str, str]]
+    sentinels: Sequence[int] | None = None
 
 
 def prepare(
@@ -96,58 +114,73 @@ def prepare(
     """
     started = time.monotonic()
     out = Path(out)
+    check_arguments(out, size)
+    shard_slice(0, shard)  # refuse an impossible shard before the files are listed
+    loaded = load_sources(sources, list_unused=shard is None or shard[0] == shard[1], pretraining_only=pretraining_only)
+    (part,) = plan_parts(loaded, size, [shard])
+    write_part(part, out, workers, progress)
+    return summarize_store(out, shard, started)
+
+
+def check_arguments(out: Path, size: int) -> None:
+    """Raise DatasetError if `out` exists and is not a store, or for an impossible size."""
     if out.exists() and not (out / DESCRIPTION).is_file():
         raise DatasetError(
             f"{out} already exists, is not a store and is not overwritten; remove it, or choose another folder"
         )
     if size < 1:
         raise DatasetError(f"expected a size of at least 1 pixel, such as 128, found {size}")
-    shard_slice(0, shard)  # refuse an impossible shard before the files are listed
-    loaded = load_sources(sources, list_unused=shard is None or shard[0] == shard[1], pretraining_only=pretraining_only)
-    plan = make_plan(loaded, size) | library_versions()
+
+
+def plan_parts(sources: Sequence[Source], size: int, shards: Sequence[Shard | None]) -> list[Part]:
+    """The work of each of these shards; None is the whole store."""
+    rows = [(index_path(record, source.root), record) for source in sources for record in source.records]
+    plan = make_plan(sources, size)
+    unused = [
+        {"path": path, "dataset": source.name, "reason": reason} for source in sources for path, reason in source.unused
+    ]
+    return [
+        Part(plan, shard, rows[shard_slice(len(rows), shard)], unused if shard is None or shard[0] == shard[1] else ())
+        for shard in shards
+    ]
+
+
+def write_part(part: Part, out: Path, workers: int | None, progress: bool) -> None:
+    """Write `out`, or resume, or do nothing if it is already there. Raises as `prepare`."""
+    part = part._replace(plan=part.plan | library_versions())
     if out.exists():
-        check_same_plan(out, plan, shard)
+        check_same_plan(out, part.plan, part.shard)
     building = out.with_name(out.name + ".partial")
     with locked_build_folder(building):
         if not out.exists():
-            _build(building, loaded, plan, shard, workers, progress)
+            _build(building, part, workers, progress)
             with write_errors(building, ADVICE):
                 (building / STORE_FOLDER).rename(out)
                 sync_folder(out.parent)
-    return summarize_store(out, shard, started)
 
 
-def _build(
-    building: Path,
-    sources: Sequence[Source],
-    plan: dict[str, Any],
-    shard: Shard | None,
-    workers: int | None,
-    progress: bool,
-) -> None:
+def _build(building: Path, part: Part, workers: int | None, progress: bool) -> None:
     """Write the complete store to the subfolder `STORE_FOLDER` of `building`."""
-    rows = [(index_path(record, source.root), record) for source in sources for record in source.records]
-    rows = rows[shard_slice(len(rows), shard)]
     store = building / STORE_FOLDER
-    outcomes = _decode(building, rows, plan, shard, workers, progress)
-    index, refused = _tables(rows, outcomes, sources)
-    if not len(index) and not shard:
+    index, refused = _tables(part, _decode(building, part, workers, progress))
+    if not len(index) and not part.shard:
         reasons = ", ".join(f"{row['path']}: {row['reason']}" for row in refused.slice(0, 3).to_pylist())
         raise DatasetError(
             f"no image could be decoded: {reasons}; correct the cause, remove {building}, then repeat the command"
         )
     with write_errors(building, ADVICE):
         write_tables(store, index, refused)
-        write_description(store, plan, file_sha256(store / IMAGES), shard)
+        write_description(store, part.plan, file_sha256(store / IMAGES), part.shard)
 
 
-def _begin_or_resume(building: Path, plan: dict[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+def _begin_or_resume(building: Path, part: Part, records: Sequence[Record]) -> dict[str, Any]:
     """The journal's header: the plan, and the sentinels that were found when the store was begun."""
+    plan = part.plan | {"shard": list(part.shard or (1, 1))}
     with write_errors(building, ADVICE):
         (building / STORE_FOLDER).mkdir(exist_ok=True)
         header = journal_header(building)
     if header is None:
-        return plan | {SENTINELS_KEY: find_sentinels(records)}
+        return plan | {SENTINELS_KEY: find_sentinels(records) if part.sentinels is None else list(part.sentinels)}
     if different := differences(header, plan):
         raise DatasetError(
             f"{building} was begun with other settings: {different}; restore these settings to resume, or remove "
@@ -156,17 +189,10 @@ def _begin_or_resume(building: Path, plan: dict[str, Any], records: Sequence[Rec
     return header
 
 
-def _decode(
-    building: Path,
-    rows: Sequence[Row],
-    plan: dict[str, Any],
-    shard: Shard | None,
-    workers: int | None,
-    progress: bool,
-) -> list[Outcome]:
+def _decode(building: Path, part: Part, workers: int | None, progress: bool) -> list[Outcome]:
     """Write the array and return the outcome of each row, in order."""
-    size, records = plan["size"], [record for _, record in rows]
-    header = _begin_or_resume(building, plan | {"shard": list(shard or (1, 1))}, records)
+    size, records = part.plan["size"], [record for _, record in part.rows]
+    header = _begin_or_resume(building, part, records)
     disk_check = UnmountedDiskCheck(records, header[SENTINELS_KEY])
     paths = [str(record.path) for record in records]
     with (
@@ -174,14 +200,14 @@ def _decode(
         stage("decoding", len(paths), "images", progress, done := len(array.outcomes)) as line,
         decoding_pool(workers) as decode,
     ):
-        _warn_if_disk_too_small(building, (len(paths) - done) * size**2)
+        warn_if_disk_too_small(building, (len(paths) - done) * size**2)
         chunks = [paths[start : start + CHUNK] for start in range(done, len(paths), CHUNK)]
         for block, outcomes in decode(partial(decode_chunk, size=size), chunks):
             _check_disk(disk_check, len(array.outcomes), outcomes, building)
             recorded = [outcome for outcome in outcomes if not outcome.stopped]
             array.append(block, recorded)
             if recorded != outcomes:
-                path, reason = rows[len(array.outcomes)][0], outcomes[-1].stopped
+                path, reason = part.rows[len(array.outcomes)][0], outcomes[-1].stopped
                 raise DatasetError(
                     f"{path}: {reason}. Correct the cause, or move the file away, then repeat the command to resume"
                 )
@@ -201,16 +227,17 @@ def _check_disk(check: UnmountedDiskCheck, first: int, outcomes: Sequence[Outcom
         )
 
 
-def _warn_if_disk_too_small(building: Path, needed: int) -> None:
+def warn_if_disk_too_small(building: Path, needed: int) -> None:
+    """Warn if the disk of a folder has less free space than the bytes that are needed."""
     if needed > (free := shutil.disk_usage(building).free):
         warnings.warn(
             f"{building} may not fit on the disk: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; if the disk "
             "becomes full, the command stops and no finished work is lost",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
-def _tables(rows: Sequence[Row], outcomes: Sequence[Outcome], sources: Sequence[Source]) -> tuple[pa.Table, pa.Table]:
+def _tables(part: Part, outcomes: Sequence[Outcome]) -> tuple[pa.Table, pa.Table]:
     """The index and the table of refused files."""
     index = [
         {
@@ -220,15 +247,13 @@ def _tables(rows: Sequence[Row], outcomes: Sequence[Outcome], sources: Sequence[
             "sha256": outcome.sha256,
             "source": record.source or record.dataset,
         }
-        for (path, record), outcome in zip(rows, outcomes, strict=True)
+        for (path, record), outcome in zip(part.rows, outcomes, strict=True)
         if not outcome.refused
     ]
     refused = [
         {"path": path, "dataset": record.dataset, "reason": outcome.refused}
-        for (path, record), outcome in zip(rows, outcomes, strict=True)
+        for (path, record), outcome in zip(part.rows, outcomes, strict=True)
         if outcome.refused
     ]
-    refused += [
-        {"path": path, "dataset": source.name, "reason": reason} for source in sources for path, reason in source.unused
-    ]
+    refused += part.unused
     return pa.Table.from_pylist(index, INDEX_SCHEMA), pa.Table.from_pylist(refused, REFUSED_SCHEMA)

@@ -1,0 +1,148 @@
+"""`c2l embed --engine ray`: each task writes the features of one part of the images, and the parts are joined."""
+
+import os
+import re
+import socket
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from .embedding import READERS, Embeddings, Readout, embed, feature_width, resolve_model
+from .errors import C2LError
+from .feature_files import join_features
+from .progress import stage
+from .ray_engine import live_nodes, plan_worker, ray_cluster, run_parts
+from .resumed_embedding import Embedded, check_some_read, resume
+
+PART_IMAGES = 4096
+"""Images per part: whole batches of `embed`, so each batch holds the images that it holds on one machine."""
+BATCH = 64  # the batch size of `embed`
+PROCESS_BYTES = 10**9  # Python, torch and a network: 0.82 GB measured
+PIXEL_BYTES = 640  # per pixel of a batch: 212 measured for ResNet-18, 611 for DenseNet-121
+READER_BYTES = 2 * 10**8  # a film that is read: 0.15 GB measured for 15 million pixels of 16 bits
+
+
+class Part(NamedTuple):
+    """The work of one task; `folder` is where relative names start."""
+
+    images: Sequence[Path]
+    file: Path
+    folder: Path
+    model: str
+    sha256: str
+    features: Readout
+    device: str
+    readers: int
+
+    def __str__(self) -> str:
+        return f"{self.images[0]} to {self.images[-1]}"
+
+
+def parts_of(out: Path) -> Path:
+    """The folder that keeps the finished parts of an interrupted call."""
+    return out.with_name(f"{out.stem}.parts")
+
+
+def embed_on_ray(
+    images: Sequence[Path],
+    out: Path,
+    model: str = "resnet18",
+    device: str | None = None,
+    features: Readout = "pooled",
+    address: str | None = None,
+) -> Embedded:
+    """Embed images on a Ray cluster and write `out`, in the format of its suffix.
+
+    The rows are those of `embed_to_file`, in the same order. On the same processor and with one thread they are equal
+    to the bit. Every node must see the images and the folder of `out` under the same paths.
+
+    Each part is written to `parts_of(out)` when it is finished. The next call uses its rows as `embed_to_file` uses
+    those of an interrupted call.
+
+    Raises:
+        C2LError: as `embed_to_file`; Ray is not installed or not reached; a worker lacks memory, the folders, or these
+            weights; or workers died repeatedly on a part.
+    """
+    network, transform, source = resolve_model(model)
+    memory = PROCESS_BYTES + BATCH * PIXEL_BYTES * getattr(transform, "size", 224) ** 2
+    if Path(model).is_file():
+        model = os.path.abspath(model)  # noqa: PTH100 (a link keeps its name)
+    with ray_cluster(address) as ray:
+        worker = plan_worker(live_nodes(ray), memory, device, READER_BYTES)
+        folder = parts_of(out)
+        folder.mkdir(exist_ok=True)
+        make = partial(
+            Part,
+            folder=Path.cwd(),
+            model=model,
+            sha256=source["sha256"],
+            features=features,
+            device="cuda" if worker.gpus else "cpu",
+            readers=min(max(worker.cpus, 1), READERS),
+        )
+        parts = [make(part, file.absolute()) for part, file in cut(images, folder)]
+        found: dict[int, tuple[int, dict[Path, str]]] = {}
+        with stage("embedding", len(images), "films") as line:
+            for number, result in run_parts(ray, embed_part, parts, worker):
+                found[number] = result
+                line.advance(len(parts[number].images))
+    errors = {path: reason for number in sorted(found) for path, reason in found[number][1].items()}
+    count = sum(films for films, _ in found.values())
+    check_some_read(count, errors)
+    join_features([part.file for part in parts], out)
+    _remove_parts(folder)
+    return Embedded(count, feature_width(network, features), errors)
+
+
+def cut(images: Sequence[Path], folder: Path, size: int | None = None) -> list[tuple[Sequence[Path], Path]]:
+    """The images in parts of `PART_IMAGES`, whatever the cluster, and the file of each part."""
+    size = size or PART_IMAGES
+    starts = range(0, len(images), size)
+    return [
+        (images[start : start + size], folder / f"{number:06}-of-{len(starts):06}.parquet")
+        for number, start in enumerate(starts, 1)
+    ]
+
+
+def embed_part(part: Part, again: bool) -> tuple[int, dict[Path, str]]:
+    """Write the file of one part. Returns the number of its rows, and the images that could not be read.
+
+    Raises C2LError if this machine has other weights of this name, or does not have a folder.
+    """
+    if not all(path.is_absolute() for path in part.images):
+        try:
+            os.chdir(part.folder)  # the process is a worker of this call
+        except OSError as error:
+            raise _not_shared(part.folder, error.strerror or str(error)) from None
+
+    def compute(paths: Sequence[Path]) -> Embeddings:
+        return embed(paths, part.model, BATCH, part.device, features=part.features, readers=part.readers)
+
+    found = resume(part.images, part.file, compute)
+    if found.sha256 != part.sha256:
+        raise C2LError(
+            f"{socket.gethostname()}: expected weights {part.model} with sha256 {part.sha256}, found "
+            f"{found.sha256}; install the same release on all nodes"
+        )
+    for path in found.errors:
+        if not path.parent.is_dir():
+            raise _not_shared(path.parent, "no such folder")
+    found.save(part.file)
+    return len(found.paths), found.errors
+
+
+def _not_shared(folder: Path, reason: str) -> C2LError:
+    return C2LError(
+        f"{socket.gethostname()}: expected the folder {folder}, which all nodes must see under this path, found: "
+        f"{reason}; mount it there. The finished parts are kept, and the same command resumes"
+    )
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove the files of parts, and their folder if it then is empty."""
+    for file in folder.iterdir():
+        if re.fullmatch(r"\d{6}-of-\d{6}\.parquet", file.name):
+            file.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
