@@ -1,5 +1,6 @@
 """`c2l embed --engine ray`, with a stand-in for the cluster: the rows of one machine, resumed by the finished parts."""
 
+import inspect
 import os
 import re
 import shutil
@@ -55,7 +56,7 @@ def test_the_rows_are_those_of_one_machine(folder, ray, suffix):
 
 
 def test_the_second_call_computes_what_is_missing_or_changed(folder, ray, monkeypatch):
-    ray.dies = lambda task, call: "2 of 4" if call else False  # the first part alone is finished
+    ray.dies = lambda task, call: call > 0  # the first part alone is finished
     out = Path("x.parquet")
     with pytest.raises(C2LError, match=r"workers died 3 times on each of these parts: .* The other parts are kept"):
         embed_on_ray(films(), out, RELEASE, "cpu")
@@ -64,7 +65,7 @@ def test_the_second_call_computes_what_is_missing_or_changed(folder, ray, monkey
     assert not out.exists()
     os.utime(done[0], (2e9, 2e9))
     (parts_of(out) / "notes.txt").write_text("mine")
-    ray.dies, computed = lambda task, call: False, []
+    ray.dies, computed = lambda task, call: False, list[Path]()
 
     def watched(paths, *arguments, **options):
         computed.extend(paths)
@@ -85,7 +86,7 @@ def test_a_node_without_the_folder_or_with_other_weights_is_an_error(folder, ray
     shutil.move("elsewhere", "films")
     resolve = ray_embedding.resolve_model
     monkeypatch.setattr(ray_embedding, "resolve_model", lambda name: (*resolve(name)[:2], {"sha256": "0" * 64}))
-    with pytest.raises(C2LError, match="expected weights resnet18.c2l_open15k with sha256 0000"):
+    with pytest.raises(C2LError, match=r"expected weights resnet18\.c2l_open15k with sha256 0000"):
         embed_on_ray(names, Path("x.parquet"), RELEASE, "cpu")
 
 
@@ -95,7 +96,7 @@ def test_the_command_reports_as_on_one_machine(folder, ray, capsys, monkeypatch)
         cli.main(["embed", "films", "--out", "x.npy", "--model", RELEASE, "--device", "cpu", "--engine", engine])
         printed[engine] = capsys.readouterr()
     assert printed["local"] == printed["ray"]
-    assert printed["ray"].out == "6 films, 512 features each: x.npy; 1 left out\n"
+    assert printed["ray"].out == "6 films, 512 features each: x.npy; 2 files left out\n"
     for path in films():
         path.write_bytes(b"broken")
     for engine in ("local", "ray"):
@@ -130,7 +131,7 @@ def test_parts_do_not_depend_on_the_cluster_and_hold_whole_batches():
     assert [path for part, _ in parts for path in part] == images
     assert [len(part) % ray_embedding.BATCH for part, _ in parts[:-1]] == [0, 0]
     assert [file.name for _, file in parts] == [f"00000{number}-of-000003.parquet" for number in (1, 2, 3)]
-    assert ray_embedding.BATCH == embed.__defaults__[1]
+    assert inspect.signature(embed).parameters["batch_size"].default == ray_embedding.BATCH
 
 
 def test_joined_files_hold_names_of_any_bytes_and_parts_without_rows(tmp_path):
@@ -142,7 +143,7 @@ def test_joined_files_hold_names_of_any_bytes_and_parts_without_rows(tmp_path):
     for out in (tmp_path / "x.parquet", tmp_path / "x.npz"):
         join_features(parts, out)
         joined = Embeddings.load(out)
-        assert (joined.paths, joined.model, joined.sha256) == (sum(names, []), "m", "s")
+        assert (joined.paths, joined.model, joined.sha256) == ([*names[0], *names[2]], "m", "s")
         np.testing.assert_array_equal(joined.features, rows)
     assert pq.read_table(tmp_path / "x.parquet")["path"].to_pylist() == ["a.png", "ö.png", r"r\xf6.png"]
     with pytest.raises(C2LError, match=re.escape("ends in .parquet")):

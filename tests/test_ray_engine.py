@@ -72,7 +72,7 @@ def test_an_error_of_a_task_is_raised_as_it_was():
     def fail(part, again):
         raise DatasetError("the disk is full; free space")
 
-    with pytest.raises(DatasetError, match="^the disk is full; free space$"):
+    with pytest.raises(DatasetError, match=r"^the disk is full; free space$"):
         list(run_parts(StandIn(), fail, "ab", Worker(1, 0, GB)))
 
 

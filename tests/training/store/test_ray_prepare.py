@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from ray_stand_in import StandIn
-from store_helpers import SIZE, files_no_larger_than, prepare_folder, store_bytes, write_images
+from store_helpers import SIZE, files_no_larger_than, prepare_folder, stopped_at, store_bytes, write_images
 
 from c2l_models import cli
 from c2l_models.errors import DatasetError
@@ -54,14 +54,12 @@ def test_the_store_has_the_bytes_of_one_machine(tmp_path, root, ray):
         prepare_on_ray([("folder", root)], tmp_path / "store", SIZE + 1, progress=False)
 
 
-def test_the_second_call_uses_the_shards_that_are_there(tmp_path, root, ray, monkeypatch):
+def test_the_second_call_uses_the_shards_that_are_there(tmp_path, root, ray):
     out = tmp_path / "store"
     with files_no_larger_than(150), pytest.raises(DatasetError, match="free disk space"):
         on_ray(root, out)
-    with monkeypatch.context() as patch:
-        patch.setattr(ray_prepare, "join_shards", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            on_ray(root, out)
+    with stopped_at(ray_prepare, "join_shards"):
+        on_ray(root, out)
     finished = sorted(path.name for path in shards_of(out).iterdir())
     assert finished == ["000001-of-000003", "000002-of-000003", "000003-of-000003"]
     for name in ("0000.png", "0001.png"):  # the first shard's, which is not read again
@@ -80,7 +78,7 @@ def test_a_node_without_the_disk_is_no_broken_film(tmp_path, root, ray, monkeypa
         write(task, again)
 
     monkeypatch.setattr(ray_prepare, "write_shard", lose_the_disk)
-    with pytest.raises(DatasetError, match="folders that contained files .* are now missing, empty or unreadable"):
+    with pytest.raises(DatasetError, match=r"folders that contained files .* are now missing, empty or unreadable"):
         on_ray(root, tmp_path / "store")
 
 
