@@ -18,7 +18,8 @@ from .progress import report
 ATTEMPTS = 3
 """A part whose worker died this often ends the call, after the other parts are done."""
 
-Part, Result = TypeVar("Part"), TypeVar("Result")
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 Nodes = Sequence[Mapping[str, float]]
 """The resources of each node as Ray names them: CPU, GPU (numbers) and memory (bytes)."""
@@ -89,7 +90,7 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
         return
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises errors of every type, Exception itself among them
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise C2LError(
             f"--address {address}: expected a Ray cluster with the same versions of Ray and Python, found: {reason}; "
