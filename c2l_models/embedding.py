@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from .radiographs.transform import Transform
+
 READERS = min(16, os.cpu_count() or 1)  # threads
 
 Readout = Literal["pooled", "multiscale"]
@@ -157,7 +159,7 @@ def feature_count(model: "str | os.PathLike[str] | nn.Module" = "resnet18", feat
 
 def resolve_model(
     model: "str | os.PathLike[str] | nn.Module",
-) -> "tuple[nn.Module, Callable[[Any], Tensor], dict[str, str]]":
+) -> "tuple[nn.Module, Transform, dict[str, str]]":
     """The network, its preprocessing, and the `model` and `sha256` of `Embeddings`."""
     from torch import nn
 
@@ -175,7 +177,7 @@ def resolve_model(
     return network, weights.transform(in_chans=1), {"model": name, "sha256": weights.sha256}
 
 
-def _transform(model: "nn.Module") -> "Callable[[Any], Tensor]":
+def _transform(model: "nn.Module") -> "Transform":
     """The preprocessing that a timm model's `pretrained_cfg` describes, if `Transform` can do it."""
     from .radiographs.transform import Transform
 

@@ -24,11 +24,11 @@ READER_BYTES = 2 * 10**8  # a film that is read: 0.15 GB measured for 15 million
 
 
 class Part(NamedTuple):
-    """The work of one task; `folder` is where relative names start."""
+    """The work of one task; `folder` is where relative names start, None without any."""
 
     images: Sequence[Path]
     file: Path
-    folder: Path
+    folder: Path | None
     model: str
     sha256: str
     features: Readout
@@ -65,16 +65,15 @@ def embed_on_ray(
             weights; or workers died repeatedly on a part.
     """
     network, transform, source = resolve_model(model)
-    memory = PROCESS_BYTES + BATCH * PIXEL_BYTES * getattr(transform, "size", 224) ** 2
-    if Path(model).is_file():
-        model = os.path.abspath(model)  # noqa: PTH100 (a link keeps its name)
+    memory = PROCESS_BYTES + BATCH * PIXEL_BYTES * transform.size**2
+    names = [*images, Path(model)] if Path(model).is_file() else images
     with ray_cluster(address) as ray:
         worker = plan_worker(live_nodes(ray), memory, device, READER_BYTES)
         folder = parts_of(out)
         folder.mkdir(exist_ok=True)
         make = partial(
             Part,
-            folder=Path.cwd(),
+            folder=None if all(name.is_absolute() for name in names) else Path.cwd(),
             model=model,
             sha256=source["sha256"],
             features=features,
@@ -95,12 +94,11 @@ def embed_on_ray(
     return Embedded(count, feature_width(network, features), errors)
 
 
-def cut(images: Sequence[Path], folder: Path, size: int | None = None) -> list[tuple[Sequence[Path], Path]]:
+def cut(images: Sequence[Path], folder: Path) -> list[tuple[Sequence[Path], Path]]:
     """The images in parts of `PART_IMAGES`, whatever the cluster, and the file of each part."""
-    size = size or PART_IMAGES
-    starts = range(0, len(images), size)
+    starts = range(0, len(images), PART_IMAGES)
     return [
-        (images[start : start + size], folder / f"{number:06}-of-{len(starts):06}.parquet")
+        (images[start : start + PART_IMAGES], folder / f"{number:06}-of-{len(starts):06}.parquet")
         for number, start in enumerate(starts, 1)
     ]
 
@@ -110,7 +108,7 @@ def embed_part(part: Part, again: bool) -> tuple[int, dict[Path, str]]:
 
     Raises C2LError if this machine has other weights of this name, or does not have a folder.
     """
-    if not all(path.is_absolute() for path in part.images):
+    if part.folder:
         try:
             os.chdir(part.folder)  # the process is a worker of this call
         except OSError as error:

@@ -5,7 +5,7 @@ import json
 import os
 import reprlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from ..hub import weight_file
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..radiographs.transform import Transform
 
 MAX_SIZE = 8192
 """Largest side of a network's input, pixels; also the largest side of an image that is read."""
@@ -100,7 +102,7 @@ class Weights:
             for key, tensor in stored_tensors(self.read()).items()
         }
 
-    def transform(self, in_chans: int = 3) -> "Callable[[Any], Tensor]":
+    def transform(self, in_chans: int = 3) -> "Transform":
         """A transform from an image to the network's input, float32 [in_chans, S, S]: see `Transform`."""
         from ..radiographs.transform import Transform
 
