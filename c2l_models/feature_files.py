@@ -68,7 +68,7 @@ def join_features(parts: Sequence[Path], out: Path) -> None:
     schema = _arrow(read_features(parts[0]), escaped).schema
     with atomic_file(out) as file, pq.ParquetWriter(file, schema) as writer:
         for part in parts:
-            writer.write_table(_arrow(read_features(part), escaped).replace_schema_metadata(schema.metadata))
+            writer.write(_arrow(read_features(part), escaped).replace_schema_metadata(schema.metadata))
     return None
 
 

@@ -49,8 +49,9 @@ def embed_to_file(
     try:
         found = resume(images, partial, compute)
     except EmbedInterrupted as stop:
-        if stop.embeddings.paths:
-            stop.embeddings.save(partial)
+        kept = stop.embeddings
+        if kept.paths:
+            kept.save(partial)
         raise
     check_some_read(len(found.paths), found.errors)
     found.save(out)

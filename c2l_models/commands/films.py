@@ -5,7 +5,7 @@ Each command imports its modules when it runs, so that `c2l --help` answers at o
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -14,6 +14,7 @@ from ..files import check_file
 from ..progress import stage
 
 if TYPE_CHECKING:
+    from ..embedding import Readout
     from ..resumed_embedding import Embedded
 
 
@@ -66,12 +67,12 @@ def embed(
     print(f"{count} films, {width} features each: {out}{more}")
 
 
-def _embed_here(images: list[Path], out: Path, *options: Any) -> "Embedded":
+def _embed_here(images: list[Path], out: Path, model: str, device: str | None, features: "Readout") -> "Embedded":
     from ..embedding import EmbedInterrupted
     from ..resumed_embedding import Embedded, embed_to_file, partial_of
 
     try:
-        embeddings = embed_to_file(images, out, *options, progress=True)
+        embeddings = embed_to_file(images, out, model, device, features, progress=True)
     except EmbedInterrupted as stop:
         if count := len(stop.embeddings.paths):
             kept = f"the features are kept in {partial_of(out)}, and the same command resumes"
@@ -80,11 +81,13 @@ def _embed_here(images: list[Path], out: Path, *options: Any) -> "Embedded":
     return Embedded(len(embeddings.paths), embeddings.features.shape[1], embeddings.errors)
 
 
-def _embed_on_ray(images: list[Path], out: Path, *options: Any) -> "Embedded":
+def _embed_on_ray(
+    images: list[Path], out: Path, model: str, device: str | None, features: "Readout", address: str | None
+) -> "Embedded":
     from ..ray_embedding import embed_on_ray, parts_of
 
     try:
-        return embed_on_ray(images, out, *options)
+        return embed_on_ray(images, out, model, device, features, address)
     except KeyboardInterrupt:
         kept = f"finished parts are kept in {parts_of(out)}, and the same command resumes"
         print(f"c2l: interrupted; {kept}", file=sys.stderr)
