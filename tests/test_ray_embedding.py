@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from ray_stand_in import StandIn
 
-from c2l_models import cli, ray_embedding
+from c2l_models import cli, get_weights, ray_embedding
 from c2l_models.embedding import Embeddings, embed
 from c2l_models.errors import C2LError
 from c2l_models.feature_files import join_features
@@ -23,8 +23,8 @@ RELEASE = "resnet18.c2l_open15k"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The current folder: seven films, of which the third is broken; parts of two."""
-    write_films(tmp_path / "films", 7)
+    """The current folder: eight films, of which the third is broken; parts of two."""
+    write_films(tmp_path / "films", 8)
     sorted((tmp_path / "films").glob("*.png"))[2].write_bytes(b"broken")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ray_embedding, "PART_IMAGES", 2)
@@ -50,7 +50,7 @@ def test_the_rows_are_those_of_one_machine(folder, ray, suffix):
     got = Embeddings.load(f"x.{suffix}")
     assert (got.paths, got.model, got.sha256, got.readout) == (expected.paths, RELEASE, expected.sha256, "pooled")
     np.testing.assert_array_equal(got.features, expected.features)
-    assert (found.films, found.width, found.errors) == (6, 512, expected.errors)
+    assert (found.films, found.width, found.errors) == (7, 512, expected.errors)
     assert list(found.errors) == [films()[2]]
     assert sorted(path.name for path in folder.iterdir()) == ["films", f"x.{suffix}"]
 
@@ -63,6 +63,7 @@ def test_the_second_call_computes_what_is_missing_or_changed(folder, ray, monkey
     (kept,) = parts_of(out).iterdir()
     done = Embeddings.load(kept).paths
     assert not out.exists()
+    assert len(done) == 2
     os.utime(done[0], (2e9, 2e9))
     (parts_of(out) / "notes.txt").write_text("mine")
     ray.dies, computed = lambda task, call: False, list[Path]()
@@ -72,7 +73,7 @@ def test_the_second_call_computes_what_is_missing_or_changed(folder, ray, monkey
         return embed(paths, *arguments, **options)
 
     monkeypatch.setattr(ray_embedding, "embed", watched)
-    assert embed_on_ray(films(), out, RELEASE, "cpu").films == 6
+    assert embed_on_ray(films(), out, RELEASE, "cpu").films == 7
     assert sorted(computed) == sorted(set(films()) - set(done[1:]))
     assert Embeddings.load(out).paths == [path for path in films() if path != films()[2]]
     assert [path.name for path in parts_of(out).iterdir()] == ["notes.txt"]  # a file of the user's stays
@@ -96,7 +97,7 @@ def test_the_command_reports_as_on_one_machine(folder, ray, capsys, monkeypatch)
         cli.main(["embed", "films", "--out", "x.npy", "--model", RELEASE, "--device", "cpu", "--engine", engine])
         printed[engine] = capsys.readouterr()
     assert printed["local"] == printed["ray"]
-    assert printed["ray"].out == "6 films, 512 features each: x.npy; 2 files left out\n"
+    assert printed["ray"].out == "7 films, 512 features each: x.npy; 2 files left out\n"
     for path in films():
         path.write_bytes(b"broken")
     for engine in ("local", "ray"):
@@ -106,6 +107,12 @@ def test_the_command_reports_as_on_one_machine(folder, ray, capsys, monkeypatch)
         printed[engine] = capsys.readouterr()
     assert printed["local"] == printed["ray"]
     assert "expected images that can be read, found none" in printed["ray"].err
+
+
+def test_a_relative_weight_file_is_named_as_given(folder, ray):
+    shutil.copy(get_weights(RELEASE).path(), "w.safetensors")
+    embed_on_ray(films()[:2], Path("x.parquet"), "w.safetensors", "cpu")
+    assert Embeddings.load("x.parquet").model == embed([], "w.safetensors").model == "w.safetensors"
 
 
 def test_an_interrupted_command_says_what_is_kept(folder, ray, capsys, monkeypatch):
