@@ -8,7 +8,7 @@ IMAGES ?=
 OUT ?= demo_output
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lowest test-wheel wheel lint types docs docs-check notebooks clean
+.PHONY: demo test test-lowest test-wheel wheel constraints lint types docs docs-check notebooks clean
 
 demo: $(VENV)/.installed
 	$(RUN)/c2l demo --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
@@ -24,14 +24,16 @@ test-lowest: .venv-lowest/.installed
 wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 wheel: $(VENV)/.installed-dev
 	rm -rf build dist
-	$(RUN)/python -m build --no-isolation --wheel --outdir dist
+	$(RUN)/python -m build --no-isolation --sdist --wheel --outdir dist
 
-# Builds the wheel again from the sdist, compares the bytes, and tests the wheel as users install it: in a separate
-# environment, outside the checkout and without the dependencies of training (5 to 10 minutes, 6 GB of disk).
+# Builds sdist and wheel again, the wheel from the sdist, compares the bytes, and tests the wheel as users install it:
+# in a separate environment, outside the checkout and without the dependencies of training (5 to 10 minutes, 6 GB of
+# disk).
 test-wheel: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 test-wheel: wheel
 	umask 077; $(RUN)/python -m build --no-isolation --outdir build/again
 	cmp dist/*.whl build/again/*.whl
+	cmp dist/*.tar.gz build/again/*.tar.gz
 	rm -rf .venv-wheel
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/python -m pip install --quiet "$$(echo dist/*.whl)[dicom]" hypothesis pytest pytest-xdist
@@ -39,6 +41,12 @@ test-wheel: wheel
 		"$(CURDIR)/.venv-wheel/bin/pytest" -n 2 --dist loadfile -m "not training" --ignore tests/training && rm -r $$copy
 	ls -l dist/*.whl
 	rm -rf .venv-wheel
+
+# Writes the versions of this environment, with which the tests passed, to constraints.txt (Linux). Continuous
+# integration installs them for one Python, and the newest versions for the other. A local version, such as torch's
+# +cu130, is left out.
+constraints: $(VENV)/.installed-dev
+	$(RUN)/python -m pip freeze --exclude-editable | sed 's/+.*//' > constraints.txt
 
 lint: $(VENV)/.installed-dev
 	$(RUN)/ruff check .

@@ -117,6 +117,7 @@ def make_builder(name: str) -> Builder:
     Details and errors: see `c2l_models.create_model`.
 
     >>> model = c2l_models.{name}(pretrained=True, in_chans=1).eval()
+    >>> model = torch.hub.load("OWNER/REPOSITORY", "{name}", pretrained=True, in_chans=1).eval()
     """
     build.__name__ = build.__qualname__ = name
     build.__module__ = __package__

@@ -27,7 +27,8 @@ except SystemExit as stop:
     status = stop.code or 0
 else:
     status = 0
-print("status", status, "imported", *sorted({name.partition(".")[0] for name in sys.modules}))
+names = {name.partition(".")[0] for name in sys.modules} | {"c2l_models.training"} & sys.modules.keys()
+print("status", status, "imported", *sorted(names))
 """
 
 
@@ -50,6 +51,7 @@ LIGHTER = {"huggingface_hub", "numpy", "PIL", "pyarrow", "safetensors"}
     [
         (["--help"], HEAVY | LIGHTER),
         (["list"], HEAVY | LIGHTER),
+        (["info", "resnet18.imagenet"], HEAVY | LIGHTER),
         (["download", "--help"], HEAVY | LIGHTER),
         (["embed", "--help"], HEAVY | LIGHTER),
         (["pretrain", "--help"], HEAVY),
@@ -61,6 +63,19 @@ def test_nothing_heavy_where_nothing_is_computed(arguments, kept_out):
     last = done.stdout.splitlines()[-1].split()
     assert last[:3] == ["status", "0", "imported"], done.stdout + done.stderr
     assert kept_out & set(last) == set()
+
+
+def test_embed_imports_only_what_it_uses(tmp_path):
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "a.png")
+    arguments = ["embed", str(tmp_path / "a.png"), "--out", str(tmp_path / "a.npz"), "--device", "cpu"]
+    done = subprocess.run([sys.executable, "-c", WATCHED, *arguments], capture_output=True, text=True)
+    last = done.stdout.splitlines()[-1].split()
+    assert last[:3] == ["status", "0", "imported"], done.stdout + done.stderr
+    assert {"torch", "timm"} <= set(last)
+    # timm itself imports torchvision, and with it torch._dynamo, sympy and triton.
+    unused = {"sklearn", "scipy", "matplotlib", "pandas", "tensorboard", "torchmetrics", "jinja2", "pydicom", "onnx"}
+    assert unused & set(last) == set()
+    assert "c2l_models.training" not in last
 
 
 def test_help_names_every_command(capsys):

@@ -4,12 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
-BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+BUILD = """
+import sys
+from setuptools.build_meta import build_sdist, build_wheel
+build_sdist(sys.argv[1])
+build_wheel(sys.argv[1])
+"""
 
 # Hides the installed package, and blocks imports that only training and the command line need.
 HUB = """
@@ -30,7 +36,11 @@ assert torch.hub.load(root, "densenet121", source="local")(torch.zeros(2, 3, 64,
 torch.hub.set_dir(home)
 options = {"trust_repo": True, "skip_validation": True}
 assert torch.hub.list("owner/name:main", **options) == ["densenet121", "resnet18"]
-assert "radiographs" in torch.hub.help("owner/name:main", "resnet18", **options)
+for name, features in (("resnet18", 512), ("densenet121", 1024)):
+    text = torch.hub.help("owner/name:main", name, **options)
+    assert f"radiographs [B, in_chans, H, W] to features [B, {features}]" in text
+    for word in ("Args:", "pretrained:", "weights:", "in_chans:", f'torch.hub.load("OWNER/REPOSITORY", "{name}"'):
+        assert word in text, word
 again = torch.hub.load("owner/name:main", "resnet18", pretrained=True, **options)
 assert torch.equal(again.bn1.weight, model.bn1.weight)
 
@@ -109,16 +119,29 @@ def test_the_wheel_holds_all_that_is_read_and_nothing_else(repository: Path, whe
     assert {name for name in held if ".dist-info/" not in name} == expected
 
 
-def test_the_wheels_bytes_follow_from_its_content(repository: Path, wheel: Path, tmp_path: Path) -> None:
-    """Two checkouts differ in folder, modes and times of files, and umask; their wheels are the same."""
+def test_the_bytes_of_wheel_and_sdist_follow_from_their_content(repository: Path, wheel: Path, tmp_path: Path) -> None:
+    """Two checkouts differ in folder, modes and times of files, and umask; their distributions are the same."""
     source = tmp_path / "another" / "place"
     copy_checkout(repository, source)
     for path in source.rglob("*"):
         if path.is_file():
             path.chmod(0o700)
             os.utime(path, (1.5e9, 1.5e9))
-    run(f"import os; os.umask(0o077); {BUILD}", tmp_path, cwd=source)
+    run(f"import os; os.umask(0o077)\n{BUILD}", tmp_path, cwd=source)
     assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    assert (tmp_path / sdist.name).read_bytes() == sdist.read_bytes()
+
+
+def test_the_sdist_holds_what_the_wheel_is_built_from(repository: Path, wheel: Path) -> None:
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        members = archive.getmembers()
+    root = sdist.name.removesuffix(".tar.gz")
+    held = {member.name.removeprefix(f"{root}/") for member in members if member.isfile()}
+    in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert in_wheel | {"setup.py", "pyproject.toml", "README.md", "LICENSE"} <= held
+    assert all(member.isfile() or member.isdir() for member in members), "no link"
 
 
 def test_torch_hub_loads_from_a_zip_of_the_repository(repository: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..architectures import find_architecture
 from ..errors import WeightsCorrupted, WeightsNotFound
+from ..hub.weight_file import PROVENANCE_NAME
 from ..releases.provenance import read_provenance
 from ..releases.record import Weights
 from ..releases.registry import get_weights, list_weights
@@ -135,7 +136,30 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
         no_patients=not any(seen.values()),
         patients=", ".join(f"{len(ids):,} of {_dataset(words, dataset)['name']}" for dataset, ids in seen.items()),
         metrics=found,
+        training=training_cost(read_provenance(weights)),
+        provenance_file=PROVENANCE_NAME,
     )
+
+
+def training_cost(provenance: dict[str, Any]) -> dict[str, str]:
+    """Hardware, time and energy of the pretraining run, for readers; empty for weights that were trained elsewhere.
+
+    The provenance keeps the last lines of the run's log, so the time is an estimate: all images at the last speed.
+    """
+    lines = [line for line in provenance.get("log", []) if line.get("images_per_second")]
+    if not lines:
+        return {}
+    last, recipe = lines[-1], provenance["recipe"]
+    processes, threads = provenance.get("processes", 1), provenance.get("threads")
+    split = f", {processes} process{'es' * (processes > 1)}" + (f" of {threads} CPU thread(s)" if threads else "")
+    steps = max(line["step"] for line in provenance["log"])
+    hours = steps * recipe["batch_size"] / last["images_per_second"] / 3600
+    return {
+        "hardware": f"{provenance['device']}{split}",
+        "time": f"about {hours:.2g} hours: {steps:,} steps of {recipe['batch_size']} images, "
+        f"{last['images_per_second']:.0f} images per second at the end",
+        "energy": "not measured",
+    }
 
 
 def trained_on(weights: Weights) -> list[str]:

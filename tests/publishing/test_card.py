@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard, metadata_load
+from huggingface_hub import ModelCard, ModelCardData, metadata_load
 
 import c2l_models
+from c2l_models import cli
 from c2l_models.errors import WeightsCorrupted, WeightsNotFound
 from c2l_models.publishing import card
 from c2l_models.publishing.card import card_data, metrics, model_card
@@ -123,6 +124,41 @@ def test_the_text_says_what_has_to_be_said(weights: c2l_models.Weights) -> None:
     assert "{{" not in text
     assert "{%" not in text
     assert "\n\n\n" not in text
+
+
+def test_the_cost_of_training_is_that_of_the_log(weights: c2l_models.Weights) -> None:
+    text = str(model_card(weights, "owner/name"))
+    provenance = json.loads(weights.provenance_path().read_text())
+    if "conversion" in provenance:
+        assert "## Training" not in text
+        return
+    table = dict(re.findall(r"^\| (hardware|time|energy) \| (.+) \|$", text, re.MULTILINE))
+    assert table["hardware"].startswith(provenance["device"])
+    assert table["energy"] == "not measured"
+    hours, steps, batch, speed = (float(one) for one in re.findall(r"\d[\d.]*", table["time"].replace(",", "")))
+    assert batch == provenance["recipe"]["batch_size"]
+    assert steps == provenance["log"][-1]["step"]
+    assert hours == pytest.approx(steps * batch / speed / 3600, rel=0.1)  # printed with two digits
+
+
+def test_a_dry_run_writes_a_card_that_the_hub_accepts(weights: c2l_models.Weights, tmp_path: Path) -> None:
+    """The rules of huggingface.co/docs/hub/model-cards, as far as they can be checked without the hub."""
+    cli.main(["publish", weights.name, "--namespace", "owner", "--out", str(tmp_path / "release"), "--dry-run"])
+    loaded = ModelCard.load(tmp_path / "release" / "README.md")  # repairs nothing: it raises
+    data = ModelCardData(**loaded.data.to_dict())
+    assert (data.library_name, data.pipeline_tag) == ("timm", "image-feature-extraction")
+    assert data.license in {"cc-by-4.0", "apache-2.0", "mit"}
+    assert all(re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name) for name in data.datasets)
+    assert all(isinstance(tag, str) for tag in [*data.tags, *data.metrics])
+    results = loaded.data.eval_results or []
+    assert len(results) == len(weights.metrics)
+    for result in results:
+        assert result.task_type == "image-classification"
+        assert all((result.dataset_type, result.dataset_name, result.metric_type, result.metric_name))
+        assert 0 <= result.metric_value <= 1
+    names = {path.name for path in (tmp_path / "release").iterdir()}
+    assert "`provenance.json` lists the ids" in loaded.text or not weights.metrics
+    assert {"README.md", "provenance.json", "LICENSE", "model.safetensors", "config.json"} <= names
 
 
 def test_a_data_set_without_words_is_described_as_its_file_says(
