@@ -13,8 +13,9 @@ import pytest
 BUILD = """
 import sys
 from setuptools.build_meta import build_sdist, build_wheel
-build_sdist(sys.argv[1])
-build_wheel(sys.argv[1])
+folder = sys.argv[1]  # which setuptools changes
+build_sdist(folder)
+build_wheel(folder)
 """
 
 # Hides the installed package, and blocks imports that only training and the command line need.
