@@ -154,10 +154,13 @@ def training_cost(provenance: dict[str, Any]) -> dict[str, str]:
     split = f", {processes} process{'es' * (processes > 1)}" + (f" of {threads} CPU thread(s)" if threads else "")
     steps = max(line["step"] for line in provenance["log"])
     hours = steps * recipe["batch_size"] / last["images_per_second"] / 3600
+    initialization = provenance.get("initialization", {})
+    alone = initialization.get("name", "random") == "random" and "averaged" not in initialization
     return {
         "hardware": f"{provenance['device']}{split}",
         "time": f"about {hours:.2g} hours: {steps:,} steps of {recipe['batch_size']} images, "
-        f"{last['images_per_second']:.0f} images per second at the end",
+        f"{last['images_per_second']:.0f} images per second at the end"
+        + ("" if alone else "; without the training of the weights that it began with or was averaged with"),
         "energy": "not measured",
     }
 

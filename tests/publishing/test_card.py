@@ -136,9 +136,25 @@ def test_the_cost_of_training_is_that_of_the_log(weights: c2l_models.Weights) ->
     assert table["hardware"].startswith(provenance["device"])
     assert table["energy"] == "not measured"
     hours, steps, batch, speed = (float(one) for one in re.findall(r"\d[\d.]*", table["time"].replace(",", "")))
+    initialization = provenance.get("initialization", {"name": "random"})
+    assert ("without the training of" in table["time"]) is (
+        initialization["name"] != "random" or "averaged" in initialization
+    )
     assert batch == provenance["recipe"]["batch_size"]
     assert steps == provenance["log"][-1]["step"]
     assert hours == pytest.approx(steps * batch / speed / 3600, rel=0.1)  # printed with two digits
+
+
+@pytest.mark.parametrize("facts", [{"name": "resnet18.imagenet"}, {"name": "random", "averaged": {"a": {}}}])
+def test_the_time_of_other_weights_is_not_counted(facts: dict[str, object]) -> None:
+    log = [{"step": 900, "images_per_second": 50.0}, {"step": 1000}]
+    run = {"device": "cpu", "recipe": {"batch_size": 36}, "log": log, "initialization": facts}
+    assert card.training_cost(run) == {
+        "hardware": "cpu, 1 process",
+        "time": "about 0.2 hours: 1,000 steps of 36 images, 50 images per second at the end; without the training of "
+        "the weights that it began with or was averaged with",  # 36,000 images in 720 s
+        "energy": "not measured",
+    }
 
 
 def test_a_dry_run_writes_a_card_that_the_hub_accepts(weights: c2l_models.Weights, tmp_path: Path) -> None:
