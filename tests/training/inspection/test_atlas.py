@@ -106,6 +106,6 @@ def test_the_page_works_in_a_browser(table, tmp_path):
             assert tab.evaluate("$('legend').children.length") >= 1
             assert tab.evaluate("$('image').hidden") is False
             assert tab.evaluate("$('image').naturalWidth") == 96
-            assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
             assert tab.console == []
             assert [address for address in tab.requests if not address.startswith("data:")] == [page.as_uri()]
