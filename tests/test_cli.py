@@ -113,7 +113,7 @@ def test_embed_and_search_of_files_and_folders(tmp_path, monkeypatch, capsys):
     for film in (tmp_path / "b").iterdir():
         if film.name > "02":
             film.unlink()
-    cli.main(["embed", *few, "b", "--out", "features.parquet", "--model", "resnet18.c2l_open15k"])
+    cli.main(["embed", *few, "b", "--out", "features.parquet", "--model", "resnet18.c2l_open26k"])
     assert "4 films" in capsys.readouterr().out
     table = c2l_models.Embeddings.load("features.parquet")
     assert list(map(str, table.paths)) == ["a/00.png", "a/01.png", "b/00.png", "b/01.png"]
@@ -141,17 +141,17 @@ def test_pretrain_lists_recipes(capsys):
 
 
 def test_list_and_info(capsys):
-    weights = c2l_models.get_weights("resnet18.c2l_open15k")
+    weights = c2l_models.get_weights("resnet18.c2l_open26k")
     figure, value = next((name, metric["value"]) for name, metric in weights.metrics.items())
     cli.main(["list"])
     listed = capsys.readouterr().out
-    assert f"resnet18.c2l_open15k: {weights.input_size[-1]} pixels, {weights.license}" in listed
+    assert f"resnet18.c2l_open26k: {weights.input_size[-1]} pixels, {weights.license}" in listed
     assert f"{figure}: {value:.4f} (" in listed
     assert all(source in listed for source in weights.trained_on)
-    cli.main(["info", "resnet18.c2l_open15k"])
+    cli.main(["info", "resnet18.c2l_open26k"])
     printed = capsys.readouterr().out
     assert weights.sha256 in printed
-    assert all(part in printed for part in ("store_sha256", "versions", "queue_length", "2,497 of chestxray14"))
+    assert all(part in printed for part in ("store_sha256", "versions", "queue_length", "7,855 of chestxray14"))
 
 
 def test_verify_of_all_releases_is_a_line_each(capsys, monkeypatch):
@@ -186,11 +186,11 @@ def test_verify_of_all_releases_is_a_line_each(capsys, monkeypatch):
 
 
 def test_check_leakage_counts_cleans_and_exits_with_one(tmp_path, capsys):
-    weights = c2l_models.get_weights("resnet18.c2l_open15k")
+    weights = c2l_models.get_weights("resnet18.c2l_open26k")
     seen = json.loads(weights.path().with_suffix(".json").read_text())["patients"]["chestxray14"][0].partition(":")[2]
     (tmp_path / "list.txt").write_text(f"{seen}_000.png\n00030805_000.png\nsecret name 7\n")
     with pytest.raises(SystemExit) as stop:
-        cli.main(f"check-leakage {tmp_path}/list.txt --weights resnet18.c2l_open15k --out {tmp_path}/clean.txt".split())
+        cli.main(f"check-leakage {tmp_path}/list.txt --weights resnet18.c2l_open26k --out {tmp_path}/clean.txt".split())
     assert stop.value.code == 1
     out = capsys.readouterr().out
     assert re.search(r"seen +1 +1 +1\nnot seen +1 +1 +1\nunknown form +1 ", out)
@@ -198,7 +198,7 @@ def test_check_leakage_counts_cleans_and_exits_with_one(tmp_path, capsys):
     assert "unknown form: line 3" in out
     assert "secret" not in out
     assert (tmp_path / "clean.txt").read_text() == "00030805_000.png\n"
-    cli.main(["check-leakage", str(tmp_path / "clean.txt"), "--weights", "resnet18.c2l_open15k"])  # none seen: status 0
+    cli.main(["check-leakage", str(tmp_path / "clean.txt"), "--weights", "resnet18.c2l_open26k"])  # none seen: status 0
 
 
 def test_convert_tells_what_it_dropped(tmp_path, capsys):
@@ -222,7 +222,7 @@ def test_convert_tells_what_it_dropped(tmp_path, capsys):
 def test_search_prints_the_nearest_and_draws_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     draw_films(tmp_path / "films")
-    cli.main(["embed", "films", "--out", "features.parquet", "--model", "resnet18.c2l_open15k"])
+    cli.main(["embed", "films", "--out", "features.parquet", "--model", "resnet18.c2l_open26k"])
     (tmp_path / "films" / "79.png").unlink()
     capsys.readouterr()
     cli.main(["search", "films/00.png", "--in", "features.parquet", "-k", "79", "--out", "sheet.png"])
@@ -244,7 +244,7 @@ WRONG = {
     "no store": (["pretrain", "smoke", "--store", "absent-store", "--out", "o"], "absent-store"),
     "source without =": (["prepare", "--source", "films", "--out", "o"], "NAME=DIR"),
     "unknown data set": (["prepare", "--source", "mammograms=.", "--out", "o"], "mammograms"),
-    "no list": (["check-leakage", "absent.csv", "--weights", "resnet18.c2l_open15k"], "absent.csv"),
+    "no list": (["check-leakage", "absent.csv", "--weights", "resnet18.c2l_open26k"], "absent.csv"),
     "no checkpoint": (["convert", "absent.pth", "--arch", "resnet18", "--out", "o.safetensors"], "absent.pth"),
     "no features": (["search", "a.png", "--in", "absent.parquet"], "absent.parquet"),
     "no run": (["export", "absent-run", "--out", "o.safetensors"], "absent-run"),

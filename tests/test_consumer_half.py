@@ -17,7 +17,7 @@ from c2l_models.optional_training import TRAINING_COMMANDS
 from c2l_models.publishing.safe_pickle import SAFE_TORCH
 from c2l_models.radiographs.phantom import write_films
 
-RELEASE = "resnet18.c2l_open15k"
+RELEASE = "resnet18.c2l_open26k"
 DRIVER = Path(__file__).with_name("drivers") / "consumer_half.py"
 
 

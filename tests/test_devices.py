@@ -14,7 +14,7 @@ from c2l_models.errors import C2LError
 from c2l_models.radiographs.phantom import write_films
 from c2l_models.verification import verify
 
-RELEASE = "resnet18.c2l_open15k"
+RELEASE = "resnet18.c2l_open26k"
 
 
 @pytest.fixture(scope="module")

@@ -253,7 +253,7 @@ def test_multiscale_features_are_the_last_three_maps_averaged(films: list[Path],
 def test_features_say_which_weights_computed_them(films: list[Path], tmp_path: Path) -> None:
     from c2l_models import get_weights
 
-    weights = get_weights("resnet18.c2l_open15k")
+    weights = get_weights("resnet18.c2l_open26k")
     sources = {"resnet18": weights.name, weights.name: weights.name, weights.path(): str(weights.path())}
     for source, name in sources.items():
         embed(films[:1], source).save(tmp_path / "features.parquet")

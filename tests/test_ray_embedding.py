@@ -18,7 +18,7 @@ from c2l_models.feature_files import join_features
 from c2l_models.radiographs.phantom import write_films
 from c2l_models.ray_embedding import cut, embed_on_ray, parts_of
 
-RELEASE = "resnet18.c2l_open15k"
+RELEASE = "resnet18.c2l_open26k"
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_node_without_the_folder_or_with_other_weights_is_an_error(folder, ray
     shutil.move("elsewhere", "films")
     resolve = ray_embedding.resolve_model
     monkeypatch.setattr(ray_embedding, "resolve_model", lambda name: (*resolve(name)[:2], {"sha256": "0" * 64}))
-    with pytest.raises(C2LError, match=r"expected weights resnet18\.c2l_open15k with sha256 0000"):
+    with pytest.raises(C2LError, match=r"expected weights resnet18\.c2l_open26k with sha256 0000"):
         embed_on_ray(names, Path("x.parquet"), RELEASE, "cpu")
 
 

@@ -90,7 +90,7 @@ def test_the_hub_gives_back_what_was_published(repository: Path, tmp_path: Path)
             assert done.returncode == 0, done.stderr
         done = python("\n".join([*blocks("python", text), AGREE]), cwd=tmp_path, endpoint=hub.endpoint, token=None)
         assert done.returncode == 0, done.stderr
-        assert list(hub.repositories) == ["NAME/resnet18.c2l_open15k"]
+        assert list(hub.repositories) == ["NAME/resnet18.c2l_open26k"]
 
 
 def test_files_that_the_readme_names_exist(repository: Path) -> None:

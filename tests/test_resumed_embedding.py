@@ -16,7 +16,7 @@ from c2l_models.errors import C2LError
 from c2l_models.radiographs.phantom import write_films
 from c2l_models.resumed_embedding import embed_to_file, partial_of
 
-RELEASE = "resnet18.c2l_open15k"
+RELEASE = "resnet18.c2l_open26k"
 BAD_NAME = os.fsdecode(b"r\xf6ntgen.png")
 
 

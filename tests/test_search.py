@@ -14,7 +14,7 @@ from c2l_models.radiographs.phantom import write_films
 from c2l_models.search import draw_neighbours, nearest, search, search_all
 from c2l_models.sheets import GAP, MARGIN, TEXT_LINE, TILE, contact_sheet
 
-RELEASE = "resnet18.c2l_open15k"
+RELEASE = "resnet18.c2l_open26k"
 rng = np.random.default_rng(0)
 
 
@@ -119,7 +119,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Path]
     for n, path in enumerate(paths):
         noise = np.random.default_rng(n // 2).integers(0, 60, (64, 64))  # 0 and 1 look alike, and so do 2 and 3
         Image.fromarray((noise + 10 * n).astype(np.uint8)).save(path)
-    embed(paths, "resnet18.c2l_open15k").save("features.parquet")
+    embed(paths, "resnet18.c2l_open26k").save("features.parquet")
     return paths, Embeddings.load("features.parquet")
 
 
@@ -147,7 +147,7 @@ def test_features_of_another_model_are_refused(library: tuple[list[Path], Embedd
     paths, table = library
     Path("new.png").write_bytes(paths[0].read_bytes())
     other = replace(table, sha256="0" * 64)
-    with pytest.raises(C2LError, match=r"resnet18\.c2l_open15k with sha256 000000000000.*cannot be compared"):
+    with pytest.raises(C2LError, match=r"resnet18\.c2l_open26k with sha256 000000000000.*cannot be compared"):
         search("new.png", other, 1)
     assert len(search("0.png", other, 1).paths) == 1  # a query in the table needs no embedding
     with pytest.raises(C2LError, match="do not say which model"):

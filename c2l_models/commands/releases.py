@@ -24,7 +24,7 @@ def list_() -> None:
 
     for name in list_weights():
         weights = get_weights(name)
-        print(f"{name}: {weights.input_size[-1]} pixels, {weights.license}", *weights.trained_on, sep="\n  trained on ")
+        print(f"{name}: {weights.input_size[-1]} pixels, {weights.license}", *weights.trained_on, sep="\n  ")
         print(*(f"  {line}" for line in metric_lines(weights)), sep="\n")
 
 

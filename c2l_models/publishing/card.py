@@ -121,6 +121,7 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
     architecture = find_architecture(weights.architecture)
     release = {key: _stripped(text) for key, text in words["releases"][weights.name].items()}
     seen = read_provenance(weights, "patients")
+    first = read_provenance(weights).get("initialization", {})
     return ModelCard.from_template(
         card_data(weights),
         template_str=TEMPLATE.read_text(encoding="utf-8"),
@@ -132,6 +133,7 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
         use=words["use"].strip(),
         citation=release.get("citation", words["citation"].strip()),
         release=release,
+        initialization=f"`{first['name']}` ({first['license']})" if "license" in first else "",
         datasets=[_dataset(words, dataset) for dataset in trained_on(weights)],
         no_patients=not any(seen.values()),
         patients=", ".join(f"{len(ids):,} of {_dataset(words, dataset)['name']}" for dataset, ids in seen.items()),
@@ -165,9 +167,16 @@ def training_cost(provenance: dict[str, Any]) -> dict[str, str]:
     }
 
 
+BEFORE = re.compile(r".* \(licence: [^)]*\): ")
+"""Begins a line of `trained_on` about earlier weights: "initialized from NAME (licence: …): "."""
+
+
 def trained_on(weights: Weights) -> list[str]:
-    """Return the keys of the training data sets: the first word of each line of `trained_on`, without duplicates."""
-    return list(dict.fromkeys(line.partition(" ")[0] for line in weights.trained_on))
+    """Return the keys of the training data sets, the first word of each line of `trained_on`, without duplicates.
+
+    The data of the weights that the training began with count too.
+    """
+    return list(dict.fromkeys(BEFORE.sub("", line).partition(" ")[0] for line in weights.trained_on))
 
 
 def _stripped(text: Any) -> Any:

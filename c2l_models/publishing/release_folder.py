@@ -48,7 +48,8 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
     try:
         write_timm_folder(weights, new)
         files = {CARD_NAME: (card or plain_card(weights)).encode(), LICENSE_NAME: license_text(weights).encode()}
-        files |= {name: data for name in _optional(weights) if (data := _beside(weights, name)) is not None}
+        optional = (PROVENANCE_NAME, NOTICES_NAME)
+        files |= {name: data for name in optional if (data := _beside(weights, name)) is not None}
         for name, data in files.items():
             write_atomically(new / name, data)
         names = sorted(path.name for path in new.iterdir())
@@ -83,9 +84,10 @@ def license_text(weights: Weights) -> str:
     return data.decode() if data else f"The weights {weights.name} are licensed: {weights.license}\n"
 
 
-def _optional(weights: Weights) -> list[str]:
-    """Names of the files that are copied if they exist. Only a license with an owner has notices of third parties."""
-    return [PROVENANCE_NAME] if weights.license in LICENSES else [PROVENANCE_NAME, NOTICES_NAME]
+def kept_notices(weights: Weights) -> str:
+    """Return the text that must stay with weights made from these: a license that names its owner, or the notices."""
+    data = _beside(weights, NOTICES_NAME if weights.license in LICENSES else LICENSE_NAME)
+    return data.decode() if data else ""
 
 
 def _beside(weights: Weights, name: str) -> bytes | None:

@@ -129,7 +129,7 @@ def test_the_file_in_the_package_comes_first(hub: HubStandIn, client: Client, tm
     new_requests(hub)
     answer = client(weights="resnet18.test", registry=register(tmp_path, both))
     assert answer["location"] == str(tmp_path / "weights" / "a.safetensors")
-    assert client(weights="resnet18.c2l_open15k", registry=str(releases()))["name"] == "resnet18.c2l_open15k"
+    assert client(weights="resnet18.c2l_open26k", registry=str(releases()))["name"] == "resnet18.c2l_open26k"
     assert new_requests(hub) == []
     (tmp_path / "weights" / "a.safetensors").unlink()
     assert "owner/nowhere" in client(weights="resnet18.test", registry=str(tmp_path / "releases.toml"))["message"]

@@ -17,12 +17,13 @@ from c2l_models.publishing.export import export_weights, is_run_folder
 
 torch.set_num_threads(1)
 
-NAME = "resnet18.c2l_open15k"
+NAME = "resnet18.c2l_open26k"
+SIDE = get_weights(NAME).input_size[-1]
 
 
 @pytest.fixture(scope="module")
 def films() -> torch.Tensor:
-    return torch.randn(5, 1, 64, 64, generator=torch.Generator().manual_seed(3))
+    return torch.randn(5, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def expected(films: torch.Tensor) -> torch.Tensor:
 
 def check(metadata: dict[str, str]) -> None:
     weights = get_weights(NAME)
-    assert (metadata["release"], metadata["sha256"], metadata["size"]) == (NAME, weights.sha256, "64")
+    assert (metadata["release"], metadata["sha256"], metadata["size"]) == (NAME, weights.sha256, str(SIDE))
     assert (float(metadata["mean"]), float(metadata["std"])) == (weights.mean[0], weights.std[0])
 
 
@@ -135,7 +136,7 @@ def test_a_missing_library_is_told_before_any_work(name: str, tmp_path: Path, mo
         ),
         (
             [NAME, "--out", "a.pt2", "--tag", "mine"],
-            "--tag, --size, --license and --device need a run folder, found resnet18.c2l_open15k; leave them out",
+            "--tag, --size, --license and --device need a run folder, found resnet18.c2l_open26k; leave them out",
         ),
         (["empty", "--out", "a.safetensors"], "found no run.json in empty"),
     ],
@@ -177,4 +178,4 @@ def test_a_run_is_exported_through_its_weight_file(tiny: None, tmp_path: Path, m
     cli.main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "a.pt2"), "--teacher", "--size", "96"])
     assert passed == [tmp_path / "run", None, True, "custom", 96, "unknown", False, torch.device("cpu")]
     found = torch.export.load(io.BytesIO((tmp_path / "a.pt2").read_bytes())).module()
-    assert found(torch.ones(3, 1, 64, 64)).shape == (3, 4)
+    assert found(torch.ones(3, 1, SIDE, SIDE)).shape == (3, 4)

@@ -14,9 +14,17 @@ import c2l_models
 from c2l_models.errors import C2LError
 from c2l_models.publishing.publish import repository_of
 
-RELEASE = "resnet18.c2l_open15k"
+RELEASE = "resnet18.c2l_open26k"
 REPOSITORY = f"owner/{RELEASE}"
-SENT = {"README.md", "config.json", "model.safetensors", "provenance.json", "LICENSE", "SHA256SUMS"}
+SENT = {
+    "README.md",
+    "config.json",
+    "model.safetensors",
+    "provenance.json",
+    "LICENSE",
+    "THIRD-PARTY-NOTICES.txt",
+    "SHA256SUMS",
+}
 
 # Only the text of the card changes.
 REWORDED = """

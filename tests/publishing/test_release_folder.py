@@ -42,16 +42,16 @@ def test_the_command_writes_what_timm_and_we_load(tmp_path: Path, capsys: pytest
     release, folder = list_weights("resnet18")[0], tmp_path / "some" / "where"
     cli.main(["download", release, "--to", str(folder)])
     assert release in capsys.readouterr().out
-    assert names(folder) == NAMES
+    assert names(folder) == sorted([*NAMES, "THIRD-PARTY-NOTICES.txt"])
     assert names(folder.parent) == ["where"]
     checked = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, capture_output=True)
     assert checked.returncode == 0, checked.stderr
-    assert len(checked.stdout.splitlines()) == len(NAMES) - 1
+    assert len(checked.stdout.splitlines()) == len(NAMES)
     original = get_weights(release).path()
     assert (folder / "model.safetensors").read_bytes() == original.read_bytes()
     assert json.loads((folder / "provenance.json").read_text())["release"] == release
 
-    batch = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    batch = torch.rand(2, 1, 128, 128, generator=torch.Generator().manual_seed(0))
     models = [
         create_model("resnet18", pretrained=True, in_chans=1),
         create_model("resnet18", weights=folder, in_chans=1),

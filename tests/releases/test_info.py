@@ -8,7 +8,7 @@ import pytest
 from c2l_models import cli, get_weights
 from c2l_models.releases.info import format_info, release_info
 
-NAME = "resnet18.c2l_open15k"
+NAME = "resnet18.c2l_open26k"
 
 
 def leaves(value: Any) -> list[Any]:

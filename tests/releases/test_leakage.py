@@ -242,7 +242,7 @@ def test_a_big_list_is_fast(tmp_path: Path, weights: Weights) -> None:
 
 def test_the_official_lists(real_data: Path) -> None:
     """The release was trained on every patient of train_val and on no patient of test."""
-    weights = get_weights("resnet18.c2l_open15k")
+    weights = get_weights("resnet18.c2l_open26k")
     folder = real_data / "chestxray14"
     train = check_leakage(folder / "train_val_list.txt", weights)
     assert set(train.verdicts) == {SEEN}

@@ -51,8 +51,8 @@ def test_a_weight_file_brings_its_own_size_and_normalisation(tmp_path):
 
 
 def test_a_release_says_whom_it_has_seen():
-    init = load_initialization("resnet18.c2l_open15k")
-    assert len(init.seen) == 5799
+    init = load_initialization("resnet18.c2l_open26k")
+    assert len(init.seen) == 7855 + 3302 + 3928 + 597  # chests, knees, FracAtlas, implants
     assert "chestxray14:00001336" in init.seen
 
 

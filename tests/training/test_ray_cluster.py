@@ -14,7 +14,7 @@ from c2l_models.training.store import ray_prepare
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'c2l-models[ray]'")
 
-RELEASE = "resnet18.c2l_open15k"
+RELEASE = "resnet18.c2l_open26k"
 
 
 @pytest.fixture(scope="module")

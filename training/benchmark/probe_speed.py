@@ -86,7 +86,7 @@ class ProbeBenchmark:
 
 def time_probe(
     store: ImageStore,
-    target: str = "resnet18.c2l_open15k",
+    target: str = "resnet18.c2l_open26k",
     task: str = "chestxray14",
     size: int = 128,
     repeats: int = 3,

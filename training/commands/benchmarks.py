@@ -112,7 +112,7 @@ def embed(
 
 def probe(
     store: Path,
-    target: Annotated[str, arg(help=NETWORK)] = "resnet18.c2l_open15k",
+    target: Annotated[str, arg(help=NETWORK)] = "resnet18.c2l_open26k",
     task: str = "chestxray14",
     size: int = 128,
     repeats: Repeats = 3,

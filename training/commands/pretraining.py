@@ -265,9 +265,9 @@ def average(
     """
     check_folder(out)
     with stage("average", show=True):
-        from ..releasing.average import average_run
+        from ..releasing.average import average_run, read_shares
 
-        averaged = average_run(shares, out, store)
+        averaged = average_run(read_shares(shares), out, store)
     print(averaged)
 
 
@@ -296,6 +296,7 @@ def release(
     license: str = "CC-BY-4.0",
     default: bool = False,
     store: Path | None = None,
+    baselines: bool = True,
 ) -> None:
     """Turn a run into a release: export it, probe it, write its file, provenance and registry entry.
 
@@ -307,6 +308,7 @@ def release(
         license: license of the weights.
         default: make this release the one that `pretrained=True` loads.
         store: the store that the run trained on; by default where it was then.
+        baselines: probe untrained networks and pixels beside the run, which takes most of the time.
     """
     check_folder(out)
     with stage("release", show=True):
@@ -314,5 +316,5 @@ def release(
 
         from ..releasing.release import release_run
 
-        weights = release_run(run, tag, out, size, license, default, store)
+        weights = release_run(run, tag, out, size, license, default, store, baselines)
     print(f"{weights.name}: {weights.path()}", *metric_lines(weights), sep="\n")

@@ -68,10 +68,10 @@ def reproduce(
         from ..reproduce.reproduce_table import reproduce_table
 
         if what == "release" and check:
-            comparison = check_release(release, data, out, workers)
+            comparison = check_release(release, data, out, workers, pretraining_only)
             lines, ok = [comparison.table(), comparison.summary()], comparison.reproduced
         elif what == "release":
-            metrics = reproduce_release(release, data, out, train, device, workers)
+            metrics = reproduce_release(release, data, out, train, device, workers, None, pretraining_only)
             lines = [
                 f"{metric.name}: {metric.verdict}: released {metric.released}, now {metric.now or metric.reason}"
                 for metric in metrics

@@ -27,9 +27,9 @@ from .probe import probe
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NETWORKS = ("resnet18.imagenet", "resnet18.c2l_open15k", "densenet121.c2l_open15k", UNTRAINED, PIXELS)
+NETWORKS = ("resnet18.imagenet", "resnet18.c2l_open26k", "densenet121.c2l_open15k", UNTRAINED, PIXELS)
 REFERENCE_NETWORK = "resnet18.imagenet"
-SIZE, SIZES = 64, (64, 96, 128, 192)
+SIZE, SIZES = 128, (64, 96, 128, 192)
 """The common input side, and the sides that each network's best one is chosen from."""
 SEEDS = (0, 1, 2, 3, 4)
 """Seeds of a random network. Its metrics are their mean."""

@@ -8,6 +8,7 @@ which the average needs.
 import json
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,14 @@ COMPARED = ("architecture", "mean", "std")
 """Attributes of an initialization that all parts must share."""
 
 
-def average_run(shares_file: Path, out: Path, store_folder: Path | None = None) -> Path:
+def average_run(shares: Mapping[str, float], out: Path, store_folder: Path | None = None) -> Path:
     """Write a slim run whose backbone is an average of weights. It can be probed, exported and released.
 
     Its recipe, store and log are those of the first part, which is a run. `initialization.json` lists all parts, with
     their shares.
 
     Args:
-        shares_file: TOML with a table `shares`: a share for each run folder, release or .safetensors file. See
-            `read_shares`.
+        shares: a share for each run folder, release or .safetensors file, as `read_shares` returns them.
         out: the new folder; must not exist.
         store_folder: the store that the first run trained on; None: where it was then.
 
@@ -43,10 +43,9 @@ def average_run(shares_file: Path, out: Path, store_folder: Path | None = None) 
         The file of the slim checkpoint.
 
     Raises:
-        RunError: as `read_shares`; a part's architecture or normalisation is not the first's; or `out` exists.
+        RunError: a part's architecture or normalisation is not the first's, or `out` exists.
         C2LError: as `load_initialization`.
     """
-    shares = read_shares(shares_file)
     run_folder = Path(next(iter(shares)))
     state = checkpoint.load(run_folder).state
     recipe = from_dict(state["recipe"])

@@ -15,7 +15,9 @@ from torch.nn import functional
 
 from c2l_models.errors import RunError, WeightsNotFound
 from c2l_models.files import write_atomically
+from c2l_models.hub.weight_file import BESIDE, NOTICES_NAME
 from c2l_models.models import create_model
+from c2l_models.publishing.release_folder import kept_notices
 from c2l_models.releases import registry
 from c2l_models.releases.record import Weights
 from c2l_models.verification import golden_embedding
@@ -31,7 +33,7 @@ from ..probing.probe import probe
 from ..recipe_files import from_dict
 from ..run_files import checkpoint, log
 from ..run_files.backbone import export_backbone, load_run_backbone
-from ..run_files.run_folder import load_run_store, patients_before, read_initialization, read_run
+from ..run_files.run_folder import load_run_store, parts_before, patients_before, read_initialization, read_run
 from ..store.image_store import ImageStore
 from .first_steps import first_steps
 
@@ -55,6 +57,7 @@ def release_run(
     license: str = "CC-BY-4.0",
     default: bool = False,
     store_folder: Path | None = None,
+    baselines: bool = True,
 ) -> Weights:
     """Export a run, probe it beside the baselines, and write weight file, provenance and registry entry.
 
@@ -66,6 +69,7 @@ def release_run(
         license: of the weights.
         default: whether `pretrained=True` loads this release.
         store_folder: the store that the run trained on; None: where it was then.
+        baselines: probe untrained networks and pixels beside the run, which takes most of the time.
 
     Returns:
         The release's record.
@@ -91,7 +95,7 @@ def release_run(
     export_backbone(trained, recipe, initialization, file, store, tag, size, license)
     weights = Weights.from_file(file)
     rounding = compare_with_trained(weights, trained, store, rows)
-    reports = [probe(str(file), store, task, out=out / task.name) for task in tasks]
+    reports = [probe(str(file), store, task, out=out / task.name, baselines=baselines) for task in tasks]
     metrics = {key: value for report in reports for key, value in headline_metrics(report).items()}
     trained_on = set(store.index["dataset"].take(rows).to_pylist())
     described = store.data_sets().items()
@@ -113,6 +117,8 @@ def release_run(
         "golden_embedding": golden_embedding(create_model(recipe.architecture, weights=weights), weights),
     }
     write_atomically(file.with_suffix(".json"), (json.dumps(provenance, indent=1) + "\n").encode())
+    if notices := notices_of(initialization):
+        write_atomically(file.with_suffix(BESIDE[NOTICES_NAME]), notices.encode())
     entry = registry_entry(weights, metrics, default)
     write_atomically(registry.REGISTRY, (registry.REGISTRY.read_text(encoding="utf-8") + entry).encode())
     return registry.get_weights(name)
@@ -187,6 +193,13 @@ def without_patients(initialization: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in initialization.items()
         if key != "patients"
     }
+
+
+def notices_of(initialization: Mapping[str, Any]) -> str:
+    """The licenses that weights trained from other releases must keep, such as MIT's; empty if there are none."""
+    names = sorted({facts["name"] for facts in parts_before(initialization)} & set(registry.list_weights()))
+    texts = {name: kept_notices(registry.get_weights(name)) for name in names}
+    return "\n".join(f"Made from the weights {name}.\n\n{text}" for name, text in texts.items() if text)
 
 
 def patients_seen(

@@ -82,7 +82,9 @@ class LossComparison:
         return text
 
 
-def check_release(name: str, data: Sequence[str], out: Path, workers: int | None = None) -> LossComparison:
+def check_release(
+    name: str, data: Sequence[str], out: Path, workers: int | None = None, pretraining_only: Sequence[str] = ()
+) -> LossComparison:
     """Compute a release's first steps from raw folders, on one CPU thread, and compare their losses.
 
     Args:
@@ -90,6 +92,7 @@ def check_release(name: str, data: Sequence[str], out: Path, workers: int | None
         data: as in `reproduce_table`.
         out: gets stores/ and tables/<release>-check.md.
         workers: decoding processes; None: one per core.
+        pretraining_only: as in `reproduce_table`.
 
     Raises:
         C2LError: no such release, a release that was not trained here or has no stored first steps, or a damaged
@@ -100,7 +103,7 @@ def check_release(name: str, data: Sequence[str], out: Path, workers: int | None
     released = released_steps(weights)
     provenance = provenance_with(weights, "recipe", "store_size", "store_sha256")
     recipe = from_dict(provenance["recipe"])
-    stores = Stores(out / "stores", find_data(data), provenance["store_size"], workers)
+    stores = Stores(out / "stores", find_data(data), provenance["store_size"], workers, True, pretraining_only)
     store = stores.get(datasets_of(recipe.sources), provenance["store_sha256"])
     comparison = LossComparison(name, released, first_steps(recipe, store, len(released.losses)))
     write_table(out, f"{name}-check", markdown(comparison))

@@ -17,6 +17,7 @@ from ..evaluation.markdown import markdown_table
 from ..evaluation.metrics import Metrics
 from ..evaluation.tasks import load_task
 from ..recipe_files import from_dict
+from ..releasing.average import average_run
 from ..releasing.release import metric_name
 from ..run_files.backbone import export_run
 from ..run_files.run_lock import locked
@@ -61,6 +62,7 @@ def reproduce_release(
     device: str = "auto",
     workers: int | None = None,
     backend: Backend | None = None,
+    pretraining_only: Sequence[str] = (),
 ) -> list[MetricComparison]:
     """Compute a release's metrics from raw folders, with its own weights or with newly trained ones.
 
@@ -70,7 +72,7 @@ def reproduce_release(
         out: gets stores/, probe/ and tables/<release>.md; with `train` also pretrain/ and the new weights.
         train: pretrain with the recipe in the release's provenance, export, and measure the new weights. It takes days
             on a CPU.
-        device, workers, backend: as in `reproduce_table`.
+        device, workers, backend, pretraining_only: as in `reproduce_table`.
 
     Raises:
         C2LError: no such release, a damaged provenance, or `train` for a release that was not trained here.
@@ -82,7 +84,7 @@ def reproduce_release(
     if CONVERSION not in provenance:
         provenance = provenance_with(weights, "recipe", "store_size")
     side = provenance.get("store_size", weights.input_size[-1])
-    stores = Stores(out / "stores", find_data(data), side, workers)
+    stores = Stores(out / "stores", find_data(data), side, workers, pretraining_only=pretraining_only)
     backend = backend or LocalBackend(device)
     init = InitializationPlan(weights.name, weights.architecture, weights=weights.name)
     out.mkdir(parents=True, exist_ok=True)
@@ -127,12 +129,17 @@ def write_table(out: Path, name: str, text: str) -> None:
 def retrain(
     weights: Weights, provenance: Mapping[str, Any], stores: Stores, out: Path, backend: Backend
 ) -> InitializationPlan:
-    """Pretrain with the provenance's recipe and export: the weights "<release>-again"."""
+    """Pretrain with the provenance's recipe, average as it says, and export: the weights "<release>-again"."""
     recipe = from_dict(provenance["recipe"])
     store = stores.get(datasets_of(recipe.sources))
     name = f"{weights.name}-again"
-    run = ensure_pretrained(recipe, store, out / "pretrain" / name, backend.pretrain)
-    file = export_run(run.folder, out / f"{name}.safetensors", store, tag="again", size=weights.input_size[-1])
+    folder = ensure_pretrained(recipe, store, out / "pretrain" / name, backend.pretrain).folder
+    if parts := provenance.get("initialization", {}).get("averaged"):
+        shares = [part["share"] for part in parts.values()]
+        folder, run = out / "pretrain" / f"{name}-averaged", folder
+        if not folder.exists():
+            average_run(dict(zip([str(run), *list(parts)[1:]], shares, strict=True)), folder, store.path)
+    file = export_run(folder, out / f"{name}.safetensors", store, tag="again", size=weights.input_size[-1])
     return InitializationPlan(name, weights.architecture, weights=str(file))
 
 

@@ -86,13 +86,18 @@ def read_initialization(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def parts_before(initialization: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The facts about all weights that a run began with, learned from or was averaged with."""
+    source = [initialization["source"]] if "source" in initialization else []
+    return [initialization, *source, *initialization.get("averaged", {}).values()]
+
+
 def patients_before(initialization: Mapping[str, Any]) -> frozenset[str] | None:
     """Patients whose images trained the weights that a run began with, learned from or was averaged with.
 
     None if some are unknown.
     """
-    others = [initialization["source"]] if "source" in initialization else []
-    lists = [facts["patients"] for facts in (initialization, *others, *initialization.get("averaged", {}).values())]
+    lists = [facts["patients"] for facts in parts_before(initialization)]
     return None if None in lists else frozenset().union(*lists)
 
 

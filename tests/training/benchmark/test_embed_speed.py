@@ -39,7 +39,7 @@ def test_all_three_see_every_file(tiny_folder: Path, tmp_path: Path, monkeypatch
         monkeypatch.setattr(module, name, noted)
     result = time_embed(tiny_folder, files=70, batch_size=32, workers=1, repeats=1, device="cpu", progress=False)
     assert counts == {"embed": {70}, "decode": {70}, "forward": {70}}
-    assert (result.files, result.distinct_images, result.model) == (70, 64, "resnet18.c2l_open15k")
+    assert (result.files, result.distinct_images, result.model) == (70, 64, "resnet18.c2l_open26k")
     result.save(tmp_path / "embed.json")
     assert json.loads((tmp_path / "embed.json").read_text())["ratios"] == result.ratios
 
@@ -53,10 +53,10 @@ def test_the_ratios_are_of_rates(tiny_folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_prepared_batches_are_the_networks_input(tiny_folder: Path) -> None:
-    weights = get_weights("resnet18.c2l_open15k")
+    weights = get_weights("resnet18.c2l_open26k")
     paths = sorted(tiny_folder.rglob("*.png"))[:3]
     batches = prepared_batches(paths, weights, 8, 4)
-    assert [tuple(batch.shape) for batch in batches] == [(4, 1, 64, 64), (4, 1, 64, 64)]
+    assert [tuple(batch.shape) for batch in batches] == [(4, 1, 128, 128), (4, 1, 128, 128)]
     expected = torch.stack([weights.transform(in_chans=1)(paths[n % 3]) for n in range(8)])
     assert torch.equal(torch.cat(batches), expected)
     assert [len(batch) for batch in prepared_batches(paths, weights, 5, 4)] == [4, 1]

@@ -152,7 +152,7 @@ def test_a_run_is_not_written_over(whole, challenge, runs, tmp_path, monkeypatch
     with pytest.raises(RunError, match=r"holds another run\. These settings differ: lr: began with 0\.01, now 0\.02\."):
         detect("random", challenge, out, Settings(size=SIDE, epochs=2, lr=0.02, bootstrap=20), resume=True, **OPTIONS)
     with pytest.raises(RunError, match=r"These settings differ: .*start_sha256"):
-        detect("resnet18.c2l_open15k", challenge, out, SMALL, resume=True, **OPTIONS)
+        detect("resnet18.c2l_open26k", challenge, out, SMALL, resume=True, **OPTIONS)
     (tmp_path / "thing").touch()
     with pytest.raises(RunError, match="expected a run of `c2l detect`, found other files"):
         detect("random", challenge, tmp_path, SMALL, resume=True, store=runs / f"rsna-{SIDE}", **OPTIONS)

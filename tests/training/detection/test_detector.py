@@ -36,7 +36,7 @@ def test_maps_losses_and_boxes():
 
 
 def test_the_body_is_the_starts_and_all_of_it_is_trained():
-    init = load_initialization("resnet18.c2l_open15k")
+    init = load_initialization("resnet18.c2l_open26k")
     detector = build_detector(init, 128)
     weights = init.network.state_dict()
     body = detector.backbone.body.state_dict()
@@ -73,7 +73,7 @@ def test_boxes_are_not_rounded_by_autocast():
 def test_new_layers_depend_on_the_seed_alone():
     one, same, other = (
         build_detector(load_initialization(name), 128, seed)
-        for name, seed in (("random", 1), ("resnet18.c2l_open15k", 1), ("random", 2))
+        for name, seed in (("random", 1), ("resnet18.c2l_open26k", 1), ("random", 2))
     )
     key = "head.classification_head.conv.0.0.weight"
     assert torch.equal(one.state_dict()[key], same.state_dict()[key])
@@ -98,7 +98,7 @@ def test_real_films_can_be_learnt(real_data, tmp_path):
         file = f"stage_2_train_images/{name}.dcm"
         (root / file).symlink_to(source / file)
     images = load_images(root, tmp_path / "store", 128, workers=1, progress=False)
-    detector = build_detector(load_initialization("resnet18.c2l_open15k"), 128)
+    detector = build_detector(load_initialization("resnet18.c2l_open26k"), 128)
     optimizer = torch.optim.SGD(detector.parameters(), 0.02, 0.9)
     batch = images.of("training")[:4]
     losses = []

@@ -134,4 +134,4 @@ def test_texts_of_a_picture(label, tmp_path):
 
 
 def test_escaped_leaves_names_of_releases():
-    assert escaped("resnet18.c2l_open15k, 0.62 (0.5 to 0.7)") == "resnet18.c2l_open15k, 0.62 (0.5 to 0.7)"
+    assert escaped("resnet18.c2l_open26k, 0.62 (0.5 to 0.7)") == "resnet18.c2l_open26k, 0.62 (0.5 to 0.7)"

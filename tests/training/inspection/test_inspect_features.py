@@ -16,14 +16,14 @@ from .conftest import BOXES
 @pytest.fixture(scope="module")
 def whole(store, finetuned, boxes, tmp_path_factory):
     out = tmp_path_factory.mktemp("looked") / "out"
-    return inspect_features("resnet18.c2l_open15k", store, out, finetuned, boxes, size=32, bootstrap=20), out
+    return inspect_features("resnet18.c2l_open26k", store, out, finetuned, boxes, size=32, bootstrap=20), out
 
 
 def test_what_it_leaves(whole, store):
     facts, out = whole
     assert {path.name for path in out.iterdir()} == {"neighbours.png", "map.png", "cams.png", "look.md", "look.json"}
     assert json.loads((out / "look.json").read_text()) == facts
-    assert facts["weights_sha256"] == get_weights("resnet18.c2l_open15k").sha256
+    assert facts["weights_sha256"] == get_weights("resnet18.c2l_open26k").sha256
     assert (facts["store_sha256"], facts["size"], facts["seed"]) == (store.sha256, 32, 0)
     assert facts["data_sets"]["chestxray14"]["test_patients"] == 8
     assert list(facts["map"]) == ["all_films", "chestxray14", "knee_kl"]

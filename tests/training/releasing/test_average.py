@@ -11,7 +11,7 @@ from c2l_models.errors import RunError
 from c2l_models.models import create_model
 from c2l_models.releases.record import Weights, save_weights
 from c2l_models.training.initialization import load_initialization
-from c2l_models.training.releasing.average import average_run
+from c2l_models.training.releasing.average import average_run, read_shares
 from c2l_models.training.run_files import checkpoint
 
 
@@ -34,7 +34,7 @@ def write_shares(folder, **shares):
 
 def test_each_weight_is_the_weighted_mean(tiny_run, tiny_store, other, tmp_path):
     shares = write_shares(tmp_path, **{str(tiny_run): 0.75, str(other): 0.25})
-    average_run(shares, tmp_path / "mean")
+    average_run(read_shares(shares), tmp_path / "mean")
     found = checkpoint.load(tmp_path / "mean").state["method"]
     run = checkpoint.load(tiny_run).state["method"]
     stored = load_file(other)
@@ -76,13 +76,13 @@ def test_what_cannot_be_averaged_is_refused(tiny_run, other, tmp_path, shares, m
     names = {"RUN": str(tiny_run), "OTHER": str(other)}
     file = write_shares(tmp_path, **{names.get(name, name): share for name, share in shares.items()})
     with pytest.raises(RunError, match=message):
-        average_run(file, tmp_path / "mean")
+        average_run(read_shares(file), tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
 
 
 def test_a_file_that_is_not_toml_is_named(tmp_path):
     (tmp_path / "shares.toml").write_text("shares: 1")
     with pytest.raises(RunError, match=r"shares\.toml: expected TOML"):
-        average_run(tmp_path / "shares.toml", tmp_path / "mean")
+        read_shares(tmp_path / "shares.toml")
     with pytest.raises(RunError, match=r"absent\.toml cannot be read: No such file or directory; name a TOML file"):
-        average_run(tmp_path / "absent.toml", tmp_path / "mean")
+        read_shares(tmp_path / "absent.toml")

@@ -3,7 +3,6 @@
 import json
 import tomllib
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,8 @@ from c2l_models.training.run_files.backbone import load_run_backbone
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.verification import verify
 
+QUICK = {"baselines": False, "bootstrap": 50}
+
 
 @pytest.fixture
 def empty_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -32,7 +33,7 @@ def empty_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "releases.toml"
     path.write_text("# releases\n")
     monkeypatch.setattr(registry, "REGISTRY", path)
-    monkeypatch.setattr(release, "probe", partial(probe, baselines=False, bootstrap=50))
+    monkeypatch.setattr(release, "probe", lambda *given, **options: probe(*given, **options | QUICK))
     return path
 
 
@@ -72,6 +73,15 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
     assert released_steps(record).losses == tuple(losses), "they can be read back"
     assert provenance["patients"] == {}, "ids of a private folder's patients are never published"
     assert str(tmp_path.parent) not in json.dumps(provenance), "no path of this machine"
+
+
+def test_licenses_that_ask_for_it_stay_with_the_weights() -> None:
+    began = {"name": "resnet18.imagenet", "patients": []}
+    for initialization in (began, {"name": "random", "source": began}, {"name": "random", "averaged": {"a": began}}):
+        text = release.notices_of(initialization)
+        assert text.startswith("Made from the weights resnet18.imagenet.")
+        assert "Copyright (c) .NET Foundation and Contributors" in text
+    assert release.notices_of({"name": "random"}) == ""
 
 
 def test_a_release_names_its_described_data_sets_and_does_not_change(

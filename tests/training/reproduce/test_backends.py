@@ -60,8 +60,8 @@ def test_specs(tmp_path):
     assert spec_of(load_initialization_plan("densenet121-c2l"), run) == str(tmp_path / "run")
     assert spec_of(load_initialization_plan("densenet121-imagenet"), None) == "imagenet:densenet121"
     assert spec_of(load_initialization_plan("densenet121-random"), None) == "random:densenet121"
-    release = replace(load_initialization_plan("resnet18-random"), weights="resnet18.c2l_open15k")
-    assert spec_of(release, None) == "resnet18.c2l_open15k"
+    release = replace(load_initialization_plan("resnet18-random"), weights="resnet18.c2l_open26k")
+    assert spec_of(release, None) == "resnet18.c2l_open26k"
 
 
 def test_settings_of_every_scale_are_settings():
