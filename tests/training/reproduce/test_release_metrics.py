@@ -1,15 +1,21 @@
 """A release's metrics computed again: reproduced or not, no longer computed, or without data."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from reproduce_fakes import FakeBackend
+from safetensors.torch import load_file
 
 from c2l_models.errors import C2LError
 from c2l_models.releases.registry import get_weights
 from c2l_models.training.evaluation.metrics import Metrics
 from c2l_models.training.evaluation.result import Result
+from c2l_models.training.reproduce import release_metrics
 from c2l_models.training.reproduce.data import Stores
 from c2l_models.training.reproduce.release_metrics import all_reproduced, compare, read_provenance, reproduce_release
+from c2l_models.training.run_files import checkpoint
 
 NAME = "resnet18.c2l_open26k"
 
@@ -98,3 +104,17 @@ def test_unknown_releases_are_told(data, tmp_path):
     with pytest.raises(C2LError, match="nothing"):
         reproduce_release("resnet18.nothing", data, tmp_path, backend=Probes())
     assert read_provenance(get_weights(NAME))["recipe"]["name"] == "open26k-resnet18"
+
+
+def test_training_again_averages_as_the_release_did(tiny_run, tiny_store, tmp_path, monkeypatch):
+    monkeypatch.setattr(release_metrics, "ensure_pretrained", lambda *_: SimpleNamespace(folder=tiny_run))
+    stores = SimpleNamespace(get=lambda _: tiny_store)
+    state = checkpoint.load(tiny_run).state
+    parts = {"runs/there": {"share": 0.75}, "resnet18.imagenet": {"share": 0.25}}
+    provenance = {"recipe": state["recipe"], "initialization": {"averaged": parts}}
+    backend = SimpleNamespace(pretrain=None)
+    init = release_metrics.retrain(get_weights(NAME), provenance, stores, tmp_path, backend)
+    key = "layer1.0.conv1.weight"
+    own, imagenet = state["method"][f"student.backbone.{key}"], load_file(get_weights("resnet18.imagenet").path())[key]
+    expected = 0.75 * own + 0.25 * imagenet.float()
+    torch.testing.assert_close(load_file(init.weights)[key].float(), expected, rtol=1e-3, atol=1e-4)
