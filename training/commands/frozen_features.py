@@ -85,7 +85,7 @@ def compare(
     out: Path,
     tasks: tuple[str, ...] = (),
     reference: str = "resnet18.imagenet",
-    size: int = 64,
+    size: int = 128,
     sizes: tuple[int, ...] = (64, 96, 128, 192),
     device: Device = "auto",
     html: Html = False,

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import inspect
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from PIL import Image
 from c2l_models.cli import main
 from c2l_models.errors import C2LError
 from c2l_models.releases.registry import resolve
+from c2l_models.training.commands import frozen_features
 from c2l_models.training.evaluation.result import Result
 from c2l_models.training.probing import compare as module
 from c2l_models.training.probing.compare import compare
@@ -149,3 +151,8 @@ def test_the_html_page_has_the_metrics_of_the_csv_file(comparison, tiny_store, t
 def resnet18_sha256():
     file = resolve("resnet18.imagenet").path()
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_the_commands_sides_are_those_of_the_comparison():
+    given = inspect.signature(frozen_features.compare).parameters
+    assert (given["size"].default, given["sizes"].default) == (module.SIZE, module.SIZES)
