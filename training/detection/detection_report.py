@@ -16,7 +16,7 @@ from ..evaluation.result import Result
 from ..pages.charts import Chart, Line
 from ..pages.report import Charts, Facts, Page, Section, Sheet, Table, Text
 from ..run_files.log import read
-from ..run_files.run_section import sha256_of
+from ..store.store_format import file_sha256
 from .detection_curve import SHOWN
 from .patients import EVALUATION, TRAINING
 
@@ -74,7 +74,7 @@ def page_of(result: Result, out: Path) -> Page:
                 "Provenance",
                 [
                     Facts("Data, weights, settings and versions", {"seed": result.seed, **result.facts, **data}),
-                    Facts("Weights", {f"{FILE_NAME} sha256": sha256_of(out / FILE_NAME)}),
+                    Facts("Weights", {f"{FILE_NAME} sha256": file_sha256(out / FILE_NAME)}),
                 ],
             ),
         ],

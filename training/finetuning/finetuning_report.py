@@ -13,7 +13,7 @@ from ..evaluation.result import Result
 from ..evaluation.tasks import Task
 from ..pages.charts import Chart, Line
 from ..pages.report import Charts, Facts, Page, Section, Table
-from ..run_files.run_section import sha256_of
+from ..store.store_format import file_sha256
 from .finetuning_folder import LOG
 
 
@@ -55,7 +55,7 @@ def page_of(report: Report, folder: Path, versus: Path | None = None) -> Page:
     """
     folders = [folder, *([versus] if versus else [])]
     runs = {column.name: Predictions.load(path) for column, path in zip(report.columns, folders, strict=True)}
-    weights = Facts("Weights", {f"{FILE_NAME} sha256": sha256_of(folder / FILE_NAME)})
+    weights = Facts("Weights", {f"{FILE_NAME} sha256": file_sha256(folder / FILE_NAME)})
     return report_page(report, runs, [_training(folder, report.facts["epoch"])], [weights])
 
 

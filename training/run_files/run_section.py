@@ -1,6 +1,5 @@
 """A pretraining run in an HTML page: its curves, its recipe and its weights."""
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -12,12 +11,12 @@ from ..objectives.method import Panel
 from ..pages.charts import Chart, Line
 from ..pages.report import Charts, Facts, Section
 from ..recipe_files import from_dict
+from ..store.store_format import file_sha256
 from . import checkpoint
+from .compared_curves import NOT_TASKS
 from .curves import LEARNING_RATE, SMALLEST_SHARE
 from .log import NAME, read
 from .run_folder import read_initialization, read_run
-
-NOT_TASKS = {"kind", "step", "epoch"}
 
 
 def training_curves(run_folder: Path) -> list[Section]:
@@ -73,10 +72,4 @@ def _number(value: float | None) -> float:
 def _weights(run_folder: Path) -> dict[str, str]:
     """The sha256 of the newest checkpoint and of the exported weights, if they exist."""
     files = [run_folder / checkpoint.FOLDER / checkpoint.newest(run_folder), run_folder / "backbone.safetensors"]
-    return {f"{file.name} sha256": sha256_of(file) for file in files if file.is_file()}
-
-
-def sha256_of(file: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return {f"{file.name} sha256": file_sha256(file) for file in files if file.is_file()}
