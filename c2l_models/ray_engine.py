@@ -35,8 +35,14 @@ class Worker:
 
     def count(self, nodes: Nodes) -> int:
         """Number of such workers that the nodes hold at a time."""
-        wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
-        return sum(min(int(node.get(name, 0) // n) for name, n in wanted.items() if n) for node in nodes)
+        needed = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
+        return sum(min(int(node.get(name, 0) // n) for name, n in needed.items() if n) for node in nodes)
+
+
+def check_address(engine: str, address: str | None) -> None:
+    """Raise C2LError if a command got the address of a cluster that it would not use."""
+    if address and engine != "ray":
+        raise C2LError(f"--address {address}: expected it with --engine ray only; add --engine ray")
 
 
 def plan_worker(nodes: Nodes, memory: int, device: str | None = "cpu", memory_per_core: int = 0) -> Worker:

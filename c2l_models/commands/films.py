@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from ..errors import C2LError
 from ..files import check_file
 from ..progress import stage
+from ..ray_engine import check_address
 
 if TYPE_CHECKING:
     from ..embedding import Readout
@@ -50,8 +51,7 @@ def embed(
 
     check_file(out)
     check_format(out)
-    if address and engine != "ray":
-        raise C2LError(f"--address {address}: expected it with --engine ray only; add --engine ray")
+    check_address(engine, address)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop, as Ctrl-C
     with stage("embed", show=True):
         inputs = find_images(_some(films, "FILM or FOLDER"))

@@ -14,6 +14,7 @@ from c2l_models.architectures import loading_call
 from c2l_models.errors import C2LError
 from c2l_models.files import check_folder
 from c2l_models.progress import stage
+from c2l_models.ray_engine import check_address
 
 if TYPE_CHECKING:
     from ..store.finished_store import PrepareReport
@@ -53,8 +54,7 @@ def prepare(
     check_folder(out)
     if engine == "ray" and (workers or shard):
         raise C2LError("--engine ray makes its own shards, one worker per core; leave out --workers and --shard")
-    if address and engine != "ray":
-        raise C2LError(f"--address {address}: expected it with --engine ray only; add --engine ray")
+    check_address(engine, address)
     with stage("prepare", show=True):
         pairs = []
         for pair in source:
