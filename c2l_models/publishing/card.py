@@ -121,7 +121,8 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
     architecture = find_architecture(weights.architecture)
     release = {key: _stripped(text) for key, text in words["releases"][weights.name].items()}
     seen = read_provenance(weights, "patients")
-    first = read_provenance(weights).get("initialization", {})
+    provenance = read_provenance(weights)
+    first = provenance.get("initialization", {})
     return ModelCard.from_template(
         card_data(weights),
         template_str=TEMPLATE.read_text(encoding="utf-8"),
@@ -138,7 +139,7 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
         no_patients=not any(seen.values()),
         patients=", ".join(f"{len(ids):,} of {_dataset(words, dataset)['name']}" for dataset, ids in seen.items()),
         metrics=found,
-        training=training_cost(read_provenance(weights)),
+        training=training_cost(provenance),
         provenance_file=PROVENANCE_NAME,
     )
 
