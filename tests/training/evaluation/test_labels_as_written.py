@@ -5,11 +5,11 @@ import html
 import io
 import re
 
-import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
+from store_helpers import write_labelled_films
 
 from c2l_models.training.evaluation.markdown import escaped, markdown_table
 from c2l_models.training.evaluation.plotting import new_figure, save_png, show_as_written, wrapped
@@ -41,17 +41,8 @@ LABELS = [
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
-    rng = np.random.default_rng(0)
-    (folder / "films").mkdir()
-    with (folder / "films" / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "patient", "split", *LABELS])
-        for n in range(80):
-            findings = rng.integers(0, 2, len(LABELS))
-            pixels = rng.normal(60 + 12 * findings.sum(), 20, (16, 16)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / "films" / f"{n}.png")
-            writer.writerow([f"{n}.png", f"p{n}", "train" if n < 50 else "test", *findings])
-    report = prepare([("folder", folder / "films")], folder / "store", 16, workers=1, progress=False)
+    films = write_labelled_films(folder / "films", LABELS, "p", 50, 12, 20)
+    report = prepare([("folder", films)], folder / "store", 16, workers=1, progress=False)
     return ImageStore.open(report.store)
 
 

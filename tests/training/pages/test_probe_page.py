@@ -11,6 +11,7 @@ import pytest
 from browser import CHROMIUM, browser
 from html_page import HtmlPage
 from PIL import Image
+from store_helpers import write_labelled_films
 
 from c2l_models.cli import main
 from c2l_models.training.evaluation.predictions import Predictions
@@ -34,17 +35,8 @@ LABELS = [
 def probed(tmp_path_factory):
     """The folder of `c2l probe pixels --html`, beside one baseline."""
     folder = tmp_path_factory.mktemp("page")
-    rng = np.random.default_rng(0)
-    (folder / "films").mkdir()
-    with (folder / "films" / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "patient", "split", *LABELS])
-        for n in range(80):
-            findings = rng.integers(0, 2, len(LABELS))
-            pixels = rng.normal(60 + 20 * findings.sum(), 30, (16, 16)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / "films" / f"{n}.png")
-            writer.writerow([f"{n}.png", f"secret{n}", "train" if n < 40 else "test", *findings])
-    prepare([("folder", folder / "films")], folder / "store", 16, workers=1, progress=False)
+    films = write_labelled_films(folder / "films", LABELS, "secret", 40, 20, 30)
+    prepare([("folder", films)], folder / "store", 16, workers=1, progress=False)
     command = ["probe", "pixels", "--store", str(folder / "store"), "--task", "folder", "--out", str(folder / "out")]
     specs = [BaselineSpec("pixels", seeds=(0,))]
     with pytest.MonkeyPatch.context() as patch:
