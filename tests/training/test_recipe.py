@@ -213,7 +213,8 @@ RESOLVED = {
     "open26k-densenet121": OPEN26K | DENSENET | {"initialization": "runs/distill26k-densenet121"},
     "distill26k-densenet121": {key: value for key, value in OPEN26K.items() if key != "initialization"}
     | DENSENET
-    | {"method": "distillation", "feature_dim": 512, "size": 64, "epochs": 8}
+    | {"method": "distillation", "feature_dim": 512, "epochs": 16, "early_sizes": [64], "early_shares": [0.7]}
+    | {"distillation.source": "resnet18.c2l_open26k"}
     | {"optimizer.name": "adamw", "optimizer.lr": 0.008, "optimizer.weight_decay": 0.02},
     "search-open26k-resnet18": OPEN26K
     | {"steps": 413, "probe_every": 0, "optimizer.lr": 0.06, "augment.brightness": 0.2, "augment.contrast": 0.2},
