@@ -18,6 +18,7 @@ from ..hub.weight_file import PROVENANCE_NAME
 from ..releases.provenance import read_provenance
 from ..releases.record import Weights
 from ..releases.registry import get_weights, list_weights
+from ..releases.training_data import data_set_of
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard, ModelCardData
@@ -147,37 +148,35 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
 def training_cost(provenance: dict[str, Any]) -> dict[str, str]:
     """Hardware, time and energy of the pretraining run, for readers; empty for weights that were trained elsewhere.
 
-    The provenance keeps the last lines of the run's log, so the time is an estimate: all images at the last speed.
+    A provenance without the measured `training_seconds` keeps the last lines of the run's log. Then the time is an
+    estimate: all images at the last speed.
     """
     lines = [line for line in provenance.get("log", []) if line.get("images_per_second")]
     if not lines:
         return {}
-    last, recipe = lines[-1], provenance["recipe"]
+    recipe, steps = provenance["recipe"], max(line["step"] for line in provenance["log"])
     processes, threads = provenance.get("processes", 1), provenance.get("threads")
     split = f", {processes} process{'es' * (processes > 1)}" + (f" of {threads} CPU thread(s)" if threads else "")
-    steps = max(line["step"] for line in provenance["log"])
-    hours = steps * recipe["batch_size"] / last["images_per_second"] / 3600
+    done = f"{steps:,} steps of {recipe['batch_size']} images"
+    if seconds := provenance.get("training_seconds"):
+        time = f"{seconds / 3600:.2g} hours, measured: {done}; without probes and checkpoints"
+    else:
+        speed = lines[-1]["images_per_second"]
+        hours = steps * recipe["batch_size"] / speed / 3600
+        time = f"about {hours:.2g} hours: {done}, {speed:.0f} images per second at the end"
     initialization = provenance.get("initialization", {})
     alone = initialization.get("name", "random") == "random" and "averaged" not in initialization
     return {
         "hardware": f"{provenance['device']}{split}",
-        "time": f"about {hours:.2g} hours: {steps:,} steps of {recipe['batch_size']} images, "
-        f"{last['images_per_second']:.0f} images per second at the end"
+        "time": time
         + ("" if alone else "; without the training of the weights that it began with or was averaged with"),
         "energy": "not measured",
     }
 
 
-BEFORE = re.compile(r".* \(licence: [^)]*\): ")
-"""Begins a line of `trained_on` about earlier weights: "initialized from NAME (licence: …): "."""
-
-
 def trained_on(weights: Weights) -> list[str]:
-    """Return the keys of the training data sets, the first word of each line of `trained_on`, without duplicates.
-
-    The data of the weights that the training began with count too.
-    """
-    return list(dict.fromkeys(BEFORE.sub("", line).partition(" ")[0] for line in weights.trained_on))
+    """Return the keys of the training data sets, without duplicates; the data of earlier weights count too."""
+    return list(dict.fromkeys(map(data_set_of, weights.trained_on)))
 
 
 def _stripped(text: Any) -> Any:

@@ -9,7 +9,7 @@ from .record import Weights
 GROUPS: dict[str, tuple[str, ...]] = {
     "Weights": ("release", "architecture", "tag", "num_params", "license", "file", "sha256", "golden_embedding"),
     "Input": ("input_size", "mean", "std", "interpolation", "crop_pct"),
-    "Training": ("trained_on", "patients", "recipe", "origin", "conversion"),
+    "Training": ("trained_on", "patients", "recipe", "training_seconds", "origin", "conversion"),
     "Metrics": ("metrics",),
     "Made with": (
         "code",

@@ -1,5 +1,6 @@
 """The model card of a release: the hub can read it, and its facts match the registry."""
 
+import csv
 import json
 import re
 from dataclasses import replace
@@ -137,14 +138,28 @@ def test_the_cost_of_training_is_that_of_the_log(weights: c2l_models.Weights) ->
     table = dict(re.findall(r"^\| (hardware|time|energy) \| (.+) \|$", text, re.MULTILINE))
     assert table["hardware"].startswith(provenance["device"])
     assert table["energy"] == "not measured"
-    hours, steps, batch, speed = (float(one) for one in re.findall(r"\d[\d.]*", table["time"].replace(",", "")))
+    hours, steps, batch, *speed = (float(one) for one in re.findall(r"\d[\d.]*", table["time"].replace(",", "")))
     initialization = provenance.get("initialization", {"name": "random"})
     assert ("without the training of" in table["time"]) is (
         initialization["name"] != "random" or "averaged" in initialization
     )
     assert batch == provenance["recipe"]["batch_size"]
     assert steps == provenance["log"][-1]["step"]
-    assert hours == pytest.approx(steps * batch / speed / 3600, rel=0.1)  # printed with two digits
+    assert table["time"].startswith("about ") is bool(speed)  # an estimate
+    seconds = steps * batch / speed[0] if speed else provenance["training_seconds"]
+    assert hours == pytest.approx(seconds / 3600, rel=0.1)  # printed with two digits
+
+
+def test_the_measured_time_is_that_of_the_runs_curves(repository: Path) -> None:
+    """The run of this release was interrupted, and its second part was faster: the last speed would say 3.4 hours."""
+    weights = c2l_models.get_weights("resnet18.c2l_open26k")
+    with (repository / "results/releases" / weights.name / "curves.csv").open(encoding="utf-8") as file:
+        hours = max(float(row["hours"]) for row in csv.DictReader(file))
+    assert read_provenance(weights, "training_seconds") == pytest.approx(hours * 3600)
+    expected = (
+        f"| time | {hours:.1f} hours, measured: 9,912 steps of 64 images; without probes and checkpoints; without"
+    )
+    assert expected in str(model_card(weights, "owner/name"))
 
 
 @pytest.mark.parametrize("facts", [{"name": "resnet18.imagenet"}, {"name": "random", "averaged": {"a": {}}}])

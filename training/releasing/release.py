@@ -97,6 +97,7 @@ def release_run(
     rounding = compare_with_trained(weights, trained, store, rows)
     reports = [probe(str(file), store, task, out=out / task.name, baselines=baselines) for task in tasks]
     metrics = {key: value for report in reports for key, value in headline_metrics(report).items()}
+    lines = log.read(run_folder)
     trained_on = set(store.index["dataset"].take(rows).to_pylist())
     described = store.data_sets().items()
     public = public_data_sets() | {name for name, facts in described if facts.get("public_patient_ids")}
@@ -112,7 +113,8 @@ def release_run(
         "metrics": metrics,
         "rounding": rounding,
         "first_steps": dataclasses.asdict(steps),
-        "log": log.read(run_folder)[-LOG_LINES:],
+        "training_seconds": max(log.training_seconds(lines, recipe.batch_size).values()) or None,
+        "log": lines[-LOG_LINES:],
         "patients": patients_seen(store.patients[rows], initialization, public),
         "golden_embedding": golden_embedding(create_model(recipe.architecture, weights=weights), weights),
     }

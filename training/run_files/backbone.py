@@ -11,6 +11,7 @@ from torch import nn
 
 from c2l_models.errors import RunError
 from c2l_models.releases.record import save_weights
+from c2l_models.releases.training_data import Use, line_of_earlier
 
 from ..batches import training_rows
 from ..features import recalibrate
@@ -116,14 +117,16 @@ def export_backbone(
 
 def describe_initialization(initialization: Mapping[str, Any]) -> list[str]:
     """The data of the weights with which a run began, learned from (a distillation) or was averaged, one line each."""
-    learned = [("initialized from", initialization)] if initialization["name"] != RANDOM_INITIALIZATION["name"] else []
+    learned: list[tuple[Use, Mapping[str, Any]]] = []
+    if initialization["name"] != RANDOM_INITIALIZATION["name"]:
+        learned.append(("initialized from", initialization))
     if "source" in initialization:  # of a distillation
         learned.append(("learned the features of", initialization["source"]))
     _, *others = initialization.get("averaged", {"the run itself": {}}).values()
-    learned += [(f"averaged, {part['share']:g} of", part) for part in others]
+    learned += [("averaged", part) for part in others]
     return [
-        f"{verb} {before['name']} (licence: {before.get('license', 'unknown')}): {line}"
-        for verb, before in learned
+        line_of_earlier(use, before["name"], before.get("license", "unknown"), line, before.get("share"))
+        for use, before in learned
         for line in before.get("trained_on", ["unknown images"])
     ]
 

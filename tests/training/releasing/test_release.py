@@ -67,8 +67,12 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
     assert 0.9999 < rounding["cosine"] < 1 + 1e-6
     assert provenance["recipe"] == recipe.to_dict()
     assert provenance["log"] == log.read(tiny_run)[-5:]
+    train = [line for line in log.read(tiny_run) if line["kind"] == "train"]
+    steps = np.diff([0, *(line["step"] for line in train)])
+    speeds = np.array([line["images_per_second"] for line in train])
+    assert provenance["training_seconds"] == pytest.approx((steps * recipe.batch_size / speeds).sum())
     losses = provenance["first_steps"]["losses"]
-    means = [line["loss"] for line in log.read(tiny_run) if line["kind"] == "train"]
+    means = [line["loss"] for line in train]
     assert [np.mean(losses[at : at + 3]) for at in (0, 3, 6, 9)] == pytest.approx(means, rel=1e-6)
     assert released_steps(record).losses == tuple(losses), "they can be read back"
     assert provenance["patients"] == {}, "ids of a private folder's patients are never published"

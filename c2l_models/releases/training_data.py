@@ -1,0 +1,28 @@
+"""The lines of a weight file's `trained_on`: one per data set, which begins with its key.
+
+A line about earlier weights, which the training began with, learned from or was averaged with, begins with their name
+and license. Their own `trained_on` can contain such lines too. Weight files hold nothing but these texts, so they are
+written and read here only.
+"""
+
+import re
+from typing import Literal
+
+Use = Literal["initialized from", "learned the features of", "averaged"]
+
+_EARLIER = re.compile(r"(?:(?:initialized from|learned the features of|averaged, \S+ of) .+? \(licence: .*?\): )*")
+
+
+def line_of_earlier(use: Use, name: str, license: str, line: str, share: float | None = None) -> str:
+    """Return a line of earlier weights as a line of the weights that were made from them.
+
+    `share`: the share of averaged weights.
+    """
+    of = use if share is None else f"{use}, {share:g} of"
+    return f"{of} {name} (licence: {license}): {line}"
+
+
+def data_set_of(line: str) -> str:
+    """Return the key of the data set that a line of `trained_on` is about, also if it is a line of earlier weights."""
+    begin = _EARLIER.match(line)
+    return line[begin.end() if begin else 0 :].partition(" ")[0]
