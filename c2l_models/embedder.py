@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .embedding import Readout, embed, feature_count
+from .embedding import BATCH_SIZE, Readout, embed, feature_count
 from .errors import C2LError, RadiographError
 
 try:
@@ -36,7 +36,7 @@ class RadiographEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self,
         model: Any = "resnet18",
         *,
-        batch_size: int = 64,
+        batch_size: int = BATCH_SIZE,
         device: Any = None,
         features: Readout = "pooled",
         unreadable: str = "raise",
@@ -48,7 +48,7 @@ class RadiographEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.unreadable = unreadable
 
     def fit(self, X: Any, y: Any = None) -> "RadiographEmbedder":
-        """Load the network to count its features; neither files nor labels are read."""
+        """Count the features of the network. Neither files nor labels are read, nor the tensors of a release."""
         if self.unreadable not in ("raise", "nan"):
             raise C2LError(f"expected unreadable to be 'raise' or 'nan', found {self.unreadable!r}")
         self._n_features_out = feature_count(self.model, self.features)

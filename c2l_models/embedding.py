@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .radiographs.transform import Transform
 
+BATCH_SIZE = 64  # images
 READERS = min(16, os.cpu_count() or 1)  # threads
 
 Readout = Literal["pooled", "multiscale"]
@@ -82,7 +83,7 @@ class EmbedInterrupted(KeyboardInterrupt):
 def embed(
     paths: Iterable[str | os.PathLike[str]],
     model: "str | os.PathLike[str] | nn.Module" = "resnet18",
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     device: "str | torch.device | None" = None,
     *,
     features: Readout = "pooled",
@@ -152,8 +153,20 @@ def embed(
 
 
 def feature_count(model: "str | os.PathLike[str] | nn.Module" = "resnet18", features: Readout = "pooled") -> int:
-    """Number of features that `embed` computes per image with this model. Raises as `embed`."""
-    network, _, _ = resolve_model(model)
+    """Number of features that `embed` computes per image with this model. Raises as `embed`.
+
+    The tensors of a release are not read, because its architecture determines the number.
+    """
+    import timm
+    import torch
+
+    from .releases.registry import resolve
+
+    if isinstance(model, torch.nn.Module):
+        network, _, _ = resolve_model(model)
+    else:
+        with torch.device("meta"):  # shapes alone
+            network = timm.create_model(resolve(_source(model)).architecture, num_classes=0)
     return feature_width(network, features)
 
 
@@ -165,16 +178,23 @@ def resolve_model(
 
     if isinstance(model, nn.Module):
         return model, _transform(model), {}
-    from .architectures import list_models
     from .models import model_from_file
-    from .releases.registry import default_weights, open_weights
+    from .releases.registry import open_weights
 
-    source = default_weights(str(model)).name if model in list_models() else model
+    source = _source(model)
     weights, file = open_weights(source)
     # One input channel gives the same features as three, for a third of the input.
     network = model_from_file(weights, file, in_chans=1).float()  # whatever torch's default dtype
     name = str(source) if isinstance(source, str | os.PathLike) else weights.name
     return network, weights.transform(in_chans=1), {"model": name, "sha256": weights.sha256}
+
+
+def _source(model: "str | os.PathLike[str]") -> "str | os.PathLike[str]":
+    """The name of an architecture's default release, or the release or weight file itself."""
+    from .architectures import list_models
+    from .releases.registry import default_weights
+
+    return default_weights(str(model)).name if model in list_models() else model
 
 
 def _transform(model: "nn.Module") -> "Transform":

@@ -1,23 +1,21 @@
 """`c2l embed --engine ray`: each task writes the features of one part of the images, and the parts are joined."""
 
 import os
-import re
 import socket
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from .embedding import READERS, Embeddings, Readout, embed, feature_width, resolve_model
+from .embedding import BATCH_SIZE, READERS, Embeddings, Readout, embed, feature_width, resolve_model
 from .errors import C2LError
 from .feature_files import join_features
 from .progress import stage
-from .ray_engine import live_nodes, plan_worker, ray_cluster, run_parts
+from .ray_engine import live_nodes, part_path, plan_worker, ray_cluster, remove_parts, run_parts
 from .resumed_embedding import Embedded, check_some_read, resume
 
 PART_IMAGES = 4096
 """Images per part: whole batches of `embed`, so each batch holds the images that it holds on one machine."""
-BATCH = 64  # the batch size of `embed`
 PROCESS_BYTES = 10**9  # Python, torch and a network: 0.82 GB measured
 PIXEL_BYTES = 640  # per pixel of a batch: 212 measured for ResNet-18, 611 for DenseNet-121
 READER_BYTES = 2 * 10**8  # a film that is read: 0.15 GB measured for 15 million pixels of 16 bits
@@ -65,7 +63,7 @@ def embed_on_ray(
             weights; or workers died repeatedly on a part.
     """
     network, transform, source = resolve_model(model)
-    memory = PROCESS_BYTES + BATCH * PIXEL_BYTES * transform.size**2
+    memory = PROCESS_BYTES + BATCH_SIZE * PIXEL_BYTES * transform.size**2
     names = [*images, Path(model)] if Path(model).is_file() else images
     with ray_cluster(address) as ray:
         worker = plan_worker(live_nodes(ray), memory, device, READER_BYTES)
@@ -90,7 +88,7 @@ def embed_on_ray(
     count = sum(films for films, _ in found.values())
     check_some_read(count, errors)
     join_features([part.file for part in parts], out)
-    _remove_parts(folder)
+    remove_parts(folder)
     return Embedded(count, feature_width(network, features), errors)
 
 
@@ -98,7 +96,7 @@ def cut(images: Sequence[Path], folder: Path) -> list[tuple[Sequence[Path], Path
     """The images in parts of `PART_IMAGES`, whatever the cluster, and the file of each part."""
     starts = range(0, len(images), PART_IMAGES)
     return [
-        (images[start : start + PART_IMAGES], folder / f"{number:06}-of-{len(starts):06}.parquet")
+        (images[start : start + PART_IMAGES], part_path(folder, number, len(starts), ".parquet"))
         for number, start in enumerate(starts, 1)
     ]
 
@@ -115,7 +113,7 @@ def embed_part(part: Part, again: bool) -> tuple[int, dict[Path, str]]:
             raise _not_shared(part.folder, error.strerror or str(error)) from None
 
     def compute(paths: Sequence[Path]) -> Embeddings:
-        return embed(paths, part.model, BATCH, part.device, features=part.features, readers=part.readers)
+        return embed(paths, part.model, device=part.device, features=part.features, readers=part.readers)
 
     found = resume(part.images, part.file, compute)
     if found.sha256 != part.sha256:
@@ -135,12 +133,3 @@ def _not_shared(folder: Path, reason: str) -> C2LError:
         f"{socket.gethostname()}: expected the folder {folder}, which all nodes must see under this path, found: "
         f"{reason}; mount it there. The finished parts are kept, and the same command resumes"
     )
-
-
-def _remove_parts(folder: Path) -> None:
-    """Remove the files of parts, and their folder if it then is empty."""
-    for file in folder.iterdir():
-        if re.fullmatch(r"\d{6}-of-\d{6}\.parquet", file.name):
-            file.unlink()
-    if not any(folder.iterdir()):
-        folder.rmdir()

@@ -6,10 +6,13 @@ between two stages to shuffle or stream here.
 """
 
 import os
+import re
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import C2LError
@@ -158,3 +161,17 @@ def run_parts(
             f"of {len(parts)}, from {parts[failed[0]]}; a file may crash its decoder, or memory is short. The other "
             "parts are kept, and the same command resumes"
         )
+
+
+def part_path(folder: Path, number: int, count: int, suffix: str = "") -> Path:
+    """Where a part is kept, a file or a folder: part `number` of `count`, from 1."""
+    return folder / f"{number:06}-of-{count:06}{suffix}"
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the parts in a folder, and the folder if it then is empty."""
+    for part in folder.iterdir():
+        if re.fullmatch(r"\d{6,}-of-\d{6,}(\.\w+)?", part.name):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()

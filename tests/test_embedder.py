@@ -10,6 +10,7 @@ import pytest
 import c2l_models
 from c2l_models.errors import C2LError, RadiographError
 from c2l_models.radiographs.phantom import write_films
+from c2l_models.releases.record import Weights
 
 sklearn = pytest.importorskip("sklearn")
 
@@ -36,6 +37,20 @@ def test_its_rows_are_the_features_of_embed(films):
     np.testing.assert_array_equal(clone(embedder).fit(films).transform(np.array(films)[:, None]), expected)
     alone = clone(embedder).fit(films).transform([Path(films[3])])
     np.testing.assert_allclose(alone, expected[3:4], atol=1e-5)  # another batch size rounds differently
+
+
+@pytest.mark.parametrize(
+    ("model", "features", "expected"),
+    [("resnet18", "pooled", 512), ("resnet18", "multiscale", 128 + 256 + 512), ("densenet121", "pooled", 1024)],
+)
+def test_the_weights_are_read_once(films, monkeypatch, model, features, expected):
+    files = []
+    read = Weights.read
+    monkeypatch.setattr(Weights, "read", lambda weights: files.append(weights.location) or read(weights))
+    embedder = RadiographEmbedder(model, features=features)
+    assert embedder.fit_transform(films[:2]).shape == (2, expected)
+    assert len(embedder.get_feature_names_out()) == expected
+    assert len(files) == 1
 
 
 def test_it_cross_validates_in_a_pipeline(films, tmp_path):

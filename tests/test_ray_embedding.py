@@ -136,9 +136,9 @@ def test_parts_do_not_depend_on_the_cluster_and_hold_whole_batches():
     images = [Path(f"{number}.png") for number in range(10_000)]
     parts = cut(images, Path("x.parts"))
     assert [path for part, _ in parts for path in part] == images
-    assert [len(part) % ray_embedding.BATCH for part, _ in parts[:-1]] == [0, 0]
+    batch = inspect.signature(embed).parameters["batch_size"].default
+    assert [len(part) % batch for part, _ in parts[:-1]] == [0, 0]
     assert [file.name for _, file in parts] == [f"00000{number}-of-000003.parquet" for number in (1, 2, 3)]
-    assert inspect.signature(embed).parameters["batch_size"].default == ray_embedding.BATCH
 
 
 def test_joined_files_hold_names_of_any_bytes_and_parts_without_rows(tmp_path):

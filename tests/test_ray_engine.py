@@ -6,7 +6,7 @@ import pytest
 from ray_stand_in import StandIn
 
 from c2l_models.errors import C2LError, DatasetError
-from c2l_models.ray_engine import Worker, plan_worker, ray_cluster, run_parts
+from c2l_models.ray_engine import Worker, part_path, plan_worker, ray_cluster, remove_parts, run_parts
 
 GB = 10**9
 GPU_NODE = {"CPU": 26.0, "GPU": 8.0, "memory": 400e9}
@@ -80,3 +80,19 @@ def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(C2LError, match=r"needs Ray: pip install 'c2l-models\[ray\]'"), ray_cluster(None):
         pass
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+def test_parts_are_removed_and_nothing_else(tmp_path, foreign):
+    folder = tmp_path / "x.parts"
+    folder.mkdir()
+    part_path(folder, 1, 2, ".parquet").write_text("rows")
+    part_path(folder, 2, 2).mkdir()
+    (part_path(folder, 2, 2) / "index.parquet").write_text("rows")
+    assert sorted(path.name for path in folder.iterdir()) == ["000001-of-000002.parquet", "000002-of-000002"]
+    kept = ["notes.txt", "x000001-of-000002.parquet"] if foreign else []
+    for name in kept:
+        (folder / name).write_text("mine")
+    remove_parts(folder)
+    assert folder.exists() is foreign
+    assert sorted(path.name for path in folder.glob("*")) == kept

@@ -4,15 +4,13 @@ A store is one array in the order of its index, and workers cannot append to it 
 `write_part`, with its journal and its resumption, and `join_shards` checks and copies the shards.
 """
 
-import re
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from c2l_models.progress import stage
-from c2l_models.ray_engine import live_nodes, plan_worker, ray_cluster, run_parts
+from c2l_models.ray_engine import live_nodes, part_path, plan_worker, ray_cluster, remove_parts, run_parts
 
 from .finished_store import PrepareReport, check_same_plan, summarize_store
 from .prepare import Part, check_arguments, plan_parts, warn_if_disk_too_small, write_part
@@ -70,13 +68,13 @@ def prepare_on_ray(
     folder = shards_of(out)
     folder.mkdir(exist_ok=True)
     warn_if_disk_too_small(folder, 2 * count * size**2)
-    tasks = [Task(_with_sentinels(part), folder / f"{n:06}-of-{total:06}") for n, part in enumerate(parts, 1)]
+    tasks = [Task(_with_sentinels(part), part_path(folder, n, total)) for n, part in enumerate(parts, 1)]
     with ray_cluster(address) as ray, stage("decoding", count, "images", progress) as line:
         worker = plan_worker(live_nodes(ray), WORKER_BYTES)
         for number, _ in run_parts(ray, write_shard, tasks, worker):
             line.advance(len(tasks[number].part.rows))
     join_shards([task.out for task in tasks], out, progress)
-    _remove_shards(folder)
+    remove_parts(folder)
     return summarize_store(out, None, started)
 
 
@@ -88,12 +86,3 @@ def write_shard(task: Task, again: bool) -> None:
 def _with_sentinels(part: Part) -> Part:
     """The part with the sentinels that this machine finds, so that a node without the disk does not miss them."""
     return part._replace(sentinels=find_sentinels([record for _, record in part.rows]))
-
-
-def _remove_shards(folder: Path) -> None:
-    """Remove the shards, and their folder if it then is empty."""
-    for shard in folder.iterdir():
-        if re.fullmatch(r"\d{6}-of-\d{6}", shard.name):
-            shutil.rmtree(shard)
-    if not any(folder.iterdir()):
-        folder.rmdir()
