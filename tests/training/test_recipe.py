@@ -210,7 +210,9 @@ RESOLVED = {
     "open26k-resnet18": OPEN26K,
     "open26k-resnet18-scratch": {key: value for key, value in OPEN26K.items() if key != "initialization"},
     "moco26k-resnet18": OPEN26K | {"method": "moco", "epochs": 48},
-    "open26k-densenet121": OPEN26K | DENSENET | {"initialization": "runs/distill26k-densenet121"},
+    "open26k-densenet121": OPEN26K
+    | DENSENET
+    | {"initialization": "runs/distill26k-densenet121", "epochs": 3, "probe_every": 1},
     "distill26k-densenet121": {key: value for key, value in OPEN26K.items() if key != "initialization"}
     | DENSENET
     | {"method": "distillation", "feature_dim": 512, "epochs": 16, "early_sizes": [64], "early_shares": [0.7]}
