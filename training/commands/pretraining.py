@@ -16,6 +16,8 @@ from c2l_models.files import check_folder
 from c2l_models.progress import stage
 from c2l_models.ray_engine import check_address
 
+from .options import Html
+
 if TYPE_CHECKING:
     from ..store.finished_store import PrepareReport
 
@@ -271,20 +273,24 @@ def average(
     print(averaged)
 
 
-def curves(runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN …")], out: Path) -> None:
+def curves(runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN …")], out: Path, html: Html = False) -> None:
     """Compare runs over their hours: the k-NN AUROC that each run logged, as a picture and a table.
 
     Args:
         runs: run folders of `c2l pretrain`, finished or not.
-        out: folder for curves.png and curves.csv.
+        out: folder for curves.png and curves.csv, and curves.html with --html.
     """
     check_folder(out)
     if not runs:
         raise C2LError("expected at least one run folder of `c2l pretrain`, found none; name it after the command")
     with stage("curves", show=True):
-        from ..run_files.compared_curves import compare_curves
+        from ..run_files.compared_curves import compare_curves, named
 
-        compare_curves(runs, out)
+        rows = compare_curves(runs, out)
+        if html:
+            from ..run_files.curves_page import curves_page
+
+            curves_page(named(runs), rows).write(out / "curves.html")
     print(out / "curves.png")
 
 

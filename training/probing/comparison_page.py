@@ -9,6 +9,7 @@ from ..evaluation.tasks import Task
 from ..pages.charts import Chart, Line
 from ..pages.report import Block, Charts, Facts, Page, Section, Table, Text
 from ..run_files.compared_curves import monitored
+from ..run_files.curves_page import monitor_charts
 from .compare import Cell, Comparison
 from .few_shot import FewShot
 
@@ -103,14 +104,7 @@ def _training_curves(networks: Iterable[str]) -> list[Block]:
         if (Path(network) / "run.json").is_file()
         for row in monitored(Path(network))
     ]
-    charts = []
-    for task in dict.fromkeys(row["task"] for row in rows):
-        lines = []
-        for run in dict.fromkeys(row["run"] for row in rows):
-            points = [row for row in rows if (row["run"], row["task"]) == (run, task)]
-            lines.append(Line(run, [row["hours"] for row in points], [row["auroc"] for row in points]))
-        charts.append(Chart(task, "hours of training", "k-NN AUROC, tuning patients", lines, points=True))
-    return [Charts(charts)] if charts else []
+    return [Charts(monitor_charts(rows))] if rows else []
 
 
 def _provenance(comparison: Comparison) -> list[Block]:

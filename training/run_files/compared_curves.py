@@ -33,9 +33,7 @@ def compare_curves(run_folders: Sequence[Path], out: Path) -> list[dict[str, Any
     Raises:
         RunError: a folder is not a run, or no run has a probe in its log.
     """
-    names = {folder.name for folder in run_folders}
-    label = (lambda folder: folder.name) if len(names) == len(run_folders) else str
-    rows = [{"run": label(folder), **row} for folder in run_folders for row in monitored(folder)]
+    rows = [{"run": name, **row} for name, folder in named(run_folders).items() for row in monitored(folder)]
     if not rows:
         found = ", ".join(map(str, run_folders))
         raise RunError(f"expected a probe in the log of a run, found none in {found}; set `probe_every` in the recipe")
@@ -47,6 +45,12 @@ def compare_curves(run_folders: Sequence[Path], out: Path) -> list[dict[str, Any
     write_atomically(out / "curves.csv", text.getvalue().encode())
     draw(rows, out / "curves.png")
     return rows
+
+
+def named(run_folders: Sequence[Path]) -> dict[str, Path]:
+    """The runs by the names of their folders, or by their paths if two folders have the same name."""
+    names = {folder.name for folder in run_folders}
+    return {folder.name if len(names) == len(run_folders) else str(folder): folder for folder in run_folders}
 
 
 def monitored(run_folder: Path) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def _chart(panel: Panel, train: list[dict[str, Any]]) -> Chart:
     """A panel of curves.png; a metric that the log lacks is left out."""
     steps = [line["step"] for line in train]
     lines = [
-        Line(label, steps, [_number(line.get(name)) for line in train])
+        Line(label, steps, [number(line.get(name)) for line in train])
         for name, label in panel.curves.items()
         if name in train[0]
     ]
@@ -60,12 +60,13 @@ def _probes(probes: list[dict[str, Any]]) -> Chart:
     """The monitor's AUROC, one line per task."""
     tasks = sorted({key for line in probes for key in line} - NOT_TASKS)
     steps = [line["step"] for line in probes]
-    lines = [Line(task, steps, [_number(line.get(task)) for line in probes]) for task in tasks]
+    lines = [Line(task, steps, [number(line.get(task)) for line in probes]) for task in tasks]
     title = "k-NN AUROC, held-out training patients"
     return Chart(title, "step", "", lines, points=True, least=SMALLEST_SPAN)
 
 
-def _number(value: float | None) -> float:
+def number(value: float | None) -> float:
+    """A number of the log, in which None represents NaN."""
     return math.nan if value is None else value
 
 
