@@ -81,8 +81,14 @@ class Report:
 
     @property
     def summaries(self) -> tuple[str, ...]:
-        """Names of the metrics that summarize several labels."""
-        return tuple(name for name in self.target.metrics.names if name not in self.positives)
+        """Names of the metrics that summarize several labels. A mean over one label repeats it and is left out."""
+        names = (name for name in self.target.metrics.names if name not in self.positives)
+        return tuple(name for name in names if name == KAPPA or len(self.positives) > 1)
+
+    @property
+    def main(self) -> tuple[str, ...]:
+        """The headline, then the other summaries."""
+        return tuple(dict.fromkeys([self.headline, *self.summaries]))
 
     @property
     def rare(self) -> tuple[str, ...]:
@@ -93,8 +99,9 @@ class Report:
 
     @property
     def _common(self) -> tuple[str, ...]:
-        """Names of the metrics without the rare labels."""
-        return tuple(name for name in self.target.metrics.names if name not in self.rare)
+        """Names of the metrics in the tables, without the rare labels."""
+        shown = {*self.positives, *self.summaries} - {*self.rare}
+        return tuple(name for name in self.target.metrics.names if name in shown)
 
     @property
     def _measured(self) -> str:
@@ -120,7 +127,7 @@ class Report:
                 table.add_row(name, self._positives(name), str(self.target.metrics[name]))
             table.add_section()
         console.print(table)
-        for name in dict.fromkeys([self.headline, *self.summaries]) if self.comparisons else ():
+        for name in self.main if self.comparisons else ():
             title = f"Paired difference in {name}: {self.target.name} minus each row"
             table = _table(title, "", "metric", "paired difference")
             for other in self.comparisons:

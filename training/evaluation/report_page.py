@@ -28,13 +28,12 @@ def report_page(
         curves: sections of training curves.
         facts: more facts about the weights, such as their recipe.
     """
-    names = dict.fromkeys([report.headline, *report.summaries])
     tables = [table_of(*table) for table in report.all_tables()]
     metrics = {column.name: column.metrics for column in report.columns}
     own = report.facts | {"evaluation_sample": report.target.metrics.sample}
     return Page(
         f"{report.title}: {report.target.name} on {report.facts['task']}",
-        [(name if name == KAPPA else f"AUROC, {name}", report.target.metrics[name]) for name in names],
+        [(name if name == KAPPA else f"AUROC, {name}", report.target.metrics[name]) for name in report.main],
         [
             Section("Metrics", [Text([report.caption()]), *tables]),
             Section("ROC curves", [Charts(roc_charts(runs, metrics), ROC_NOTE)]),

@@ -178,8 +178,7 @@ def compare_with_trained(
 
 def headline_metrics(report: Report) -> dict[str, dict[str, float | None]]:
     """The headline and summary metrics of a probe with their 95 % intervals, by the registry's names."""
-    names = dict.fromkeys([report.headline, *report.summaries])
-    known = {name: estimate for name in names if not np.isnan((estimate := report.target.metrics[name]).value)}
+    known = {name: estimate for name in report.main if not np.isnan((estimate := report.target.metrics[name]).value)}
     return {metric_name(report.facts["task"], name): estimate_as_json(estimate) for name, estimate in known.items()}
 
 

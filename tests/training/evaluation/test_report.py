@@ -56,6 +56,25 @@ def test_one_column_is_held_against_nothing():
     assert single.picture().startswith(b"\x89PNG")
 
 
+def test_the_mean_over_one_label_is_not_shown_beside_it():
+    labels, patients = np.array([[0.0], [1], [0], [1]]), np.arange(4)
+    task, scores = load_task("fracatlas"), np.array([[0.1], [0.4], [0.2], [0.3]])
+    result = measure(Predictions("fracatlas", ("fractured",), scores, labels, patients), task, bootstrap=10)
+    assert result["mean"].value == result["fractured"].value == 1, "files of metrics keep both"
+    report = Report(
+        "k-NN", {"fractured": 2}, (ReportColumn("a", result), ReportColumn("b", result)), "fractured", FACTS
+    )
+    rows = [[row[0] for row in rows] for _, _, rows in report.all_tables()]
+    assert rows == [["fractured"], ["fractured"]], "metrics and paired differences"
+    assert report.main == ("fractured",)
+    screen = Console(file=io.StringIO(), width=80)
+    report.show(screen)
+    assert "mean" not in screen.file.getvalue()
+    assert report.picture().startswith(b"\x89PNG")
+    assert "figure,mean,,a," in report.csv()
+    assert replace(report, headline="mean").main == ("mean",), "a data set of one label without another headline"
+
+
 def table_of(markdown, title):
     """Cells of the table below a heading, by row name."""
     lines = markdown.split(f"## {title}", 1)[1].strip().splitlines()
