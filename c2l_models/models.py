@@ -49,7 +49,8 @@ def create_model(
         C2LError: arguments that contradict each other, or a keyword that is not allowed.
         TypeError: a keyword that timm does not know.
 
-    >>> model = create_model("resnet18", pretrained=True, in_chans=1).eval()
+    Examples:
+        >>> model = create_model("resnet18", pretrained=True, in_chans=1).eval()
     """
     find_architecture(name)
     _check_arguments(pretrained, weights, timm_kwargs)

@@ -39,7 +39,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:
-    """Rewrite a page's links from the repository's folders to the site's. A link to a folder becomes its text."""
+    """Rewrite a page's links from the repository's folders to the site's, and link each picture to its file.
+
+    A link to a folder becomes its text.
+    """
     own = page.file.src_uri
     path = own if page.file.generated_by else posixpath.join(DOCS, own)
     root = Path(config.config_file_path).parent
@@ -50,7 +53,9 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
         if (root / target).is_dir():
             return text.strip("[]")
         site_path = target.removeprefix(f"{DOCS}/")
-        return f"{text}({posixpath.relpath(site_path, posixpath.dirname(own) or '.')}{anchor})"
+        moved = posixpath.relpath(site_path, posixpath.dirname(own) or ".")
+        # A picture links to its file, because a phone shows it too small to read.
+        return f"[{text}({moved})]({moved})" if text.startswith("!") else f"{text}({moved}{anchor})"
 
     return LINK.sub(on_site, markdown)
 

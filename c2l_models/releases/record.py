@@ -34,9 +34,21 @@ METADATA_KEY = "c2l"
 class Weights:
     """The record of a set of weights. `get_weights` returns a release's record, `Weights.from_file` a file's.
 
-    `mean` and `std` (for pixels in 0..1) hold one number three times, so that networks with one and with three input
-    channels compute the same features. `input_size` is (3, S, S). `num_params` counts learnt parameters, without
-    batch-norm statistics. `sha256` is the hash of the file's bytes; `location` is a path or a repository on the hub.
+    Attributes:
+        architecture: name of the network in timm.
+        tag: of the weights; a release's name is `architecture.tag`.
+        num_params: number of learnt parameters, without batch-norm statistics.
+        mean, std: of the input, for pixels in 0..1: one number three times, so that networks with one and with three
+            input channels compute the same features.
+        input_size: (3, S, S).
+        trained_on: the training data, one text per data set.
+        recipe: name of the recipe that trained the weights.
+        license: of the weights.
+        sha256: hash of the file's bytes.
+        location: path of the file, or a repository on the hub.
+        interpolation: "bilinear".
+        crop_pct: 1.0.
+        metrics: a release's metrics; empty for a file.
     """
 
     architecture: str

@@ -39,10 +39,11 @@ class StoreDataset(Dataset[Sample]):
         rows: the row in the store of each index, int64 [N].
         labels: the labels of each index, float32 [N, L].
 
-    >>> store = ImageStore.open("store")
-    >>> transform = default_weights("resnet18").transform(in_chans=1)
-    >>> train = StoreDataset(store, ["effusion"], store.select(split="train"), transform)
-    >>> image, labels, row = train[0]  # float32 [1, S, S], float32 [1], int
+    Examples:
+        >>> store = ImageStore.open("store")
+        >>> transform = default_weights("resnet18").transform(in_chans=1)
+        >>> train = StoreDataset(store, ["effusion"], store.select(split="train"), transform)
+        >>> image, labels, row = train[0]  # float32 [1, S, S], float32 [1], int
     """
 
     def __init__(
