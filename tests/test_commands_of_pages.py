@@ -26,16 +26,21 @@ NEEDS = {
     "a checkpoint of others": r"ckpt_epoch_240\.pth|imagenet-resnet18\.safetensors",
     "the extra [export]": r"\.onnx",
     "several GPUs": r"torchrun",
-    "another environment": r"pip install|make (demo|test)",
+    "another environment": r"pip (install|wheel)|make (demo|test)",
 }
 """Commands that the test does not run, and why."""
-QUICK = {"pretrain": ["--max-seconds", "1"], "probe": ["--no-floors"]}
+QUICK = {
+    "pretrain": ["--max-seconds", "1"],
+    "probe": ["--no-floors"],
+    "finetune": ["--epochs", "1"],
+    "few-shot": ["--draws", "2"],
+}
 """Arguments that are added, so that the test takes seconds: a few training steps, no random networks."""
 STATUSES = {"check-leakage": {0, 1, 3}}
 STATED = re.compile(r"^(\w+) = .*#.*?\[(\d+), (\d+)\]", re.MULTILINE)
 """A variable, and the shape that the comment on its line states."""
 PAGES = ("README.md", *(f"docs/{name}.md" for name in ("usage", "hub", "pretraining", "downstream", "comparison")))
-MORE_PAGES = ("docs/architecture.md", "docs/index.md", "MODEL_CARD.md")
+MORE_PAGES = ("docs/architecture.md", "docs/index.md", "docs/reproduction.md", "MODEL_CARD.md")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 def commands(block: str) -> list[str]:
     """The commands of a shell block, without comments."""
     lines = block.replace("\\\n", " ").splitlines()
-    return [line for text in lines if (line := re.sub(r"\s+#.*", "", text).strip())]
+    return [line for text in lines if (line := re.sub(r"(^|\s+)#.*", "", text).strip())]
 
 
 def needs(command: str) -> list[str]:

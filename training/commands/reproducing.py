@@ -15,9 +15,11 @@ from c2l_models.progress import stage
 
 from .options import Device, Workers
 
+WHAT = "a table, such as table3, theta, open or search; or release. An unknown name lists all tables"
+
 
 def reproduce(
-    what: Annotated[Positional[str], arg(metavar="WHAT", help="table1 to table5, theta, open, search, or release")],
+    what: Annotated[Positional[str], arg(metavar="WHAT", help=WHAT)],
     release: Annotated[Positional[str], arg(metavar="[RELEASE]", help="a release's name, if WHAT is release")] = "",
     *,
     data: UseAppendAction[tuple[str, ...]],
