@@ -55,7 +55,12 @@ class Embeddings:
     readout: Readout = "pooled"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a .parquet, .npz, .npy or .csv file; `feature_files.write_features` describes them.
+        """Write a file in the format of its suffix.
+
+        - .parquet: columns path and feature (a list of D float32).
+        - .npz: arrays paths and features.
+        - .npy: the features only, in the order of the paths.
+        - .csv: columns path and 0 to D-1.
 
         `model`, `sha256` and `readout` are written to .parquet and .npz. `errors` are not written. Raises `C2LError`
         for another suffix.

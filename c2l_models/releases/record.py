@@ -36,18 +36,19 @@ class Weights:
 
     Attributes:
         architecture: name of the network in timm.
-        tag: of the weights; a release's name is `architecture.tag`.
+        tag: name of the weights among those of the architecture; a release's name is `architecture.tag`.
         num_params: number of learnt parameters, without batch-norm statistics.
-        mean, std: of the input, for pixels in 0..1: one number three times, so that networks with one and with three
+        mean: mean of the input, for pixels in 0..1: one number three times, so that networks with one and with three
             input channels compute the same features.
+        std: standard deviation of the input, like `mean`.
         input_size: (3, S, S).
         trained_on: the training data, one text per data set.
         recipe: name of the recipe that trained the weights.
-        license: of the weights.
+        license: license of the weights.
         sha256: hash of the file's bytes.
         location: path of the file, or a repository on the hub.
-        interpolation: "bilinear".
-        crop_pct: 1.0.
+        interpolation: "bilinear", for timm.
+        crop_pct: 1.0, for timm.
         metrics: a release's metrics; empty for a file.
     """
 
@@ -96,15 +97,18 @@ class Weights:
         return {key: _plain(getattr(self, key)) for key in CONFIG_KEYS}
 
     def path(self) -> Path:
-        """The path of the `.safetensors` file; downloads it if it is not cached. Raises as `weight_file.locate`."""
+        """The path of the `.safetensors` file; downloads it if it is not cached.
+
+        Raises `WeightsNotFound`; for a repository also `HubRefused`, `HubUnavailable` or `HubCacheError`.
+        """
         return weight_file.locate(self.location)
 
     def provenance_path(self) -> Path:
-        """The path of the release's provenance, a JSON file, found like `path`. Raises as `weight_file.locate`."""
+        """The path of the release's provenance, a JSON file beside the weights. Raises as `path`."""
         return weight_file.locate_provenance(self.location)
 
     def read(self) -> weight_file.VerifiedFile:
-        """Read the file and verify `sha256`. Raises `WeightsCorrupted`, and as `weight_file.locate`."""
+        """Read the file and verify `sha256`. Raises `WeightsCorrupted`, and as `path`."""
         return weight_file.read_verified(self.location, self.sha256)
 
     def state_dict(self) -> "dict[str, Tensor]":
@@ -125,7 +129,7 @@ class Weights:
         """Read the record stored in a weight file, in a folder or in a repository, `hf-hub:owner/name[@revision]`.
 
         Later loads through the record verify that the bytes are the same. Raises `WeightsCorrupted` if the file's hash
-        is not `sha256` or its format or configuration is wrong, and as `weight_file.locate`.
+        is not `sha256` or its format or configuration is wrong, and as `path`.
         """
         return read_record(weight_file.read_verified(path, sha256))
 

@@ -41,7 +41,7 @@ class StoreDataset(Dataset[Sample]):
 
     Examples:
         >>> store = ImageStore.open("store")
-        >>> transform = default_weights("resnet18").transform(in_chans=1)
+        >>> transform = c2l_models.get_weights("resnet18.c2l_open26k").transform(in_chans=1)
         >>> train = StoreDataset(store, ["effusion"], store.select(split="train"), transform)
         >>> image, labels, row = train[0]  # float32 [1, S, S], float32 [1], int
     """
