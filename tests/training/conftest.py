@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,3 +151,12 @@ def cached_imagenet(hub_cache: Path) -> Callable[[str], tuple[nn.Module, Path]]:
         return network, snapshot / "model.safetensors"
 
     return put
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """On one thread, sums are always in the same order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
