@@ -10,8 +10,9 @@ from c2l_models.progress import stage
 from .benchmarks import benchmark
 from .finetuning import detect, finetune
 from .frozen_features import atlas, compare, few_shot, look, probe
-from .pretraining import average, curves, join, prepare, pretrain, release, slim
+from .pretraining import average, curves, pretrain, release, slim
 from .reproducing import reproduce
+from .stores import join, prepare
 
 
 def demo_(out: Path = Path("demo_output"), images: Path | None = None, seconds: float = 60, seed: int = 0) -> None:
