@@ -16,7 +16,7 @@ from c2l_models.errors import C2LError, DatasetError, WeightsNotFound
 from c2l_models.hub.weight_file import FILE_NAME, read_verified
 from c2l_models.models import create_model
 from c2l_models.publishing.normalisation import fold_normalisation
-from c2l_models.releases.provenance import damaged, read_provenance
+from c2l_models.releases.provenance import damaged, earlier_patients_known, read_provenance
 from c2l_models.releases.record import Weights, stored_tensors
 from c2l_models.releases.registry import resolve
 
@@ -131,9 +131,11 @@ def _from_weights(weights: Weights, size: int | None, device: str | torch.device
 
 
 def _patients_of(weights: Weights) -> frozenset[str] | None:
-    """Patients that a weight file's provenance lists; None without a provenance."""
+    """Patients that a weight file's provenance lists; None without a provenance, or if some patients are unknown."""
     with suppress(WeightsNotFound):
         patients = read_provenance(weights, "patients")
+        if not earlier_patients_known(weights):
+            return None
         try:
             return frozenset(patient for ids in patients.values() for patient in ids)
         except (TypeError, AttributeError):

@@ -10,8 +10,9 @@ from pathlib import Path
 from ..errors import C2LError
 from ..files import write_atomically
 from .evaluation_list import CHEST, RSNA, Entry, EvaluationList, read_list, read_rsna_mapping, recognise
-from .provenance import damaged, read_provenance
+from .provenance import damaged, earlier_patients_known, read_provenance
 from .record import Weights
+from .training_data import data_set_of
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Leakage:
     """The verdict for each row of an evaluation list, and counts by verdict.
 
     `verdicts`: one of `VERDICTS` per row. `images`, `patients`: number of distinct images and patients by verdict.
-    `seen`: ids of the patients seen. `unlisted`: lines of `trained_on` whose patients are not published, so that their
-    data sets cannot be judged. `bare`: number of rows that hold only a number.
+    `seen`: ids of the patients seen. `unlisted`: data sets whose patients are not all published, so that other
+    patients of them cannot be judged. `bare`: number of rows that hold only a number.
     """
 
     release: str
@@ -53,7 +54,7 @@ class Leakage:
                 "cannot be judged: RSNA images without --rsna-mapping, or patients whose ids are not published"
             )
         if self.unlisted:
-            lines.append(f"also trained on data whose patient ids are not published: {'; '.join(self.unlisted)}")
+            lines.append(f"also trained on data whose patient ids are not published: {', '.join(self.unlisted)}")
         if rows[UNKNOWN]:
             lines.append(f"unknown form: {_first(self.lines(UNKNOWN), 'line')}")
         if self.seen:
@@ -113,8 +114,10 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     """
     ids = _patients_seen(weights)
     patients = frozenset(one for dataset in ids.values() for one in dataset)
-    unlisted = [text for text in weights.trained_on if text.split()[0] not in ids]
-    unpublished = {text.split()[0] for text in unlisted}
+    # The first word of a line about earlier weights is no data set.
+    listed_as = data_set_of if earlier_patients_known(weights) else lambda line: line.split()[0]
+    unlisted = list(dict.fromkeys(data_set_of(line) for line in weights.trained_on if listed_as(line) not in ids))
+    unpublished = set(unlisted)
     mapping = read_rsna_mapping(rsna_mapping) if rsna_mapping else {}
     images_of_rsna = [recognise(one, mapping) for one in patients if one.startswith(f"{RSNA}:")]
     patients |= {entry.patient for entry in images_of_rsna if entry}

@@ -1,6 +1,7 @@
 """Read the provenance of a release, a JSON file beside its weight file."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import WeightsCorrupted, WeightsNotFound
@@ -27,6 +28,19 @@ def read_provenance(weights: Weights, key: str | None = None) -> Any:
     if key not in provenance:
         raise WeightsNotFound(f"{path}: expected {key} of {weights.name}, found no such key. {_REINSTALL}")
     return provenance[key]
+
+
+def earlier_patients_known(weights: Weights) -> bool:
+    """Whether the patients of all earlier weights, from which a release was made, are known.
+
+    The facts about earlier weights in the provenance have `patients` null if they are not. Raises as `read_provenance`.
+    """
+
+    def known(facts: Mapping[str, Any]) -> bool:
+        parts = [value for value in facts.values() if isinstance(value, Mapping)]
+        return facts.get("patients", ()) is not None and all(map(known, parts))
+
+    return known({"initialization": read_provenance(weights).get("initialization", {})})
 
 
 def damaged(weights: Weights, expected: str) -> WeightsCorrupted:

@@ -164,7 +164,25 @@ def test_a_set_whose_patients_are_secret_cannot_be_told(tmp_path: Path) -> None:
     )
     found = check(tmp_path, weights, "chexpert:12\nmura:12\n00000002_000.png\n")
     assert found.verdicts == [UNDECIDED, NOT_SEEN, NOT_SEEN]
-    assert found.unlisted == ["chexpert train: 9 images"]
+    assert found.unlisted == ["chexpert"]
+
+
+@pytest.mark.parametrize(
+    ("before", "verdict", "unlisted"),
+    [
+        ({"name": "mine", "trained_on": []}, NOT_SEEN, []),
+        ({"name": "mine", "trained_on": [], "patients": None}, UNDECIDED, ["chestxray14"]),
+        ({"name": "random", "source": {"name": "mine", "patients": None}}, UNDECIDED, ["chestxray14"]),
+    ],
+)
+def test_patients_of_earlier_weights(tmp_path: Path, before: dict, verdict: str, unlisted: list[str]) -> None:
+    """They are in the lists of the release, unless the provenance says that some are unknown."""
+    lines = ("chestxray14 train: 1 image", "initialized from mine (licence: CC (BY)): chestxray14 train: 9 images")
+    weights = weights_that_saw(tmp_path, {"chestxray14": ["chestxray14:00000001"]}, lines)
+    path = weights.provenance_path()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"initialization": before}))
+    found = check(tmp_path, weights, "00000001_000.png\n00000002_000.png\n")
+    assert (found.verdicts, found.unlisted) == ([SEEN, verdict], unlisted)
 
 
 def test_what_is_refused(tmp_path: Path, weights: Weights) -> None:

@@ -45,6 +45,10 @@ def test_a_weight_file_brings_its_own_size_and_normalisation(tmp_path):
     assert init.seen is None  # pretrained, without a list of its patients
     file.with_suffix(".json").write_text(json.dumps({"patients": {"chestxray14": ["chestxray14:00000001"]}}))
     assert load_initialization(str(file)).seen == {"chestxray14:00000001"}
+    before = {"name": "converted", "patients": None}
+    provenance = {"patients": {"chestxray14": ["chestxray14:00000001"]}, "initialization": before}
+    file.with_suffix(".json").write_text(json.dumps(provenance))
+    assert load_initialization(str(file)).seen is None  # others are unknown
     file.with_suffix(".json").write_text('{"patients": 3}')
     with pytest.raises(C2LError, match="damaged, expected lists of patients"):
         load_initialization(str(file))

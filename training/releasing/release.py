@@ -188,11 +188,14 @@ def metric_name(task: str, metric: str) -> str:
 
 
 def without_patients(initialization: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts about an initialization, and about a distillation's source, without their lists of patients."""
+    """The facts about an initialization, and about a distillation's source, without their lists of patients.
+
+    `patients` stays if it is None: some are unknown.
+    """
     return {
         key: without_patients(value) if isinstance(value, Mapping) else value
         for key, value in initialization.items()
-        if key != "patients"
+        if key != "patients" or value is None
     }
 
 

@@ -136,6 +136,11 @@ def test_public_patients_are_named_and_no_others() -> None:
     }
 
 
+def test_the_provenance_says_if_patients_of_earlier_weights_are_unknown() -> None:
+    before = {"name": "random", "patients": [], "source": {"name": "mine", "patients": None}}
+    assert release.without_patients(before) == {"name": "random", "source": {"name": "mine", "patients": None}}
+
+
 def test_weights_that_float16_does_not_hold_are_no_release(tiny_run, empty_registry, tmp_path, monkeypatch):
     """One weight of the file is changed by a hundredth of its tensor's largest weight."""
     save = export.save_weights
