@@ -133,11 +133,11 @@ def _from_weights(weights: Weights, size: int | None, device: str | torch.device
 def _patients_of(weights: Weights) -> frozenset[str] | None:
     """Patients that a weight file's provenance lists; None without a provenance, or if some patients are unknown."""
     with suppress(WeightsNotFound):
-        patients = read_provenance(weights, "patients")
-        if not earlier_patients_known(weights):
+        provenance = read_provenance(weights)
+        if "patients" not in provenance or not earlier_patients_known(provenance):
             return None
         try:
-            return frozenset(patient for ids in patients.values() for patient in ids)
+            return frozenset(patient for ids in provenance["patients"].values() for patient in ids)
         except (TypeError, AttributeError):
             raise damaged(weights, "lists of patients") from None
     return None

@@ -115,7 +115,7 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     ids = _patients_seen(weights)
     patients = frozenset(one for dataset in ids.values() for one in dataset)
     # The first word of a line about earlier weights is no data set.
-    listed_as = data_set_of if earlier_patients_known(weights) else lambda line: line.split()[0]
+    listed_as = data_set_of if earlier_patients_known(read_provenance(weights)) else lambda line: line.split()[0]
     unlisted = list(dict.fromkeys(data_set_of(line) for line in weights.trained_on if listed_as(line) not in ids))
     unpublished = set(unlisted)
     mapping = read_rsna_mapping(rsna_mapping) if rsna_mapping else {}

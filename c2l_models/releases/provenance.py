@@ -30,17 +30,17 @@ def read_provenance(weights: Weights, key: str | None = None) -> Any:
     return provenance[key]
 
 
-def earlier_patients_known(weights: Weights) -> bool:
+def earlier_patients_known(provenance: Mapping[str, Any]) -> bool:
     """Whether the patients of all earlier weights, from which a release was made, are known.
 
-    The facts about earlier weights in the provenance have `patients` null if they are not. Raises as `read_provenance`.
+    The facts about earlier weights in its provenance have `patients` null if they are not.
     """
 
     def known(facts: Mapping[str, Any]) -> bool:
         parts = [value for value in facts.values() if isinstance(value, Mapping)]
         return facts.get("patients", ()) is not None and all(map(known, parts))
 
-    return known({"initialization": read_provenance(weights).get("initialization", {})})
+    return known({"initialization": provenance.get("initialization", {})})
 
 
 def damaged(weights: Weights, expected: str) -> WeightsCorrupted:

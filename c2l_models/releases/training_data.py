@@ -24,5 +24,4 @@ def line_of_earlier(use: Use, name: str, license: str, line: str, share: float |
 
 def data_set_of(line: str) -> str:
     """Return the key of the data set that a line of `trained_on` is about, also if it is a line of earlier weights."""
-    begin = _EARLIER.match(line)
-    return line[begin.end() if begin else 0 :].partition(" ")[0]
+    return _EARLIER.sub("", line, count=1).partition(" ")[0]
