@@ -84,7 +84,8 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
 	# The oldest onnxscript, which torch 2.6 needs, cannot read files of the newest protobuf.
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[dev]' 'protobuf<7'
+	echo 'protobuf<7' | .venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct \
+		--constraints - --editable '.[dev]'
 	touch $@
 
 clean:
