@@ -63,7 +63,7 @@ def pretrain(
     with join(device) as (world, own_device), stop_requests() as request, ExitStack() as held:
         recipe = share_batch(recipe, world)
         rows = training_rows(recipe, store)
-        run = Run(recipe, store, rows, run_folder, world, own_device)
+        run = Run(recipe, store, rows, run_folder, world, own_device)  # lines 3 and 5
         world.share(lambda: held.enter_context(locked_run_folder(run_folder, resume)))
         damaged = run.start_or_resume(resume)
         shown = run.method.PROGRESS

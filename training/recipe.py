@@ -41,7 +41,8 @@ class Augment:
     flip: Share = 0.5
     """Probability of a horizontal flip."""
     jigsaw: Share = 0.0
-    """Probability that the 3×3 tiles of a view are permuted, before cutout. "Jigsaw" in Table 2 is 0.5."""
+    """Probability that the 3×3 tiles of a view are permuted, before cutout. "Jigsaw" in Table 2 is 0.5; the paper
+    names no value."""
     cutout_holes: Annotated[int, AtLeast(0)] = 3
     """Number of square holes."""
     cutout_side: Share = 32 / 224
@@ -125,7 +126,7 @@ class Optimizer:
     """The optimizer and its learning rate (section 4: SGD)."""
 
     name: Literal["sgd", "adamw"] = "sgd"
-    """sgd: with momentum, as in the paper. adamw: torch's, with its default betas."""
+    """sgd: as in the paper, with `momentum`. adamw: torch's, with its default betas."""
 
     lr: Annotated[float, AtLeast(0)] = 0.03
     """Learning rate at a batch size of 256. A run uses lr * batch_size / 256."""
@@ -170,7 +171,7 @@ class Recipe:
     "dataset:*" all splits. An empty list takes all data sets without their "test" splits."""
     hold_out: Share = 0.0
     """Share of the patients to leave out, chosen by a hash of their ids. (The paper keeps 16k of 86k images for
-    fine-tuning: section 5.)"""
+    fine-tuning: section 3.1.)"""
     balance: Literal["natural", "source"] = "natural"
     """Proportions of the sources in a batch. natural: as in the training images; an epoch uses each image once. source:
     each batch has equally many images of every source (the column `source` of the store's index); an epoch has as many
@@ -202,7 +203,7 @@ class Recipe:
     """Projection from backbone to feature. linear: one layer. mlp: two layers with a ReLU between. The paper names
     none; the released code's is linear."""
     projection_dropout: Share = 0.0
-    """Dropout before the projection. "Dropout" in Table 2 is 0.5."""
+    """Dropout before the projection. "Dropout" in Table 2 is 0.5; the paper names no value."""
     temperature: Annotated[float, Above(0)] = 0.07
     """Temperature of the contrastive loss. The paper names none; this is the released code's."""
     queue_length: Annotated[int, AtLeast(1)] = 32768
@@ -223,7 +224,7 @@ class Recipe:
 
     views: Literal["each_step", "once"] = "each_step"
     """When the augmentation of an image's two views is drawn. each_step: anew at each step, as in the released code.
-    once: before the loop, as in lines 1 and 2 of Algorithm 1."""
+    once: before the loop, as line 1 of Algorithm 1 is printed. λ and the shuffle (line 2) are drawn at each step."""
 
     objective: Objective = field(default_factory=Objective)
     augment: Augment = field(default_factory=Augment)

@@ -1,4 +1,4 @@
-"""Contrast with a memory queue, for C2L and MoCo: Algorithm 1, lines 5 and 18, and the cross entropy of line 12."""
+"""Contrast with a memory queue, for C2L and MoCo: Algorithm 1, lines 5, 11 to 13 (one cross entropy) and 18."""
 
 import math
 from collections.abc import Mapping
@@ -91,7 +91,7 @@ class Contrastive(MomentumTeacher):
 
 
 def contrast(query: Tensor, key: Tensor, past: Tensor, temperature: float) -> Tensor:
-    """CE({q·k, q·Q}, gt) with gt = {1, 0, …, 0}, the mean over the batch (Algorithm 1, lines 11 and 12).
+    """CE({q·k, q·Q}, gt) with gt = {1, 0, …, 0}, the mean over the batch (Algorithm 1, lines 11 to 13).
 
     Args:
         query, key: unit vectors [B, D].
