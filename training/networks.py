@@ -1,4 +1,4 @@
-"""Encoder of student and teacher, momentum update, ghost batch norm, ShuffleBN and batch-norm recalibration."""
+"""Encoder, momentum update, ghost batch norm, ShuffleBN, batch-norm recalibration, and autocast."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +13,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from .distributed import ALONE, World
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Autocast for networks on a device, enabled if the precision is "bfloat16"."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 class Encoder(nn.Module):

@@ -15,7 +15,7 @@ from c2l_models.errors import RecipeError
 from .. import mixup
 from ..augment import two_views
 from ..distributed import pick_device
-from ..networks import update_teacher, with_ghost_batch_norm, with_shuffle_bn
+from ..networks import autocast, update_teacher, with_ghost_batch_norm, with_shuffle_bn
 from ..objectives.c2l import C2L, c2l_loss
 from ..objectives.contrastive import contrast_top1
 from ..pretrain import train_step
@@ -192,7 +192,7 @@ def build_workloads(recipe: Recipe, device: torch.device) -> dict[str, Workload]
 
     def networks(student: Callable, teacher: Callable) -> None:
         c2l.student.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        with autocast(device, recipe.precision):
             out = student(torch.cat([x1_a, x1_m]))
             with torch.no_grad():
                 teacher(x2_a), teacher(x2_m)

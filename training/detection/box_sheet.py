@@ -1,4 +1,4 @@
-"""Contact sheet of evaluation images with true and detected boxes."""
+"""Contact sheet of test images with true and detected boxes."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -55,20 +55,20 @@ def detect(
     store: Path | None = None,
     workers: int | None = None,
 ) -> Result:
-    """Train a detector on the training part, and evaluate it on the evaluation part.
+    """Train a detector on the training part, and evaluate it on the test part.
 
     Args:
         spec: the initialization, as `load_initialization` takes it.
         data: the challenge's folder, stage 1 or 2, as distributed.
         out: the run's folder. It receives settings.json, split.csv, log.jsonl, tensorboard/, checkpoints/ during
             training, model.safetensors, detections.json, boxes.png, report.md, report.csv, figures.npz, result.json
-            and, if there is a curve, curve.csv and curve.png. detections.json holds each box of the evaluation part:
+            and, if there is a curve, curve.csv and curve.png. detections.json holds each box of the test part:
             left, top, width and height in the original image's pixels, and the confidence.
         settings: the run's settings; None: the defaults.
         device: "cpu", "cuda", or "auto": CUDA if available.
         resume: resume the run in `out`, or start it if there is none. If the run is finished, its result is read.
         progress: show progress bars.
-        avoid: stores and lists, as `patients_of` takes them; their patients are never in the evaluation part. To
+        avoid: stores and lists, as `patients_of` takes them; their patients are never in the test part. To
             compare initializations, list for each run all patients that any of the initializations has seen.
         store: folder of the decoded images, built or reused. Default: a folder beside `out`, shared by the runs there.
         workers: decoding processes. Default: one per core.
@@ -76,76 +76,63 @@ def detect(
     Raises:
         RunError: `out` exists and `resume` is not set, it holds another run or is in use, or the loss is not finite.
         RunInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
-        DatasetError: as `load_images`; pretraining saw, or may have seen, a patient of the evaluation part; or there
+        DatasetError: as `load_images`; pretraining saw, or may have seen, a test patient; or there
             are fewer training images than one batch.
         C2LError: as `load_initialization`; or the architecture is not supported.
     """
+    settings = settings or Settings()
     with locked_run_folder(out, resume):
-        return _detect(spec, data, out, settings or Settings(), device, progress, avoid, store, workers)
+        check_default_dtype()
+        used_device = pick_device(device)
+        store = store or out.parent / f"{rsna.NAME}-{settings.size}"
+        images = load_images(data, store, settings.size, patients_of(avoid), workers, progress)
+        # Batch norm is not calibrated at `size`, because it is trained.
+        init = load_initialization(spec, seed=settings.seed, device=used_device)
+        evaluated = images.of(EVALUATION)
+        check_unseen(init, images.patients[evaluated])
+        identity = {
+            "settings": settings.to_dict(),
+            "start": init.name,
+            "start_sha256": _fingerprint(init.network),
+            "store_sha256": images.store.sha256,
+            "split_sha256": hashlib.sha256(_split_csv(images)).hexdigest(),
+            "device": used_device.type,
+        }
+        detector = build_detector(init, settings.size, settings.seed, settings.head).to(used_device)
+        _open_folder(out, identity)
+        write_atomically(out / SPLIT, _split_csv(images))
+        if Result.is_done(out):
+            return Result.read(out)
+        boxes = [images.boxes[i] for i in evaluated]
 
+        def detected(progress: bool = False) -> list[DetectedBoxes]:
+            batch, precision = settings.batch_size, settings.precision
+            return predict(detector, images, evaluated, batch, used_device, progress, precision)
 
-def _detect(
-    spec: str,
-    data: Path,
-    out: Path,
-    settings: Settings,
-    device: str,
-    progress: bool,
-    avoid: Sequence[Path],
-    store: Path | None,
-    workers: int | None,
-) -> Result:
-    """`detect` in a folder that is locked."""
-    check_default_dtype()
-    used_device = pick_device(device)
-    store = store or out.parent / f"{rsna.NAME}-{settings.size}"
-    images = load_images(data, store, settings.size, patients_of(avoid), workers, progress)
-    # Batch norm is not calibrated at `size`, because it is trained.
-    init = load_initialization(spec, seed=settings.seed, device=used_device)
-    evaluated = images.of(EVALUATION)
-    check_unseen(init, images.patients[evaluated])
-    identity = {
-        "settings": settings.to_dict(),
-        "start": init.name,
-        "start_sha256": _fingerprint(init.network),
-        "store_sha256": images.store.sha256,
-        "split_sha256": hashlib.sha256(_split_csv(images)).hexdigest(),
-        "device": used_device.type,
-    }
-    detector = build_detector(init, settings.size, settings.seed, settings.head).to(used_device)
-    _open_folder(out, identity)
-    write_atomically(out / SPLIT, _split_csv(images))
-    if Result.is_done(out):
-        return Result.read(out)
-    boxes = [images.boxes[i] for i in evaluated]
+        def point_of_curve() -> dict[str, float]:
+            metrics = measure_boxes(detected(), boxes, images.patients[evaluated], bootstrap=0)
+            return dict(zip(metrics.names, metrics.values.tolist(), strict=True))
 
-    def detected(progress: bool = False) -> list[DetectedBoxes]:
-        batch, precision = settings.batch_size, settings.precision
-        return predict(detector, images, evaluated, batch, used_device, progress, precision)
-
-    def point_of_curve() -> dict[str, float]:
-        metrics = measure_boxes(detected(), boxes, images.patients[evaluated], bootstrap=0)
-        return dict(zip(metrics.names, metrics.values.tolist(), strict=True))
-
-    seconds = train(detector, images, settings, out, used_device, progress, point_of_curve)
-    write_atomically(out / FILE_NAME, safetensors.torch.save(_contiguous(detector), {"about": json.dumps(identity)}))
-    began = time.monotonic()
-    predictions = detected(progress)
-    metrics = measure_boxes(predictions, boxes, images.patients[evaluated], settings.bootstrap)
-    facts = _facts(init, images, settings) | {
-        "device": machine_name(used_device),
-        "seconds": round(seconds + time.monotonic() - began, 1),
-        "seconds_per_step": round(seconds / settings.total_steps(len(images.of(TRAINING))), 3),
-    }
-    result = Result("detect", init.name, init.architecture, rsna.NAME, settings.seed, metrics, facts)
-    write_atomically(out / DETECTIONS, _detections_json(images, predictions).encode())
-    draw_boxes(out / PICTURE, images, evaluated, predictions, init.name)
-    if settings.curve_every:
-        draw_curve(out, init.name)
-    write_report(out, result)
-    result.write(out)
-    shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)  # hundreds of megabytes that are no longer needed
-    return result
+        seconds = train(detector, images, settings, out, used_device, progress, point_of_curve)
+        weights = safetensors.torch.save(_contiguous(detector), {"about": json.dumps(identity)})
+        write_atomically(out / FILE_NAME, weights)
+        began = time.monotonic()
+        predictions = detected(progress)
+        metrics = measure_boxes(predictions, boxes, images.patients[evaluated], settings.bootstrap)
+        facts = _facts(init, images, settings) | {
+            "device": machine_name(used_device),
+            "seconds": round(seconds + time.monotonic() - began, 1),
+            "seconds_per_step": round(seconds / settings.total_steps(len(images.of(TRAINING))), 3),
+        }
+        result = Result("detect", init.name, init.architecture, rsna.NAME, settings.seed, metrics, facts)
+        write_atomically(out / DETECTIONS, _detections_json(images, predictions).encode())
+        draw_boxes(out / PICTURE, images, evaluated, predictions, init.name)
+        if settings.curve_every:
+            draw_curve(out, init.name)
+        write_report(out, result)
+        result.write(out)
+        shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)  # hundreds of megabytes that are no longer needed
+        return result
 
 
 def _open_folder(out: Path, identity: dict[str, Any]) -> None:

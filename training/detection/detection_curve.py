@@ -17,7 +17,7 @@ SHOWN = (*MAP_NAMES[:4], COCO_NAMES[1])
 def draw_curve(folder: Path, name: str) -> Path:
     """Write curve.csv and curve.png of a run from its log. `name` is the initialization's. Returns the picture's path.
 
-    The CSV has one line per point: the step, then each metric on the evaluation part; empty if it cannot be computed.
+    The CSV has one line per point: the step, then each metric on the test part; empty if it cannot be computed.
     """
     lines = read(folder)
     points = [line for line in lines if line["kind"] == "probe"]
@@ -36,7 +36,7 @@ def draw_curve(folder: Path, name: str) -> Path:
         if known:
             metrics.plot(*zip(*known, strict=True), "o-", markersize=3, label=metric)
     style_axes(loss, f"Training loss, from {name}", grid="y")
-    style_axes(metrics, "Evaluation part; no step is chosen by it", grid="y")
+    style_axes(metrics, "Test part; no step is chosen by it", grid="y")
     for axes in (loss, metrics):
         axes.set_xlabel("step", fontsize=LABEL)
         axes.set_ylim(bottom=0)

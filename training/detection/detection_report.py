@@ -42,12 +42,12 @@ def _markdown(result: Result) -> str:
     lines = [f"# Pneumonia detection from {result.initialization}", ""]
     lines += [markdown_table(("metric", "value", "95 % interval"), rows, align="lll"), ""]
     lines += ["\n\n".join(_notes(facts))]
-    lines += ["", *(_part(name, facts[name]) for name in (TRAINING, EVALUATION))]
+    lines += ["", _part("training", facts[TRAINING]), _part("test", facts[EVALUATION])]
     lines += [f"- {name.replace('_', ' ')}: {count}" for name, count in facts["adjusted"].items() if count]
     if (seen := facts["patients_seen_in_pretraining"]) is None:
         lines += ["- the patients of pretraining are unknown"]
     else:
-        lines += [f"- {seen:,} patients are known to have been in pretraining, none of them in the evaluation part"]
+        lines += [f"- {seen:,} patients are known to have been in pretraining, none of them in the test part"]
     lines += [f"- {facts['steps']:,} steps of {facts['settings']['batch_size']} images, seed {result.seed}"]
     lines += [f"- {facts['seconds']:,.0f} s on {facts['device']}, {facts['seconds_per_step']:.3g} s per step"]
     return "\n".join(lines) + "\n"
@@ -56,11 +56,11 @@ def _markdown(result: Result) -> str:
 def page_of(result: Result, out: Path) -> Page:
     """The report as an HTML page, with training curves, and the run's contact sheet of detected boxes.
 
-    The sheet shows films of the evaluation part. `out`: the run's folder.
+    The sheet shows films of the test part. `out`: the run's folder.
     """
     metrics = result.metrics
     rows = [[name, metrics[name]] for name in metrics.names]
-    sheet = Sheet((out / PICTURE).read_bytes(), "Films of the evaluation part with true and detected boxes.")
+    sheet = Sheet((out / PICTURE).read_bytes(), "Films of the test part with true and detected boxes.")
     settings = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
     data = {key: settings[key] for key in ("store_sha256", "split_sha256", "versions", "code") if key in settings}
     return Page(
@@ -89,7 +89,7 @@ def _curves(out: Path) -> list[Chart]:
     metrics = [Line(name, *_series(points, name)) for name in SHOWN]
     charts = [Chart("training loss", "step", "", losses)] if train else []
     if points:
-        charts.append(Chart("evaluation part; no step is chosen by it", "step", "", metrics, points=True))
+        charts.append(Chart("test part; no step is chosen by it", "step", "", metrics, points=True))
     return charts
 
 
@@ -104,7 +104,7 @@ def _notes(facts: dict[str, Any]) -> list[str]:
         f"from {facts['settings']['bootstrap']:,} resamples of whole patients. COCO's AP has no interval."
     ]
     if not facts[EVALUATION]["boxes"]:
-        notes.append("No image of the evaluation part has a box, so there are no metrics.")
+        notes.append("No image of the test part has a box, so there are no metrics.")
     return notes
 
 

@@ -1,7 +1,6 @@
 """The challenge's images as stored squares, and their boxes in the squares' coordinates."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,7 +76,7 @@ def load_images(
         data: the challenge's folder, stage 1 or 2, as distributed.
         store: folder of the store. It is built if it does not exist, and reused if it holds these images.
         size: side of the stored squares.
-        avoid: patients who are never in the evaluation part.
+        avoid: patients who are never in the test part.
         workers: decoding processes. Default: one per core.
         progress: show a bar while images are decoded.
 
@@ -89,10 +88,11 @@ def load_images(
     stored = ImageStore.open(store)
     records = [record for record in rsna.records(data) if record.split == "train"]
     evaluated = evaluation_part(np.array([record.patient for record in records]), avoid)
+    parts = np.where(evaluated, EVALUATION, TRAINING).tolist()
     loaded = _Loader(data, size, dict(zip(stored.index["path"].to_pylist(), range(len(stored)), strict=True)))
     boxes = rsna.boxes(data)
-    for record, is_evaluated in zip(records, evaluated, strict=True):
-        loaded.add(record, np.array(boxes[record.path]).reshape(-1, 4), EVALUATION if is_evaluated else TRAINING)
+    for record, part in zip(records, parts, strict=True):
+        loaded.add(record, np.array(boxes[record.path]).reshape(-1, 4), part)
     images = DetectionImages(
         stored,
         np.array(loaded.rows, dtype=np.int64),
@@ -101,10 +101,7 @@ def load_images(
         loaded.boxes,
         loaded.squares,
         np.array(loaded.parts, dtype=str),
-        [
-            (record.path.stem, EVALUATION if is_evaluated else TRAINING)
-            for record, is_evaluated in zip(records, evaluated, strict=True)
-        ],
+        [(record.path.stem, part) for record, part in zip(records, parts, strict=True)],
         dict(loaded.adjusted),
     )
     _check_parts(images, data)
@@ -166,16 +163,10 @@ def _check_boxes(boxes: Floats, square: Square, record: Record, data: Path) -> N
 
 
 def _check_parts(images: DetectionImages, data: Path) -> None:
-    for part in (TRAINING, EVALUATION):
+    for name, part in (("training", TRAINING), ("test", EVALUATION)):
         if not len(images.of(part)):
             raise DatasetError(
-                f"{data}: expected images in the {part} part, found none among {len(images.ids)}; use more images"
+                f"{data}: expected images in the {name} part, found none among {len(images.ids)}; use more images"
             )
     if not any(len(images.boxes[i]) for i in images.of(TRAINING)):
         raise DatasetError(f"{data}: expected a box in the training part, found none; use more images")
-
-
-def batches_of(positions: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the positions in batches of `size`; the last batch may be smaller."""
-    for start in range(0, len(positions), size):
-        yield positions[start : start + size]

@@ -1,4 +1,4 @@
-"""Draw the challenge's evaluation part by patient, and check that pretraining saw none of its patients."""
+"""Draw the challenge's test part by patient, and check that pretraining saw none of its patients."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,20 +16,21 @@ from ..patient_splits import split_patients
 from ..store.store_format import INDEX
 
 TRAINING, EVALUATION = "training", "evaluation"
+"""The parts in split.csv and result.json. The second one is the test part."""
 SHARE = 0.2
-"""Share of all patients in the evaluation part."""
+"""Share of all patients in the test part."""
 NIH = "chestxray14:"
 
 
 def evaluation_part(patients: NDArray[np.str_], avoid: frozenset[str]) -> NDArray[np.bool_]:
-    """Draw the evaluation part by a hash of the ids: about a fifth of all patients, chosen among those not in `avoid`.
+    """Draw the test part by a hash of the ids: about a fifth of all patients, chosen among those not in `avoid`.
 
     If fewer than a fifth of all patients are outside `avoid`, all of these are drawn. The order of the images does not
     matter.
 
     Args:
         patients: [N] ids, one per image.
-        avoid: patients who are never in the evaluation part.
+        avoid: patients who are never in the test part.
 
     Returns:
         Mask, bool [N].
@@ -41,7 +42,7 @@ def evaluation_part(patients: NDArray[np.str_], avoid: frozenset[str]) -> NDArra
     everyone, available = len(np.unique(patients)), len(np.unique(patients[allowed]))
     if not available:
         raise DatasetError(
-            f"expected patients for the evaluation part, found all {everyone:,} among those to avoid; avoid fewer"
+            f"expected patients for the test part, found all {everyone:,} among those to avoid; avoid fewer"
         )
     return allowed & split_patients(patients, SHARE * everyone / available, "detection")
 
@@ -59,8 +60,7 @@ def patients_of(sources: Iterable[Path]) -> frozenset[str]:
 
 
 def check_unseen(init: Initialization, patients: NDArray[np.str_]) -> None:
-    """Raise DatasetError if pretraining saw, or may have seen, a patient of the evaluation part."""
-    advice = "exclude these patients from the evaluation part of all compared runs: --avoid STORE_OR_LIST"
+    """Raise DatasetError if pretraining saw, or may have seen, a test patient."""
     if init.seen is None:
         trained_on = init.about.get("trained_on", [])
         if not trained_on or any(NIH.rstrip(":") in line for line in trained_on):
@@ -72,13 +72,13 @@ def check_unseen(init: Initialization, patients: NDArray[np.str_]) -> None:
         return
     if shared := init.seen.intersection(patients.tolist()):
         raise DatasetError(
-            f"{init.name} was pretrained on {len(shared)} of the evaluation part's patients: {summarize(shared)}; "
-            f"{advice}"
+            f"{init.name} was pretrained on {len(shared)} of the test patients: {summarize(shared)}; exclude "
+            "these patients from the test part of all compared runs: --avoid STORE_OR_LIST"
         )
     unknown = sum(not patient.startswith(NIH) for patient in patients)
     if unknown and any(patient.startswith(NIH) for patient in init.seen):
         raise DatasetError(
-            f"{init.name} was pretrained on patients of ChestX-ray14, and the patients of {unknown} evaluation "
+            f"{init.name} was pretrained on patients of ChestX-ray14, and the patients of {unknown} test "
             f"images are unknown; put RSNA's {rsna.NIH_MAPPING} or a {rsna.NIH_TABLE} beside the label file"
         )
 

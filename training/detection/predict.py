@@ -1,6 +1,5 @@
 """Detect boxes with a trained detector."""
 
-from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -11,7 +10,8 @@ from torchvision.models.detection import RetinaNet
 from c2l_models.progress import stage
 
 from ..evaluation.rsna_challenge import DetectedBoxes
-from .images import DetectionImages, batches_of
+from ..networks import autocast
+from .images import DetectionImages
 
 
 @torch.no_grad()
@@ -33,18 +33,12 @@ def predict(
     detector.eval()
     detected: list[DetectedBoxes] = []
     with stage("evaluating", len(positions), "images", progress) as line:
-        for batch in batches_of(positions, batch_size):
+        for start in range(0, len(positions), batch_size):
+            batch = positions[start : start + batch_size]
             pixels = images.store[images.rows[batch]].to(device).float() / 255
             with autocast(device, precision):
-                detected += _to_numpy(detector(list(pixels)))
+                found = detector(list(pixels))
+            for one in found:
+                detected.append(DetectedBoxes(*(one[key].double().cpu().numpy() for key in ("boxes", "scores"))))
             line.advance(len(batch))
     return detected
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Autocast for a detector, enabled for bfloat16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def _to_numpy(outputs: Iterable[dict[str, torch.Tensor]]) -> list[DetectedBoxes]:
-    return [DetectedBoxes(out["boxes"].double().cpu().numpy(), out["scores"].double().cpu().numpy()) for out in outputs]

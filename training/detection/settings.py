@@ -44,7 +44,7 @@ class Settings:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network in training and evaluation. bfloat16 uses autocast; parameters stay float32."""
     curve_every: Annotated[int, AtLeast(0)] = 0
-    """Steps between two points of the curve: the metrics on the evaluation part during training. 0: no curve. The curve
+    """Steps between two points of the curve: the metrics on the test part during training. 0: no curve. The curve
     decides nothing: the metrics are always of the last step."""
     seed: Annotated[int, AtLeast(0)] = 0
     """Seed of the new layers, the order of the images and their augmentation."""

@@ -12,6 +12,7 @@ from torchvision.models.detection import RetinaNet
 
 from c2l_models.errors import DatasetError, RunError, RunInterrupted
 
+from ..networks import autocast
 from ..run_files import checkpoint
 from ..run_files.interruption import stop_requests
 from ..run_files.log import RunLog, StepGroup
@@ -20,7 +21,6 @@ from .box_augment import augment
 from .detector import OPACITY
 from .images import DetectionImages
 from .patients import TRAINING
-from .predict import autocast
 from .settings import Settings
 
 KEEP = 2
@@ -108,7 +108,7 @@ def train(
                 group.clear()
             if measure and settings.curve_every and (done % settings.curve_every == 0 or done == total):
                 with group.paused():
-                    log.write_probe(done, done // steps_per_epoch, dict(measure()), "evaluation part:")
+                    log.write_probe(done, done // steps_per_epoch, dict(measure()), "test part:")
             if done % steps_per_epoch == 0 or done == total or request:
                 save(done)
             if request and done < total:

@@ -28,6 +28,7 @@ from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
 from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
 from ..initialization import Initialization, load_initialization
+from ..networks import autocast
 from ..run_files import checkpoint
 from ..run_files.interruption import StopRequest, stop_requests
 from ..run_files.run_lock import locked_run_folder
@@ -136,7 +137,7 @@ def train_step(run: FinetuningRun, batch: Batch, targets: Tensor) -> Tensor:
     draw = draw_view(len(batch.images), run.view, run.step_generator())
     view = apply(batch.images.float() / 255, draw, run.view)
     run.schedule.step_update(run.step)
-    with run.autocast():
+    with autocast(run.device, run.settings.precision):
         logits = run.network(view)
     loss = masked_bce(logits, targets)
     run.optimizer.zero_grad()

@@ -84,10 +84,6 @@ class FinetuningRun:
         """The random generator of the next step. It depends on seed and step only."""
         return self._generator.manual_seed(seed_of(self.settings.seed, self.step))
 
-    def autocast(self) -> torch.autocast:
-        """Autocast for the network in training, enabled for bfloat16."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16")
-
     def train(self) -> None:
         """Set training mode. A frozen network stays in evaluation mode, so its batch norm does not change."""
         self.network.train(not self.settings.frozen)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ..augment import Draws, two_views
 from ..distributed import ALONE, World
-from ..networks import Encoder, with_ghost_batch_norm
+from ..networks import Encoder, autocast
 from ..recipe import Recipe
 from .method import HEALTH_PANEL, Column, Method, Panel
 
@@ -85,13 +85,10 @@ class Distillation(Method):
             generator: not used.
         """
         (source,) = self._source
-        with self._autocast(x):
-            with torch.no_grad():
-                target = source(x).float()
-            checkpointed = self.recipe.gradient_checkpointing
-            learned = with_ghost_batch_norm(self.student, x, self.recipe.batch_norm_group, checkpointed).float()
+        with torch.no_grad(), autocast(x.device, self.recipe.precision):
+            target = source(x).float()
         standardised = (target - self.target_mean) / self.target_std
-        return Step(DistillationLoss(functional.mse_loss(learned, standardised)))
+        return Step(DistillationLoss(functional.mse_loss(self.run_student(x), standardised)))
 
     def columns(self, images: Tensor, views: Sequence[Tensor], generator: torch.Generator) -> list[Column]:
         """The view."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..augment import Draws
 from ..distributed import World
+from ..networks import autocast, with_ghost_batch_norm
 from ..recipe import Recipe
 
 
@@ -145,5 +146,8 @@ class Method(nn.Module):
         intensities = (view * self.recipe.std + self.recipe.mean).clamp(0, 1)
         return Column(title, subtitle, intensities, captions or [""] * len(view))
 
-    def _autocast(self, x: Tensor) -> torch.autocast:
-        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+    def run_student(self, x: Tensor) -> Tensor:
+        """The student's output on [B, …] with ghost batch norm, computed in the recipe's precision, float32."""
+        group, checkpointed = self.recipe.batch_norm_group, self.recipe.gradient_checkpointing
+        with autocast(x.device, self.recipe.precision):
+            return with_ghost_batch_norm(self.student, x, group, checkpointed).float()

@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from ..augment import Draws
 from ..distributed import ALONE, World
-from ..networks import with_ghost_batch_norm
 from ..recipe import Recipe
 from .corruption import corrupted_and_original
 from .method import HEALTH_PANEL, Column, Method, Panel
@@ -75,10 +74,7 @@ class ModelGenesis(Method):
             original: float [B, 1, S, S], the same views before the corruption, intensities in [0, 1].
             generator: not used.
         """
-        group, checkpointed = self.recipe.batch_norm_group, self.recipe.gradient_checkpointing
-        with self._autocast(corrupted):
-            logits = with_ghost_batch_norm(self.student, corrupted, group, checkpointed)  # [B, 1, S, S]
-        restored = logits.float().sigmoid()
+        restored = self.run_student(corrupted).sigmoid()  # [B, 1, S, S]
         loss = RestorationLoss(functional.mse_loss(restored, original))
         unrestored = corrupted * self.recipe.std + self.recipe.mean  # intensities in [0, 1]
         return Step(loss, functional.mse_loss(unrestored, original))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..augment import Draws, two_views
 from ..distributed import ALONE, World
-from ..networks import Encoder, update_teacher, with_ghost_batch_norm, with_shuffle_bn
+from ..networks import Encoder, autocast, update_teacher, with_shuffle_bn
 from ..recipe import Recipe
 from .method import HEALTH_PANEL, Column, Method, Panel, norm
 
@@ -54,16 +54,14 @@ class MomentumTeacher(Method):
 
     def student_features(self, x: Tensor) -> Tensor:
         """net_s(x) (line 7): images [B, 1, S, S] -> float32 [B, D], not normalised."""
-        group, checkpointed = self.recipe.batch_norm_group, self.recipe.gradient_checkpointing
-        with self._autocast(x):
-            return with_ghost_batch_norm(self.student, x, group, checkpointed).float()
+        return self.run_student(x)
 
     @torch.no_grad()
     def teacher_features(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """net_t(x) of every process (line 8): images [B, 1, S, S] on each -> float32 [W B, D], not normalised."""
         if self.recipe.precision == "bfloat16":
             x = x.bfloat16()  # the first layer would do it; done here, half as many bytes go to other processes
-        with self._autocast(x):
+        with autocast(x.device, self.recipe.precision):
             return self.run_teacher(x, generator).float()
 
     def run_teacher(self, x: Tensor, generator: torch.Generator) -> Tensor:

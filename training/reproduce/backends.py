@@ -104,7 +104,7 @@ class LocalBackend:
         return finetune(spec, store, task, out, Settings(**settings), self.device, resume=True, progress=self.progress)
 
     def _detect(self, spec: str, settings: dict[str, Any], scale: Scale, stores: Stores, out: Path) -> Result:
-        """The decoded films get a store of their own. All rows share one evaluation part."""
+        """The decoded films get a store of their own. All rows share one test part."""
         from ..detection.detect import detect
         from ..detection.settings import Settings
 

@@ -161,24 +161,24 @@ def test_a_run_is_not_written_over(whole, challenge, runs, tmp_path, monkeypatch
     np.testing.assert_array_equal(again.metrics.resamples, whole.metrics.resamples)
 
 
-def test_a_start_that_saw_the_evaluation_part_is_refused(challenge, runs, images, tmp_path, monkeypatch):
+def test_a_start_that_saw_a_test_patient_is_refused(challenge, runs, images, tmp_path, monkeypatch):
     seen = frozenset(images.patients[images.of("evaluation")][:1].tolist())
     monkeypatch.setattr(
         "c2l_models.training.detection.detect.load_initialization",
         lambda *_, **__: replace(load_initialization("random"), seen=seen),
     )
     store = runs / f"rsna-{SIDE}"
-    with pytest.raises(DatasetError, match=r"was pretrained on 1 of the evaluation part's patients.*--avoid"):
+    with pytest.raises(DatasetError, match=r"was pretrained on 1 of the test patients.*--avoid"):
         detect("random", challenge, tmp_path / "out", SMALL, store=store, **OPTIONS)
     assert not (tmp_path / "out").exists()
     (tmp_path / "seen.txt").write_text("\n".join(seen))
     once = Settings(size=SIDE, max_steps=1, bootstrap=0)
     result = detect("random", challenge, tmp_path / "out", once, store=store, avoid=[tmp_path / "seen.txt"], **OPTIONS)
     assert result.facts["steps"] == 1
-    assert "none of them in the evaluation part" in (tmp_path / "out" / "report.md").read_text()
+    assert "none of them in the test part" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_an_evaluation_part_without_boxes_has_no_figure(challenge, images, tmp_path):
+def test_a_test_part_without_boxes_has_no_figure(challenge, images, tmp_path):
     root = shutil.copytree(challenge, tmp_path / "copy")
     table = root / "stage_2_train_labels.csv"
     evaluated = {images.ids[i] for i in images.of("evaluation")}
@@ -190,7 +190,7 @@ def test_an_evaluation_part_without_boxes_has_no_figure(challenge, images, tmp_p
     assert np.isnan(result.metrics.values).all()
     report = (tmp_path / "out" / "report.md").read_text()
     assert "| mAP at 0.2 | n/a | n/a |" in report
-    assert "No image of the evaluation part has a box" in report
+    assert "No image of the test part has a box" in report
 
 
 def test_the_command(challenge, runs, whole, tmp_path, capsys):

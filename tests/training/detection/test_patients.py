@@ -1,4 +1,4 @@
-"""The evaluation part: a fifth of the patients, drawn by hash, without those to avoid."""
+"""The test part: a fifth of the patients, drawn by hash, without those to avoid."""
 
 import csv
 
