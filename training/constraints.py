@@ -145,11 +145,6 @@ def check(condition: bool, settings: Any, name: str, expected: str) -> None:
     _require(condition, name, getattr(settings, name), expected)
 
 
-def constraints_of(hint: Any) -> Sequence[Constraint]:
-    """The constraints in a field's type hint, as `get_type_hints(..., include_extras=True)` returns it."""
-    return _split(hint)[1]
-
-
 def _split(hint: Any) -> tuple[Any, Sequence[Constraint]]:
     """A type hint without `Annotated`, and its constraints."""
     if get_origin(hint) is not Annotated:

@@ -30,7 +30,7 @@ def measure_boxes(
     need COCO's whole evaluation. If no image has a box, every metric is NaN.
 
     Args:
-        predictions, boxes: the detected and the true boxes of each image, as `rsna_challenge.rsna_map` takes them.
+        predictions, boxes: the detected and the true boxes of each image, as `rsna_challenge.image_scores` takes them.
         patients: patient id of each image, [N].
         bootstrap: number of resamples R.
         seed: seed of the resampling.

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from c2l_models.errors import C2LError
 
 from .arrays import sample_fingerprint
-from .intervals import CHUNK, Bootstrapped, Estimate, Floats, bootstrap_patients, draw_patients, estimate_from_resamples
+from .intervals import CHUNK, Bootstrapped, Floats, bootstrap_patients, draw_patients
 from .metrics import Metrics
 
 Mask = NDArray[np.bool_]
@@ -32,36 +32,16 @@ class Auroc:
     jackknife: Floats
     sample: str
 
-    @property
-    def mean(self) -> float:
-        """Mean over the labels that have both classes."""
-        return self.mean_of().value
-
-    def interval(self, label: int | None = None) -> tuple[float, float]:
-        """The 95 % interval, low and high, of one label's AUROC; None: of the mean over labels."""
-        found = self.mean_of() if label is None else self.label(label)
-        return found.low, found.high
-
     def metrics(self, labels: Sequence[str], means: Mapping[str, Mask]) -> Metrics:
-        """Named metrics: the AUROC of each label, then the means over the labels in each bool mask [L]."""
+        """Named metrics: the AUROC of each label, then the means over the labels in each bool mask [L].
+
+        A mean leaves out labels without AUROC, also in a resample that has only one class of a label.
+        """
         values, resamples, jackknife = (
             np.concatenate([found, *(_mean(found, mask)[..., None] for mask in means.values())], axis=-1)
             for found in (self.per_label, self.resamples, self.jackknife)
         )
         return Metrics((*labels, *means), values, resamples, self.sample, jackknife=jackknife)
-
-    def label(self, index: int) -> Estimate:
-        """One label's AUROC with its interval."""
-        return estimate_from_resamples(float(self.per_label[index]), self.resamples[:, index], self.jackknife[:, index])
-
-    def mean_of(self, mask: Mask | None = None) -> Estimate:
-        """Mean over the labels in a bool mask [L] (None: all) that have both classes, with its interval.
-
-        If a resample has only one class of a label, its mean is over the other labels.
-        """
-        return estimate_from_resamples(
-            float(_mean(self.per_label, mask)), _mean(self.resamples, mask), _mean(self.jackknife, mask)
-        )
 
 
 def auroc(
@@ -198,9 +178,9 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator > 0)
 
 
-def _mean(values: Floats, mask: Mask | None) -> Floats:
+def _mean(values: Floats, mask: Mask) -> Floats:
     """Mean over the last axis of the values in the mask that are not NaN; NaN if all are NaN."""
-    known = ~np.isnan(values) if mask is None else ~np.isnan(values) & mask
+    known = ~np.isnan(values) & mask
     count = known.sum(axis=-1)
     total = np.where(known, values, 0.0).sum(axis=-1)
     return _ratio(total, count)

@@ -37,26 +37,18 @@ class DetectedBoxes:
     scores: Floats
 
 
-def rsna_map(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats], confidence: float) -> float:
-    """The challenge's score of N images, from 0 to 1; NaN if every image is ignored.
+def image_scores(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats], confidences: Floats) -> Floats:
+    """Score of each of N images at each of C confidence thresholds, from 0 to 1, [N, C]; NaN if the image is ignored.
+
+    The challenge's score is the mean over the images that are not ignored.
 
     Args:
         predictions: detected boxes of each image, in any order. Boxes of equal confidence are matched as listed.
         boxes: true boxes of each image, [m, 4]: left, top, right, bottom, in the same coordinates.
-        confidence: detected boxes count only if their confidence is above it.
+        confidences: thresholds; detected boxes count only if their confidence is above it.
 
     Raises:
         C2LError: numbers of images or shapes that do not match, or values that are not finite.
-    """
-    scores = image_scores(predictions, boxes, np.array([confidence]))[:, 0]
-    known = ~np.isnan(scores)
-    return float(scores[known].mean()) if known.any() else float("nan")
-
-
-def image_scores(predictions: Sequence[DetectedBoxes], boxes: Sequence[Floats], confidences: Floats) -> Floats:
-    """Score of each of N images at each of C confidence thresholds, [N, C]; NaN if the image is ignored.
-
-    Arguments and errors are as for `rsna_map`.
     """
     _check(predictions, boxes)
     kept = [_by_confidence(detected, float(np.min(confidences))) for detected in predictions]

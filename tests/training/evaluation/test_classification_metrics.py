@@ -23,6 +23,18 @@ def tied_sample(images=60, labels=3, patients=12, seed=0):
     return scores, truth, ids
 
 
+def mean_of(result, *labels):
+    """The mean over these labels with its interval; without numbers, over all labels."""
+    numbers = np.arange(len(result.per_label))
+    mask = np.isin(numbers, labels) if labels else numbers >= 0
+    return result.metrics([str(number) for number in numbers], {"mean": mask})["mean"]
+
+
+def interval_of(result, *labels):
+    found = mean_of(result, *labels)
+    return found.low, found.high
+
+
 def test_ties_and_unknown_labels_against_pair_counting():
     scores, truth, _ = tied_sample()
     expected = [oracle.auroc(scores[:, i], truth[:, i]) for i in range(3)]
@@ -30,8 +42,8 @@ def test_ties_and_unknown_labels_against_pair_counting():
 
 
 def test_one_dimension_is_one_label():
-    assert auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], bootstrap=0).mean == 0.75
-    assert auroc([1, 1, 1, 1], [0, 0, 1, 1], bootstrap=0).mean == 0.5
+    assert auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], bootstrap=0).per_label == 0.75
+    assert auroc([1, 1, 1, 1], [0, 0, 1, 1], bootstrap=0).per_label == 0.5
 
 
 def test_against_scikit_learn():
@@ -111,7 +123,7 @@ def test_whole_patients_are_drawn_and_widen_the_interval():
     np.testing.assert_allclose(copies.resamples, once.resamples, rtol=1e-12)
 
     def width(result):
-        low, high = result.interval()
+        low, high = interval_of(result)
         return high - low
 
     assert width(as_if_independent) < 0.5 * width(copies)
@@ -121,17 +133,17 @@ def test_intervals_against_explicit_loops():
     scores, truth, patients = tied_sample()
     result = auroc(scores, truth, patients, bootstrap=200)
     resamples, without = result.resamples, result.jackknife
-    assert result.interval(1) == pytest.approx(interval.expanded(resamples[:, 1], without[:, 1]))
-    assert result.interval() == pytest.approx(interval.expanded(resamples.mean(axis=1), without.mean(axis=1)))
+    assert interval_of(result, 1) == pytest.approx(interval.expanded(resamples[:, 1], without[:, 1]))
+    assert interval_of(result) == pytest.approx(interval.expanded(resamples.mean(axis=1), without.mean(axis=1)))
     low, high = np.percentile(resamples[:, 1], [2.5, 97.5])
-    assert result.interval(1)[0] < low < high < result.interval(1)[1]
-    assert result.mean == pytest.approx(result.per_label.mean())
+    assert interval_of(result, 1)[0] < low < high < interval_of(result, 1)[1]
+    assert mean_of(result).value == pytest.approx(result.per_label.mean())
 
 
 def test_mean_over_some_labels():
     scores, truth, patients = tied_sample()
     result = auroc(scores, truth, patients, bootstrap=200)
-    some = result.mean_of(np.array([True, False, True]))
+    some = mean_of(result, 0, 2)
     assert some.value == pytest.approx((result.per_label[0] + result.per_label[2]) / 2)
     both, without = (found[:, [0, 2]].mean(axis=1) for found in (result.resamples, result.jackknife))
     assert (some.low, some.high) == pytest.approx(interval.expanded(both, without))
@@ -142,10 +154,10 @@ def test_a_label_with_one_class_is_not_available():
     truth[:, 1] = 0
     result = auroc(scores, truth, patients, bootstrap=50)
     assert math.isnan(result.per_label[1])
-    assert str(result.label(1)) == "n/a"
-    assert result.mean == pytest.approx(np.mean(result.per_label[[0, 2]]))
-    assert not math.isnan(result.interval()[0])
-    assert str(auroc(scores[:, 1], truth[:, 1]).mean_of()) == "n/a"
+    assert str(mean_of(result, 1)) == "n/a"
+    assert mean_of(result).value == pytest.approx(np.mean(result.per_label[[0, 2]]))
+    assert not math.isnan(interval_of(result)[0])
+    assert str(mean_of(auroc(scores[:, 1], truth[:, 1]))) == "n/a"
 
 
 def test_a_resample_with_one_class_is_ignored_for_that_label_only():
@@ -157,12 +169,12 @@ def test_a_resample_with_one_class_is_ignored_for_that_label_only():
     assert 0.28 < missing.mean() < 0.44
     assert not np.isnan(result.resamples[:, 1]).any()
     seen = result.resamples[~missing, 0]
-    assert result.interval(0) == pytest.approx(interval.expanded(seen, result.jackknife[:, 0]))
+    assert interval_of(result, 0) == pytest.approx(interval.expanded(seen, result.jackknife[:, 0]))
     means, without = (
         np.where(np.isnan(found[:, 0]), found[:, 1], found.mean(axis=1))
         for found in (result.resamples, result.jackknife)
     )
-    assert result.interval() == pytest.approx(interval.expanded(means, without))
+    assert interval_of(result) == pytest.approx(interval.expanded(means, without))
 
 
 @pytest.mark.parametrize("missing", [False, True])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracles import challenge as oracle
 
 from c2l_models.errors import C2LError
-from c2l_models.training.evaluation.rsna_challenge import CONFIDENCES, DetectedBoxes, image_scores, rsna_map
+from c2l_models.training.evaluation.rsna_challenge import CONFIDENCES, DetectedBoxes, image_scores
 
 BOX, FAR = (0, 0, 100, 100), (300, 300, 400, 400)
 
@@ -18,6 +18,12 @@ def predicted(*pairs) -> DetectedBoxes:
     return DetectedBoxes(
         np.array([box for _, box in pairs], float).reshape(-1, 4), np.array([score for score, _ in pairs], float)
     )
+
+
+def mean_score(found, boxes, confidence) -> float:
+    """The challenge's score: the mean over the images that are not ignored."""
+    scores = image_scores(found, boxes, np.array([confidence]))
+    return np.nan if np.isnan(scores).all() else np.nanmean(scores)
 
 
 def true(*boxes) -> np.ndarray:
@@ -50,7 +56,7 @@ NEAR = (0, 0, 100, 62)  # IoU 0.62 with BOX: a hit at 0.40 … 0.60, five of eig
     ],
 )
 def test_one_image_counted_by_hand(found, boxes, expected):
-    assert rsna_map([predicted(*found)], [true(*boxes)], 0.5) == pytest.approx(expected, nan_ok=True)
+    assert mean_score([predicted(*found)], [true(*boxes)], 0.5) == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_surer_prediction_takes_the_box_that_another_needs():
@@ -60,15 +66,15 @@ def test_a_surer_prediction_takes_the_box_that_another_needs():
     # A different matching would hit both boxes up to 0.50. In order of confidence, `exact` can only be matched to
     # `right`, with IoU 60/140: a hit at 0.40 only.
     expected = (1 * 2 / 2 + 7 * 1 / 3) / 8
-    assert rsna_map([predicted((0.9, between), (0.8, exact))], [true(left, right)], 0.5) == pytest.approx(expected)
+    assert mean_score([predicted((0.9, between), (0.8, exact))], [true(left, right)], 0.5) == pytest.approx(expected)
 
 
 def test_images_are_averaged_but_those_left_out():
     found = [predicted((0.9, BOX)), predicted(), predicted(), predicted((0.9, BOX))]
     boxes = [true(BOX), true(BOX), true(), true()]
-    assert rsna_map(found, boxes, 0.5) == pytest.approx(1 / 3)
-    assert rsna_map(found, boxes, 0.95) == 0  # the last image is ignored, the first two have no prediction
-    assert math.isnan(rsna_map([], [], 0.5))
+    assert mean_score(found, boxes, 0.5) == pytest.approx(1 / 3)
+    assert mean_score(found, boxes, 0.95) == 0  # the last image is ignored, the first two have no prediction
+    assert math.isnan(mean_score([], [], 0.5))
 
 
 corner = st.integers(-2, 8)
@@ -91,7 +97,7 @@ def test_against_an_explicit_loop(images):
         expected = [oracle.image_score(*pair, confidence) for pair in zip(found, boxes, strict=True)]
         np.testing.assert_allclose(scores[:, k], [math.nan if w is None else w for w in expected], atol=1e-12)
         mean = oracle.mean_score(found, boxes, confidence)
-        got = rsna_map([predicted(*pairs) for pairs in found], [true(*b) for b in boxes], float(confidence))
+        got = mean_score([predicted(*pairs) for pairs in found], [true(*b) for b in boxes], float(confidence))
         assert got == pytest.approx(math.nan if mean is None else mean, nan_ok=True)
 
 
@@ -109,4 +115,4 @@ def test_against_an_explicit_loop(images):
 )
 def test_refuses_what_does_not_fit(found, boxes, message):
     with pytest.raises(C2LError, match=message):
-        rsna_map(found, boxes, 0.5)
+        mean_score(found, boxes, 0.5)
