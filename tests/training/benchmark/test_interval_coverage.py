@@ -14,16 +14,13 @@ from c2l_models.training.benchmark.interval_coverage import (
     CASES,
     METHODS,
     Case,
-    auroc_slopes,
-    bca,
     draw_grades,
     draw_scores,
-    kappa_slopes,
     patient_of_images,
     simulate_coverage,
-    studentized,
     true_kappa,
 )
+from c2l_models.training.benchmark.interval_methods import auroc_slopes, bca, kappa_slopes, studentized
 
 ROWS = np.repeat(np.arange(8), [9, 6, 5, 4, 3, 2, 2, 1])
 CASE = Case("small", (0.4, 0.3), (1,))
