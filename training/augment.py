@@ -174,14 +174,20 @@ def draw_geometry(count: int, augment: Augment, generator: torch.Generator) -> G
     if augment.crop_fit == "redraw":
         half_side, central = redrawn_crops(count, augment, generator)
     else:
-        area = uniform(*augment.crop_scale)
-        ratio = uniform(math.log(augment.crop_ratio[0]), math.log(augment.crop_ratio[1])).exp()
-        half_side = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).clamp(max=1.0)
-        central = torch.zeros_like(area, dtype=torch.bool)
+        half_side = draw_half_sides(count, augment, generator).clamp(max=1.0)
+        central = torch.zeros(count, dtype=torch.bool, device=generator.device)
     position = torch.stack([uniform(-1, 1), uniform(-1, 1)], dim=1)  # -1 and 1: the crop touches the image's border
     position = position.masked_fill(central[:, None], 0.0)
     angle = uniform(-augment.rotation, augment.rotation) * (math.pi / 180)
     return Geometry((1 - half_side) * position, half_side, angle, uniform(0, 1) < augment.flip)
+
+
+def draw_half_sides(count: int, augment: Augment, generator: torch.Generator) -> Tensor:
+    """Draw half the crops' width and height [count, 2], in the image's [-1, 1] coordinates; above 1 they exceed it."""
+    uniform = UniformSampler(count, generator)
+    area = uniform(*augment.crop_scale)
+    ratio = uniform(*map(math.log, augment.crop_ratio)).exp()
+    return torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1)
 
 
 def redrawn_crops(count: int, augment: Augment, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -194,10 +200,7 @@ def redrawn_crops(count: int, augment: Augment, generator: torch.Generator) -> t
         Half the crops' width and height [B, 2], in the image's [-1, 1] coordinates, and which of them must be central,
         bool [B].
     """
-    uniform = UniformSampler(CROP_ATTEMPTS * count, generator)
-    area = uniform(*augment.crop_scale)
-    ratio = uniform(math.log(augment.crop_ratio[0]), math.log(augment.crop_ratio[1])).exp()
-    drawn = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).view(CROP_ATTEMPTS, count, 2)
+    drawn = draw_half_sides(CROP_ATTEMPTS * count, augment, generator).view(CROP_ATTEMPTS, count, 2)
     fits = (drawn <= 1).all(dim=2)
     first = fits.int().argmax(dim=0)  # of equal values, the first
     half_side = drawn[first, torch.arange(count, device=drawn.device)]
@@ -251,7 +254,8 @@ def jitter(image: Tensor, by_brightness: Tensor, by_contrast: Tensor, brightness
         (first, torch.where(first, by_brightness, by_contrast)),
         (~first, torch.where(first, by_contrast, by_brightness)),
     ):
-        image = _stretch(image, factor, _mean(image) * ~brightens)
+        about = image.mean(dim=(1, 2, 3), keepdim=True) * ~brightens  # 0 for brightness
+        image = ((image - about) * factor + about).clamp(0, 1)
     return image
 
 
@@ -296,13 +300,3 @@ class UniformSampler:
     def __call__(self, low: float, high: float) -> Tensor:
         drawn = torch.rand(self.count, generator=self.generator, device=self.generator.device)
         return low + (high - low) * drawn
-
-
-def _mean(image: Tensor) -> Tensor:
-    """Each image's mean intensity, [B, 1, 1, 1]."""
-    return image.mean(dim=(1, 2, 3), keepdim=True)
-
-
-def _stretch(image: Tensor, factor: Tensor, about: Tensor) -> Tensor:
-    """Multiply the distance from `about` by a factor. `about`: 0 for brightness, the image's mean for contrast."""
-    return ((image - about) * factor + about).clamp(0, 1)

@@ -33,9 +33,7 @@ def training_rows(recipe: Recipe, store: ImageStore) -> np.ndarray:
         DatasetError: the store has no image of one of the recipe's sources.
     """
     no_test = store.index["split"].to_numpy() != "test"
-    if not recipe.sources:
-        return _without_held_out(np.flatnonzero(no_test), recipe, store)
-    parts = []
+    parts = [] if recipe.sources else [np.flatnonzero(no_test)]
     for source in recipe.sources:
         dataset, _, split = source.partition(":")
         part = store.select(dataset=dataset, split=split if split not in ("", "*") else None)
@@ -47,10 +45,7 @@ def training_rows(recipe: Recipe, store: ImageStore) -> np.ndarray:
                 "a store with `c2l prepare`, or set --recipe.sources to data sets that the store has"
             )
         parts.append(part)
-    return _without_held_out(np.unique(np.concatenate(parts)), recipe, store)
-
-
-def _without_held_out(rows: np.ndarray, recipe: Recipe, store: ImageStore) -> np.ndarray:
+    rows = np.unique(np.concatenate(parts))
     return rows[~split_patients(store.patients[rows], recipe.hold_out, "pretraining")] if recipe.hold_out else rows
 
 

@@ -71,8 +71,8 @@ class RunCallbacks:
         run.group.add(recipe.batch_size, batch.waited, step.metrics())
         self.log.advance()
         stops = run.world.any(bool(self.request) or time.monotonic() > self.deadline)
-        run_ends = run.step == run.total_steps
-        epoch_ends = run.step % run.steps_per_epoch == 0
+        run_ends = run.step == run.schedule.total_steps
+        epoch_ends = run.step % run.schedule.steps_per_epoch == 0
         group_ends = run_ends or run.step % recipe.log_every == 0
         saves = run_ends or stops or (recipe.checkpoint_every and run.step % recipe.checkpoint_every == 0)
         if group_ends or epoch_ends or saves:
@@ -104,12 +104,12 @@ class RunCallbacks:
         if run.world.is_main:
             with suppress(OSError):
                 draw_curves(run.folder, run.method.PANELS)
-        if run.world.any(bool(self.request)) and run.step < run.total_steps:
+        if run.world.any(bool(self.request)) and run.step < run.schedule.total_steps:
             raise RunInterrupted(f"{self.request} at step {run.step}. A checkpoint was written; resume with --resume")
 
     def probe(self) -> None:
         """At the end of an epoch, measure k-NN AUROC on rank 0 if it is due."""
-        run, epoch = self.run, self.run.step // self.run.steps_per_epoch
+        run, epoch = self.run, self.run.step // self.run.schedule.steps_per_epoch
         if self.monitor is None or not self.monitor.is_due(epoch):
             return
         with run.group.paused():
@@ -123,7 +123,9 @@ class RunCallbacks:
         """Write a line of the log, and a note when the features have collapsed."""
         run = self.run
         health = {name: float(value) for name, value in run.method.health(step).items()}
-        self.lines.append(self.log.write_group(run.step, run.step / run.steps_per_epoch, lr, run.group, health))
+        self.lines.append(
+            self.log.write_group(run.step, run.step / run.schedule.steps_per_epoch, lr, run.group, health)
+        )
         run.group.clear()
         if not self.collapsed and (message := collapse(list(self.lines))):
             self.collapsed = True

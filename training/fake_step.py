@@ -64,22 +64,17 @@ def step_memory(recipe: Recipe, train_step: TrainStep, processes: int = 1) -> St
         processes: number of processes that share a batch.
     """
     try:
-        return _step_memory(recipe, train_step, processes)
+        with fake_step(recipe, train_step, processes) as (method, optimizer, step), TensorMemory() as memory:
+            step()  # creates gradients and the optimizer's state
+            memory.peak = memory.live
+            step()
     except RuntimeError:  # an operation that fake tensors do not have
         return None
-
-
-def _step_memory(recipe: Recipe, train_step: TrainStep, processes: int) -> StepMemory:
-    with fake_step(recipe, train_step, processes) as (method, optimizer, step), TensorMemory() as memory:
-        step()  # creates gradients and the optimizer's state
-        memory.peak = memory.live
-        step()
-        gradients = [p.grad for p in method.parameters() if p.grad is not None]
-        buffers = [buffer for name, buffer in method.named_buffers() if name.startswith("queue.")]
-        networks = _bytes([*method.parameters(), *gradients, *method.buffers()]) - _bytes(buffers)
-        state = _bytes(list(optimizer.state.values()))
-        held = _bytes([*method.parameters(), *method.buffers()])  # made before the count
-    return StepMemory(networks, state, _bytes(buffers), held + memory.peak - networks - state - _bytes(buffers))
+    gradients = [p.grad for p in method.parameters() if p.grad is not None]
+    queue = _bytes([buffer for name, buffer in method.named_buffers() if name.startswith("queue.")])
+    held = _bytes([*method.parameters(), *method.buffers()])  # made before the count
+    networks, state = held + _bytes(gradients) - queue, _bytes(list(optimizer.state.values()))
+    return StepMemory(networks, state, queue, held + memory.peak - networks - state - queue)
 
 
 @contextmanager
@@ -135,9 +130,8 @@ class TensorMemory(TorchDispatchMode):
         before = {leaf.untyped_storage() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and (storage := leaf.untyped_storage()) not in before:
-                if storage in self._known:
-                    continue
+            storage = leaf.untyped_storage() if isinstance(leaf, Tensor) else None
+            if storage is not None and storage not in before and storage not in self._known:
                 self._known.add(storage)
                 weakref.finalize(storage, self._free, storage.nbytes())
                 self.live += storage.nbytes()

@@ -67,7 +67,7 @@ def pretrain(
         world.share(lambda: held.enter_context(locked_run_folder(run_folder, resume)))
         damaged = run.start_or_resume(resume)
         shown = run.method.PROGRESS
-        with RunLog(run_folder, run.total_steps, run.step, world.is_main, progress, shown=shown) as log:
+        with RunLog(run_folder, run.schedule.total_steps, run.step, world.is_main, progress, shown=shown) as log:
             memory = plan_memory(recipe, store, train_step, own_device, world.size)
             run.images_on_gpu = memory.images_on_gpu if memory else None
             notes = [*damaged, slow_precision(recipe.precision, own_device), str(memory or "")]
@@ -83,7 +83,7 @@ def train(run: Run, callbacks: Callbacks) -> None:
     """Train from the run's present step to the end of its recipe, or until a callback stops it (lines 6 to 19)."""
     recipe = run.recipe
     fixed = draw_two(len(run.store), recipe, run.seeded("views")) if recipe.views == "once" else None
-    steps = (run.step, run.total_steps, run.groups, run.images_on_gpu)
+    steps = (run.step, run.schedule.total_steps, run.groups, run.images_on_gpu)
     for batch in batches(run.store, run.rows, recipe, run.device, run.world, *steps):
         lr = run.apply_schedule()
         draws = fixed[batch.rows] if fixed else None

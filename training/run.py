@@ -187,16 +187,6 @@ class Run:
         torch.manual_seed(_seed(self.recipe, step, 1 + self.world.rank))
         return self._generator.manual_seed(_seed(self.recipe, step))
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of steps in one pass over the images."""
-        return self.schedule.steps_per_epoch
-
-    @property
-    def total_steps(self) -> int:
-        """Number of steps of the whole run."""
-        return self.schedule.total_steps
-
     def apply_schedule(self) -> float:
         """Set the current step's learning rate, teacher momentum and size of views. Returns the learning rate."""
         lr = self.schedule.learning_rate(self.step)

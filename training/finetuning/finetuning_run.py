@@ -21,6 +21,8 @@ from .network import make_optimizer, make_schedule, with_head
 from .settings import Settings
 from .task_split import TaskSplit
 
+_SAVED = ("step", "loss", "lines", "best", "best_step")
+
 
 @dataclass(frozen=True)
 class View:
@@ -129,6 +131,3 @@ class FinetuningRun:
     def restore_best(self) -> None:
         """Load the network of the epoch that was best on the tuning patients."""
         self.network.load_state_dict(checkpoint.load(self.folder, best=True).state["network"])
-
-
-_SAVED = ("step", "loss", "lines", "best", "best_step")

@@ -31,8 +31,6 @@ from ..recipe import Objective, Recipe
 from .contrastive import PANELS, Contrastive, Step, contrast, contrast_top1
 from .method import Column, Panel
 
-__all__ = ["C2L", "C2LLoss", "c2l_loss"]
-
 
 class C2LLoss(NamedTuple):
     """total = (loss_a + loss_m) / 3; each a scalar, a mean over the batch."""

@@ -16,6 +16,12 @@ from .few_shot import FewShot
 MANY = 4
 """Charts of a task that are shown without being opened."""
 SIDES = {False: "common side", True: "best side"}
+WEIGHTS = ("architecture", "weights", "weights_sha256", "checkpoint", "recipe", "license", "trained_on", "mean", "std")
+"""Facts of a probe about its network."""
+SHARED = ("store_sha256", "store_size", "classifier", "bootstrap", "versions")
+"""Facts of a probe that are usually the same for all tasks."""
+OWN = ("train_images", "train_patients", "test_images", "test_patients", "sample")
+"""Facts of a probe about its task's images. Probes of one sample can be paired; its fingerprint is cut to 16 digits."""
 
 
 def comparison_page(comparison: Comparison) -> Page:
@@ -120,14 +126,6 @@ def _provenance(comparison: Comparison) -> list[Block]:
         Facts("Settings, versions and data of all tasks", {key: next(iter(samples.values()))[key] for key in shared}),
         Table("Data of each task", ["task", *own], rows),
     ]
-
-
-WEIGHTS = ("architecture", "weights", "weights_sha256", "checkpoint", "recipe", "license", "trained_on", "mean", "std")
-"""Facts of a probe about its network."""
-SHARED = ("store_sha256", "store_size", "classifier", "bootstrap", "versions")
-"""Facts of a probe that are usually the same for all tasks."""
-OWN = ("train_images", "train_patients", "test_images", "test_patients", "sample")
-"""Facts of a probe about its task's images. Probes of one sample can be paired; its fingerprint is cut to 16 digits."""
 
 
 def few_shot_page(found: FewShot) -> Page:

@@ -23,6 +23,16 @@ from .classifiers import TITLES, Classifier, score_task
 from .readouts import chosen_side, feature_candidates, tried_table
 
 KINDS = {"linear": "probe", "knn": "knn"}
+OUT_OF_FOLD_NOTE = (
+    "Out of fold: each patient was scored by a classifier that was fitted and tuned on the other folds. AUROC ranks "
+    "the scores of all folds together. The network saw {seen} of these patients in pretraining, without their labels."
+)
+"""Note under the metrics of a report on out-of-fold predictions."""
+BASELINES_NOTE = (
+    'Each random network is a mean over seeds, with the interval of this mean. "BN recalibrated": its batch-norm '
+    "statistics were computed on the task's training images."
+)
+"""Note under the metrics of a report with baselines."""
 
 
 def probe(
@@ -154,15 +164,3 @@ def probe(
             out
         )
     return report
-
-
-OUT_OF_FOLD_NOTE = (
-    "Out of fold: each patient was scored by a classifier that was fitted and tuned on the other folds. AUROC ranks "
-    "the scores of all folds together. The network saw {seen} of these patients in pretraining, without their labels."
-)
-"""Note under the metrics of a report on out-of-fold predictions."""
-BASELINES_NOTE = (
-    'Each random network is a mean over seeds, with the interval of this mean. "BN recalibrated": its batch-norm '
-    "statistics were computed on the task's training images."
-)
-"""Note under the metrics of a report with baselines."""

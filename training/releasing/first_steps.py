@@ -85,7 +85,7 @@ def first_steps(recipe: Recipe, store: ImageStore, steps: int | None = None, pro
     with one_thread():
         run = Run(recipe, store, training_rows(recipe, store), Path(os.devnull), ALONE, CPU)
         run.initialize()
-        count = min(usual_steps(recipe) if steps is None else steps, run.total_steps)
+        count = min(usual_steps(recipe) if steps is None else steps, run.schedule.total_steps)
         with stage("first steps", count, "steps", progress) as line:
             recorder = _Recorder(run, count, line)
             train(run, recorder)

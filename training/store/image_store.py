@@ -19,6 +19,7 @@ from c2l_models.errors import DatasetError
 from .store_format import DESCRIPTION, FIRST_FORMAT, FORMAT, IMAGES, INDEX, INDEX_SCHEMA, file_sha256, with_all_columns
 
 Rows = torch.Tensor | np.ndarray | Sequence[int]
+COPY_AGAIN = "copy the store again from its source, or make it again with `c2l prepare`"
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,6 @@ class ImageStore:
         plan: dict[str, Any] = json.loads((self.path / DESCRIPTION).read_text(encoding="utf-8"))["plan"]
         data_sets: dict[str, dict[str, Any]] = plan.get("data_sets", {})
         return data_sets
-
-
-COPY_AGAIN = "copy the store again from its source, or make it again with `c2l prepare`"
 
 
 def _check_description(path: Path, description: dict[str, Any], images: np.ndarray, sha256: str) -> None:
