@@ -202,7 +202,7 @@ def show_probes(store: ImageStore, weights: Path, seed: int) -> str:
 
 def print_contrast(run: Path) -> None:
     """Print how loss and contrastive accuracy changed, which needs no labels."""
-    lines = [line for line in read(run) if line["kind"] == "train"]
+    lines = read(run, "train")
     if not lines:
         console.print("The pretraining stopped before its first line of log: allow more seconds.")
         return

@@ -129,7 +129,7 @@ def _untested(store: Path, counts: dict[str, int]) -> list[str]:
     from ..store.image_store import ImageStore
 
     datasets = {part.split("/")[0] for part in counts}
-    if not any(f"{dataset}/test" not in counts for dataset in datasets):
+    if all(f"{dataset}/test" in counts for dataset in datasets):
         return []
     images = ImageStore.open(store)
     return [

@@ -38,7 +38,8 @@ def find_description(name: str, root: Path) -> Description | None:
     Raises DatasetError if the name is unknown, if `root/dataset.toml` has another name, if a description has the name
     of another data set, or as `load_description`.
     """
-    shipped, names = described_data_sets(), [*ADAPTERS, *described_data_sets()]
+    shipped = described_data_sets()
+    names = [*ADAPTERS, *shipped]
     if name in ADAPTERS and name != "folder":
         return None
     if name in shipped:

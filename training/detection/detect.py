@@ -1,10 +1,7 @@
 """`c2l detect rsna`: fine-tune a pneumonia detector from an initialization, and evaluate it (Table 5)."""
 
-import csv
 import hashlib
-import io
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -21,6 +18,7 @@ from c2l_models.hub.weight_file import FILE_NAME
 
 from ..datasets import rsna
 from ..distributed import pick_device
+from ..evaluation.csv_text import csv_text
 from ..evaluation.result import Result
 from ..evaluation.rsna_challenge import DetectedBoxes
 from ..initialization import Initialization, load_initialization
@@ -131,7 +129,7 @@ def detect(
             draw_curve(out, init.name)
         write_report(out, result)
         result.write(out)
-        shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)  # hundreds of megabytes that are no longer needed
+        checkpoint.remove(out)
         return result
 
 
@@ -172,11 +170,7 @@ def _facts(init: Initialization, images: DetectionImages, settings: Settings) ->
 
 
 def _split_csv(images: DetectionImages) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "part"])
-    writer.writerows(sorted(images.split))
-    return text.getvalue().encode()
+    return csv_text([("image", "part"), *sorted(images.split)]).encode()
 
 
 def _detections_json(images: DetectionImages, predictions: Sequence[DetectedBoxes]) -> str:

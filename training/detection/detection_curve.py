@@ -1,11 +1,10 @@
 """Curve of a detection run: loss, mAP and COCO's AP over the steps, as CSV and PNG."""
 
-import csv
-import io
 from pathlib import Path
 
 from c2l_models.files import write_atomically
 
+from ..evaluation.csv_text import csv_text
 from ..evaluation.plotting import LABEL, SMALL, new_figure, save_png, style_axes
 from ..run_files.log import read
 from .box_metrics import COCO_NAMES, MAP_NAMES
@@ -19,14 +18,10 @@ def draw_curve(folder: Path, name: str) -> Path:
 
     The CSV has one line per point: the step, then each metric on the test part; empty if it cannot be computed.
     """
-    lines = read(folder)
-    points = [line for line in lines if line["kind"] == "probe"]
-    losses = [line for line in lines if line["kind"] == "train"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ("step", *MAP_NAMES, *COCO_NAMES), lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(points)
-    write_atomically(folder / "curve.csv", text.getvalue().encode())
+    points, losses = (read(folder, kind) for kind in ("probe", "train"))
+    header = ("step", *MAP_NAMES, *COCO_NAMES)
+    rows = ([line.get(name) for name in header] for line in points)
+    write_atomically(folder / "curve.csv", csv_text([header, *rows]).encode())
     figure = new_figure(9, 3.6)
     loss, metrics = figure.subplots(1, 2)
     for key, label in (("loss_class", "classes"), ("loss_box", "boxes")):

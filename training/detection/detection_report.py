@@ -1,7 +1,5 @@
 """Report of a detection run: report.md, report.csv and an HTML page."""
 
-import csv
-import io
 import json
 import math
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 from c2l_models.files import write_atomically
 from c2l_models.hub.weight_file import FILE_NAME
 
+from ..evaluation.csv_text import csv_text
 from ..evaluation.intervals import Estimate
 from ..evaluation.markdown import markdown_table
 from ..evaluation.result import Result
@@ -27,13 +26,9 @@ SETTINGS, PICTURE = "settings.json", "boxes.png"
 def write_report(out: Path, result: Result) -> None:
     """Write report.md and report.csv into a run's folder."""
     write_atomically(out / "report.md", _markdown(result).encode())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["figure", "value", "low", "high"])
-    for name in result.metrics.names:
-        estimate = result.metrics[name]
-        writer.writerow([name, estimate.value, estimate.low, estimate.high])
-    write_atomically(out / "report.csv", text.getvalue().encode())
+    estimates = ((name, result.metrics[name]) for name in result.metrics.names)
+    rows = ([name, found.value, found.low, found.high] for name, found in estimates)
+    write_atomically(out / "report.csv", csv_text([["figure", "value", "low", "high"], *rows]).encode())
 
 
 def _markdown(result: Result) -> str:
@@ -83,8 +78,7 @@ def page_of(result: Result, out: Path) -> Page:
 
 def _curves(out: Path) -> list[Chart]:
     """The losses of a run's log, and the metrics of its points if it has any."""
-    lines = read(out)
-    train, points = ([line for line in lines if line["kind"] == kind] for kind in ("train", "probe"))
+    train, points = (read(out, kind) for kind in ("train", "probe"))
     losses = [Line(label, *_series(train, f"loss_{key}")) for key, label in (("class", "classes"), ("box", "boxes"))]
     metrics = [Line(name, *_series(points, name)) for name in SHOWN]
     charts = [Chart("training loss", "step", "", losses)] if train else []

@@ -1,7 +1,5 @@
 """Report of a run as Markdown, CSV and plot: metrics with intervals, baselines, and how they were computed."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +14,7 @@ from rich.table import Table
 
 from c2l_models.files import write_atomically
 
+from .csv_text import csv_text
 from .intervals import Difference, Estimate
 from .markdown import escaped, markdown_table
 from .metrics import Metrics
@@ -156,9 +155,9 @@ class Report:
         CSV column `figure` is the metric's name, `seeds` the number of seeds of the report's column, and `interval` the
         kind of the interval, as in `Metrics`.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["kind", "figure", "positives", "column", "value", "low", "high", "seeds", "interval"])
+        rows: list[list[object]] = [
+            ["kind", "figure", "positives", "column", "value", "low", "high", "seeds", "interval"]
+        ]
         for name in self.target.metrics.names:
             lines = [("figure", column, column.metrics[name]) for column in self.columns]
             lines += [("difference", column, self.difference(column, name)) for column in self.comparisons]
@@ -166,8 +165,8 @@ class Report:
                 compared = (column, self.target) if kind == "difference" else (column,)
                 interval = "percentile" if self._with_percentiles(compared) else "expanded"
                 values = [*map(_cell, _values(estimate)), column.metrics.num_seeds, interval]
-                writer.writerow([kind, name, self._positives(name), column.name, *values])
-        return text.getvalue()
+                rows.append([kind, name, self._positives(name), column.name, *values])
+        return csv_text(rows)
 
     def picture(self) -> bytes:
         """The report as PNG: one row per metric, with the value and interval of each column."""

@@ -30,11 +30,11 @@ from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patien
 from ..initialization import Initialization, load_initialization
 from ..networks import autocast
 from ..run_files import checkpoint
-from ..run_files.interruption import StopRequest, stop_requests
+from ..run_files.interruption import stop_requests
 from ..run_files.run_lock import locked_run_folder
 from ..store.image_store import ImageStore
 from .finetuned_network import save_network
-from .finetuning_folder import open_folder, remove_checkpoints, write_log
+from .finetuning_folder import open_folder, write_log
 from .finetuning_report import report_of
 from .finetuning_run import FinetuningRun
 from .network import masked_bce
@@ -98,7 +98,7 @@ def finetune(
         predictions = Predictions.load(out)
         report_of(result, predictions, task, other).write(out)
         draw_roc(predictions, out / "roc.png")
-        remove_checkpoints(out)
+        checkpoint.remove(out)
     return result
 
 
@@ -126,7 +126,8 @@ def fit(
                 run.save()
                 began = time.perf_counter()
             if request and run.step < run.total_steps:
-                _stop(run, request)
+                run.save()
+                raise RunInterrupted(f"{request} at step {run.step}; a checkpoint was written, resume with --resume")
 
 
 def train_step(run: FinetuningRun, batch: Batch, targets: Tensor) -> Tensor:
@@ -227,8 +228,3 @@ def _identity(
         "device": device.type,
         "settings": settings.to_dict(),
     }
-
-
-def _stop(run: FinetuningRun, request: StopRequest) -> None:
-    run.save()
-    raise RunInterrupted(f"{request} at step {run.step}; a checkpoint was written, resume with --resume")

@@ -1,7 +1,6 @@
-"""Files of a fine-tuning run's folder: settings.json, log.jsonl, checkpoints."""
+"""Files of a fine-tuning run's folder: settings.json and log.jsonl."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ from c2l_models.errors import RunError
 from c2l_models.files import write_atomically
 
 from ..recipe_files import merged
-from ..run_files import checkpoint
 from ..run_files.identity import check_same_settings
 from ..run_files.run_lock import LOCK
 from .settings import Settings
@@ -42,8 +40,3 @@ def open_folder(folder: Path, identity: dict[str, Any]) -> None:
 def write_log(folder: Path, lines: list[dict[str, Any]]) -> None:
     """Rewrite log.jsonl, one line per epoch, so that a resumed run logs each epoch once."""
     write_atomically(folder / LOG, "".join(json.dumps(line) + "\n" for line in lines).encode())
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a finished run. They are many times larger than its network."""
-    shutil.rmtree(folder / checkpoint.FOLDER, ignore_errors=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from c2l_models.errors import C2LError
 from c2l_models.hub.weight_file import FILE_NAME
 
-from ..evaluation.predictions import Predictions
+from ..evaluation.predictions import Predictions, count_cases
 from ..evaluation.report import Report, ReportColumn
 from ..evaluation.report_page import report_page
 from ..evaluation.result import Result
@@ -38,10 +38,8 @@ def report_of(result: Result, predictions: Predictions, task: Task, other: Resul
         result.metrics.minus(other.metrics, task.headline)  # raises C2LError if they cannot be paired
         same = other.initialization == result.initialization
         columns.append(ReportColumn(other.initialization + " (the other run)" * same, other.metrics))
-    positives, negatives = (
-        dict(zip(predictions.labels, (predictions.targets == value).sum(axis=0).tolist(), strict=True))
-        for value in (1, 0)
-    )
+    cases = count_cases(predictions.labels, predictions.targets)
+    positives, negatives = ({name: counts[i] for name, counts in cases.items()} for i in (0, 1))
     return Report("Fine-tuning", positives, tuple(columns), task.headline, result.facts, _notes(result), negatives)
 
 

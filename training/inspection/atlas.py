@@ -50,8 +50,8 @@ def write_atlas(
         Films without thumbnail, because they cannot be read, each with the reason.
 
     Raises:
-        C2LError: fewer than three films, or more than `LARGEST`.
-        DatasetError: `labels` cannot be read, lacks the column `path`, or lists none of the films.
+        C2LError: fewer than three films, more than `LARGEST`, or `labels` lists none of them.
+        DatasetError: `labels` cannot be read, or lacks the column `path`.
     """
     count = len(table.paths)
     if not 3 <= count <= LARGEST:
@@ -103,7 +103,7 @@ def positions(features: np.ndarray, seed: int) -> np.ndarray:
 
 
 def read_labels(file: Path, films: Sequence[Path]) -> dict[str, list[str]]:
-    """The label columns of a CSV file, one value per film; "" for a film that it does not list. Raises DatasetError."""
+    """The label columns of a CSV file, one value per film; "" for a film that it does not list."""
     rows = {(file.parent / row.pop("path")).absolute(): row for _, row in read_table(file, ["path"])}
     listed = [rows.get(film.absolute(), {}) for film in films]
     if not any(listed):

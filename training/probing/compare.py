@@ -1,7 +1,5 @@
 """`c2l compare`: linear probes of several frozen networks on all tasks of a store, in one table and one picture."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from c2l_models.errors import C2LError
 from c2l_models.files import write_atomically
 from c2l_models.progress import report, stage
 
+from ..evaluation.csv_text import csv_text
 from ..evaluation.intervals import Difference, Estimate
 from ..evaluation.markdown import escaped, markdown_table
 from ..evaluation.metrics import Metrics, average
@@ -108,16 +107,14 @@ class Comparison:
     def csv(self) -> str:
         """One row for each network, task and side."""
         header = "network,task,metric,side,size,seeds,seen,value,low,high,difference,difference_low,difference_high"
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header.split(","))
+        rows: list[list[object]] = [[*header.split(",")]]
         for (network, _, best), cell in self.cells.items():
             if (estimate := cell.estimate()) is None:
                 continue
             difference = None if network == self.reference else cell.minus(self.cell(self.reference, cell.task, best))
             where = ("best" if best else "common", cell.size, len(cell.results), cell.seen)
-            writer.writerow([network, cell.task.name, cell.task.headline, *where, *_row(estimate), *_row(difference)])
-        return text.getvalue()
+            rows.append([network, cell.task.name, cell.task.headline, *where, *_row(estimate), *_row(difference)])
+        return csv_text(rows)
 
     def markdown(self) -> str:
         """A table for each choice of the side: networks as rows, tasks as columns."""

@@ -1,7 +1,5 @@
 """`c2l few-shot`: linear probes on a few labelled images, for several networks on the same draws."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from c2l_models.errors import C2LError, DatasetError
 from c2l_models.files import write_atomically
 from c2l_models.progress import stage
 
+from ..evaluation.csv_text import csv_text
 from ..evaluation.intervals import Difference, Estimate
 from ..evaluation.label_efficiency import draw_label_efficiency
 from ..evaluation.markdown import escaped, markdown_table
@@ -118,18 +117,16 @@ class FewShot:
     def csv(self) -> str:
         """One line for each network and number of images; the difference is to the first network."""
         first = next(iter(self.metrics))
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         header = ["network", "task", "metric", "images", "draws", "value", "low", "high"]
-        writer.writerow([*header, "minus", "difference", "difference_low", "difference_high"])
+        rows: list[list[object]] = [[*header, "minus", "difference", "difference_low", "difference_high"]]
         for name in self.metrics:
             for count in self.counts:
                 found, paired = self.estimate(name, count), self.difference(name, count)
                 numbers = [f"{value:.4f}" for value in (found.value, found.low, found.high)]
                 differences = [f"{value:.4f}" for value in (paired.value, paired.low, paired.high)]
                 about = [name, self.task.name, self.task.headline, count, self.facts["draws"]]
-                writer.writerow([*about, *numbers, *([first, *differences] if name != first else [""] * 4)])
-        return text.getvalue()
+                rows.append([*about, *numbers, *([first, *differences] if name != first else [""] * 4)])
+        return csv_text(rows)
 
     def markdown(self) -> str:
         """Tables of the metrics and of the differences, and how they were computed."""

@@ -11,7 +11,7 @@ from c2l_models.errors import C2LError, DatasetError
 from c2l_models.progress import stage
 
 from ..evaluation.metrics import Metrics, average
-from ..evaluation.predictions import Predictions, measure
+from ..evaluation.predictions import Predictions, count_cases, measure
 from ..evaluation.report import Report, ReportColumn
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
@@ -137,9 +137,8 @@ def probe(
         **scored.facts,
         "versions": {name: version(name) for name in ("c2l-models", "torch", "timm", "scikit-learn")},
     }
-    positives, negatives = (
-        dict(zip(names, (labels[test] == value).sum(axis=0).tolist(), strict=True)) for value in (1, 0)
-    )
+    cases = count_cases(names, labels[test])
+    positives, negatives = ({name: counts[i] for name, counts in cases.items()} for i in (0, 1))
     seen = facts["test_patients_seen_in_pretraining"]
     out_of_fold = OUT_OF_FOLD_NOTE.format(seen="an unknown number" if seen is None else seen)
     notes = [task.note, task.note_on_labels(store), out_of_fold * bool(task.folds), BASELINES_NOTE * baselines]

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import io
 import re
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,11 @@ def load(run_folder: Path, best: bool = False) -> Loaded:
         f"no checkpoint in {run_folder / FOLDER} is sound ({'; '.join(passed_over)}). Restore a copy of one, or start "
         "the run again in a new folder"
     )
+
+
+def remove(run_folder: Path) -> None:
+    """Remove all checkpoints of a finished run, which are many times larger than its network."""
+    shutil.rmtree(run_folder / FOLDER, ignore_errors=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The k-NN monitor of several runs over their hours: which run had better features after the same time."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +8,12 @@ from typing import Any
 from c2l_models.errors import RunError
 from c2l_models.files import write_atomically
 
+from ..evaluation.csv_text import csv_text
 from ..evaluation.plotting import LABEL, LINE_STYLES, SMALLEST_SPAN, new_figure, save_png, style_axes, widen
-from .log import NAME, read, training_seconds
+from .log import NAME, read, tasks_of, training_seconds
 from .run_folder import read_run
 
 COLUMNS = ("run", "task", "step", "epoch", "hours", "auroc")
-NOT_TASKS = {"kind", "step", "epoch"}
 
 
 def compare_curves(run_folders: Sequence[Path], out: Path) -> list[dict[str, Any]]:
@@ -37,12 +35,10 @@ def compare_curves(run_folders: Sequence[Path], out: Path) -> list[dict[str, Any
     if not rows:
         found = ", ".join(map(str, run_folders))
         raise RunError(f"expected a probe in the log of a run, found none in {found}; set `probe_every` in the recipe")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "curves.csv", text.getvalue().encode())
+    write_atomically(
+        out / "curves.csv", csv_text([COLUMNS, *([row[name] for name in COLUMNS] for row in rows)]).encode()
+    )
     draw(rows, out / "curves.png")
     return rows
 
@@ -69,7 +65,7 @@ def monitored(run_folder: Path) -> list[dict[str, Any]]:
         | {"hours": max((after for step, after in seconds.items() if step <= line["step"]), default=0.0) / 3600}
         for line in lines
         if line["kind"] == "probe"
-        for task in sorted(line.keys() - NOT_TASKS)
+        for task in tasks_of([line])
     ]
 
 

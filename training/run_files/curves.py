@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..evaluation.plotting import SMALL, SMALLEST_SPAN, new_figure, save_png, style_axes, widen
 from ..objectives.method import Panel
-from .log import read
+from .log import read, tasks_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +24,7 @@ def draw_curves(run_folder: Path, panels: Sequence[Panel]) -> Path:
         run_folder: holds the log.
         panels: the `PANELS` of the run's method.
     """
-    lines = read(run_folder)
-    train = [line for line in lines if line["kind"] == "train"]
-    probes = [line for line in lines if line["kind"] == "probe"]
+    train, probes = (read(run_folder, kind) for kind in ("train", "probe"))
     draw: list[Callable[[Axes], None]] = [partial(_draw_panel, panel=panel, train=train) for panel in panels]
     draw += [partial(_draw_probes, probes=probes)] if probes else []
     draw.append(partial(_draw_panel, panel=LEARNING_RATE, train=train))
@@ -63,7 +61,7 @@ def _draw_panel(axis: "Axes", panel: Panel, train: Sequence[dict[str, Any]]) -> 
 
 def _draw_probes(axis: "Axes", probes: Sequence[dict[str, Any]]) -> None:
     """Draw the monitor's AUROC, one curve per task."""
-    for task in sorted({key for line in probes for key in line} - {"kind", "step", "epoch"}):
+    for task in tasks_of(probes):
         values = [line[task] for line in probes]
         axis.plot([line["step"] for line in probes], values, "o-", ms=3, label=task)
     _finish(axis, "k-NN AUROC, held-out training patients")

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -204,12 +204,17 @@ def training_seconds(lines: Sequence[Mapping[str, Any]], batch_size: int) -> dic
     return seconds
 
 
-def read(run_folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log. A last line that a killed process left incomplete is skipped."""
+def tasks_of(probes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The tasks that these lines of probes have a metric of, sorted."""
+    return sorted({key for line in probes for key in line} - {"kind", "step", "epoch"})
+
+
+def read(run_folder: Path, kind: str = "") -> list[dict[str, Any]]:
+    """The lines of a run's log, or those of one kind. A last line that a killed process left incomplete is skipped."""
     lines = []
     for text in (run_folder / NAME).read_text(encoding="utf-8").splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
             break
-    return lines
+    return [line for line in lines if kind in ("", line["kind"])]

@@ -13,20 +13,17 @@ from ..pages.report import Charts, Facts, Section
 from ..recipe_files import from_dict
 from ..store.store_format import file_sha256
 from . import checkpoint
-from .compared_curves import NOT_TASKS
 from .curves import LEARNING_RATE, SMALLEST_SHARE
-from .log import NAME, read
+from .log import NAME, read, tasks_of
 from .run_folder import read_initialization, read_run
 
 
 def training_curves(run_folder: Path) -> list[Section]:
     """The curves of a pretraining run's log; no section if the log has no lines."""
-    settings, lines = _recipe(run_folder), read(run_folder) if (run_folder / NAME).is_file() else []
-    train = [line for line in lines if line["kind"] == "train"]
-    probes = [line for line in lines if line["kind"] == "probe"]
-    if not train:
+    if not (run_folder / NAME).is_file() or not (train := read(run_folder, "train")):
         return []
-    charts = [_chart(panel, train) for panel in class_of(from_dict(settings)).PANELS]
+    probes = read(run_folder, "probe")
+    charts = [_chart(panel, train) for panel in class_of(from_dict(_recipe(run_folder))).PANELS]
     charts += [_probes(probes)] if probes else []
     charts += [_chart(LEARNING_RATE, train)]
     return [Section("Training curves", [Charts([chart for chart in charts if chart.lines])])]
@@ -58,9 +55,8 @@ def _chart(panel: Panel, train: list[dict[str, Any]]) -> Chart:
 
 def _probes(probes: list[dict[str, Any]]) -> Chart:
     """The monitor's AUROC, one line per task."""
-    tasks = sorted({key for line in probes for key in line} - NOT_TASKS)
     steps = [line["step"] for line in probes]
-    lines = [Line(task, steps, [number(line.get(task)) for line in probes]) for task in tasks]
+    lines = [Line(task, steps, [number(line.get(task)) for line in probes]) for task in tasks_of(probes)]
     title = "k-NN AUROC, held-out training patients"
     return Chart(title, "step", "", lines, points=True, least=SMALLEST_SPAN)
 
