@@ -1,7 +1,6 @@
 """Folders of small synthetic images, and the stores that `prepare` makes from them."""
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,21 +38,6 @@ def write_dicom(path: Path, pixels: np.ndarray, view: str = "") -> None:
     film.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     path.parent.mkdir(parents=True, exist_ok=True)
     pydicom.dcmwrite(path, film, enforce_file_format=True)
-
-
-def write_labelled_films(folder: Path, labels: Sequence[str], patient: str, train: int, step: int, noise: int) -> Path:
-    """Write 80 films of 16 x 16 pixels, brighter by `step` for each finding, and labels.csv; the first are `train`."""
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "patient", "split", *labels])
-        for n in range(80):
-            findings = rng.integers(0, 2, len(labels))
-            pixels = rng.normal(60 + step * findings.sum(), noise, (16, 16)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{n}.png")
-            writer.writerow([f"{n}.png", f"{patient}{n}", "train" if n < train else "test", *findings])
-    return folder
 
 
 def write_images(root: Path, count: int) -> Path:

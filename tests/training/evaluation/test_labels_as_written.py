@@ -6,10 +6,10 @@ import io
 import re
 
 import pytest
+from labelled_films import draw_films
 from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
-from store_helpers import write_labelled_films
 
 from c2l_models.training.evaluation.markdown import escaped, markdown_table
 from c2l_models.training.evaluation.plotting import new_figure, save_png, show_as_written, wrapped
@@ -41,7 +41,7 @@ LABELS = [
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
-    films = write_labelled_films(folder / "films", LABELS, "p", 50, 12, 20)
+    films = draw_films(folder / "films", LABELS, train=50, step=12)
     report = prepare([("folder", films)], folder / "store", 16, workers=1, progress=False)
     return ImageStore.open(report.store)
 

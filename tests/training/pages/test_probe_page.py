@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, browser
 from html_page import HtmlPage
+from labelled_films import draw_films
 from PIL import Image
-from store_helpers import write_labelled_films
 
 from c2l_models.cli import main
 from c2l_models.training.evaluation.predictions import Predictions
@@ -35,7 +35,7 @@ LABELS = [
 def probed(tmp_path_factory):
     """The folder of `c2l probe pixels --html`, beside one baseline."""
     folder = tmp_path_factory.mktemp("page")
-    films = write_labelled_films(folder / "films", LABELS, "secret", 40, 20, 30)
+    films = draw_films(folder / "films", LABELS, "secret", train=40, step=20)
     prepare([("folder", films)], folder / "store", 16, workers=1, progress=False)
     command = ["probe", "pixels", "--store", str(folder / "store"), "--task", "folder", "--out", str(folder / "out")]
     specs = [BaselineSpec("pixels", seeds=(0,))]
