@@ -79,9 +79,8 @@ def verify(name: str) -> Verification:
 
 
 def _golden(weights: Weights) -> list[float]:
-    values = read_provenance(weights, "golden_embedding")
     try:
-        golden = [float(value) for value in values]
+        golden = [float(value) for value in read_provenance(weights, "golden_embedding")["golden_embedding"]]
     except (ValueError, TypeError, OverflowError):
         raise damaged(weights, "golden_embedding to be a list of numbers") from None
     expected = find_architecture(weights.architecture).num_features

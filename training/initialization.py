@@ -133,8 +133,8 @@ def _from_weights(weights: Weights, size: int | None, device: str | torch.device
 def _patients_of(weights: Weights) -> frozenset[str] | None:
     """Patients that a weight file's provenance lists; None without a provenance, or if some patients are unknown."""
     with suppress(WeightsNotFound):
-        provenance = read_provenance(weights)
-        if "patients" not in provenance or not earlier_patients_known(provenance):
+        provenance = read_provenance(weights, "patients")
+        if not earlier_patients_known(provenance):
             return None
         try:
             return frozenset(patient for ids in provenance["patients"].values() for patient in ids)

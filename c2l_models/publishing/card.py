@@ -121,9 +121,8 @@ def model_card(weights: Weights, repository: str) -> "ModelCard":
     found = [metric._replace(dataset=_dataset(words, metric.dataset)["name"]) for metric in metrics(weights)]
     architecture = find_architecture(weights.architecture)
     release = {key: _stripped(text) for key, text in words["releases"][weights.name].items()}
-    seen = read_provenance(weights, "patients")
-    provenance = read_provenance(weights)
-    first = provenance.get("initialization", {})
+    provenance = read_provenance(weights, "patients")
+    seen, first = provenance["patients"], provenance.get("initialization", {})
     return ModelCard.from_template(
         card_data(weights),
         template_str=TEMPLATE.read_text(encoding="utf-8"),

@@ -112,10 +112,13 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     Raises `C2LError` if the list or mapping cannot be read or holds no known name, and `WeightsNotFound` or
     `WeightsCorrupted` if the release has no list of its patients.
     """
-    ids = _patients_seen(weights)
+    provenance = read_provenance(weights, "patients")
+    ids = provenance["patients"]
+    if not isinstance(ids, dict) or not all(isinstance(one, list) for one in ids.values()):
+        raise damaged(weights, "patients as lists of ids by data set")
     patients = frozenset(one for dataset in ids.values() for one in dataset)
     # The first word of a line about earlier weights is no data set.
-    listed_as = data_set_of if earlier_patients_known(read_provenance(weights)) else lambda line: line.split()[0]
+    listed_as = data_set_of if earlier_patients_known(provenance) else lambda line: line.split()[0]
     unlisted = list(dict.fromkeys(data_set_of(line) for line in weights.trained_on if listed_as(line) not in ids))
     unpublished = set(unlisted)
     mapping = read_rsna_mapping(rsna_mapping) if rsna_mapping else {}
@@ -152,13 +155,6 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
 def _first(values: Sequence[object], word: str = "") -> str:
     more = f" … ({len(values):,} in all)" if len(values) > 5 else ""
     return f"{word} {', '.join(str(value) for value in values[:5])}{more}".strip()
-
-
-def _patients_seen(weights: Weights) -> dict[str, list[str]]:
-    ids = read_provenance(weights, "patients")
-    if not isinstance(ids, dict) or not all(isinstance(one, list) for one in ids.values()):
-        raise damaged(weights, "patients as lists of ids by data set")
-    return ids
 
 
 def _verdict(entry: Entry | None, patients: Collection[str], unpublished: Collection[str]) -> str:

@@ -8,11 +8,11 @@ from ..errors import WeightsCorrupted, WeightsNotFound
 from .record import Weights
 
 
-def read_provenance(weights: Weights, key: str | None = None) -> Any:
-    """Read a release's provenance: the whole table, or the value under `key`.
+def read_provenance(weights: Weights, *keys: str) -> dict[str, Any]:
+    """Read a release's provenance, which must have these keys.
 
-    Raises `WeightsNotFound` if the file or the key is missing, and `WeightsCorrupted` if the file holds no JSON table
-    or belongs to other weights.
+    Raises `WeightsNotFound` if the file or a key is missing, and `WeightsCorrupted` if the file holds no JSON table or
+    belongs to other weights.
     """
     path = weights.provenance_path()
     try:
@@ -23,11 +23,10 @@ def read_provenance(weights: Weights, key: str | None = None) -> Any:
         raise damaged(weights, "a JSON table")
     if provenance.get("sha256", weights.sha256) != weights.sha256:
         raise damaged(weights, f"the provenance of weights with sha256 {weights.sha256}")
-    if key is None:
-        return provenance
-    if key not in provenance:
-        raise WeightsNotFound(f"{path}: expected {key} of {weights.name}, found no such key. {_REINSTALL}")
-    return provenance[key]
+    for key in keys:
+        if key not in provenance:
+            raise WeightsNotFound(f"{path}: expected {key} of {weights.name}, found no such key. {_REINSTALL}")
+    return provenance
 
 
 def earlier_patients_known(provenance: Mapping[str, Any]) -> bool:

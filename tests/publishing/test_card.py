@@ -155,7 +155,7 @@ def test_the_measured_time_is_that_of_the_runs_curves(repository: Path) -> None:
     weights = c2l_models.get_weights("resnet18.c2l_open26k")
     with (repository / "results/releases" / weights.name / "curves.csv").open(encoding="utf-8") as file:
         hours = max(float(row["hours"]) for row in csv.DictReader(file))
-    assert read_provenance(weights, "training_seconds") == pytest.approx(hours * 3600)
+    assert read_provenance(weights)["training_seconds"] == pytest.approx(hours * 3600)
     expected = (
         f"| time | {hours:.1f} hours, measured: 9,912 steps of 64 images; without probes and checkpoints; without"
     )
@@ -205,7 +205,7 @@ def test_a_data_set_without_words_is_described_as_its_file_says(
     }
     provenance = json.loads(weights.provenance_path().read_text())
     provenance |= {"data_sets": {"my_hands": facts}, "patients": {"my_hands": ["my_hands:1"]}}
-    monkeypatch.setattr(card, "read_provenance", lambda _, key=None: provenance[key] if key else provenance)
+    monkeypatch.setattr(card, "read_provenance", lambda *_: provenance)
     text = str(model_card(replace(weights, trained_on=("my_hands train: 3 images, 1 patients",)), "owner/name"))
     assert "**Hands of Nowhere.** As its `dataset.toml` says. Terms: CC0-1.0." in text
     assert "Source: <https://example.org>. Cite: Nobody, 2020." in text

@@ -32,5 +32,5 @@ def probe_page(report: Report, target: str, folder: Path) -> Page:
 def release_recipe(target: str) -> list[Facts]:
     """The recipe of a release; none if its provenance has no recipe, or the target is no release."""
     with suppress(C2LError):
-        return [Facts("Recipe", read_provenance(resolve(target), "recipe"))]
+        return [Facts("Recipe", read_provenance(resolve(target), "recipe")["recipe"])]
     return []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from c2l_models.errors import C2LError
-from c2l_models.releases.provenance import damaged
+from c2l_models.releases.provenance import damaged, read_provenance
 from c2l_models.releases.record import Weights
 from c2l_models.releases.registry import get_weights
 
@@ -117,7 +117,7 @@ def released_steps(weights: Weights) -> FirstSteps:
         C2LError: the release has none.
         WeightsCorrupted: they are damaged.
     """
-    provenance = provenance_with(weights)
+    provenance = read_provenance(weights)
     if "first_steps" not in provenance:
         raise C2LError(
             f"{weights.name} has no losses to compare with: it is older than the stored first steps; "

@@ -112,9 +112,9 @@ def check_trained_here(weights: Weights) -> None:
         )
 
 
-def provenance_with(weights: Weights, *keys: str) -> Mapping[str, Any]:
+def provenance_with(weights: Weights, *keys: str) -> dict[str, Any]:
     """Read a release's provenance. Raises WeightsCorrupted if it lacks one of these keys."""
-    provenance: Mapping[str, Any] = read_provenance(weights)
+    provenance = read_provenance(weights)
     if missing := [key for key in keys if key not in provenance]:
         raise damaged(weights, f"a table with {' and '.join(missing)}")
     return provenance

@@ -62,7 +62,7 @@ def test_a_start_that_has_seen_whom_it_is_measured_on_is_refused():
         check_unseen(initialization("chestxray14:00000007", "chestxray14:00099999"), PATIENTS)
     check_unseen(initialization("chestxray14:00099999"), PATIENTS)
     unmapped = np.append(PATIENTS, "rsna:0004cfab")
-    with pytest.raises(DatasetError, match="the patients of 1 evaluation images are unknown; put RSNA's"):
+    with pytest.raises(DatasetError, match="the patients of 1 test images are unknown; put RSNA's"):
         check_unseen(initialization("chestxray14:00099999"), unmapped)
     check_unseen(initialization("knee_kl:9000099"), unmapped)
     check_unseen(initialization(), unmapped)
