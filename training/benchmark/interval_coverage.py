@@ -228,9 +228,9 @@ def true_kappa() -> float:
     return float(weighted_kappa(*draw_grades(images, _generator(0)), images, bootstrap=0).values[0])
 
 
-def patient_of_images(table: Path = PATIENTS) -> NDArray[np.intp]:
+def patient_of_images() -> NDArray[np.intp]:
     """The patient of each image, numbers from 0, [N]."""
-    with table.open(encoding="utf-8", newline="") as file:
+    with PATIENTS.open(encoding="utf-8", newline="") as file:
         sizes = [int(row["images"]) for row in csv.DictReader(file) for _ in range(int(row["patients"]))]
     return np.repeat(np.arange(len(sizes)), sizes)
 

@@ -73,15 +73,15 @@ def reproduce(
             comparison = check_release(release, data, out, workers, pretraining_only)
             lines, ok = [comparison.table(), comparison.summary()], comparison.reproduced
         elif what == "release":
-            metrics = reproduce_release(release, data, out, train, device, workers, None, pretraining_only)
+            metrics = reproduce_release(release, data, out, train, device, workers, pretraining_only=pretraining_only)
             lines = [
                 f"{metric.name}: {metric.verdict}: released {metric.released}, now {metric.now or metric.reason}"
                 for metric in metrics
             ]
             ok = all_reproduced(metrics)
         else:
-            chosen = (scale, smoke, seeds, only, device, workers, None, pretraining_only)
-            results = reproduce_table(what, data, out, *chosen)
+            chosen = (scale, smoke, seeds, only, device, workers)
+            results = reproduce_table(what, data, out, *chosen, pretraining_only=pretraining_only)
             lines, ok = [results.summary()], not results.failed
     print(*lines, sep="\n")
     sys.exit(0 if ok else 1)

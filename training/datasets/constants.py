@@ -11,8 +11,7 @@ from c2l_models.errors import DatasetError
 @cache
 def constants() -> dict[str, Any]:
     """The parsed `datasets.toml`: view codes, split names, and a table per data set."""
-    with (Path(__file__).parent / "datasets.toml").open("rb") as file:
-        return tomllib.load(file)
+    return tomllib.loads(Path(__file__).with_name("datasets.toml").read_text(encoding="utf-8"))
 
 
 PUBLIC = frozenset(name for name, entry in constants()["datasets"].items() if entry["public_patient_ids"])

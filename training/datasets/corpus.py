@@ -105,5 +105,4 @@ def table(rows: list[CorpusRow]) -> Table:
 @cache
 def paper_corpus() -> dict[str, Any]:
     """The parsed `paper_corpus.toml`."""
-    with (Path(__file__).parent / "paper_corpus.toml").open("rb") as file:
-        return tomllib.load(file)
+    return tomllib.loads(Path(__file__).with_name("paper_corpus.toml").read_text(encoding="utf-8"))

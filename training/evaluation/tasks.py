@@ -210,8 +210,7 @@ def _described_data_sets(store: ImageStore) -> list[str]:
 
 @cache
 def _tables() -> dict[str, dict[str, Any]]:
-    with TASKS.open("rb") as file:
-        return tomllib.load(file)
+    return tomllib.loads(TASKS.read_text(encoding="utf-8"))
 
 
 def _is_binary(values: NDArray[np.float32]) -> Mask:

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from c2l_models.errors import C2LError
 from c2l_models.hub.weight_file import FILE_NAME
 
 from ..evaluation.predictions import Predictions, count_cases
@@ -27,14 +26,10 @@ def report_of(result: Result, predictions: Predictions, task: Task, other: Resul
         other: result of another run on the same sample; the report shows the paired differences to it.
 
     Raises:
-        C2LError: `other` was measured on another task, or on another sample.
+        C2LError: `other` was measured on another sample.
     """
     columns = [ReportColumn(result.initialization, result.metrics)]
     if other:
-        if result.task != other.task:
-            raise C2LError(
-                f"expected two runs on one task, found {result.task} and {other.task}; choose another run to compare"
-            )
         result.metrics.minus(other.metrics, task.headline)  # raises C2LError if they cannot be paired
         same = other.initialization == result.initialization
         columns.append(ReportColumn(other.initialization + " (the other run)" * same, other.metrics))

@@ -26,8 +26,8 @@ class QueryResult(NamedTuple):
     cosines: list[float]
 
 
-def choose_queries(samples: Sequence[DataSetSample], seed: int, count: int = QUERIES) -> list[int]:
-    """Draw about `count` test images, evenly over the data sets.
+def choose_queries(samples: Sequence[DataSetSample], seed: int) -> list[int]:
+    """Draw about `QUERIES` test images, evenly over the data sets.
 
     The images of a data set are from different groups (see `DataSetSample.groups`): one from the first group, the
     others from groups drawn at random. A data set with few groups has fewer queries.
@@ -37,7 +37,7 @@ def choose_queries(samples: Sequence[DataSetSample], seed: int, count: int = QUE
     for sample in samples:
         first, *others = sample.groups(sample.test).values()
         drawn = [first, *(others[i] for i in random.permutation(len(others)))]
-        for group in drawn[: max(1, count // len(samples))]:
+        for group in drawn[: max(1, QUERIES // len(samples))]:
             left = np.setdiff1d(sample.test[group], chosen)
             if len(left):
                 chosen.append(int(random.choice(left)))

@@ -15,22 +15,16 @@ from ..augment import Draws, two_views
 from ..distributed import ALONE, World
 from ..networks import Encoder, autocast
 from ..recipe import Recipe
-from .method import HEALTH_PANEL, Column, Method, Panel
+from .method import HEALTH_PANEL, Column, Method, Panel, SingleLoss
 
 CONSTANT = 1e-2
 """A feature of the source whose spread is below this share of the mean spread counts as constant."""
 
 
-class DistillationLoss(NamedTuple):
-    """The mean squared error over images and dimensions, a scalar. 1: no better than the mean feature."""
-
-    total: Tensor
-
-
 class Step(NamedTuple):
     """The result of one forward pass."""
 
-    loss: DistillationLoss
+    loss: SingleLoss
 
     def metrics(self) -> dict[str, Tensor]:
         """The logged metrics, left on their device."""
@@ -78,7 +72,7 @@ class Distillation(Method):
         return two_views(batch, self.recipe, generator, self.world, draws)[:1]
 
     def forward(self, x: Tensor, generator: torch.Generator) -> Step:
-        """One step's loss.
+        """One step's loss: the mean squared error over images and dimensions. 1: no better than the mean feature.
 
         Args:
             x: float [B, 1, S, S], the view of this process's images.
@@ -88,7 +82,7 @@ class Distillation(Method):
         with torch.no_grad(), autocast(x.device, self.recipe.precision):
             target = source(x).float()
         standardised = (target - self.target_mean) / self.target_std
-        return Step(DistillationLoss(functional.mse_loss(self.run_student(x), standardised)))
+        return Step(SingleLoss(functional.mse_loss(self.run_student(x), standardised)))
 
     def columns(self, images: Tensor, views: Sequence[Tensor], generator: torch.Generator) -> list[Column]:
         """The view."""

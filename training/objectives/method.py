@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,12 @@ class Loss(Protocol):
     @property
     def total(self) -> Tensor:
         """The scalar that is differentiated."""
+
+
+class SingleLoss(NamedTuple):
+    """A loss of one term, a scalar."""
+
+    total: Tensor
 
 
 class MethodStep(Protocol):

@@ -4,20 +4,14 @@ Augmentation, projection, temperature, queue and optimizer are C2L's unless the 
 many batches as in C2L go through each network.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .contrastive import PANELS, Contrastive, Step, contrast, contrast_top1
-from .method import Panel
-
-
-class MoCoLoss(NamedTuple):
-    """InfoNCE, a scalar: the mean over the batch."""
-
-    total: Tensor
+from .method import Panel, SingleLoss
 
 
 class MoCo(Contrastive):
@@ -27,7 +21,7 @@ class MoCo(Contrastive):
     PANELS: ClassVar = (Panel("loss, mean over the batch", {"loss": "loss"}), *PANELS)
 
     def forward(self, x_q: Tensor, x_k: Tensor, generator: torch.Generator) -> Step:
-        """One step's loss.
+        """One step's loss: InfoNCE, the mean over the batch.
 
         Args:
             x_q: float [B, 1, S, S], the student's view of this process's images.
@@ -38,4 +32,4 @@ class MoCo(Contrastive):
         k = functional.normalize(self.teacher_features(x_k, generator), dim=1)  # [W B, D], without gradient
         own, queue = self.world.block(k), self.queue.keys  # [B, D] and [N, D]
         loss = contrast(q, own, q @ queue.T, self.recipe.temperature)
-        return Step(MoCoLoss(loss), (k,), contrast_top1(q, own, queue), q.detach())
+        return Step(SingleLoss(loss), (k,), contrast_top1(q, own, queue), q.detach())

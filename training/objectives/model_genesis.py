@@ -18,16 +18,10 @@ from ..augment import Draws
 from ..distributed import ALONE, World
 from ..recipe import Recipe
 from .corruption import corrupted_and_original
-from .method import HEALTH_PANEL, Column, Method, Panel
+from .method import HEALTH_PANEL, Column, Method, Panel, SingleLoss
 
 WIDTHS = (128, 64, 32, 16, 16)
 """Channels of the decoder's maps, from 1/16 of the view's side up to the full side."""
-
-
-class RestorationLoss(NamedTuple):
-    """The squared error of intensities in [0, 1], a scalar: the mean over this process's pixels and images."""
-
-    total: Tensor
 
 
 class Step(NamedTuple):
@@ -38,7 +32,7 @@ class Step(NamedTuple):
         unrestored: the loss of the corrupted views themselves, for comparison.
     """
 
-    loss: RestorationLoss
+    loss: SingleLoss
     unrestored: Tensor
 
     def metrics(self) -> dict[str, Tensor]:
@@ -65,7 +59,7 @@ class ModelGenesis(Method):
         return corrupted_and_original(batch, self.recipe, generator, self.world)
 
     def forward(self, corrupted: Tensor, original: Tensor, generator: torch.Generator) -> Step:
-        """One step's loss.
+        """One step's loss: the squared error of intensities in [0, 1], the mean over this process's pixels and images.
 
         Ghost batch norm makes the loss independent of the number of processes.
 
@@ -75,7 +69,7 @@ class ModelGenesis(Method):
             generator: not used.
         """
         restored = self.run_student(corrupted).sigmoid()  # [B, 1, S, S]
-        loss = RestorationLoss(functional.mse_loss(restored, original))
+        loss = SingleLoss(functional.mse_loss(restored, original))
         unrestored = corrupted * self.recipe.std + self.recipe.mean  # intensities in [0, 1]
         return Step(loss, functional.mse_loss(unrestored, original))
 

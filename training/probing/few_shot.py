@@ -210,26 +210,24 @@ def few_shot(
                 cached_features(init.network, store, rows, init.size, init.mean, init.std, device)
                 for rows in (test, train)
             )
-
-            def measured(rows: NDArray[np.int64]) -> Metrics:
-                fitted = linear_probe(
-                    train_features[np.searchsorted(train, rows)],  # noqa: B023 (called in this iteration only)
-                    labels[rows],
-                    store.patients[rows],
-                    test_features,  # noqa: B023
-                    partial(tuning_metric, task, names),
-                    device=device,
-                    penalties=_penalties(task, names, labels[rows]),
-                )
-                scores = np.nan_to_num(fitted.scores)  # equal scores for a label that was not learned
-                line.advance()
-                return measure(
-                    Predictions(task.name, names, scores, labels[test], store.patients[test]), task, bootstrap
-                )
-
-            metrics[init.name] = {
-                count: average([measured(order[:count]) for order in orders], range(draws)) for count in counts
-            }
+            metrics[init.name] = {}
+            for count in counts:
+                by_draw = []
+                for rows in (order[:count] for order in orders):
+                    fitted = linear_probe(
+                        train_features[np.searchsorted(train, rows)],
+                        labels[rows],
+                        store.patients[rows],
+                        test_features,
+                        partial(tuning_metric, task, names),
+                        device=device,
+                        penalties=_penalties(task, names, labels[rows]),
+                    )
+                    scores = np.nan_to_num(fitted.scores)  # equal scores for a label that was not learned
+                    predictions = Predictions(task.name, names, scores, labels[test], store.patients[test])
+                    by_draw.append(measure(predictions, task, bootstrap))
+                    line.advance()
+                metrics[init.name][count] = average(by_draw, range(draws))
             seen = count_seen_patients(init.seen, store.patients[test])
             networks[init.name] = {**init.about, "size": init.size, "test_patients_seen_in_pretraining": seen}
     tuned = {

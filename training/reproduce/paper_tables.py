@@ -34,8 +34,7 @@ class PaperTable:
 @cache
 def paper_tables() -> dict[str, PaperTable]:
     """The paper's tables by name."""
-    with PAPER.open("rb") as file:
-        tables = tomllib.load(file)
+    tables = tomllib.loads(PAPER.read_text(encoding="utf-8"))
     return {
         name: PaperTable(
             name,

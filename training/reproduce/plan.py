@@ -267,5 +267,4 @@ def known_name(name: str, known: Iterable[str], kind: str) -> str:
 
 @cache
 def _read(file: str) -> dict[str, Any]:
-    with Path(__file__).with_name(f"{file}.toml").open("rb") as toml:
-        return tomllib.load(toml)
+    return tomllib.loads(Path(__file__).with_name(f"{file}.toml").read_text(encoding="utf-8"))
