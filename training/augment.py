@@ -14,6 +14,7 @@ device.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, Self
 
@@ -139,7 +140,7 @@ def draw_two(count: int, recipe: Recipe, generator: torch.Generator) -> Draws:
 
 def draw_view(count: int, view: ViewSettings, generator: torch.Generator) -> Draw:
     """Draw one view of `count` images, on the generator's device."""
-    augment, uniform = view.augment, UniformSampler(count, generator)
+    augment, uniform = view.augment, uniform_sampler(count, generator)
     holes = (count, augment.cutout_holes, 2)
     return Draw(
         geometry=draw_geometry(count, augment, generator),
@@ -170,7 +171,7 @@ def draw_geometry(count: int, augment: Augment, generator: torch.Generator) -> G
     The crop's area is U(crop_scale) of the image, its aspect ratio log-uniform in crop_ratio. `crop_fit` decides about
     a side longer than the image.
     """
-    uniform = UniformSampler(count, generator)
+    uniform = uniform_sampler(count, generator)
     if augment.crop_fit == "redraw":
         half_side, central = redrawn_crops(count, augment, generator)
     else:
@@ -184,7 +185,7 @@ def draw_geometry(count: int, augment: Augment, generator: torch.Generator) -> G
 
 def draw_half_sides(count: int, augment: Augment, generator: torch.Generator) -> Tensor:
     """Draw half the crops' width and height [count, 2], in the image's [-1, 1] coordinates; above 1 they exceed it."""
-    uniform = UniformSampler(count, generator)
+    uniform = uniform_sampler(count, generator)
     area = uniform(*augment.crop_scale)
     ratio = uniform(*map(math.log, augment.crop_ratio)).exp()
     return torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1)
@@ -242,10 +243,7 @@ def resample(image: Tensor, geometry: Geometry, size: int) -> Tensor:
 def jitter(image: Tensor, by_brightness: Tensor, by_contrast: Tensor, brightness_first: Tensor) -> Tensor:
     """Change brightness and contrast, in each image's own order: float [B, 1, H, W] in [0, 1] -> the same.
 
-    Args:
-        image: float [B, 1, H, W] in [0, 1].
-        by_brightness, by_contrast: factors [B].
-        brightness_first: bool [B].
+    `by_brightness`, `by_contrast`: factors [B]. `brightness_first`: bool [B].
     """
     by_brightness, by_contrast, first = (
         values.view(-1, 1, 1, 1) for values in (by_brightness, by_contrast, brightness_first)
@@ -291,12 +289,10 @@ def cutout(image: Tensor, holes: Tensor, side: int) -> Tensor:
     return image * keep
 
 
-class UniformSampler:
-    """Draws `count` numbers uniformly in [low, high): `uniform(low, high)` -> [count], on the generator's device."""
+def uniform_sampler(count: int, generator: torch.Generator) -> Callable[[float, float], Tensor]:
+    """A function (low, high) -> [count] that draws uniformly in [low, high), on the generator's device."""
 
-    def __init__(self, count: int, generator: torch.Generator) -> None:
-        self.count, self.generator = count, generator
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
 
-    def __call__(self, low: float, high: float) -> Tensor:
-        drawn = torch.rand(self.count, generator=self.generator, device=self.generator.device)
-        return low + (high - low) * drawn
+    return uniform

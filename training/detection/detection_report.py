@@ -1,7 +1,6 @@
 """Report of a detection run: report.md, report.csv and an HTML page."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..evaluation.markdown import markdown_table
 from ..evaluation.result import Result
 from ..pages.charts import Chart, Line
 from ..pages.report import Charts, Facts, Page, Section, Sheet, Table, Text
-from ..run_files.log import read
+from ..run_files.log import read, series
 from ..store.store_format import file_sha256
 from .detection_curve import SHOWN
 from .patients import EVALUATION, TRAINING
@@ -79,17 +78,12 @@ def page_of(result: Result, out: Path) -> Page:
 def _curves(out: Path) -> list[Chart]:
     """The losses of a run's log, and the metrics of its points if it has any."""
     train, points = (read(out, kind) for kind in ("train", "probe"))
-    losses = [Line(label, *_series(train, f"loss_{key}")) for key, label in (("class", "classes"), ("box", "boxes"))]
-    metrics = [Line(name, *_series(points, name)) for name in SHOWN]
+    losses = [Line(label, *series(train, f"loss_{key}")) for key, label in (("class", "classes"), ("box", "boxes"))]
+    metrics = [Line(name, *series(points, name)) for name in SHOWN]
     charts = [Chart("training loss", "step", "", losses)] if train else []
     if points:
         charts.append(Chart("test part; no step is chosen by it", "step", "", metrics, points=True))
     return charts
-
-
-def _series(lines: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:
-    values = [math.nan if (value := line.get(key)) is None else float(value) for line in lines]
-    return [line["step"] for line in lines], values
 
 
 def _notes(facts: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..augment import Geometry, RowIndexed, UniformSampler, draw_geometry, resample
+from ..augment import Geometry, RowIndexed, draw_geometry, resample, uniform_sampler
 from ..distributed import ALONE, World
 from ..recipe import Recipe, Restoration
 
@@ -75,7 +75,7 @@ def corrupted_and_original(
 
 def draw_corruption(count: int, recipe: Recipe, generator: torch.Generator) -> Corruption:
     """Draw the view and the corruption of each of `count` images, on the generator's device."""
-    restoration, size, uniform = recipe.restoration, recipe.size, UniformSampler(count, generator)
+    restoration, size, uniform = recipe.restoration, recipe.size, uniform_sampler(count, generator)
     device = generator.device
     geometry = draw_geometry(count, recipe.augment, generator)
     shuffles = uniform(0, 1) < restoration.shuffle

@@ -8,7 +8,8 @@ from typing import Any
 from ..evaluation.plotting import SMALLEST_SPAN
 from ..pages.charts import Chart, Line
 from ..pages.report import Block, Charts, Facts, Page, Section, Table, Text
-from .run_section import number, run_facts
+from .log import number
+from .run_section import run_facts
 
 HOW = (
     "k-NN AUROC of each run's frozen features on tuning patients, at the probes in its log. Hours are the time of the "

@@ -209,6 +209,16 @@ def tasks_of(probes: Iterable[Mapping[str, Any]]) -> list[str]:
     return sorted({key for line in probes for key in line} - {"kind", "step", "epoch"})
 
 
+def series(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    """The step and the number `key` of each line; NaN if the line lacks it."""
+    return [line["step"] for line in lines], [number(line.get(key)) for line in lines]
+
+
+def number(value: float | None) -> float:
+    """A number of the log, in which None represents NaN."""
+    return math.nan if value is None else value
+
+
 def read(run_folder: Path, kind: str = "") -> list[dict[str, Any]]:
     """The lines of a run's log, or those of one kind. A last line that a killed process left incomplete is skipped."""
     lines = []

@@ -14,7 +14,7 @@ from ..recipe_files import from_dict
 from ..store.store_format import file_sha256
 from . import checkpoint
 from .curves import LEARNING_RATE, SMALLEST_SHARE
-from .log import NAME, read, tasks_of
+from .log import NAME, read, series, tasks_of
 from .run_folder import read_initialization, read_run
 
 
@@ -43,27 +43,16 @@ def _recipe(run_folder: Path) -> dict[str, Any]:
 
 def _chart(panel: Panel, train: list[dict[str, Any]]) -> Chart:
     """A panel of curves.png; a metric that the log lacks is left out."""
-    steps = [line["step"] for line in train]
-    lines = [
-        Line(label, steps, [number(line.get(name)) for line in train])
-        for name, label in panel.curves.items()
-        if name in train[0]
-    ]
+    lines = [Line(label, *series(train, name)) for name, label in panel.curves.items() if name in train[0]]
     largest = max((abs(y) for line in lines for y in line.y if math.isfinite(y)), default=0.0)
     return Chart(panel.title, "step", "", lines, y_limits=panel.limits, least=SMALLEST_SHARE * largest)
 
 
 def _probes(probes: list[dict[str, Any]]) -> Chart:
     """The monitor's AUROC, one line per task."""
-    steps = [line["step"] for line in probes]
-    lines = [Line(task, steps, [number(line.get(task)) for line in probes]) for task in tasks_of(probes)]
+    lines = [Line(task, *series(probes, task)) for task in tasks_of(probes)]
     title = "k-NN AUROC, held-out training patients"
     return Chart(title, "step", "", lines, points=True, least=SMALLEST_SPAN)
-
-
-def number(value: float | None) -> float:
-    """A number of the log, in which None represents NaN."""
-    return math.nan if value is None else value
 
 
 def _weights(run_folder: Path) -> dict[str, str]:
