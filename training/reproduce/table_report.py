@@ -1,13 +1,12 @@
 """A table's results as Markdown and CSV: the paper's metrics, ours, paired differences, and the data behind them."""
 
-import csv
-import io
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
 from c2l_models.files import write_atomically
 
+from ..evaluation.csv_text import csv_text
 from ..evaluation.intervals import Estimate
 from ..evaluation.markdown import markdown_table
 from .plan import Column, InitializationPlan
@@ -60,13 +59,9 @@ def as_csv(results: TableResults) -> str:
 
     Metrics are shares in [0, 1]; `paper` is in the paper's unit. Missing values are empty.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n", restval="")
-    writer.writeheader()
-    for init, printed in results.table.rows:
-        for column in results.table.columns:
-            writer.writerow(_csv_line(results, init, printed, column))
-    return text.getvalue()
+    rows, columns = results.table.rows, results.table.columns
+    lines = (_csv_line(results, init, printed, column) for init, printed in rows for column in columns)
+    return csv_text([CSV_COLUMNS, *([line.get(name) for name in CSV_COLUMNS] for line in lines)])
 
 
 def _csv_line(results: TableResults, init: InitializationPlan, printed: str, column: Column) -> dict[str, object]:
