@@ -93,7 +93,8 @@ def _moved_bytes(func: Any, args: Any, kwargs: Any, result: Any) -> int:
         return 2 * _bytes(result)
     if func.overloadpacket in _WRITES_ROWS:
         return 2 * _bytes(args[2])
-    moved = _bytes([value for value, alias in zip(_as_tuple(result), returns, strict=False) if alias is None])
+    results = result if isinstance(result, tuple) else (result,)
+    moved = _bytes([value for value, alias in zip(results, returns, strict=False) if alias is None])
     for position, argument in enumerate(schema.arguments):
         value = args[position] if position < len(args) else kwargs.get(argument.name)
         is_output = argument.kwarg_only and argument.is_write  # out=: its old content is not read
@@ -105,10 +106,6 @@ def _bytes(values: Any) -> int:
     """Bytes of all tensors in nested values; an expanded tensor has the size of its storage."""
     tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
     return sum(min(t.numel() * t.element_size(), t.untyped_storage().nbytes()) for t in tensors)
-
-
-def _as_tuple(result: Any) -> tuple[Any, ...]:
-    return tuple(result) if isinstance(result, tuple) else (result,)
 
 
 def ceiling_workloads(device: torch.device, precision: str) -> dict[str, Workload]:
