@@ -30,7 +30,7 @@ from ..probing.probe import probe
 from ..recipe import Recipe
 from ..recipe_files import load_recipe
 from ..run_files.backbone import export_run
-from ..run_files.log import read
+from ..run_files.log import of_kind, read
 from ..store.image_store import ImageStore
 from ..store.prepare import prepare
 
@@ -202,7 +202,7 @@ def show_probes(store: ImageStore, weights: Path, seed: int) -> str:
 
 def print_contrast(run: Path) -> None:
     """Print how loss and contrastive accuracy changed, which needs no labels."""
-    lines = read(run, "train")
+    lines = of_kind(read(run), "train")
     if not lines:
         console.print("The pretraining stopped before its first line of log: allow more seconds.")
         return

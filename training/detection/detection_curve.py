@@ -6,7 +6,7 @@ from c2l_models.files import write_atomically
 
 from ..evaluation.csv_text import csv_text
 from ..evaluation.plotting import LABEL, SMALL, new_figure, save_png, style_axes
-from ..run_files.log import read
+from ..run_files.log import of_kind, read
 from .box_metrics import COCO_NAMES, MAP_NAMES
 
 SHOWN = (*MAP_NAMES[:4], COCO_NAMES[1])
@@ -18,7 +18,8 @@ def draw_curve(folder: Path, name: str) -> Path:
 
     The CSV has one line per point: the step, then each metric on the test part; empty if it cannot be computed.
     """
-    points, losses = (read(folder, kind) for kind in ("probe", "train"))
+    lines = read(folder)
+    points, losses = (of_kind(lines, kind) for kind in ("probe", "train"))
     header = ("step", *MAP_NAMES, *COCO_NAMES)
     rows = ([line.get(name) for name in header] for line in points)
     write_atomically(folder / "curve.csv", csv_text([header, *rows]).encode())

@@ -13,7 +13,7 @@ from ..evaluation.markdown import markdown_table
 from ..evaluation.result import Result
 from ..pages.charts import Chart, Line
 from ..pages.report import Charts, Facts, Page, Section, Sheet, Table, Text
-from ..run_files.log import read, series
+from ..run_files.log import of_kind, read, series
 from ..store.store_format import file_sha256
 from .detection_curve import SHOWN
 from .patients import EVALUATION, TRAINING
@@ -77,7 +77,8 @@ def page_of(result: Result, out: Path) -> Page:
 
 def _curves(out: Path) -> list[Chart]:
     """The losses of a run's log, and the metrics of its points if it has any."""
-    train, points = (read(out, kind) for kind in ("train", "probe"))
+    lines = read(out)
+    train, points = (of_kind(lines, kind) for kind in ("train", "probe"))
     losses = [Line(label, *series(train, f"loss_{key}")) for key, label in (("class", "classes"), ("box", "boxes"))]
     metrics = [Line(name, *series(points, name)) for name in SHOWN]
     charts = [Chart("training loss", "step", "", losses)] if train else []

@@ -10,7 +10,7 @@ from c2l_models.files import write_atomically
 
 from ..evaluation.csv_text import csv_text
 from ..evaluation.plotting import LABEL, LINE_STYLES, SMALLEST_SPAN, new_figure, save_png, style_axes, widen
-from .log import NAME, read, tasks_of, training_seconds
+from .log import NAME, of_kind, read, tasks_of, training_seconds
 from .run_folder import read_run
 
 COLUMNS = ("run", "task", "step", "epoch", "hours", "auroc")
@@ -63,8 +63,7 @@ def monitored(run_folder: Path) -> list[dict[str, Any]]:
     return [
         {"task": task, "step": line["step"], "epoch": line["epoch"], "auroc": line[task]}
         | {"hours": max((after for step, after in seconds.items() if step <= line["step"]), default=0.0) / 3600}
-        for line in lines
-        if line["kind"] == "probe"
+        for line in of_kind(lines, "probe")
         for task in tasks_of([line])
     ]
 

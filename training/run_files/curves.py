@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..evaluation.plotting import SMALL, SMALLEST_SPAN, new_figure, save_png, style_axes, widen
 from ..objectives.method import Panel
-from .log import read, tasks_of
+from .log import of_kind, read, tasks_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,8 @@ def draw_curves(run_folder: Path, panels: Sequence[Panel]) -> Path:
         run_folder: holds the log.
         panels: the `PANELS` of the run's method.
     """
-    train, probes = (read(run_folder, kind) for kind in ("train", "probe"))
+    lines = read(run_folder)
+    train, probes = (of_kind(lines, kind) for kind in ("train", "probe"))
     draw: list[Callable[[Axes], None]] = [partial(_draw_panel, panel=panel, train=train) for panel in panels]
     draw += [partial(_draw_probes, probes=probes)] if probes else []
     draw.append(partial(_draw_panel, panel=LEARNING_RATE, train=train))

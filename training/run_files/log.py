@@ -219,12 +219,17 @@ def number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def read(run_folder: Path, kind: str = "") -> list[dict[str, Any]]:
-    """The lines of a run's log, or those of one kind. A last line that a killed process left incomplete is skipped."""
+def of_kind(lines: Iterable[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """The lines of one kind, such as "train" or "probe"."""
+    return [line for line in lines if line["kind"] == kind]
+
+
+def read(run_folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log. A last line that a killed process left incomplete is skipped."""
     lines = []
     for text in (run_folder / NAME).read_text(encoding="utf-8").splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
             break
-    return [line for line in lines if kind in ("", line["kind"])]
+    return lines

@@ -14,15 +14,16 @@ from ..recipe_files import from_dict
 from ..store.store_format import file_sha256
 from . import checkpoint
 from .curves import LEARNING_RATE, SMALLEST_SHARE
-from .log import NAME, read, series, tasks_of
+from .log import NAME, of_kind, read, series, tasks_of
 from .run_folder import read_initialization, read_run
 
 
 def training_curves(run_folder: Path) -> list[Section]:
     """The curves of a pretraining run's log; no section if the log has no lines."""
-    if not (run_folder / NAME).is_file() or not (train := read(run_folder, "train")):
+    lines = read(run_folder) if (run_folder / NAME).is_file() else []
+    train, probes = (of_kind(lines, kind) for kind in ("train", "probe"))
+    if not train:
         return []
-    probes = read(run_folder, "probe")
     charts = [_chart(panel, train) for panel in class_of(from_dict(_recipe(run_folder))).PANELS]
     charts += [_probes(probes)] if probes else []
     charts += [_chart(LEARNING_RATE, train)]
