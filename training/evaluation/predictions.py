@@ -31,17 +31,17 @@ def count_cases(labels: Sequence[str], targets: NDArray[np.float32]) -> dict[str
     return {name: counts for name, *counts in zip(labels, positives, negatives, strict=True)}
 
 
-def few_cases_note(cases: Mapping[str, Sequence[int | None]], spelled: Callable[[str], str] = str) -> str:
+def few_cases_note(cases: Mapping[str, Sequence[int]], spelled: Callable[[str], str] = str) -> str:
     """A sentence that names the labels with too few test images for an AUROC to be a measure; "" if none has.
 
     Args:
-        cases: positive and negative test images of each label; None: unknown.
+        cases: positive and negative test images of each label.
         spelled: how a name is written.
     """
     few = [
-        f"{spelled(name)} ({positives} positive" + ("" if negatives is None else f", {negatives} negative") + ")"
+        f"{spelled(name)} ({positives} positive, {negatives} negative)"
         for name, (positives, negatives) in cases.items()
-        if min(count for count in (positives, negatives) if count is not None) < FEW_CASES
+        if min(positives, negatives) < FEW_CASES
     ]
     if not few:
         return ""

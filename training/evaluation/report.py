@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -48,24 +48,23 @@ class Report:
 
     Attributes:
         title: name of the method, such as "Linear probe".
-        positives: number of positive test images by label. Metrics that are not labels summarize several labels.
+        cases: numbers of positive and of negative test images by label. Metrics that are not labels summarize several
+            labels.
         columns: the target, which the report is about, then the baselines or runs that it is compared with. All have
             the same metrics.
         headline: name of the metric that summarizes the task.
         facts: data, settings and versions behind the metrics. Required keys: `task`, `size`, `test_images`,
             `test_patients` and `bootstrap`.
         notes: sentences for the caption.
-        negatives: number of negative test images by label.
         tables: more tables: title, header and rows of each.
     """
 
     title: str
-    positives: Mapping[str, int]
+    cases: Mapping[str, Sequence[int]]
     columns: tuple[ReportColumn, ...]
     headline: str
     facts: dict[str, Any]
     notes: str = ""
-    negatives: Mapping[str, int] = field(default_factory=dict)
     tables: tuple[tuple[str, list[str], list[list[str]]], ...] = ()
 
     @property
@@ -81,8 +80,8 @@ class Report:
     @property
     def summaries(self) -> tuple[str, ...]:
         """Names of the metrics that summarize several labels. A mean over one label repeats it and is left out."""
-        names = (name for name in self.target.metrics.names if name not in self.positives)
-        return tuple(name for name in names if name == KAPPA or len(self.positives) > 1)
+        names = (name for name in self.target.metrics.names if name not in self.cases)
+        return tuple(name for name in names if name == KAPPA or len(self.cases) > 1)
 
     @property
     def main(self) -> tuple[str, ...]:
@@ -92,14 +91,13 @@ class Report:
     @property
     def rare(self) -> tuple[str, ...]:
         """Labels with fewer than `MIN_CASES` positive or negative test images, reported apart; none if all are."""
-        counts = {name: min(count, self.negatives.get(name, count)) for name, count in self.positives.items()}
-        rare = tuple(name for name, count in counts.items() if count < MIN_CASES)
-        return rare if len(rare) < len(counts) else ()
+        rare = tuple(name for name, counts in self.cases.items() if min(counts) < MIN_CASES)
+        return rare if len(rare) < len(self.cases) else ()
 
     @property
     def _common(self) -> tuple[str, ...]:
         """Names of the metrics in the tables, without the rare labels."""
-        shown = {*self.positives, *self.summaries} - {*self.rare}
+        shown = {*self.cases, *self.summaries} - {*self.rare}
         return tuple(name for name in self.target.metrics.names if name in shown)
 
     @property
@@ -233,12 +231,12 @@ class Report:
 
     def _positives(self, name: str) -> str:
         """Number of positive test images of a label; empty for a metric over several labels."""
-        return str(self.positives.get(name, ""))
+        return str(self.cases[name][0]) if name in self.cases else ""
 
     def caption(self, spelled: Callable[[str], str] = str) -> str:
         """Facts about the metrics. `spelled`: the form of a label's or column's name."""
         facts = self.facts
-        undefined = [spelled(name) for name in self.positives if np.isnan(self.target.metrics[name].value)]
+        undefined = [spelled(name) for name in self.cases if np.isnan(self.target.metrics[name].value)]
         caption = (
             f"{facts['test_images']} test images of {facts['test_patients']} patients, input "
             f"{facts['size']}×{facts['size']}; 95 % intervals over {facts['bootstrap']} resamples of whole patients"
@@ -257,9 +255,7 @@ class Report:
 
     def few_cases(self, spelled: Callable[[str], str] = str) -> str:
         """The sentence of `few_cases_note` on the report's test images."""
-        return few_cases_note(
-            {name: (count, self.negatives.get(name)) for name, count in self.positives.items()}, spelled
-        )
+        return few_cases_note(self.cases, spelled)
 
 
 def _table(title: str, first: str, *others: str) -> Table:

@@ -34,8 +34,7 @@ def report_of(result: Result, predictions: Predictions, task: Task, other: Resul
         same = other.initialization == result.initialization
         columns.append(ReportColumn(other.initialization + " (the other run)" * same, other.metrics))
     cases = count_cases(predictions.labels, predictions.targets)
-    positives, negatives = ({name: counts[i] for name, counts in cases.items()} for i in (0, 1))
-    return Report("Fine-tuning", positives, tuple(columns), task.headline, result.facts, _notes(result), negatives)
+    return Report("Fine-tuning", cases, tuple(columns), task.headline, result.facts, _notes(result))
 
 
 def page_of(report: Report, folder: Path, versus: Path | None = None) -> Page:

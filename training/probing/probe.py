@@ -137,20 +137,17 @@ def probe(
         **scored.facts,
         "versions": {name: version(name) for name in ("c2l-models", "torch", "timm", "scikit-learn")},
     }
-    cases = count_cases(names, labels[test])
-    positives, negatives = ({name: counts[i] for name, counts in cases.items()} for i in (0, 1))
     seen = facts["test_patients_seen_in_pretraining"]
     out_of_fold = OUT_OF_FOLD_NOTE.format(seen="an unknown number" if seen is None else seen)
     notes = [task.note, task.note_on_labels(store), out_of_fold * bool(task.folds), BASELINES_NOTE * baselines]
     tables = (tried_table(scored.facts),) if len(candidates) > 1 else ()
     report = Report(
         TITLES[classifier],
-        positives,
+        count_cases(names, labels[test]),
         tuple(columns),
         task.headline,
         facts,
         " ".join(filter(None, notes)),
-        negatives,
         tables,
     )
     if out:

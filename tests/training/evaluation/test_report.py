@@ -44,13 +44,14 @@ def report():
         ReportColumn("pixels", result(0.5)),
         ReportColumn("random", average(seeds, (0, 1)), tuple(seed["mean"].value for seed in seeds)),
     )
-    positives = dict(zip(names, labels.sum(axis=0).astype(int).tolist(), strict=True))
-    return Report("Linear probe", positives, columns, "mean", FACTS, "A note.")
+    positives = labels.sum(axis=0).astype(int).tolist()
+    cases = {name: (count, 300 - count) for name, count in zip(names, positives, strict=True)}
+    return Report("Linear probe", cases, columns, "mean", FACTS, "A note.")
 
 
 def test_one_column_is_held_against_nothing():
     result = auroc([0.1, 0.9, 0.4], [0, 1, 0], bootstrap=10).metrics(["kl_grade ≥ 2"], {})
-    single = Report("k-NN", {"kl_grade ≥ 2": 1}, (ReportColumn("random", result),), "kl_grade ≥ 2", FACTS)
+    single = Report("k-NN", {"kl_grade ≥ 2": (1, 2)}, (ReportColumn("random", result),), "kl_grade ≥ 2", FACTS)
     assert single.summaries == ()
     assert "minus" not in single.markdown()
     assert single.picture().startswith(b"\x89PNG")
@@ -62,7 +63,7 @@ def test_the_mean_over_one_label_is_not_shown_beside_it():
     result = measure(Predictions("fracatlas", ("fractured",), scores, labels, patients), task, bootstrap=10)
     assert result["mean"].value == result["fractured"].value == 1, "files of metrics keep both"
     report = Report(
-        "k-NN", {"fractured": 2}, (ReportColumn("a", result), ReportColumn("b", result)), "fractured", FACTS
+        "k-NN", {"fractured": (2, 2)}, (ReportColumn("a", result), ReportColumn("b", result)), "fractured", FACTS
     )
     rows = [[row[0] for row in rows] for _, _, rows in report.all_tables()]
     assert rows == [["fractured"], ["fractured"]], "metrics and paired differences"
@@ -108,10 +109,9 @@ def test_markdown_shows_figures_with_intervals_and_differences(report):
 
 def test_a_label_with_few_negatives_is_apart_too(report):
     assert report.rare == ("Hernia", "Edema")
-    positives = dict.fromkeys(report.positives, 40)
-    assert replace(report, positives=positives, negatives=positives | {"Mass": 9}).rare == ("Mass",)
-    few = dict.fromkeys(report.positives, 9)
-    assert replace(report, positives=few).rare == ()  # nothing would be left to set them apart from
+    assert replace(report, cases=dict.fromkeys(report.cases, (40, 40)) | {"Mass": (40, 9)}).rare == ("Mass",)
+    few = dict.fromkeys(report.cases, (9, 40))
+    assert replace(report, cases=few).rare == ()  # nothing would be left to set them apart from
 
 
 def test_the_csv_has_every_figure_and_difference(report):
@@ -152,9 +152,9 @@ def test_files_and_screen(report, tmp_path):
 
 
 def test_few_test_images_are_no_measure(report):
-    counted = replace(report, positives={"Mass": 19, "Hernia": 20, "Edema": 150}, negatives={"Mass": 281, "Edema": 19})
+    counted = replace(report, cases={"Mass": (19, 281), "Hernia": (20, 20), "Edema": (150, 19)})
     text = counted.markdown()
     assert "Too few test images for a measure: Mass (19 positive, 281 negative), Edema (150 positive, 19 neg" in text
     assert "Hernia (20" not in text
-    enough = replace(report, positives=dict.fromkeys(report.positives, 20))
+    enough = replace(report, cases=dict.fromkeys(report.cases, (20, 20)))
     assert "Too few" not in enough.markdown()

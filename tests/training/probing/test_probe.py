@@ -37,7 +37,7 @@ def two_baselines(monkeypatch):
 @pytest.mark.usefixtures("two_baselines")
 def test_a_random_network_beside_its_floors(store, tmp_path):
     report = probe("random", store, "folder", tmp_path / "out", size=32, bootstrap=50, progress=False)
-    assert list(report.positives) == ["coin", "square"]
+    assert list(report.cases) == ["coin", "square"]
     assert [column.name for column in report.columns] == ["random:resnet18", "pixels", "random"]
     assert report.columns[1].metrics["square"].value > 0.8
     assert len(list((store.path / "floors").iterdir())) == 2
@@ -92,7 +92,7 @@ def test_a_report_says_that_the_data_have_no_patient_ids(store, tmp_path):
     report = probe("random", fractures, "fracatlas", tmp_path / "out", baselines=False, size=32, bootstrap=10)
     assert "This data set has no patient ids" in (tmp_path / "out" / "report.md").read_text()
     assert report.facts["note"] == load_task("fracatlas").note == Result.read(tmp_path / "out").facts["note"]
-    assert list(report.positives) == ["fractured"]
+    assert list(report.cases) == ["fractured"]
     assert report.headline == "fractured"
 
 
