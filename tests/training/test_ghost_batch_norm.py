@@ -204,7 +204,8 @@ def test_checkpointed_groups_keep_their_rows_alone(checkpointed):
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = with_ghost_batch_norm(network, x, 4, checkpointed)
     out.sum().backward()
-    activations = {storage: size for storage, size in kept if storage not in own}
+    # PyTorch 2.6 also keeps an empty tensor.
+    activations = {storage: size for storage, size in kept if storage not in own and size}
     first = [x[n, 0, 0, 0].item() for n in (0, 4, 8)]
     if checkpointed:
         assert activations == {x.untyped_storage().data_ptr(): x.nbytes}

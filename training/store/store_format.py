@@ -70,7 +70,8 @@ def write_tables(folder: Path, index: pa.Table, refused: pa.Table) -> None:
         # The cast restores the names of the map's fields, which reading a table changes.
         pq.write_table(table.cast(schema).combine_chunks(), folder / name)
     if len(refused):
-        pacsv.write_csv(refused.cast(REFUSED_SCHEMA), folder / REFUSED_CSV)
+        # In one chunk: PyArrow 17 writes the header again before each chunk.
+        pacsv.write_csv(refused.cast(REFUSED_SCHEMA).combine_chunks(), folder / REFUSED_CSV)
 
 
 def write_description(
