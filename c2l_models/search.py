@@ -63,7 +63,7 @@ def search_all(
         C2LError: as `search`; an unreadable file only if no query can be read.
     """
     paths = [Path(query) for query in queries]
-    row_of = _Rows(table.paths)
+    row_of = FileRows(table.paths)
     rows = {path: row_of(path) for path in paths}
     others = [path for path, row in rows.items() if row is None]
     embedded, errors = _embed_queries(others, table, model, device) if others else ({}, {})
@@ -82,18 +82,32 @@ def search_all(
     return found, errors
 
 
-class _Rows:
-    """The row of a file: by its path as written, then as an absolute path, then as the same file on the disk."""
+class FileRows:
+    """Maps a file to its row in a list of paths, whatever path or link names it; None if the list does not have it.
+
+    A file is looked for by its path as written, then by its name in its resolved folder (without links and `..`), then
+    as the same file on the disk. The first two find files that do not exist.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._rows = {name: i for i, name in enumerate(paths)}
-        self._absolute = {name.absolute(): i for name, i in self._rows.items()}
+        self._folders: dict[Path, Path] = {}
 
     def __call__(self, path: Path) -> int | None:
-        for rows, name in ((self._rows, path), (self._absolute, path.absolute())):
-            if name in rows:
-                return rows[name]
+        if path in self._rows:
+            return self._rows[path]
+        if (located := self._locate(path)) in self._located:
+            return self._located[located]
         return self._on_disk.get(identity) if (identity := _identity(path)) else None
+
+    def _locate(self, path: Path) -> Path:
+        if path.parent not in self._folders:  # resolving is slow; folders are few
+            self._folders[path.parent] = Path(os.path.realpath(path.parent))
+        return self._folders[path.parent] / path.name
+
+    @cached_property
+    def _located(self) -> dict[Path, int]:
+        return {self._locate(name): i for name, i in self._rows.items()}
 
     @cached_property
     def _on_disk(self) -> dict[tuple[int, int], int]:

@@ -8,10 +8,11 @@ import numpy as np
 
 from c2l_models.embedding import Embeddings
 from c2l_models.errors import C2LError, RadiographError
+from c2l_models.feature_files import readable
 from c2l_models.files import write_atomically
 from c2l_models.progress import stage
 from c2l_models.radiographs.reading import read_radiograph
-from c2l_models.search import nearest, unit_vectors
+from c2l_models.search import FileRows, nearest, unit_vectors
 
 from ..datasets.label_tables import read_table
 from ..pages.render import data_uri, render
@@ -25,6 +26,8 @@ LARGEST = 50_000
 """Largest number of films; the page of more would not open in a browser."""
 COMPONENTS = 50
 """Principal components that t-SNE begins with."""
+ROUNDING = 1e-6
+"""Largest difference of equal features at unit length, float32."""
 THUMBNAIL_SIDE = 96
 LEFT_OUT = {"patient", "study"}
 """Columns that the page never contains, because they identify patients."""
@@ -40,9 +43,10 @@ def write_atlas(
 
     Args:
         table: features of the films, from `embed` or `Embeddings.load`.
-        out: the .html file. It contains the films' paths as the table has them, and the labels.
+        out: the .html file. It contains the films' paths as the table has them, and the labels. Bytes of a path that
+            are not UTF-8 are shown as escapes.
         labels: CSV file with a column `path`, relative to its folder, and columns to colour the points by. `patient`
-            and `study` are left out.
+            and `study` are left out. A path may name a film of the table in another way, with `..` or links.
         thumbnails: include a small image of each film; whoever has the page then sees the films.
         seed: of t-SNE.
 
@@ -60,10 +64,8 @@ def write_atlas(
     k = min(NEIGHBOURS, count - 1)
     with stage("neighbours"):
         neighbours, cosines = nearest(table.features, table.features, k, exclude=range(count))
-    distance = 1 - cosines.mean(axis=1)
-    farthest = np.argsort(-distance, kind="stable")
-    rank = np.empty(count)
-    rank[farthest[::-1]] = np.arange(count) / count
+    distance = np.round(1 - cosines.mean(axis=1), 5)  # without rounding errors, by which equal films differ
+    rank = np.searchsorted(np.sort(distance), distance) / count
     with stage("map"):
         places = positions(table.features, seed)
     failed: dict[Path, str] = {}
@@ -74,14 +76,14 @@ def write_atlas(
                 images.append(thumbnail(path, failed))
                 line.advance()
     page = {
-        "about": f"Features of {table.model or 'a network'}; positions by t-SNE.",
-        "names": [str(path) for path in table.paths],
+        "about": f"Features of {readable(Path(table.model or 'a network'))}; positions by t-SNE.",
+        "names": [readable(path) for path in table.paths],
         "x": np.round(places[:, 0], 4).tolist(),
         "y": np.round(places[:, 1], 4).tolist(),
         "neighbours": neighbours.tolist(),
         "cosines": np.round(cosines, 3).tolist(),
         "rank": np.round(rank, 3).tolist(),
-        "outliers": farthest[:OUTLIERS].tolist(),
+        "outliers": np.argsort(-distance, kind="stable")[:OUTLIERS].tolist(),
         "labels": columns,
         "thumbnails": images,
     }
@@ -90,11 +92,17 @@ def write_atlas(
 
 
 def positions(features: np.ndarray, seed: int) -> np.ndarray:
-    """Positions of films by t-SNE of their features at unit length, float64 [N, 2] in [-1, 1], from features [N, D]."""
+    """Positions of films by t-SNE of their features at unit length, float64 [N, 2] in [-1, 1], from features [N, D].
+
+    If all are equal but for rounding, the films lie on a circle, because t-SNE of equal points crashes the process.
+    """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
     unit = unit_vectors(features, "features")
+    if np.ptp(unit, axis=0).max() < ROUNDING:
+        angles = 2 * np.pi * np.arange(len(unit)) / len(unit)
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
     reduced = PCA(min(COMPONENTS, *unit.shape), random_state=seed).fit_transform(unit)
     perplexity = min(30, (len(unit) - 1) / 3)
     places = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(reduced)
@@ -104,8 +112,9 @@ def positions(features: np.ndarray, seed: int) -> np.ndarray:
 
 def read_labels(file: Path, films: Sequence[Path]) -> dict[str, list[str]]:
     """The label columns of a CSV file, one value per film; "" for a film that it does not list."""
-    rows = {(file.parent / row.pop("path")).absolute(): row for _, row in read_table(file, ["path"])}
-    listed = [rows.get(film.absolute(), {}) for film in films]
+    rows = [row for _, row in read_table(file, ["path"])]
+    row_of = FileRows([file.parent / row.pop("path") for row in rows])
+    listed = [{} if (row := row_of(film)) is None else rows[row] for film in films]
     if not any(listed):
         raise C2LError(
             f"{file} lists none of the {len(films):,} films: expected paths relative to {file.parent}, such as "

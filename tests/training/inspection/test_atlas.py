@@ -1,6 +1,7 @@
 """`c2l atlas`: what the page contains, compared with scikit-learn; and the page in a browser, if one is installed."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -58,6 +59,58 @@ def test_labels_are_matched_by_path_and_patients_left_out(table, tmp_path):
     Path("films/other.csv").write_text("path,finding\nx.png,1\n", encoding="utf-8")
     with pytest.raises(C2LError, match=r"other\.csv lists none of the 13 films"):
         write_atlas(table, tmp_path / "other.html", Path("films/other.csv"))
+
+
+def test_labels_are_matched_whatever_path_names_a_film(table, tmp_path):
+    """By a path with `..` of a film that is gone, by a link to the folder, and by a link to the film."""
+    (tmp_path / "linked").symlink_to("films", target_is_directory=True)
+    (tmp_path / "one.png").symlink_to(table.paths[2])
+    table.paths[0].unlink()
+    films = [Path("films/../linked/..") / film if i in (4, 5) else film for i, film in enumerate(table.paths)]
+    names = ["films/../films/", "linked/", "", "", "", "linked/../films/"]
+    lines = [f"{names[i]}{film.name},{i}" for i, film in enumerate(table.paths[:6])]
+    lines[2:5] = ["one.png,2", f"{table.paths[3].absolute()},3", f"films/{table.paths[4].name},4"]
+    Path("labels.csv").write_text("\n".join(["path,number", *lines]), encoding="utf-8")
+    write_atlas(Embeddings(table.features, films), tmp_path / "atlas.html", Path("labels.csv"))
+    data = data_of((tmp_path / "atlas.html").read_text(encoding="utf-8"))
+    assert data["labels"] == {"number": ["0", "1", "2", "3", "4", "5", *[""] * 7]}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("first", "different"), [(1, 0), (1, 1), (0, 0)])
+def test_equal_films(tmp_path, first, different):
+    """A page without NaN; none of the equal films is an outlier; if all are equal, each has its own place.
+
+    t-SNE of 64 zero vectors ends the process with a segmentation fault.
+    """
+    rng = np.random.default_rng(0)
+    features = np.repeat(first * rng.normal(size=(1, 333)), 64, axis=0).astype(np.float32)
+    features *= rng.uniform(1, 2, size=(64, 1)).astype(np.float32)  # rounds otherwise in each row
+    features[64 - different :] = rng.normal(size=333)
+    page = tmp_path / "atlas.html"
+    write_atlas(Embeddings(features, [Path("film.png")] * 64), page)
+    data = data_of(page.read_text(encoding="utf-8"))
+    assert np.isfinite([data["x"], data["y"]]).all()
+    assert np.abs([data["x"], data["y"]]).max() == pytest.approx(1)
+    assert data["cosines"][:63] == [[first] * 8] * 63
+    assert data["rank"][:63] == [0] * 63
+    if different:
+        assert data["outliers"][0] == 63
+    else:
+        assert len(set(zip(data["x"], data["y"], strict=True))) == 64
+
+
+def test_names_with_any_characters(table, tmp_path):
+    """Bytes that are not UTF-8 are escaped, of the model's file too; no name ends the script or becomes HTML."""
+    names = [os.fsdecode(b"films/\xf6.png"), "films/</script><img src=x onerror=alert(1)>&amp;'\".png", "films/胸.png"]
+    page = tmp_path / "atlas.html"
+    write_atlas(Embeddings(table.features[:3], [Path(name) for name in names], model=names[0]), page)
+    text = page.read_text(encoding="utf-8")
+    data = data_of(text)
+    assert data["names"] == ["films/\\xf6.png", *names[1:]]
+    assert data["about"].startswith("Features of films/\\xf6.png;")
+    assert text.count("</script>") == 2
+    assert "<img src=x" not in text
 
 
 def test_thumbnails_only_if_asked(table, tmp_path):
