@@ -62,16 +62,11 @@ class StoreDataset(Dataset[Sample]):
             transform: called with each image, uint8 [1, S, S]; `Weights.transform` returns the network's input.
 
         Raises:
-            DatasetError: the folder is not a complete store, a row is not in it, or no selected image has a label of
-                this name.
+            DatasetError: the folder is not a complete store, `rows` is a boolean mask or has a row that is not in the
+                store, or no selected image has a label of this name.
         """
         self.store = store if isinstance(store, ImageStore) else ImageStore.open(store)
-        self.rows = np.arange(len(self.store)) if rows is None else np.asarray(rows, np.int64)
-        if outside := [row for row in self.rows.tolist() if not 0 <= row < len(self.store)]:
-            raise DatasetError(
-                f"expected rows from 0 to {len(self.store) - 1} of {self.store.path}, found {outside[0]}; choose rows "
-                "with store.select"
-            )
+        self.rows = np.arange(len(self.store)) if rows is None else _row_numbers(rows, self.store)
         self.labels = self.store.labels(labels)[self.rows]
         self.labels[self.store.pretraining_only[self.rows]] = np.nan
         for name, unknown in zip(labels, np.isnan(self.labels).all(0), strict=True):
@@ -107,3 +102,18 @@ class StoreDataset(Dataset[Sample]):
         if store.sha256 != sha256:
             raise DatasetError(f"expected the store with index {sha256} in {path}, found {store.sha256}; open it again")
         self.__dict__ |= state | {"store": store}
+
+
+def _row_numbers(rows: Sequence[int] | np.ndarray, store: ImageStore) -> np.ndarray:
+    """Row numbers as int64 [N]. Raises DatasetError for a boolean mask, or a number that is no row of the store."""
+    given = np.asarray(rows)
+    if given.dtype.kind not in "iuf":  # an empty list is float64
+        raise DatasetError(
+            f"expected row numbers, found values of type {given.dtype}; of a boolean mask, pass np.flatnonzero(mask)"
+        )
+    if (wrong := ~((given >= 0) & (given < len(store)) & (given == np.floor(given)))).any():
+        raise DatasetError(
+            f"expected rows from 0 to {len(store) - 1} of {store.path}, found {given[wrong][0]}; choose rows with "
+            "store.select"
+        )
+    return given.astype(np.int64)

@@ -3,6 +3,7 @@
 import csv
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,14 @@ def test_samples_are_the_files_pixels_labels_and_rows(folder: Path) -> None:
         dataset[2]
     dataset[0].labels.zero_()  # a sample is a copy
     assert dataset.labels[0, 1] == 1
+
+
+@pytest.mark.parametrize("rows", [[2, 0], np.array([2.0, 0.0]), torch.tensor([2, 0]), np.array([2, 0], np.uint8)])
+def test_row_numbers_of_any_type(folder: Path, rows: Any) -> None:
+    dataset = StoreDataset(folder / "store", rows=rows)
+    assert dataset.rows.dtype == np.int64
+    assert dataset.rows.tolist() == [2, 0]
+    assert len(StoreDataset(folder / "store", rows=[])) == 0
 
 
 def test_all_rows_without_labels(folder: Path) -> None:
@@ -122,10 +131,14 @@ def test_another_store_in_the_same_folder_is_refused(folder: Path, tmp_path: Pat
     [
         ([], [0, 3], "from 0 to 2 .*found 3"),
         ([], [-1], "found -1"),
+        ([], [1, 1.5], "found 1.5"),
+        ([], [float("nan")], "found nan"),
+        ([], [True, False, True], r"found values of type bool; .* np\.flatnonzero\(mask\)"),
+        ([], np.array([True, False, None]), "found values of type object"),
         (["cough"], None, "'cough'"),
         (["grade"], [0], "'grade'"),
     ],
 )
-def test_wrong_rows_and_labels(folder: Path, labels: list[str], rows: list[int] | None, said: str) -> None:
+def test_wrong_rows_and_labels(folder: Path, labels: list[str], rows: Any, said: str) -> None:
     with pytest.raises(DatasetError, match=said):
         StoreDataset(folder / "store", labels, rows)
