@@ -42,7 +42,8 @@ def records(root: Path) -> list[Record]:
     image that is missing on disk keeps its record, with the path `root/images/…`.
 
     Raises DatasetError if the label file and the official lists do not name the same images, if an image has two rows
-    or is in both lists, if a patient is in both lists, or if a finding is unknown.
+    or is in both lists, if a patient is in both lists, if a finding is unknown, or if `images` or `images_001`, … is
+    not a folder.
     """
     table = next((root / name for name in TABLES if (root / name).is_file()), root / TABLES[0])
     columns = ("Image Index", "Finding Labels", "Patient ID", "View Position")
@@ -108,7 +109,13 @@ def _box(row: list[str], where: str) -> FindingBox:
 
 
 def _files(root: Path) -> dict[str, Path]:
-    folders = [root / "images", *(root / part / "images" for part in names_in(root) if PART.fullmatch(part))]
+    parts = [root / name for name in names_in(root) if name == "images" or PART.fullmatch(name)]
+    if other := [part.name for part in parts if not part.is_dir()]:
+        raise DatasetError(
+            f"{root}: expected folders of images, found a file or a broken link: {summarize(other)}. A link that was "
+            "copied to a disk without links becomes a small text file; put the folders in place"
+        )
+    folders = [part if part.name == "images" else part / "images" for part in parts]
     return {name: folder / name for folder in folders for name in names_in(folder)}
 
 

@@ -51,6 +51,19 @@ def test_chestxray14_reads_the_distribution(tmp_path, write_csv):
     assert tuple(second.labels) == label_names("chestxray14")
 
 
+@pytest.mark.parametrize("name", ["images", "images_002"])
+def test_chestxray14_refuses_a_link_that_became_a_file(tmp_path, write_csv, name):
+    """As git and zip leave a symbolic link on a disk without links."""
+    nih(tmp_path, write_csv)
+    (tmp_path / name).write_text(f"/disk/{name}")
+    with pytest.raises(DatasetError, match=f"expected folders of images, found a file or a broken link: {name}\\. "):
+        ADAPTERS["chestxray14"](tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("nowhere")
+    with pytest.raises(DatasetError, match=f"link: {name}\\. "):
+        ADAPTERS["chestxray14"](tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
