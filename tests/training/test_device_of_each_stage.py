@@ -39,6 +39,11 @@ from c2l_models.training.recipe import Augment, Objective, Recipe
 from c2l_models.training.run import make_optimizer
 from c2l_models.training.run_files.log import StepGroup
 
+pytestmark = pytest.mark.skipif(
+    torch.torch_version.TorchVersion(torch.__version__) < (2, 14),
+    reason="older PyTorch looks for a GPU when it indexes a fake tensor of one",
+)
+
 CPU = torch.device("cpu")
 SMALL = Recipe("small", architecture="test_resnet", size=32, batch_size=8, batch_norm_group=4, queue_length=64)
 RECIPES = {
