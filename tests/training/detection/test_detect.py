@@ -16,6 +16,7 @@ from PIL import Image
 
 from c2l_models.cli import main
 from c2l_models.errors import C2LError, DatasetError, RunError, RunInterrupted
+from c2l_models.training.detection import detector as detector_module
 from c2l_models.training.detection import train as train_module
 from c2l_models.training.detection.detect import detect
 from c2l_models.training.detection.detector import build_detector
@@ -31,6 +32,14 @@ from .conftest import SIDE
 
 SMALL = Settings(size=SIDE, batch_size=4, epochs=2, lr=0.01, bootstrap=20)
 OPTIONS = {"device": "cpu", "progress": False, "workers": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow_pyramid():
+    """Few channels, because these tests are not about the detector's cost. test_detector.py builds the real one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detector_module, "CHANNELS", 32)
+        yield
 
 
 @pytest.fixture(scope="module")
