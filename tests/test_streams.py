@@ -19,12 +19,28 @@ def c2l(*arguments, **environment):
     return subprocess.run([*CALL, *map(str, arguments)], capture_output=True, env=os.environ | environment)
 
 
+EACH = """
+import sys
+from c2l_models.cli import main
+for line in sys.argv[1:]:
+    print(line)
+    try:
+        main(line.split())
+    except SystemExit as end:
+        assert not end.code, line
+"""
+"""Run several command lines in one process."""
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "gbk", "cp437", "latin-1", "ascii", "utf-8"])
-def test_all_help_in_every_encoding(encoding, repository):
-    for arguments in (["--help"], ["list"], ["pretrain", "--help"], ["finetune", "--help"], ["reproduce", "--help"]):
-        done = c2l(*arguments, PYTHONIOENCODING=encoding)
-        assert done.returncode == 0, done.stderr.decode(encoding)
-        assert "\\u" not in done.stdout.decode(encoding), arguments  # our own signs have readable forms
+def test_all_help_in_every_encoding(encoding):
+    lines = ["--help", "list", "pretrain --help", "finetune --help", "reproduce --help"]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", EACH, *lines], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr.decode(encoding)
+    shown = done.stdout.decode(encoding)
+    assert [line for line in shown.splitlines() if line in lines] == lines
+    assert "\\u" not in shown  # our own signs have readable forms
 
 
 def test_characters_that_the_encoding_lacks(monkeypatch):
