@@ -55,6 +55,7 @@ def run(request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pyte
     return run_all
 
 
+@pytest.mark.parametrize("run", ["blocked"], indirect=True)
 def test_consumer_commands_run(run) -> None:
     seen = get_weights(RELEASE).provenance_path()
     patient = json.loads(seen.read_text())["patients"]["chestxray14"][0]
@@ -83,6 +84,13 @@ def test_consumer_commands_run(run) -> None:
         assert result["status"] == status, (name, result)
         assert text in result["out"], (name, result)
     assert {path.name for path in run.folder.iterdir()} >= {"downloaded", "published", "features.parquet", "a.pt2"}
+
+
+@pytest.mark.parametrize("run", ["a small file"], indirect=True)
+def test_a_zip_download_embeds(run) -> None:
+    (embedded,) = run([["embed", "films", "--out", "features.npz"]])
+    assert embedded["status"] == 0, embedded
+    assert "6 films, 512 features each" in embedded["out"]
 
 
 def test_training_commands_are_listed_and_say_how_to_get_them(run) -> None:
