@@ -1,17 +1,14 @@
 """Many processes compute the same as one: losses, networks and queue, also after one of them is killed."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from runs import same, to_toml
+from runs import same
+from small_jobs import SECONDS, dumps, run_job, start_server, torchrun, two_processes
 
 from c2l_models.errors import RunError
 from c2l_models.training import distributed, mixup, pretrain
@@ -21,7 +18,6 @@ from c2l_models.training.objectives import build
 from c2l_models.training.recipe import Objective
 from c2l_models.training.run_files import checkpoint, log
 
-DRIVER = Path(__file__).parent / "drivers" / "small_pretrain.py"
 STEPS = 10
 
 
@@ -97,37 +93,11 @@ def variant(recipe):
     return replace(recipe, objective=objective, views="once", epochs=2, probe_every=0)
 
 
-def run_job(folder, recipe, store, processes, **environment):
-    """Run a job under torchrun, or as one plain process. Returns the finished process and each rank's dump."""
-    torchrun = ["--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    done = launch(folder, recipe, store, torchrun, **environment)
-    done.stdout, done.stderr = done.communicate(timeout=150)
-    return done, [torch.load(path, weights_only=True) for path in sorted(folder.glob("rank*.pt"))]
-
-
-def launch(folder, recipe, store, torchrun, **environment):
-    """Start a job, and do not wait for it."""
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{recipe.name}.toml"
-    file.write_text(to_toml(recipe.to_dict()))
-    command = [
-        str(DRIVER),
-        str(file),
-        "--store",
-        str(store.path),
-        "--out",
-        str(folder / "run"),
-        "--device",
-        "cpu",
-        "--resume",
-    ]
-    return subprocess.Popen(
-        [sys.executable, *(["-m", "torch.distributed.run", *torchrun] if torchrun else []), *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "DUMP": str(folder)} | environment,
-    )
+@pytest.fixture(scope="module")
+def server():
+    with start_server() as process:
+        yield process
+        process.stdin.close()
 
 
 def free_port():
@@ -137,15 +107,13 @@ def free_port():
 
 
 @pytest.fixture(scope="module")
-def jobs(recipe, tiny_store, tmp_path_factory):
+def jobs(server, recipe, tiny_store, tmp_path_factory):
     """The same run on 1, 2 and 4 processes: {processes: (folder, dumps)}."""
     found = {}
     for processes in (1, 2, 4):
         folder = tmp_path_factory.mktemp("jobs") / str(processes)
-        done, dumps = run_job(folder, recipe, tiny_store, processes)
-        assert done.returncode == 0, done.stderr
-        assert len(dumps) == processes
-        found[processes] = folder, dumps
+        found[processes] = folder, run_job(server, folder, recipe, tiny_store, processes)
+        assert len(found[processes][1]) == processes
     return found
 
 
@@ -188,8 +156,8 @@ def test_one_log_of_the_whole_job(jobs, processes):
     assert json.loads((jobs[processes][0] / "run" / "run.json").read_text())["processes"] == processes
 
 
-def test_a_variant_is_the_same_on_two_processes_too(variant, tiny_store, tmp_path):
-    (_, (one,)), (_, two) = (run_job(tmp_path / str(processes), variant, tiny_store, processes) for processes in (1, 2))
+def test_a_variant_is_the_same_on_two_processes_too(server, variant, tiny_store, tmp_path):
+    (one,), two = (run_job(server, tmp_path / str(number), variant, tiny_store, number) for number in (1, 2))
     assert len(two[1]["losses"]) == 4
     assert two[0]["received"] == 4 * traffic(variant, 2).keys  # without a shuffle no image is exchanged
     losses = torch.stack([dump["losses"] for dump in two]).mean(dim=0)
@@ -231,17 +199,16 @@ def test_checkpointing_goes_with_the_averaging_of_gradients(tiny_recipe, method)
 # A killed process
 
 
-def test_a_killed_process_ends_the_job_with_one_clear_error(jobs, recipe, tiny_store, tmp_path):
-    done, _ = run_job(tmp_path / "job", recipe, tiny_store, 2, KILL=f"1:5:{tmp_path / 'killed'}")
-    assert done.returncode not in (0, -signal.SIGKILL)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("c2l: ")]
-    assert len(errors) == 1, done.stderr
+def test_a_killed_process_ends_the_job_with_one_clear_error(server, jobs, recipe, tiny_store, tmp_path):
+    status, stderr = two_processes(tmp_path / "job", recipe, tiny_store, KILL=f"1:5:{tmp_path / 'killed'}")
+    assert status not in (0, -signal.SIGKILL)
+    errors = [line for line in stderr.splitlines() if line.startswith("c2l: ")]
+    assert len(errors) == 1, stderr
     assert "process 0 of 2 lost contact with the others" in errors[0]
     assert "--resume" in errors[0]
     assert checkpoint.load(tmp_path / "job" / "run").state["step"] == 3  # the last multiple of checkpoint_every
 
-    resumed, _ = run_job(tmp_path / "job", recipe, tiny_store, 1)  # one process can finish it
-    assert resumed.returncode == 0, resumed.stderr
+    run_job(server, tmp_path / "job", recipe, tiny_store, 1)  # one process can finish it
     alone, finished = (checkpoint.load(folder / "run").state for folder in (jobs[1][0], tmp_path / "job"))
     assert finished["step"] == STEPS
     for name, value in trained(alone).items():
@@ -259,16 +226,11 @@ def test_two_machines_start_a_killed_job_again_from_its_checkpoint(jobs, recipe,
     Each machine's torchrun has its own count of restarts, and keeps the addresses of dead processes.
     """
     marker, port = tmp_path / "killed", free_port()
-    machines = [
-        "--nnodes=2",
-        "--nproc-per-node=1",
-        "--max-restarts=2",
-        "--rdzv-backend=c10d",
-        f"--rdzv-endpoint=localhost:{port}",
-    ]
-    jobs_there = [launch(tmp_path / "job", recipe, tiny_store, machines, KILL=f"1:5:{marker}") for _ in range(2)]
+    machines = ["--nnodes=2", "--nproc-per-node=1", "--max-restarts=2"]
+    machines += ["--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}"]
+    jobs_there = [torchrun(machines, tmp_path / "job", recipe, tiny_store, KILL=f"1:5:{marker}") for _ in range(2)]
     for job in jobs_there:
-        _, stderr = job.communicate(timeout=150)
+        _, stderr = job.communicate(timeout=SECONDS)
         assert job.returncode == 0, stderr
     assert marker.exists()
     again, whole = (checkpoint.load(folder / "run").state for folder in (tmp_path / "job", jobs[2][0]))
@@ -278,15 +240,14 @@ def test_two_machines_start_a_killed_job_again_from_its_checkpoint(jobs, recipe,
     assert without_timing(tmp_path / "job" / "run") == without_timing(jobs[2][0] / "run")
 
 
-def test_a_signal_to_any_process_stops_them_all(jobs, recipe, tiny_store, tmp_path):
+def test_a_signal_to_any_process_stops_them_all(server, jobs, recipe, tiny_store, tmp_path):
     """All processes stop after the same step. Rank 0 saves, and exports nothing. The resumed job ends the same."""
-    done, dumps = run_job(tmp_path / "job", recipe, tiny_store, 2, TERM_AT="1:4")
-    assert done.returncode
-    assert [len(dump["losses"]) for dump in dumps] == [5, 5]
-    assert "stopped by SIGTERM at step 5. A checkpoint was written" in done.stderr
+    status, stderr = two_processes(tmp_path / "job", recipe, tiny_store, TERM_AT="1:4")
+    assert status
+    assert [len(dump["losses"]) for dump in dumps(tmp_path / "job")] == [5, 5]
+    assert "stopped by SIGTERM at step 5. A checkpoint was written" in stderr
     assert not (tmp_path / "job" / "run" / "backbone.safetensors").exists()
-    resumed, _ = run_job(tmp_path / "job", recipe, tiny_store, 2)
-    assert resumed.returncode == 0, resumed.stderr
+    run_job(server, tmp_path / "job", recipe, tiny_store, 2)
     assert (tmp_path / "job" / "run" / "backbone.safetensors").exists()
     again, whole = (checkpoint.load(folder / "run").state for folder in (tmp_path / "job", jobs[2][0]))
     for name, value in whole["method"].items():

@@ -1,13 +1,20 @@
-"""`c2l pretrain` with networks of one convolution, for tests that start, stop and kill many runs.
+"""`c2l pretrain` with networks of one convolution, for tests that start, stop and kill many jobs.
 
-Under torchrun each process also writes its final state to `$DUMP/rank<R>.pt`. `KILL=rank:step:marker` kills the
+With arguments, this is one process of a job, as torchrun starts it. Without arguments it reads jobs from standard
+input, one JSON object per line, and forks their processes, because its imports take longer than such a job. It answers
+with the job's exit status, 0 or 1.
+
+Each process also writes its final state to `$DUMP/rank<R>.pt`. `KILL=rank:step:marker` kills the
 process of that rank before that step, and creates the file `marker`. If `marker` exists, no process is killed.
 `TERM_AT=rank:step` sends SIGTERM to the process of that rank before that step.
 """
 
+import json
 import os
 import signal
+import socket
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -25,8 +32,13 @@ momentum_teacher.Encoder = SmallEncoder
 export.export_run = lambda run_folder, path, store, device: path.write_text("exported")
 callbacks.draw_curves = callbacks.draw_first_batch = lambda *_: None
 step = pretrain.train_step
-rank = int(os.environ.get("RANK", "0"))
 runs = []
+SECONDS = 400
+"""Longest time of a forked process, so that one that waits forever ends."""
+
+
+def rank():
+    return int(os.environ.get("RANK", "0"))
 
 
 class WatchedRun(run.Run):
@@ -37,11 +49,11 @@ class WatchedRun(run.Run):
 
 def watched_step(*arguments):
     killed, when, marker = os.environ.get("KILL", "-1:0:").split(":")
-    if int(killed) == rank and runs[0].step == int(when) and not Path(marker).exists():
+    if int(killed) == rank() and runs[0].step == int(when) and not Path(marker).exists():
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     signalled, when = os.environ.get("TERM_AT", "-1:0").split(":")
-    if int(signalled) == rank and runs[0].step == int(when):
+    if int(signalled) == rank() and runs[0].step == int(when):
         os.kill(os.getpid(), signal.SIGTERM)
     done = step(*arguments)
     losses.append(done.loss.total.detach())
@@ -57,9 +69,58 @@ losses: list[torch.Tensor] = []
 received: list[int] = []
 gather, torch.distributed.all_gather_into_tensor = torch.distributed.all_gather_into_tensor, counted_gather
 pretrain.Run, pretrain.train_step = WatchedRun, watched_step
-try:
-    main(["pretrain", *sys.argv[1:]])
-finally:
-    if "DUMP" in os.environ and runs:
-        ends = {"method": runs[0].method.state_dict(), "losses": torch.stack(losses), "received": sum(received)}
-        torch.save(ends, Path(os.environ["DUMP"]) / f"rank{rank}.pt")
+
+
+def run(arguments):
+    """Run one process of a job."""
+    try:
+        main(["pretrain", *arguments])
+    finally:
+        if "DUMP" in os.environ and runs:
+            ends = {"method": runs[0].method.state_dict(), "losses": torch.stack(losses), "received": sum(received)}
+            torch.save(ends, Path(os.environ["DUMP"]) / f"rank{rank()}.pt")
+
+
+def forked(arguments, environment, stderr):
+    """Run a forked process of a job. Returns its exit status."""
+    os.environ.update(environment)
+    os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    os.dup2(2, 1)
+    signal.alarm(SECONDS)
+    try:
+        run(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+def serve():
+    """Run the jobs of standard input until it ends."""
+    for line in sys.stdin:
+        job = json.loads(line)
+        processes, environment = job["processes"], job["environment"]
+        if processes > 1:
+            environment |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+        children = []
+        for number in range(processes):
+            child = os.fork()
+            if not child:
+                os._exit(forked(job["arguments"], environment | {"RANK": str(number)}, job["stderr"]))
+            children.append(child)
+        statuses = [os.waitpid(child, 0)[1] for child in children]
+        print(int(any(statuses)), flush=True)
+
+
+if sys.argv[1:]:
+    run(sys.argv[1:])
+else:
+    serve()
