@@ -78,7 +78,7 @@ def small_start(tiny_recipe, tiny_store, tmp_path_factory):
 
 def test_the_smoke_recipe_from_each_kind_of_start(tiny_store, tmp_path, start):
     spec, name = start
-    recipe = replace(load_recipe("smoke"), initialization=spec, steps=2, probe_every=0)
+    recipe = replace(load_recipe("smoke"), initialization=spec, batch_size=8, steps=2, probe_every=0)
     run = pretrain(recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
     assert checkpoint.load(run).state["step"] == 2
     assert json.loads((run / "initialization.json").read_text())["name"] == name
