@@ -271,7 +271,7 @@ def _features(network: Any, inputs: "Tensor", readout: Readout) -> np.ndarray:
         if not hasattr(network, "forward_intermediates"):
             raise C2LError(
                 f"expected a timm model with forward_intermediates for multiscale features, found a "
-                f"{type(network).__name__}; use features='pooled'"
+                f"{type(network).__name__}; use features='pooled', or, with a DenseNet, timm 1.0.31"
             )
         import torch
 

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from c2l_models.errors import C2LError
+
 from ..initialization import Initialization
 from ..store.image_store import ImageStore
 from .feature_cache import cached_features
@@ -56,8 +58,16 @@ class PooledMaps(nn.Module):
     """
 
     def __init__(self, network: Any) -> None:
-        """`network`: timm network, [B, 1, S, S] -> [B, F]."""
+        """`network`: timm network, [B, 1, S, S] -> [B, F].
+
+        Raises C2LError if timm cannot return the network's feature maps.
+        """
         super().__init__()
+        if not hasattr(network, "forward_intermediates"):
+            raise C2LError(
+                f"expected a timm network with forward_intermediates, found a {type(network).__name__}; probe without "
+                "readouts, or, with a DenseNet, install timm 1.0.31"
+            )
         self.network = network
         self.channels = tuple(stage["num_chs"] for stage in network.feature_info[-len(STAGES) :])
 
