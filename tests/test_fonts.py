@@ -3,7 +3,6 @@
 from pathlib import Path
 from unicodedata import combining
 
-import matplotlib
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
@@ -11,6 +10,7 @@ from PIL import Image, ImageFont
 from c2l_models import fonts
 from c2l_models.sheets import contact_sheet
 
+matplotlib = pytest.importorskip("matplotlib")  # its DejaVu fonts
 fonttools = pytest.importorskip("fontTools.ttLib")
 DEJAVU = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 TEXT = "Erguß ö Ł α п ع 肺炎 ½ €"

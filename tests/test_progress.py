@@ -37,7 +37,7 @@ SLOW = {
     "embed": "embed films",
     "search": "search films --in x.parquet",
     "convert": "convert a.pth --arch resnet18 --out resnet18.a.safetensors",
-    "export": "export resnet18.c2l_open26k --out x.onnx",
+    "export": "export resnet18.c2l_open26k --out x.pt2",
     "publish": "publish resnet18.c2l_open26k --namespace owner",
     "verify": "verify",
     "prepare": "prepare --source folder=films --out store",
