@@ -53,7 +53,7 @@ def test_activations_are_what_a_step_allocates(case):
     recipe = CASES[case]
     estimate, measured = estimate_of(recipe), allocated(recipe)
     assert estimate.activations <= measured * 1.02
-    assert measured - estimate.activations <= estimate.networks / 2
+    assert measured - estimate.activations <= 0.6 * estimate.networks
 
 
 def test_parts_of_the_memory_are_counted_by_hand():

