@@ -5,6 +5,7 @@ batches on every cluster, and a second call finds the finished ones. Ray Data cu
 between two stages to shuffle or stream here.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -98,7 +99,7 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
         yield ray
         return
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises errors of every type, Exception itself among them
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise C2LError(
