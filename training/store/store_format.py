@@ -66,12 +66,13 @@ def write_tables(folder: Path, index: pa.Table, refused: pa.Table) -> None:
 
     The same rows produce the same bytes, even if joined from shards.
     """
-    for table, schema, name in ((index, INDEX_SCHEMA, INDEX), (refused, REFUSED_SCHEMA, REFUSED)):
-        # The cast restores the names of the map's fields, which reading a table changes.
-        pq.write_table(table.cast(schema).combine_chunks(), folder / name)
+    # The cast restores the names of the map's fields, which reading a table changes. PyArrow 17 writes the header of a
+    # CSV file again before each chunk.
+    index, refused = index.cast(INDEX_SCHEMA).combine_chunks(), refused.cast(REFUSED_SCHEMA).combine_chunks()
+    pq.write_table(index, folder / INDEX)
+    pq.write_table(refused, folder / REFUSED)
     if len(refused):
-        # In one chunk: PyArrow 17 writes the header again before each chunk.
-        pacsv.write_csv(refused.cast(REFUSED_SCHEMA).combine_chunks(), folder / REFUSED_CSV)
+        pacsv.write_csv(refused, folder / REFUSED_CSV)
 
 
 def write_description(
