@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -31,11 +32,20 @@ def arguments_of(folder, recipe, store):
 
 def run_job(server, folder, recipe, store, processes):
     """Run a job to its end in forked processes. Returns each rank's dump."""
-    request = {"arguments": arguments_of(folder, recipe, store), "environment": {"DUMP": str(folder)}}
+    environment = {"DUMP": str(folder)}
+    if processes > 1:
+        environment |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
     stderr = folder / "stderr"
-    print(json.dumps(request | {"processes": processes, "stderr": str(stderr)}), file=server.stdin, flush=True)
+    request = {"arguments": arguments_of(folder, recipe, store), "environment": environment, "processes": processes}
+    print(json.dumps(request | {"stderr": str(stderr), "seconds": SECONDS}), file=server.stdin, flush=True)
     assert server.stdout.readline() == "0\n", stderr.read_text()
     return dumps(folder)
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
 
 
 def dumps(folder):

@@ -2,13 +2,12 @@
 
 import json
 import signal
-import socket
 from dataclasses import replace
 
 import pytest
 import torch
 from runs import same
-from small_jobs import SECONDS, dumps, run_job, start_server, torchrun, two_processes
+from small_jobs import SECONDS, dumps, free_port, run_job, start_server, torchrun, two_processes
 
 from c2l_models.errors import RunError
 from c2l_models.training import distributed, mixup, pretrain
@@ -98,12 +97,6 @@ def server():
     with start_server() as process:
         yield process
         process.stdin.close()
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ process of that rank before that step, and creates the file `marker`. If `marker
 import json
 import os
 import signal
-import socket
 import sys
 import traceback
 from pathlib import Path
@@ -33,8 +32,6 @@ export.export_run = lambda run_folder, path, store, device: path.write_text("exp
 callbacks.draw_curves = callbacks.draw_first_batch = lambda *_: None
 step = pretrain.train_step
 runs = []
-SECONDS = 400
-"""Longest time of a forked process, so that one that waits forever ends."""
 
 
 def rank():
@@ -81,12 +78,12 @@ def run(arguments):
             torch.save(ends, Path(os.environ["DUMP"]) / f"rank{rank()}.pt")
 
 
-def forked(arguments, environment, stderr):
-    """Run a forked process of a job. Returns its exit status."""
+def forked(arguments, environment, stderr, seconds):
+    """Run a forked process of a job for at most `seconds`. Returns its exit status."""
     os.environ.update(environment)
     os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.dup2(2, 1)
-    signal.alarm(SECONDS)
+    signal.alarm(seconds)
     try:
         run(arguments)
     except SystemExit as end:
@@ -97,24 +94,16 @@ def forked(arguments, environment, stderr):
     return 0
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
-
-
 def serve():
     """Run the jobs of standard input until it ends."""
     for line in sys.stdin:
         job = json.loads(line)
-        processes, environment = job["processes"], job["environment"]
-        if processes > 1:
-            environment |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
         children = []
-        for number in range(processes):
+        for number in range(job["processes"]):
             child = os.fork()
             if not child:
-                os._exit(forked(job["arguments"], environment | {"RANK": str(number)}, job["stderr"]))
+                environment = job["environment"] | {"RANK": str(number)}
+                os._exit(forked(job["arguments"], environment, job["stderr"], job["seconds"]))
             children.append(child)
         statuses = [os.waitpid(child, 0)[1] for child in children]
         print(int(any(statuses)), flush=True)
