@@ -3,8 +3,10 @@
 `commands/` holds the commands that work without the training pipeline, `training/commands/` holds the others.
 """
 
+import atexit
 import difflib
 import errno
+import gc
 import os
 import sys
 from typing import NoReturn
@@ -27,6 +29,7 @@ TRAINING_LIBRARIES = {"matplotlib", "sklearn", "tensorboard", "torchmetrics"}
 def main(arguments: list[str] | None = None) -> None:
     """Run one `c2l` command. A C2LError is printed as one line; its `exit_status` is 2 by default."""
     make_printable()
+    atexit.register(gc.freeze)  # or Python's exit would search all of torch's objects for garbage: about a second
     try:
         try:
             _run(sys.argv[1:] if arguments is None else arguments)

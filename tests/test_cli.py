@@ -78,6 +78,18 @@ def test_embed_imports_only_what_it_uses(tmp_path):
     assert "c2l_models.training" not in last
 
 
+def test_python_exits_without_a_search_for_garbage(tmp_path):
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "a.png")
+    # The function that is registered first runs last.
+    last = "print(gc.isenabled(), len(gc.get_objects()), gc.get_freeze_count())"
+    script = f"import atexit, gc; atexit.register(lambda: {last})\n{WATCHED}"
+    arguments = ["embed", str(tmp_path / "a.png"), "--out", str(tmp_path / "a.npz"), "--device", "cpu"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    enabled, searched, skipped = done.stdout.split()[-3:]
+    assert enabled == "True"
+    assert int(searched) < 1000 < 100_000 < int(skipped)
+
+
 def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["--help"])
