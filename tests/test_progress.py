@@ -78,7 +78,7 @@ def test_a_line_is_shown_before_the_first_large_import(tmp_path, name):
 def test_quiet_and_no_terminal(tmp_path):
     for folder, options, environment in (("a", ["--quiet"], {"FORCE_COLOR": "1"}), ("b", [], {})):
         (tmp_path / folder).mkdir()
-        assert started(SLOW["embed"], tmp_path / folder, *options, **environment) == "BEFORE torch"
+        assert started(SLOW["embed"], tmp_path / folder, *options, **environment) == "BEFORE timm"
 
 
 @pytest.mark.parametrize(
