@@ -15,7 +15,7 @@ from ..recipe_files import from_dict
 from ..releasing.first_steps import FirstSteps, first_steps
 from .data import Stores, find_data
 from .plan import datasets_of
-from .release_metrics import check_trained_here, provenance_with, write_table
+from .release_metrics import check_trained_here, write_table
 
 TOLERANCE = (0.002, 0.002, 0.03)
 """Largest allowed difference of the first step's loss, the second's, and each later one's.
@@ -101,7 +101,7 @@ def check_release(
     weights = get_weights(name)
     check_trained_here(weights)
     released = released_steps(weights)
-    provenance = provenance_with(weights, "recipe", "store_size", "store_sha256")
+    provenance = read_provenance(weights, "recipe", "store_size", "store_sha256")
     recipe = from_dict(provenance["recipe"])
     stores = Stores(out / "stores", find_data(data), provenance["store_size"], workers, True, pretraining_only)
     store = stores.get(datasets_of(recipe.sources), provenance["store_sha256"])

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from c2l_models.errors import C2LError
 from c2l_models.files import write_atomically
 from c2l_models.progress import report
-from c2l_models.releases.provenance import damaged, read_provenance
+from c2l_models.releases.provenance import read_provenance
 from c2l_models.releases.record import Weights
 from c2l_models.releases.registry import get_weights
 
@@ -82,7 +82,7 @@ def reproduce_release(
         check_trained_here(weights)
     provenance = read_provenance(weights)
     if CONVERSION not in provenance:
-        provenance = provenance_with(weights, "recipe", "store_size")
+        provenance = read_provenance(weights, "recipe", "store_size")
     side = provenance.get("store_size", weights.input_size[-1])
     stores = Stores(out / "stores", find_data(data), side, workers, pretraining_only=pretraining_only)
     backend = backend or LocalBackend(device)
@@ -110,14 +110,6 @@ def check_trained_here(weights: Weights) -> None:
             f"{provenance.get('origin', 'not recorded')}. `c2l info {weights.name}` lists the conversion, "
             f"`c2l verify {weights.name}` checks the weights"
         )
-
-
-def provenance_with(weights: Weights, *keys: str) -> dict[str, Any]:
-    """Read a release's provenance. Raises WeightsCorrupted if it lacks one of these keys."""
-    provenance = read_provenance(weights)
-    if missing := [key for key in keys if key not in provenance]:
-        raise damaged(weights, f"a table with {' and '.join(missing)}")
-    return provenance
 
 
 def write_table(out: Path, name: str, text: str) -> None:
