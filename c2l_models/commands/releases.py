@@ -92,8 +92,8 @@ def check_leakage(
     The exit status is 1 if any patient was seen, and 3 if none was seen but some rows cannot be judged.
 
     Args:
-        list: text or CSV file with image names (ChestX-ray14, knee_kl), RSNA image ids, or patient ids (a number, or
-            DATASET:NUMBER such as chestxray14:00001336).
+        list: text or CSV file with image names (ChestX-ray14, knee_kl, FracAtlas, implants), RSNA image ids, or
+            patient ids (a number, or DATASET:NUMBER such as chestxray14:00001336).
         weights: a release's name.
         out: file for a copy of the list without the rows that were seen or cannot be judged; by default none.
         rsna_mapping: file that maps each RSNA image to its ChestX-ray14 image: nih_image_index.csv or RSNA's JSON. By

@@ -67,11 +67,11 @@ def card_data(weights: Weights) -> "ModelCardData":
             task_name=metric.method,
             dataset_type=metric.dataset,
             dataset_name=_dataset(words, metric.dataset)["name"],
-            dataset_split="test",
+            dataset_split=_dataset(words, metric.dataset).get("split", "test"),
             metric_type=METRIC_TYPES.get(metric.metric, metric.metric.lower()),
             metric_name=f"{metric.metric}, {metric.target}",
             metric_value=metric.value,
-            metric_args={"confidence": 0.95, "low": metric.low, "high": metric.high},
+            metric_args={"confidence": 0.95, "low": metric.low, "high": metric.high, "side": weights.input_size[-1]},
         )
         for metric in found
     ]

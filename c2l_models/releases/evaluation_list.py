@@ -14,15 +14,20 @@ from typing import NamedTuple
 from ..errors import C2LError
 
 CHEST, KNEE, RSNA = "chestxray14", "knee_kl", "rsna"
-DATASETS = (CHEST, KNEE, RSNA, "chexpert", "mimic_cxr", "mura")
+FRACATLAS, IMPLANTS = "fracatlas", "shoulder_implants"
+DATASETS = (CHEST, KNEE, RSNA, FRACATLAS, IMPLANTS, "chexpert", "mimic_cxr", "mura")
 """The data sets of full ids, `DATASET:PATIENT`. An id with another prefix has an unknown form."""
+
+WITHOUT_PATIENTS = (FRACATLAS, IMPLANTS)
+"""Data sets without patient ids: each image counts as a patient of its own, and two images may be of one patient."""
 
 LAST_CHEST_PATIENT = 30_805
 """ChestX-ray14's last patient number; the first is 1. Patient numbers of knee_kl have seven digits, the first a 9."""
 
 _NAME = re.compile(
     r"(?:.*[/\\])?(?:"
-    r"(?P<chest>\d{8})_\d{3}|(?P<knee>9\d{6})[LR]|(?P<rsna>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+    r"(?P<chest>\d{8})_\d{3}|(?P<knee>9\d{6})[LR]|(?P<rsna>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})|"
+    r"(?P<fracatlas>IMG000\d{4})|(?P<implant>(?:Cofield|Depuy|Tornier|Zimmer)\.\d{1,3})"
     r")(?:\.\w{1,5}){0,2}",
     re.IGNORECASE | re.ASCII,
 )
@@ -76,6 +81,12 @@ def recognise(field: str, rsna: Mapping[str, str]) -> Entry | None:
             return Entry(f"{CHEST}:{match['chest']}", f"{CHEST}:{_stem(field)}")
         if match["knee"]:
             return Entry(f"{KNEE}:{match['knee']}", f"{KNEE}:{_stem(field)}")
+        if match["fracatlas"]:
+            image = f"{FRACATLAS}:{match['fracatlas'].upper()}"
+            return Entry(image, image)
+        if match["implant"]:
+            image = f"{IMPLANTS}:images/{match['implant'].capitalize()}.jpg"
+            return Entry(image, image)
         image = match["rsna"].lower()
         if image in rsna and (mapped := recognise(rsna[image], {})):
             return mapped._replace(also=f"{RSNA}:{image}")
@@ -84,7 +95,7 @@ def recognise(field: str, rsna: Mapping[str, str]) -> Entry | None:
         dataset, inner = match.groups()
         if dataset not in DATASETS:
             return None
-        if dataset not in (CHEST, KNEE, RSNA):
+        if dataset not in (CHEST, KNEE, RSNA, FRACATLAS, IMPLANTS):
             return Entry(field)
         found = recognise(inner, rsna)
         return found if found and (dataset == RSNA or found.patient.startswith(dataset)) else None

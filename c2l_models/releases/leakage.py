@@ -9,7 +9,16 @@ from pathlib import Path
 
 from ..errors import C2LError
 from ..files import write_atomically
-from .evaluation_list import CHEST, RSNA, Entry, EvaluationList, read_list, read_rsna_mapping, recognise
+from .evaluation_list import (
+    CHEST,
+    RSNA,
+    WITHOUT_PATIENTS,
+    Entry,
+    EvaluationList,
+    read_list,
+    read_rsna_mapping,
+    recognise,
+)
 from .provenance import damaged, earlier_patients_known, read_provenance
 from .record import Weights
 from .training_data import data_set_of
@@ -51,7 +60,8 @@ class Leakage:
             lines.append(f"{self.bare:,} bare numbers were read as patient numbers of ChestX-ray14 or knee_kl")
         if rows[UNDECIDED]:
             lines.append(
-                "cannot be judged: RSNA images without --rsna-mapping, or patients whose ids are not published"
+                "cannot be judged: RSNA images without --rsna-mapping, or patients whose ids are not published; "
+                "FracAtlas and the shoulder implants have none"
             )
         if self.unlisted:
             lines.append(f"also trained on data whose patient ids are not published: {', '.join(self.unlisted)}")
@@ -88,7 +98,8 @@ class Leakage:
 
 
 SEEN, NOT_SEEN, UNKNOWN, UNDECIDED = "seen", "not seen", "unknown form", "cannot tell"
-"""`UNDECIDED`: an RSNA image without a mapping, or a patient of a data set whose training ids are not published."""
+"""`UNDECIDED`: an RSNA image without a mapping, or a patient of a data set whose training ids are not published.
+FracAtlas and the shoulder implants have none: another image of them may be of a patient that was seen."""
 
 VERDICTS = (SEEN, NOT_SEEN, UNDECIDED, UNKNOWN)
 """The verdicts in the order of the printed table."""
@@ -103,8 +114,9 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     The unit is the patient: an image counts as seen if any image of its patient was in the pretraining data.
 
     `path`: text with one name per line, or a table separated by commas, semicolons or tabs, with or without a header.
-    A name is an image name of ChestX-ray14 (`00001336_000.png`) or knee_kl (`9000099L.jpg`), an RSNA image id (all
-    three with or without a folder), a patient number, or a full id (`chestxray14:00001336`). `rsna_mapping`:
+    A name is an image name of ChestX-ray14 (`00001336_000.png`), knee_kl (`9000099L.jpg`), FracAtlas (`IMG0000000.jpg`)
+    or the shoulder implants (`Zimmer.1.jpg`), an RSNA image id (all with or without a folder), a patient number, or a
+    full id (`chestxray14:00001336`). `rsna_mapping`:
     `nih_image_index.csv` or RSNA's own JSON, which map RSNA images to ChestX-ray14 images. `column`: name, or number
     from 1, of the only column to check; by default the column with the most names is checked, and every image name or
     full id in the other columns.
@@ -120,7 +132,7 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     # The first word of a line about earlier weights is no data set.
     listed_as = data_set_of if earlier_patients_known(provenance) else lambda line: line.split()[0]
     unlisted = list(dict.fromkeys(data_set_of(line) for line in weights.trained_on if listed_as(line) not in ids))
-    unpublished = set(unlisted)
+    unpublished = {*unlisted, *(name for name in WITHOUT_PATIENTS if ids.get(name))}
     mapping = read_rsna_mapping(rsna_mapping) if rsna_mapping else {}
     images_of_rsna = [recognise(one, mapping) for one in patients if one.startswith(f"{RSNA}:")]
     patients |= {entry.patient for entry in images_of_rsna if entry}
@@ -131,8 +143,8 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     known = {field: recognise(field, mapping) for field in dict.fromkeys(fields)}
     if not any(known.values()):
         raise C2LError(
-            f"{path}: expected image names or patient ids such as 00001336_000.png, chestxray14:00001336, 9000099L.jpg "
-            f"or RSNA image ids, found none in {len(known):,} different names"
+            f"{path}: expected image names or patient ids such as 00001336_000.png, chestxray14:00001336, "
+            f"9000099L.jpg, IMG0000000.jpg, Zimmer.1.jpg or RSNA image ids, found none in {len(known):,} names"
         )
     verdict = {field: _verdict(entry, patients, unpublished) for field, entry in known.items()}
     images = {(entry.image, verdict[field]) for field, entry in known.items() if entry and entry.image}

@@ -29,8 +29,13 @@ def weights_that_saw(
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Weights:
-    seen = {"chestxray14": ["chestxray14:00000001", "chestxray14:00001336"], "knee_kl": ["knee_kl:9000099"]}
-    return weights_that_saw(tmp_path, seen, ("chestxray14 train_val: 4 images", "knee_kl train: 2 images"))
+    seen = {
+        "chestxray14": ["chestxray14:00000001", "chestxray14:00001336"],
+        "knee_kl": ["knee_kl:9000099"],
+        "fracatlas": ["fracatlas:IMG0000044"],
+        "shoulder_implants": ["shoulder_implants:images/Depuy.7.jpg"],
+    }
+    return weights_that_saw(tmp_path, seen, tuple(f"{name} train: 4 images" for name in seen))
 
 
 def check(tmp_path: Path, weights: Weights, text: str | bytes, **options: object) -> Leakage:
@@ -58,6 +63,14 @@ def check(tmp_path: Path, weights: Weights, text: str | bytes, **options: object
         ("9000099", SEEN),
         ("knee_kl:9000099", SEEN),
         ('"00001336_000.png"', SEEN),
+        ("IMG0000044.jpg", SEEN),
+        ("Fractured/img0000044.JPG", SEEN),
+        ("fracatlas:IMG0000044", SEEN),
+        ("Depuy.7.jpg", SEEN),
+        ("films/depuy.7.JPG", SEEN),
+        ("shoulder_implants:images/Depuy.7.jpg", SEEN),
+        ("IMG0000045.jpg", UNDECIDED),
+        ("Depuy.70.jpg", UNDECIDED),
         ("00001337_000.png", NOT_SEEN),
         ("1337", NOT_SEEN),
         ("knee_kl:9000100", NOT_SEEN),
@@ -70,6 +83,10 @@ def check(tmp_path: Path, weights: Weights, text: str | bytes, **options: object
         ("chestxray:00001336", UNKNOWN),
         ("30806", UNKNOWN),
         ("0", UNKNOWN),
+        ("IMG_0044.jpg", UNKNOWN),
+        ("IMG1000044.jpg", UNKNOWN),
+        ("Depuy.jpg", UNKNOWN),
+        ("fracatlas:44", UNKNOWN),
         ("8000099", UNKNOWN),
         ("00001336_000_mask.png", UNKNOWN),
         ("x00001336_000.png", UNKNOWN),
@@ -187,7 +204,7 @@ def test_patients_of_earlier_weights(tmp_path: Path, before: dict, verdict: str,
 
 def test_what_is_refused(tmp_path: Path, weights: Weights) -> None:
     with pytest.raises(
-        C2LError, match=r"list\.csv: expected image names or patient ids .*found none in 2 different names"
+        C2LError, match=r"list\.csv: expected image names or patient ids .*found none in 2 names"
     ):
         check(tmp_path, weights, "a 1\nb 2\n")
     with pytest.raises(C2LError, match="found an empty list"):
