@@ -33,11 +33,13 @@ FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 MAX_READS = 100_000
 """Short reads that parsing may need. A film needs a few hundred; a file filled with zeros needs one per 8 bytes."""
 
+RLE_HEADER = 64
+"""Bytes before the runs of an RLE frame."""
+
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 """Weights of red, green and blue of ITU-R BT.601, as in Pillow."""
 
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-DEFLATED = b"1.2.840.10008.1.2.1.99"
 INSTALL = "to read it, run: pip install 'c2l-models[dicom]'"
 
 
@@ -92,9 +94,6 @@ def _parse(file: BinaryIO) -> "Dataset":
     """Parse the elements of `TAGS`, drop the empty ones, and set the transfer syntax if the file has none."""
     from pydicom import dcmread, uid
 
-    if DEFLATED in file.read(4096):
-        raise RadiographError("a deflated DICOM file, which is not supported; export it uncompressed")
-    file.seek(0)
     quiet_pydicom()
     dataset = dcmread(LimitedReads(file), force=True, specific_tags=TAGS)
     _correct_decimal_commas(dataset)
@@ -109,9 +108,10 @@ def _parse(file: BinaryIO) -> "Dataset":
 
 
 class LimitedReads:
-    """A file that raises `RadiographError` after `MAX_READS` short reads.
+    """A file that raises `RadiographError` after `MAX_READS` short reads, or if it is read to its end at once.
 
-    pydicom takes zeros for empty elements and reads them one by one, a second for 2 MB.
+    pydicom takes zeros for empty elements and reads them one by one, a second for 2 MB. It reads to the end only to
+    inflate the elements, after it has parsed a deflated transfer syntax.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -120,7 +120,9 @@ class LimitedReads:
 
     def read(self, size: int = -1) -> bytes:
         """As the file's `read`."""
-        if 0 <= size < 64:
+        if size < 0:
+            raise RadiographError("a deflated DICOM file, which is not supported; export it uncompressed")
+        if size < 64:
             self.left -= 1
             if self.left < 0:
                 raise RadiographError(
@@ -204,7 +206,9 @@ def _check_elements(dataset: "Dataset") -> None:
 def _check_frame(dataset: "Dataset") -> None:
     """Raise `RadiographError` if the frame differs in size from the file's header.
 
-    Decoders allocate the size that the frame states, so a file of a few bytes could fill the memory.
+    Decoders allocate the size that the frame states, so a file of a few bytes could fill the memory. An RLE frame
+    states no size, and its decoder expands all runs, up to 64 times, before it compares. A run is at most twice as long
+    as its pixels, so a longer frame is refused.
     """
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
@@ -224,9 +228,16 @@ def _check_frame(dataset: "Dataset") -> None:
     data, table = dataset.PixelData, 8 + int.from_bytes(dataset.PixelData[4:8], "little")
     if table > 8 and len(data) > table:
         dataset.PixelData = data[:4] + bytes(4) + data[table:]
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if syntax == RLELossless:
+        plain = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated // 8
+        if len(frame) > (most := 2 * plain + RLE_HEADER):
+            raise RadiographError(
+                f"expected a compressed image of at most {most:,} bytes for the size in the DICOM header, found "
+                f"{len(frame):,}; export it again"
+            )
         return
-    width, height, channels = frame_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    width, height, channels = frame_size(frame)
     check_pixels(width, height)
     if (width, height, channels) != (dataset.Columns, dataset.Rows, dataset.SamplesPerPixel):
         raise RadiographError(

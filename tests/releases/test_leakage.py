@@ -203,9 +203,7 @@ def test_patients_of_earlier_weights(tmp_path: Path, before: dict, verdict: str,
 
 
 def test_what_is_refused(tmp_path: Path, weights: Weights) -> None:
-    with pytest.raises(
-        C2LError, match=r"list\.csv: expected image names or patient ids .*found none in 2 names"
-    ):
+    with pytest.raises(C2LError, match=r"list\.csv: expected image names or patient ids .*found none in 2 names"):
         check(tmp_path, weights, "a 1\nb 2\n")
     with pytest.raises(C2LError, match="found an empty list"):
         check(tmp_path, weights, " \n\n")
