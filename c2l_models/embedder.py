@@ -65,6 +65,7 @@ class RadiographEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
         Raises:
             RadiographError: a file cannot be read, and `unreadable` is "raise".
+            MachineError: this machine cannot read a file: disk failure, too little memory, no decoder.
             C2LError: X is not a list of paths, or as for `c2l_models.embed`.
         """
         paths = as_paths(X)

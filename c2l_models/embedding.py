@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 
 from .devices import find_device, input_dtype
-from .errors import C2LError, RadiographError
+from .errors import C2LError, MachineError, RadiographError
 from .feature_files import FeatureTable, read_features, write_features
 from .progress import stage
 
@@ -85,6 +85,14 @@ class EmbedInterrupted(KeyboardInterrupt):
         self.embeddings = embeddings
 
 
+class EmbedStopped(MachineError):
+    """`embed` stopped at a file that this machine cannot read. `embeddings` holds the features so far."""
+
+    def __init__(self, message: str, embeddings: Embeddings) -> None:
+        super().__init__(message)
+        self.embeddings = embeddings
+
+
 def embed(
     paths: Iterable[str | os.PathLike[str]],
     model: "str | os.PathLike[str] | nn.Module" = "resnet18",
@@ -116,6 +124,8 @@ def embed(
             than `Transform` (such as that of ImageNet), without one vector per image, or without feature maps for
             "multiscale".
         WeightsNotFound, WeightsCorrupted, HubRefused, HubUnavailable, HubCacheError: as in `create_model`.
+        EmbedStopped: a MachineError that holds the features so far. A disk that fails, too little memory or a missing
+            decoder (pydicom for DICOM files) would leave out all such films, so `embed` stops at the first one.
         EmbedInterrupted: Ctrl-C, a KeyboardInterrupt that holds the features so far.
     """
     if isinstance(paths, str | os.PathLike):
@@ -154,6 +164,8 @@ def embed(
                 line.advance(len(batch))
     except KeyboardInterrupt:
         raise EmbedInterrupted(so_far()) from None
+    except MachineError as error:
+        raise EmbedStopped(str(error), so_far()) from None
     return so_far()
 
 
@@ -237,7 +249,7 @@ def _resolve_device(network: "nn.Module", device: "str | torch.device | None", o
 def _read_batches(
     files: list[Path], transform: "Callable[[Any], Tensor]", batch_size: int, ahead: bool, readers: int = READERS
 ) -> "Iterator[list[tuple[Path, Tensor | str]]]":
-    """Yield batches of (file, its tensor or the reason why it cannot be read).
+    """Yield batches of (file, its tensor or the reason why it cannot be read). Raises MachineError.
 
     With `ahead`, the next batch is read while one is processed. On a CPU this would not be faster, because reading and
     computing would share the cores.
@@ -246,6 +258,8 @@ def _read_batches(
     def read(path: Path) -> "tuple[Path, Tensor | str]":
         try:
             return path, transform(path)
+        except MachineError:
+            raise
         except RadiographError as error:
             return path, str(error).removeprefix(f"{path}: ")
 

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from .embedding import BATCH_SIZE, READERS, Embeddings, Readout, embed, feature_width, resolve_model
-from .errors import C2LError
+from .embedding import BATCH_SIZE, READERS, Embeddings, EmbedStopped, Readout, embed, feature_width, resolve_model
+from .errors import C2LError, MachineError
 from .feature_files import join_features
 from .progress import stage
 from .ray_engine import live_nodes, part_path, plan_worker, ray_cluster, remove_parts, run_parts
@@ -61,6 +61,7 @@ def embed_on_ray(
     Raises:
         C2LError: as `embed_to_file`; Ray is not installed or not reached; a worker lacks memory, the folders, or these
             weights; or workers died repeatedly on a part.
+        MachineError: a worker cannot read an image because of its machine; the finished parts are kept.
     """
     network, transform, source = resolve_model(model)
     memory = PROCESS_BYTES + BATCH_SIZE * PIXEL_BYTES * transform.size**2
@@ -104,7 +105,8 @@ def cut(images: Sequence[Path], folder: Path) -> list[tuple[Sequence[Path], Path
 def embed_part(part: Part, again: bool) -> tuple[int, dict[Path, str]]:
     """Write the file of one part. Returns the number of its rows, and the images that could not be read.
 
-    Raises C2LError if this machine has other weights of this name, or does not have a folder.
+    Raises C2LError if this machine has other weights of this name, or does not have a folder, and MachineError if it
+    cannot read an image; then the part keeps the rows so far.
     """
     if part.folder:
         try:
@@ -115,7 +117,15 @@ def embed_part(part: Part, again: bool) -> tuple[int, dict[Path, str]]:
     def compute(paths: Sequence[Path]) -> Embeddings:
         return embed(paths, part.model, device=part.device, features=part.features, readers=part.readers)
 
-    found = resume(part.images, part.file, compute)
+    try:
+        found = resume(part.images, part.file, compute)
+    except EmbedStopped as stop:
+        if stop.embeddings.paths:
+            stop.embeddings.save(part.file)
+        raise MachineError(
+            f"{socket.gethostname()}: {stop}. The finished parts are kept; correct the cause, or move the file away, "
+            "then repeat the command to resume"
+        ) from None
     if found.sha256 != part.sha256:
         raise C2LError(
             f"{socket.gethostname()}: expected weights {part.model} with sha256 {part.sha256}, found "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .embedding import Embeddings, EmbedInterrupted, Readout, embed
+from .embedding import Embeddings, EmbedInterrupted, EmbedStopped, Readout, embed
 from .errors import C2LError
 
 
@@ -34,12 +34,13 @@ def embed_to_file(
 ) -> Embeddings:
     """Embed images and write `out`, in the format of its suffix.
 
-    If the call is interrupted, the rows so far are kept in `partial_of(out)`. The next call uses a kept row if
-    model and `features` are the same and the image has not changed since.
+    If the call is interrupted, or stops at an image that this machine cannot read, the rows so far are kept in
+    `partial_of(out)`. The next call uses a kept row if model and `features` are the same and the image has not changed
+    since.
 
     Raises:
         C2LError: no image could be read; or as `embed`.
-        EmbedInterrupted: Ctrl-C; the rows so far are kept.
+        EmbedStopped, EmbedInterrupted: as `embed`; the rows so far are kept.
     """
     partial = partial_of(out)
 
@@ -48,7 +49,7 @@ def embed_to_file(
 
     try:
         found = resume(images, partial, compute)
-    except EmbedInterrupted as stop:
+    except (EmbedInterrupted, EmbedStopped) as stop:
         kept = stop.embeddings
         if kept.paths:
             kept.save(partial)
@@ -71,7 +72,7 @@ def resume(images: Sequence[Path], kept: Path, compute: Callable[[Sequence[Path]
 
     A kept row is used if the model and the readout are the same and the image has not changed since.
 
-    Raises what `compute` raises; EmbedInterrupted with the kept rows too.
+    Raises what `compute` raises; EmbedInterrupted and EmbedStopped with the kept rows too.
     """
     earlier = _kept(kept, images)
     before = set(earlier.paths) if earlier else set()
@@ -81,11 +82,10 @@ def resume(images: Sequence[Path], kept: Path, compute: Callable[[Sequence[Path]
             found = _joined(found, compute(earlier.paths), images)
         elif earlier:
             found = _joined(found, earlier, images)
-    except EmbedInterrupted as stop:
-        rows = stop.embeddings
-        if earlier and _same_model(earlier, rows):
-            rows = _joined(rows, earlier, images)
-        raise EmbedInterrupted(rows) from None
+    except (EmbedInterrupted, EmbedStopped) as stop:
+        if earlier and _same_model(earlier, stop.embeddings):
+            stop.embeddings = _joined(stop.embeddings, earlier, images)
+        raise
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ..errors import C2LError
+from ..errors import C2LError, MachineError
 from ..files import check_file
 from ..progress import stage
 from ..ray_engine import check_address
@@ -31,8 +31,9 @@ def embed(
 ) -> None:
     """Write the features of radiographs to a file: of single films, and of all films in folders.
 
-    Files that cannot be read are listed and skipped. The rows name each film by its path: as given, or FOLDER/PATH. An
-    interrupted call resumes if it is repeated.
+    Files that cannot be read are listed and skipped. If this machine is the cause (disk, memory, missing decoder), the
+    call stops instead. The rows name each film by its path: as given, or FOLDER/PATH. A call that was interrupted or
+    stopped resumes if it is repeated.
 
     Args:
         films: PNG, JPEG, TIFF, BMP or DICOM files, and folders with such files.
@@ -70,15 +71,20 @@ def embed(
 
 def _embed_here(images: list[Path], out: Path, model: str, device: str | None, features: "Readout") -> "Embedded":
     _import_torch_and_timm()
-    from ..embedding import EmbedInterrupted
+    from ..embedding import EmbedInterrupted, EmbedStopped
     from ..resumed_embedding import Embedded, embed_to_file, partial_of
 
     try:
         embeddings = embed_to_file(images, out, model, device, features, progress=True)
-    except EmbedInterrupted as stop:
-        if count := len(stop.embeddings.paths):
-            kept = f"the features are kept in {partial_of(out)}, and the same command resumes"
-            print(f"c2l: interrupted after {count:,} of {len(images):,} films; {kept}", file=sys.stderr)
+    except (EmbedInterrupted, EmbedStopped) as stop:
+        count = len(stop.embeddings.paths)
+        after, kept = f"after {count:,} of {len(images):,} films", f"the features are kept in {partial_of(out)}"
+        if isinstance(stop, EmbedStopped):
+            done = f" {after}; {kept}" if count else ""
+            todo = "correct the cause, or move the file away, then repeat the command to resume"
+            raise MachineError(f"{stop}. Stopped{done}; {todo}") from None
+        if count:
+            print(f"c2l: interrupted {after}; {kept}, and the same command resumes", file=sys.stderr)
         raise
     return Embedded(len(embeddings.paths), embeddings.features.shape[1], embeddings.errors)
 
