@@ -76,17 +76,24 @@ def resume(images: Sequence[Path], kept: Path, compute: Callable[[Sequence[Path]
     """
     earlier = _kept(kept, images)
     before = set(earlier.paths) if earlier else set()
-    try:
-        found = compute([path for path in images if path not in before])
-        if earlier and not _same_model(earlier, found):  # the kept rows are of another model
-            found = _joined(found, compute(earlier.paths), images)
-        elif earlier:
-            found = _joined(found, earlier, images)
-    except (EmbedInterrupted, EmbedStopped) as stop:
-        if earlier and _same_model(earlier, stop.embeddings):
-            stop.embeddings = _joined(stop.embeddings, earlier, images)
-        raise
+    found = _extended(earlier, [path for path in images if path not in before], compute, images)
+    if earlier and not _same_model(earlier, found):  # the kept rows are of another model
+        found = _extended(found, earlier.paths, compute, images)
     return found
+
+
+def _extended(
+    done: Embeddings | None,
+    paths: Sequence[Path],
+    compute: Callable[[Sequence[Path]], Embeddings],
+    images: Sequence[Path],
+) -> Embeddings:
+    """The rows of `done`, unless they are of another model, and the computed rows of the paths. Raises as `resume`."""
+    try:
+        return _joined(compute(paths), done, images)
+    except (EmbedInterrupted, EmbedStopped) as stop:
+        stop.embeddings = _joined(stop.embeddings, done, images)
+        raise
 
 
 def _kept(partial: Path, images: Sequence[Path]) -> Embeddings | None:
@@ -114,8 +121,10 @@ def _same_model(one: Embeddings, other: Embeddings) -> bool:
     return (one.sha256, one.readout) == (other.sha256, other.readout)
 
 
-def _joined(one: Embeddings, other: Embeddings, images: Sequence[Path]) -> Embeddings:
-    """The rows of both, in the order of the images; everything else of the first."""
+def _joined(one: Embeddings, other: Embeddings | None, images: Sequence[Path]) -> Embeddings:
+    """The rows of both, in the order of the images; everything else of the first. Only the first if models differ."""
+    if other is None or not _same_model(one, other):
+        return one
     rows = dict(zip(other.paths, other.features, strict=True)) | dict(zip(one.paths, one.features, strict=True))
     paths = [path for path in images if path in rows]
     features = np.stack([rows[path] for path in paths]) if paths else one.features

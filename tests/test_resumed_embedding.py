@@ -137,6 +137,24 @@ def test_rows_of_another_model_or_an_older_image_are_computed_again(tmp_path, fi
     np.testing.assert_allclose(embed_to_file(films, out, RELEASE).features, expected.features, rtol=1e-4, atol=1e-5)
 
 
+def test_rows_of_the_new_model_are_kept_while_those_of_another_are_computed_again(tmp_path, films, monkeypatch):
+    """Four rows of another model are kept; the next call is interrupted after the fifth film and two of the four."""
+    out = tmp_path / "x.parquet"
+    with monkeypatch.context() as patched:
+        interrupted_after(patched, 2)
+        with pytest.raises(EmbedInterrupted):
+            embed_to_file(films, out, "resnet18.imagenet")
+    assert len(Embeddings.load(partial_of(out)).paths) == 4
+    films = [films[4], *films[:4]]
+    with monkeypatch.context() as patched:
+        interrupted_after(patched, 1)
+        with pytest.raises(EmbedInterrupted):
+            embed_to_file(films, out, RELEASE)
+    kept = Embeddings.load(partial_of(out))
+    assert (kept.model, kept.paths) == (RELEASE, films[:3])
+    np.testing.assert_allclose(kept.features, embed(films[:3], RELEASE).features, rtol=1e-4, atol=1e-5)
+
+
 def test_ctrl_c_on_the_command_line(tmp_path, films, monkeypatch, capsys):
     interrupted_after(monkeypatch, 1)
     with pytest.raises(SystemExit) as stop:
