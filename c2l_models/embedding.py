@@ -65,16 +65,25 @@ class Embeddings:
         `model`, `sha256` and `readout` are written to .parquet and .npz. `errors` are not written. Raises `C2LError`
         for another suffix.
         """
-        source = {"model": self.model, "sha256": self.sha256, "readout": self.readout}
-        write_features(Path(path), FeatureTable(self.features, self.paths, source))
+        write_features(Path(path), self.table())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Embeddings":
         """Read a .parquet or .npz file that `save` wrote. Raises `C2LError` for any other file, or none."""
-        features, paths, source = read_features(Path(path))
-        model, sha256 = (str(source.get(key, "")) for key in ("model", "sha256"))
-        readout = cast(Readout, str(source.get("readout", "pooled")))  # older files lack it
-        return cls(features, paths, model=model, sha256=sha256, readout=readout)
+        return cls.from_table(read_features(Path(path)))
+
+    def table(self) -> FeatureTable:
+        """The content of a file, without stamps."""
+        return FeatureTable(
+            self.features, self.paths, {key: getattr(self, key) for key in ("model", "sha256", "readout")}
+        )
+
+    @classmethod
+    def from_table(cls, table: FeatureTable) -> "Embeddings":
+        """The features in the content of a file."""
+        model, sha256 = (str(table.source.get(key, "")) for key in ("model", "sha256"))
+        readout = cast(Readout, str(table.source.get("readout", "pooled")))  # older files lack it
+        return cls(table.features, table.paths, model=model, sha256=sha256, readout=readout)
 
 
 class EmbedInterrupted(KeyboardInterrupt):

@@ -16,15 +16,20 @@ from .files import atomic_file, write_atomically
 if TYPE_CHECKING:
     import pyarrow as pa
 
+STAMPS = ("size", "mtime_ns")
 METADATA_KEY = "c2l"  # in the metadata of a Parquet file, and the name of an array of an npz file
 
 
 class FeatureTable(NamedTuple):
-    """Features, float32 [N, D], of N paths, and facts about the model, such as its sha256."""
+    """Features, float32 [N, D], of N paths, and facts about the model, such as its sha256.
+
+    `stamps`: size in bytes and modification time in ns of each file, int64 [N, 2], or None. Only Parquet keeps them.
+    """
 
     features: np.ndarray
     paths: list[Path]
     source: dict[str, str]
+    stamps: np.ndarray | None = None
 
 
 def check_format(path: Path) -> None:
@@ -38,8 +43,9 @@ def check_format(path: Path) -> None:
 def write_features(path: Path, table: FeatureTable) -> None:
     """Write a file in the format of its suffix; an existing file is replaced when the new one is complete.
 
-    - .parquet: columns path (string) and feature (list of D float32). The metadata hold `source` as JSON under "c2l".
-      If a name is not UTF-8, path holds it with escapes such as `\\xf6`, and a column path_bytes the bytes of the name.
+    - .parquet: columns path (string) and feature (list of D float32), and size and mtime_ns (int64) if there are
+      stamps. The metadata hold `source` as JSON under "c2l". If a name is not UTF-8, path holds it with escapes such as
+      `\\xf6`, and a column path_bytes the bytes of the name.
     - .npz: arrays paths (text), features and c2l (`source` as JSON).
     - .npy: the features only; the order of rows is the order of the images.
     - .csv: columns path and 0 to D-1, UTF-8, with all digits of a float32.
@@ -51,7 +57,7 @@ def write_features(path: Path, table: FeatureTable) -> None:
 
 
 def join_features(parts: Sequence[Path], out: Path) -> None:
-    """Write `out` with the rows of several Parquet files, in order; `source` is the first file's.
+    """Write `out` with the rows of several Parquet files, in order; `source` is the first file's. Stamps are dropped.
 
     A Parquet file is written one part at a time, as one row group each, so memory for one part is enough. The other
     formats need memory for all rows. Raises C2LError for another suffix, or a part that cannot be read.
@@ -65,10 +71,11 @@ def join_features(parts: Sequence[Path], out: Path) -> None:
     import pyarrow.parquet as pq
 
     escaped = any("path_bytes" in pq.read_schema(part).names for part in parts)
-    schema = _arrow(read_features(parts[0]), escaped).schema
+    schema = _arrow(read_features(parts[0])._replace(stamps=None), escaped).schema
     with atomic_file(out) as file, pq.ParquetWriter(file, schema) as writer:
         for part in parts:
-            writer.write(_arrow(read_features(part), escaped).replace_schema_metadata(schema.metadata))
+            table = read_features(part)._replace(stamps=None)
+            writer.write(_arrow(table, escaped).replace_schema_metadata(schema.metadata))
     return None
 
 
@@ -103,20 +110,23 @@ def _arrow(table: FeatureTable, escaped: bool) -> "pa.Table":
     columns = {"path": pa.array(map(readable, table.paths), pa.string()), "feature": features}
     if escaped:
         columns["path_bytes"] = pa.array(map(os.fsencode, table.paths), pa.binary())
+    if table.stamps is not None:
+        columns |= {name: pa.array(table.stamps[:, i]) for i, name in enumerate(STAMPS)}
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(table.source)})
 
 
 def _read_parquet(path: Path) -> FeatureTable:
     import pyarrow.parquet as pq
 
-    names = [name for name in pq.read_schema(path).names if name in ("path", "path_bytes", "feature")]
+    names = [name for name in pq.read_schema(path).names if name in ("path", "path_bytes", "feature", *STAMPS)]
     table = pq.read_table(path, columns=names).combine_chunks()
     rows = table["feature"].chunk(0) if len(table) else table["feature"].combine_chunks()
     features = rows.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     width = table.schema.field("feature").type.list_size
     source = json.loads((table.schema.metadata or {}).get(METADATA_KEY.encode(), "{}"))
     written = map(os.fsdecode, table["path_bytes" if "path_bytes" in names else "path"].to_pylist())
-    return FeatureTable(features.reshape(len(table), width), [Path(name) for name in written], source)
+    stamps = np.stack([table[name].to_numpy() for name in STAMPS], 1) if {*STAMPS} <= {*names} else None
+    return FeatureTable(features.reshape(len(table), width), [Path(name) for name in written], source, stamps)
 
 
 def _npz(table: FeatureTable) -> bytes:

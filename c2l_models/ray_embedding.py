@@ -12,7 +12,7 @@ from .errors import C2LError, MachineError
 from .feature_files import join_features
 from .progress import stage
 from .ray_engine import live_nodes, part_path, plan_worker, ray_cluster, remove_parts, run_parts
-from .resumed_embedding import Embedded, check_some_read, resume
+from .resumed_embedding import Embedded, check_some_read, keep, resume
 
 PART_IMAGES = 4096
 """Images per part: whole batches of `embed`, so each batch holds the images that it holds on one machine."""
@@ -118,10 +118,8 @@ def embed_part(part: Part, again: bool) -> tuple[int, dict[Path, str]]:
         return embed(paths, part.model, device=part.device, features=part.features, readers=part.readers)
 
     try:
-        found = resume(part.images, part.file, compute)
+        found, stamps = resume(part.images, part.file, compute)
     except EmbedStopped as stop:
-        if stop.embeddings.paths:
-            stop.embeddings.save(part.file)
         raise MachineError(
             f"{socket.gethostname()}: {stop}. The finished parts are kept; correct the cause, or move the file away, "
             "then repeat the command to resume"
@@ -134,7 +132,7 @@ def embed_part(part: Part, again: bool) -> tuple[int, dict[Path, str]]:
     for path in found.errors:
         if not path.parent.is_dir():
             raise _not_shared(path.parent, "no such folder")
-    found.save(part.file)
+    keep(found, stamps, part.file)
     return len(found.paths), found.errors
 
 

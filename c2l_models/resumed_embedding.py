@@ -9,6 +9,12 @@ import numpy as np
 
 from .embedding import Embeddings, EmbedInterrupted, EmbedStopped, Readout, embed
 from .errors import C2LError
+from .feature_files import read_features, write_features
+
+Stamps = Mapping[Path, tuple[int, int]]
+"""Size in bytes and modification time in ns of files."""
+GONE = (-1, -1)
+"""The stamp of an image that could not be found before it was read; its row is computed again."""
 
 
 class Embedded(NamedTuple):
@@ -47,13 +53,7 @@ def embed_to_file(
     def compute(paths: Sequence[Path]) -> Embeddings:
         return embed(paths, model, device=device, features=features, progress=progress)
 
-    try:
-        found = resume(images, partial, compute)
-    except (EmbedInterrupted, EmbedStopped) as stop:
-        kept = stop.embeddings
-        if kept.paths:
-            kept.save(partial)
-        raise
+    found, _ = resume(images, partial, compute)
     check_some_read(len(found.paths), found.errors)
     found.save(out)
     partial.unlink(missing_ok=True)
@@ -67,19 +67,45 @@ def check_some_read(count: int, errors: Mapping[Path, str]) -> None:
         raise C2LError(f"expected images that can be read, found none{': ' if listed else ''}{listed}")
 
 
-def resume(images: Sequence[Path], kept: Path, compute: Callable[[Sequence[Path]], Embeddings]) -> Embeddings:
+def resume(
+    images: Sequence[Path], kept: Path, compute: Callable[[Sequence[Path]], Embeddings]
+) -> tuple[Embeddings, Stamps]:
     """The rows of all images, in their order: those that the file `kept` holds, if it exists, and computed ones.
 
-    A kept row is used if the model and the readout are the same and the image has not changed since.
+    A kept row is used if the model and the readout are the same and the image has the same size and modification time.
+    The stamps that are also returned are for `keep`.
 
-    Raises what `compute` raises; EmbedInterrupted and EmbedStopped with the kept rows too.
+    Raises what `compute` raises. If that is EmbedInterrupted or EmbedStopped, the rows so far are written to `kept`
+    before, and the error holds them.
     """
-    earlier = _kept(kept, images)
+    stamps = {path: stamp for path in images if (stamp := _stamp(path))}  # of before the images are read
+    earlier = _kept(kept, stamps)
     before = set(earlier.paths) if earlier else set()
-    found = _extended(earlier, [path for path in images if path not in before], compute, images)
-    if earlier and not _same_model(earlier, found):  # the kept rows are of another model
-        found = _extended(found, earlier.paths, compute, images)
-    return found
+    try:
+        found = _extended(earlier, [path for path in images if path not in before], compute, images)
+        if earlier and not _same_model(earlier, found):  # the kept rows are of another model
+            found = _extended(found, earlier.paths, compute, images)
+    except (EmbedInterrupted, EmbedStopped) as stop:
+        if stop.embeddings.paths:
+            keep(stop.embeddings, stamps, kept)
+        raise
+    return found, stamps
+
+
+def keep(rows: Embeddings, stamps: Stamps, file: Path) -> None:
+    """Write rows to a Parquet file, with the size and modification time that each image had before it was read."""
+    table = rows.table()
+    known = [stamps.get(path, GONE) for path in rows.paths]
+    write_features(file, table._replace(stamps=np.array(known, np.int64).reshape(-1, 2)))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size in bytes and modification time in ns of a file; None if there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _extended(
@@ -96,25 +122,20 @@ def _extended(
         raise
 
 
-def _kept(partial: Path, images: Sequence[Path]) -> Embeddings | None:
-    """The rows of an interrupted call whose images are asked for again, and are not newer than the rows."""
-    if not partial.is_file():
+def _kept(file: Path, stamps: Stamps) -> Embeddings | None:
+    """The rows of an interrupted call whose images are asked for again, and are the same files as before."""
+    if not file.is_file():
         return None
     try:
-        table, written = Embeddings.load(partial), partial.stat().st_mtime
+        table = read_features(file)
     except C2LError:
         return None
-    asked = set(images)
-    rows = [i for i, path in enumerate(table.paths) if path in asked and _older(path, written)]
-    paths = [table.paths[i] for i in rows]
-    return Embeddings(table.features[rows], paths, model=table.model, sha256=table.sha256, readout=table.readout)
-
-
-def _older(path: Path, time: float) -> bool:
-    try:
-        return path.stat().st_mtime <= time
-    except OSError:
-        return False
+    if table.stamps is None:  # written by an older version
+        return None
+    earlier = map(tuple, table.stamps.tolist())
+    same = [i for i, (path, stamp) in enumerate(zip(table.paths, earlier, strict=True)) if stamps.get(path) == stamp]
+    paths = [table.paths[i] for i in same]
+    return Embeddings.from_table(table._replace(features=table.features[same], paths=paths))
 
 
 def _same_model(one: Embeddings, other: Embeddings) -> bool:

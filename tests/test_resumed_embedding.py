@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,30 @@ def test_rows_of_the_new_model_are_kept_while_those_of_another_are_computed_agai
     kept = Embeddings.load(partial_of(out))
     assert (kept.model, kept.paths) == (RELEASE, films[:3])
     np.testing.assert_allclose(kept.features, embed(films[:3], RELEASE).features, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("when", ["while the call runs", "after it"])
+def test_a_film_that_is_replaced_by_an_older_one_is_computed_again(tmp_path, films, monkeypatch, when):
+    """The replacement keeps its own modification time, as with `cp -p` from a backup."""
+    out, older = tmp_path / "x.parquet", sorted(write_films(tmp_path / "others", 9).glob("*.png"))[8]
+    os.utime(older, (1e9, 1e9))
+    whole = embedding._read_batches
+
+    def read(files, transform, batch_size, *options):
+        yield next(whole(files, transform, 2, *options))
+        if when == "while the call runs":
+            shutil.copy2(older, films[0])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(embedding, "_read_batches", read)
+        with pytest.raises(EmbedInterrupted):
+            embed_to_file(films, out, RELEASE)
+    shutil.copy2(older, films[0])
+    assert films[0].stat().st_mtime == 1e9
+    assert films[0].read_bytes() == older.read_bytes()
+    got = embed_to_file(films, out, RELEASE).features
+    np.testing.assert_allclose(got, embed(films, RELEASE).features, rtol=1e-4, atol=1e-5)
 
 
 def test_ctrl_c_on_the_command_line(tmp_path, films, monkeypatch, capsys):
