@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .embedding import BATCH_SIZE, Readout, embed, feature_count
+from .embedding import BATCH_SIZE, embed, feature_count
 from .errors import C2LError, RadiographError
+from .readouts import Readout
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
@@ -18,20 +18,17 @@ from .devices import find_device, input_dtype
 from .errors import C2LError, MachineError, RadiographError
 from .feature_files import FeatureTable, read_features, write_features
 from .progress import stage
+from .readouts import Readout, compute_features, feature_width
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
     from .radiographs.transform import Transform
+    from .releases.registry import Source
 
 BATCH_SIZE = 64  # images
 READERS = min(16, os.cpu_count() or 1)  # threads
-
-Readout = Literal["pooled", "multiscale"]
-"""How features are read: the last feature map, averaged; or the last three, averaged and concatenated."""
-SCALES = 3
-"""Number of feature maps of "multiscale": strides 8, 16 and 32."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class EmbedStopped(MachineError):
 
 def embed(
     paths: Iterable[str | os.PathLike[str]],
-    model: "str | os.PathLike[str] | nn.Module" = "resnet18",
+    model: "Source | nn.Module" = "resnet18",
     batch_size: int = BATCH_SIZE,
     device: "str | torch.device | None" = None,
     *,
@@ -116,8 +113,9 @@ def embed(
 
     Args:
         paths: PNG, JPEG, TIFF, BMP or DICOM files.
-        model: an architecture's name (its default release), a release, a `.safetensors` file, or a timm model. A timm
-            model is used in evaluation mode, and its own mode is restored afterwards.
+        model: an architecture's name (its default release), a release, a `Weights`, a `.safetensors` file, a folder
+            with `model.safetensors`, `hf-hub:owner/name[@revision]`, or a timm model. A timm model is used in
+            evaluation mode, and its own mode is restored afterwards.
         batch_size: images per forward pass.
         device: device to compute on; a timm model is moved there. Default: the device of a timm model; otherwise a GPU
             if there is one, or else the CPU.
@@ -168,7 +166,7 @@ def embed(
                 readable = [(path, tensor) for path, tensor in batch if not isinstance(tensor, str)]
                 if readable:
                     inputs = torch.stack([tensor for _, tensor in readable]).to(target, input_dtype(network))
-                    computed.append(_features(network, inputs, features))
+                    computed.append(compute_features(network, inputs, features))
                     kept += [path for path, _ in readable]
                 line.advance(len(batch))
     except KeyboardInterrupt:
@@ -178,7 +176,7 @@ def embed(
     return so_far()
 
 
-def feature_count(model: "str | os.PathLike[str] | nn.Module" = "resnet18", features: Readout = "pooled") -> int:
+def feature_count(model: "Source | nn.Module" = "resnet18", features: Readout = "pooled") -> int:
     """Number of features that `embed` computes per image with this model. Raises as `embed`.
 
     The tensors of a release are not read, because its architecture determines the number.
@@ -197,7 +195,7 @@ def feature_count(model: "str | os.PathLike[str] | nn.Module" = "resnet18", feat
 
 
 def resolve_model(
-    model: "str | os.PathLike[str] | nn.Module",
+    model: "Source | nn.Module",
 ) -> "tuple[nn.Module, Transform, dict[str, str]]":
     """The network, its preprocessing, and the `model` and `sha256` of `Embeddings`."""
     from torch import nn
@@ -215,7 +213,7 @@ def resolve_model(
     return network, weights.transform(in_chans=1), {"model": name, "sha256": weights.sha256}
 
 
-def _source(model: "str | os.PathLike[str]") -> "str | os.PathLike[str]":
+def _source(model: "Source") -> "Source":
     """The name of an architecture's default release, or the release or weight file itself."""
     from .architectures import list_models
     from .releases.registry import default_weights
@@ -280,36 +278,6 @@ def _read_batches(
                 yield [future.result() for future in waiting.popleft()]
         for batch in waiting:
             yield [future.result() for future in batch]
-
-
-def feature_width(network: Any, readout: Readout) -> int:
-    if readout == "multiscale":
-        return sum(stage["num_chs"] for stage in network.feature_info[-SCALES:])
-    return getattr(network, "num_features", 0)
-
-
-def _features(network: Any, inputs: "Tensor", readout: Readout) -> np.ndarray:
-    """Pooled features before any head, float32 [B, D]."""
-    if readout == "multiscale":
-        if not hasattr(network, "forward_intermediates"):
-            raise C2LError(
-                f"expected a timm model with forward_intermediates for multiscale features, found a "
-                f"{type(network).__name__}; use features='pooled', or, with a DenseNet, timm 1.0.31"
-            )
-        import torch
-
-        maps = network.forward_intermediates(inputs, indices=SCALES, intermediates_only=True)
-        return torch.cat([one.mean((2, 3)) for one in maps], dim=1).float().cpu().numpy()
-    if hasattr(network, "forward_head"):
-        outputs = network.forward_head(network.forward_features(inputs), pre_logits=True)
-    else:
-        outputs = network(inputs)
-    if getattr(outputs, "ndim", 0) != 2:
-        raise C2LError(
-            "expected a model with one feature vector per image, found another output; "
-            "leave out features_only and global_pool=''"
-        )
-    return outputs.float().cpu().numpy()
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from .embedding import BATCH_SIZE, READERS, Embeddings, EmbedStopped, Readout, embed, feature_width, resolve_model
+from .embedding import BATCH_SIZE, READERS, Embeddings, EmbedStopped, embed, resolve_model
 from .errors import C2LError, MachineError
 from .feature_files import join_features
 from .progress import stage
 from .ray_engine import live_nodes, part_path, plan_worker, ray_cluster, remove_parts, run_parts
+from .readouts import Readout, feature_width
 from .resumed_embedding import Embedded, check_some_read, keep, resume
 
 PART_IMAGES = 4096

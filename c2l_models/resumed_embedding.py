@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .embedding import Embeddings, EmbedInterrupted, EmbedStopped, Readout, embed
+from .embedding import Embeddings, EmbedInterrupted, EmbedStopped, embed
 from .errors import C2LError
 from .feature_files import read_features, write_features
+from .readouts import Readout
 
 Stamps = Mapping[Path, tuple[int, int]]
 """Size in bytes and modification time in ns of files."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 
 import c2l_models
 from c2l_models.errors import C2LError, RadiographError
@@ -51,6 +53,24 @@ def test_the_weights_are_read_once(films, monkeypatch, model, features, expected
     assert embedder.fit_transform(films[:2]).shape == (2, expected)
     assert len(embedder.get_feature_names_out()) == expected
     assert len(files) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {"global_pool": "catavgmax"}),
+        ("mobilenetv3_small_050", {}),
+        ("mobilenetv3_small_050", {"num_classes": 3}),
+    ],
+)
+def test_the_width_is_known_before_the_first_film(films, name, options):
+    """The oracle is the network's own vector of one image before its head."""
+    config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
+    network = timm.create_model(name, pretrained_cfg_overlay=config | {"interpolation": "bilinear"}, **options).eval()
+    hidden = network.forward_head(network.forward_features(torch.zeros(1, 3, 32, 32)), pre_logits=True)
+    embedder = RadiographEmbedder(network).fit(films)
+    assert len(embedder.get_feature_names_out()) == hidden.shape[1] == embedder.transform(films[:1]).shape[1]
+    assert c2l_models.embed([], network).features.shape == (0, hidden.shape[1])
 
 
 def test_it_cross_validates_in_a_pipeline(films, tmp_path):

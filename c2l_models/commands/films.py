@@ -16,7 +16,7 @@ from ..progress import stage
 from ..ray_engine import check_address
 
 if TYPE_CHECKING:
-    from ..embedding import Readout
+    from ..readouts import Readout
     from ..resumed_embedding import Embedded
 
 
