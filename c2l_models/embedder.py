@@ -55,6 +55,10 @@ class RadiographEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self._n_features_out = feature_count(self.model, self.features)
         return self
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """True: a new embedder can transform files, because `fit` learns nothing."""
+        return True
+
     def transform(self, X: Any) -> np.ndarray:
         """Compute the features of files.
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from sklearn.base import clone  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.model_selection import cross_val_score  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.utils.validation import check_is_fitted  # noqa: E402
 
 from c2l_models.embedder import RadiographEmbedder  # noqa: E402
 
@@ -71,6 +73,15 @@ def test_the_width_is_known_before_the_first_film(films, name, options):
     embedder = RadiographEmbedder(network).fit(films)
     assert len(embedder.get_feature_names_out()) == hidden.shape[1] == embedder.transform(films[:1]).shape[1]
     assert c2l_models.embed([], network).features.shape == (0, hidden.shape[1])
+
+
+def test_a_pipeline_of_frozen_steps_needs_no_fit(films):
+    """scikit-learn's own check: a pipeline with steps that learn nothing transforms at once."""
+    pipeline = make_pipeline(RadiographEmbedder())
+    check_is_fitted(pipeline)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(pipeline.transform(films[:2]), c2l_models.embed(films[:2]).features)
 
 
 def test_it_cross_validates_in_a_pipeline(films, tmp_path):
