@@ -34,6 +34,7 @@ _NAME = re.compile(
 _OURS = re.compile(r"(?P<dataset>[a-z]\w+):(?P<patient>[^\s/\\]+)")
 _NUMBER = re.compile(r"[0-9]{1,8}")
 _PATIENT = re.compile(r"(?:patient|subject)s?[\W_]*(?:id|ids|no|nr|num|number)?", re.IGNORECASE)
+_LETTERS = re.compile(r"[^\W\d_]+")
 _AROUND = " \t\r\"'"
 
 
@@ -98,7 +99,7 @@ def recognise(field: str, rsna: Mapping[str, str]) -> Entry | None:
         if dataset not in (CHEST, KNEE, RSNA, FRACATLAS, IMPLANTS):
             return Entry(field)
         found = recognise(inner, rsna)
-        return found if found and (dataset == RSNA or found.patient.startswith(dataset)) else None
+        return found._replace(bare=False) if found and (dataset == RSNA or found.patient.startswith(dataset)) else None
     if _NUMBER.fullmatch(field):
         number = int(field)
         if 1 <= number <= LAST_CHEST_PATIENT:
@@ -132,8 +133,8 @@ def read_list(path: Path, column: str | None = None) -> EvaluationList:
     if not numbered:
         raise C2LError(f"{path}: expected names of images or patients, one per line; found an empty list")
     rows = [row for _, row in numbered]
-    index = _column(path, rows, column)
-    has_header = _is_header(rows[0], index)
+    index, by_name = _column(path, rows, column)
+    has_header = by_name or _is_header(rows, index)
     header, body = (rows[0], rows[1:]) if has_header else (None, rows)
     return EvaluationList(
         path=path,
@@ -149,7 +150,7 @@ def read_list(path: Path, column: str | None = None) -> EvaluationList:
 
 
 def _text(path: Path) -> str:
-    """Read a text file in UTF-8 or UTF-16, with or without a byte-order mark, as spreadsheets write it."""
+    """Read a text file as spreadsheets write it: UTF-8, with or without a byte-order mark, or UTF-16 with one."""
     try:
         data = path.read_bytes()
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -160,8 +161,10 @@ def _text(path: Path) -> str:
         raise C2LError(f"{path}: cannot read the list of images or patients: {error.strerror}") from None
 
 
-def _column(path: Path, rows: Sequence[Sequence[str]], column: str | None) -> int:
-    """Return the index of the chosen column, by default the one with the most image names or full ids.
+def _column(path: Path, rows: Sequence[Sequence[str]], column: str | None) -> tuple[int, bool]:
+    """Return the index of the chosen column, and whether it was found by its name, so that the first row is a header.
+
+    By default it is the column with the most image names or full ids.
 
     If no column holds such names, the one with a header like "patient id" is returned. Bare numbers do not count,
     because they may be ages or counts, except in a list of a single column.
@@ -169,20 +172,20 @@ def _column(path: Path, rows: Sequence[Sequence[str]], column: str | None) -> in
     names = [name.strip(_AROUND) for name in rows[0]]
     if column is not None:
         if column in names:
-            return names.index(column)
+            return names.index(column), recognise(column, {}) is None
         if column.isdecimal() and 1 <= int(column) <= len(names):
-            return int(column) - 1
+            return int(column) - 1, False
         raise C2LError(
             f"{path}: expected a column's name or a number from 1 to {len(names)} as --column, found {column!r}"
         )
     if len(names) == 1:
-        return 0
+        return 0, False
     sample = rows[:1000]
     counts = [sum(_is_full(row[i].strip(_AROUND)) for row in sample if i < len(row)) for i in range(len(names))]
     if max(counts):
-        return counts.index(max(counts))
+        return counts.index(max(counts)), False
     if named := [i for i, name in enumerate(names) if _PATIENT.fullmatch(name)]:
-        return named[0]
+        return named[0], True
     raise C2LError(
         f"{path}: expected a column of image names or ids, found none among {len(names)} columns; choose one with "
         "--column"
@@ -199,10 +202,22 @@ def _is_full(field: str) -> bool:
     return bool(_NAME.fullmatch(field) or _OURS.fullmatch(field))
 
 
-def _is_header(row: Sequence[str], index: int) -> bool:
-    """Whether a row is a header: its field in the column is not a name, and has no digit, dot or slash."""
-    field = row[index].strip(_AROUND) if index < len(row) else ""
-    return recognise(field, {}) is None and not re.search(r"[\d./\\]", field)
+def _is_header(rows: Sequence[Sequence[str]], index: int) -> bool:
+    """Whether the first row is a header: it has no name in any field, and its field in the column is not a bare number.
+
+    A row that is wrongly taken as a header is never judged, so a field with a dot or a slash is no header, nor is one
+    with digits if a field below begins with the same letters ("IMG12" above "IMG0000044.jpg"), or none below is a name.
+    """
+    fields = [row[index].strip(_AROUND) if index < len(row) else "" for row in rows]
+    first, below = fields[0], fields[1:]
+    if any(_is_full(field.strip(_AROUND)) for field in rows[0]) or recognise(first, {}) or re.search(r"[./\\]", first):
+        return False
+    if not re.search(r"\d", first):
+        return True
+    letters = _LETTERS.match(first)
+    if letters is None or any(field.lower().startswith(letters[0].lower()) for field in below):
+        return False
+    return any(recognise(field, {}) for field in below)
 
 
 def read_rsna_mapping(path: Path) -> dict[str, str]:
