@@ -98,8 +98,9 @@ class Leakage:
 
 
 SEEN, NOT_SEEN, UNKNOWN, UNDECIDED = "seen", "not seen", "unknown form", "cannot tell"
-"""`UNDECIDED`: an RSNA image without a mapping, or a patient of a data set whose training ids are not published.
-FracAtlas and the shoulder implants have none: another image of them may be of a patient that was seen."""
+"""`UNDECIDED`: a patient of a data set whose training ids are not published, or an RSNA image without a mapping, unless
+the training data have no ChestX-ray14 patient. FracAtlas and the shoulder implants have no ids: another image of
+them may be of a patient that was seen."""
 
 VERDICTS = (SEEN, NOT_SEEN, UNDECIDED, UNKNOWN)
 """The verdicts in the order of the printed table."""
@@ -136,8 +137,11 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     mapping = read_rsna_mapping(rsna_mapping) if rsna_mapping else {}
     images_of_rsna = [recognise(one, mapping) for one in patients if one.startswith(f"{RSNA}:")]
     patients |= {entry.patient for entry in images_of_rsna if entry}
+    # An RSNA image without a mapping may be any ChestX-ray14 patient's, in the training data and in the list.
     if any(entry is None or not entry.also for entry in images_of_rsna):
-        unpublished |= {CHEST}  # an RSNA image without a mapping may be any ChestX-ray14 patient's
+        unpublished |= {CHEST}
+    if ids.get(CHEST) or ids.get(RSNA) or unlisted:
+        unpublished |= {RSNA}
     listed = read_list(path, column)
     fields = [*listed.fields, *(field for row in listed.beside for field in row)]
     known = {field: recognise(field, mapping) for field in dict.fromkeys(fields)}
@@ -174,5 +178,4 @@ def _verdict(entry: Entry | None, patients: Collection[str], unpublished: Collec
         return UNKNOWN
     if entry.patient in patients or entry.also in patients:
         return SEEN
-    # Without the mapping, an RSNA image may be any ChestX-ray14 patient's.
-    return UNDECIDED if entry.patient.partition(":")[0] in (RSNA, *unpublished) else NOT_SEEN
+    return UNDECIDED if entry.patient.partition(":")[0] in unpublished else NOT_SEEN

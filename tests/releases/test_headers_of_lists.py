@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from c2l_models import get_weights
 from c2l_models.releases.evaluation_list import read_list, recognise
+from c2l_models.releases.leakage import NOT_SEEN, UNDECIDED, check_leakage
 
 
 def first_line_judged(tmp_path: Path, text: str, column: str | None = None) -> int:
@@ -57,3 +59,9 @@ def test_a_full_id_is_no_bare_number(field: str) -> None:
     bare = recognise(field.partition(":")[2], {})
     assert bare is not None
     assert bare.bare
+
+
+def test_weights_that_saw_no_radiograph_saw_no_rsna_image(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("0004cfab-14fd-4e49-80ba-63a80b6bddd6\n")
+    for name, verdict in {"resnet18.imagenet": NOT_SEEN, "resnet18.c2l_open26k": UNDECIDED}.items():
+        assert check_leakage(tmp_path / "list.csv", get_weights(name)).verdicts == [verdict]
