@@ -9,6 +9,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def parse_device(device: "str | torch.device") -> "torch.device":
+    """The device of a name. Raises C2LError for an unknown name."""
+    import torch
+
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise C2LError(f"expected a device such as cpu, cuda or cuda:0, found {str(device)!r}") from None
+
+
 def find_device(device: "str | torch.device") -> "torch.device":
     """Return a device on which this machine can compute, such as cpu, cuda, cuda:0, mps or xpu.
 
@@ -17,10 +27,7 @@ def find_device(device: "str | torch.device") -> "torch.device":
     """
     import torch
 
-    try:
-        target = torch.device(device)
-    except RuntimeError:
-        raise C2LError(f"expected a device such as cpu, cuda or cuda:0, found {str(device)!r}") from None
+    target = parse_device(device)
     if target.type == "cuda":  # nothing is computed, because that would take memory of the first GPU
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (target.index or 0) >= gpus:

@@ -9,13 +9,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .devices import find_device
+from .devices import find_device, parse_device
 from .errors import C2LError
 
 ENOUGH_DISK, ENOUGH_MEMORY = 2e9, 2e9
@@ -42,23 +43,38 @@ class Finding:
 
 
 def examine(device: str | None = None) -> Iterator[Finding]:
-    """Check this machine. `device`: the device of the tiny step; None: CUDA if torch finds it, otherwise the CPU."""
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _versions,
-        _gpu,
-        lambda: _precision(device),
-        lambda: _memory(device),
-        _disk,
-        _decoders,
-        _weights,
-        lambda: _step(device),
-    )
-    for check in checks:
+    """Check this machine. `device`: the device of the tiny step; None: CUDA if torch finds it, otherwise the CPU.
+
+    A cause that stops several checks, such as a device that this machine lacks, is reported once. Raises C2LError for a
+    device of an unknown name.
+    """
+    if device is not None:
+        _check_name(device)
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "versions": _versions,
+        "GPU": _gpu,
+        "bfloat16": lambda: _precision(device),
+        "memory": lambda: _memory(device),
+        "disk": _disk,
+        "decoders": _decoders,
+        "weights": _weights,
+        "step": lambda: _step(device),
+    }
+    causes = set[str]()
+    for subject, check in checks.items():
         try:
             yield from check()
         except Exception as error:  # a broken part must not hide the others
-            name = getattr(check, "__name__", "check").strip("_<>")
-            yield Finding(name, "failed", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            name = "" if isinstance(error, C2LError) else f"{type(error).__name__}: "
+            cause = f"{name}{str(error).partition(chr(10))[0]}"
+            if cause not in causes:
+                yield Finding(subject, "failed", cause)
+            causes.add(cause)
+
+
+def _check_name(device: str) -> None:
+    with suppress(ImportError, OSError):  # a torch that cannot be imported is a finding
+        parse_device(device)
 
 
 def _versions() -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """`c2l doctor`: facts of a sound machine, and what it says of a broken one."""
 
+import itertools
 import math
 import shutil
 from importlib.metadata import version
@@ -97,3 +98,32 @@ def test_a_check_that_fails_does_not_hide_the_others(monkeypatch):
     found = list(examine("cpu"))
     assert [f.problem for f in found if f.problem] == ["RuntimeError: CUDA error: no kernel image is available"]
     assert found[-1].subject == "step"
+
+
+def test_a_device_of_an_unknown_name_is_one_error(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--device", "foo"])
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "c2l: expected a device such as cpu, cuda or cuda:0, found 'foo'\n"
+
+
+def test_a_device_that_this_machine_lacks_is_one_problem():
+    """torch refuses to compute on meta; three checks need the device."""
+    found = list(examine("meta"))
+    (problem,) = [finding for finding in found if finding.problem]
+    assert problem.subject == "bfloat16"
+    assert problem.problem.startswith("device 'meta' cannot be used with torch")
+
+
+def test_each_check_has_a_name(monkeypatch):
+    number = itertools.count()
+
+    def broken(*_):
+        raise OSError(f"cause {next(number)}")
+
+    for name in ("_versions", "_gpu", "_precision", "_memory", "_disk", "_decoders", "_weights", "_step"):
+        monkeypatch.setattr(doctor, name, broken)
+    subjects = [finding.subject for finding in examine()]
+    assert subjects == ["versions", "GPU", "bfloat16", "memory", "disk", "decoders", "weights", "step"]
