@@ -83,15 +83,19 @@ def read_features(path: Path) -> FeatureTable:
     """Read a .parquet or .npz file that `write_features` wrote. Raises C2LError for any other file."""
     if not path.is_file():
         raise C2LError(f"{path}: expected a file that c2l embed wrote, found no such file; correct the path")
-    import pyarrow as pa
-
     try:
-        return _read_npz(path) if path.suffix.lower() == ".npz" else _read_parquet(path)
-    except (OSError, pa.ArrowException, AttributeError, KeyError, ValueError, EOFError) as error:
+        table = _read_npz(path) if path.suffix.lower() == ".npz" else _read_parquet(path)
+    except Exception as error:  # on damaged files zipfile, NumPy and Arrow raise errors of many types
         raise C2LError(
             f"{path}: expected a Parquet or npz file with paths and features, found another file "
             f"({type(error).__name__}); make one with c2l embed"
         ) from None
+    if table.features.ndim != 2 or len(table.features) != len(table.paths):
+        raise C2LError(
+            f"{path}: expected one row of features per path, found features of shape {list(table.features.shape)} and "
+            f"{len(table.paths):,} paths; make the file again with c2l embed"
+        )
+    return table
 
 
 def _parquet(table: FeatureTable) -> bytes:
@@ -123,7 +127,7 @@ def _read_parquet(path: Path) -> FeatureTable:
     rows = table["feature"].chunk(0) if len(table) else table["feature"].combine_chunks()
     features = rows.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     width = table.schema.field("feature").type.list_size
-    source = json.loads((table.schema.metadata or {}).get(METADATA_KEY.encode(), "{}"))
+    source = dict(json.loads((table.schema.metadata or {}).get(METADATA_KEY.encode(), "{}")))
     written = map(os.fsdecode, table["path_bytes" if "path_bytes" in names else "path"].to_pylist())
     stamps = np.stack([table[name].to_numpy() for name in STAMPS], 1) if {*STAMPS} <= {*names} else None
     return FeatureTable(features.reshape(len(table), width), [Path(name) for name in written], source, stamps)
@@ -139,7 +143,8 @@ def _npz(table: FeatureTable) -> bytes:
 def _read_npz(path: Path) -> FeatureTable:
     with np.load(path, allow_pickle=False) as arrays:
         paths = [Path(name) for name in arrays["paths"].tolist()]
-        return FeatureTable(arrays["features"], paths, json.loads(str(arrays[METADATA_KEY])))
+        features = arrays["features"].astype(np.float32, copy=False)
+        return FeatureTable(features, paths, dict(json.loads(str(arrays[METADATA_KEY]))))
 
 
 def _npy(table: FeatureTable) -> bytes:
