@@ -66,7 +66,7 @@ def embed_on_ray(
     """
     network, transform, source = resolve_model(model)
     memory = PROCESS_BYTES + BATCH_SIZE * PIXEL_BYTES * transform.size**2
-    names = [*images, Path(model)] if Path(model).is_file() else images
+    names = [*images, Path(model)] if Path(model).exists() else images
     with ray_cluster(address) as ray:
         worker = plan_worker(live_nodes(ray), memory, device, READER_BYTES)
         folder = parts_of(out)

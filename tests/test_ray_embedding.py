@@ -115,6 +115,17 @@ def test_a_relative_weight_file_is_named_as_given(folder, ray):
     assert Embeddings.load("x.parquet").model == embed([], "w.safetensors").model == "w.safetensors"
 
 
+@pytest.mark.parametrize("name", ["w.safetensors", "w/model.safetensors"])
+def test_relative_weights_are_found_by_workers_of_another_folder(folder, ray, name):
+    weights = Path(name)
+    weights.parent.mkdir(exist_ok=True)
+    shutil.copy(get_weights(RELEASE).path(), weights)
+    model = str(weights.parent if "/" in name else weights)
+    ray.dies = lambda task, call: os.chdir("/")  # where Ray starts its workers; none dies
+    embed_on_ray([path.absolute() for path in films()[:2]], folder / "x.parquet", model, "cpu")
+    assert len(Embeddings.load(folder / "x.parquet").paths) == 2
+
+
 def test_an_interrupted_command_says_what_is_kept(folder, ray, capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
