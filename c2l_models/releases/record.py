@@ -24,7 +24,7 @@ MAX_SIZE = 8192
 """Largest side of a network's input, pixels; also the largest side of an image that is read."""
 
 FLOATS = ("F16", "BF16", "F32", "F64")
-"""Dtypes of weights, as a safetensors header names them."""
+"""Dtypes of weights that are read, as a safetensors header names them. `save_weights` writes F16 and F32."""
 
 METADATA_KEY = "c2l"
 """The only metadata key in a weight file, because safetensors writes several keys in random order."""
@@ -138,7 +138,7 @@ CONFIG_KEYS = tuple(f.name for f in fields(Weights) if f.name not in ("sha256", 
 
 
 def stored_tensors(file: weight_file.VerifiedFile) -> "dict[str, Tensor]":
-    """The tensors as stored in the file: float16, the first convolution float32, counters int64.
+    """The tensors as stored in the file: each of one of the `FLOATS`, counters int64.
 
     Raises `WeightsCorrupted` for a dtype that no weights have, and for values that are not finite in float32.
     """
@@ -221,11 +221,12 @@ def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]
 
     `state_dict`: tensors of a plain model without a head. Floats are stored as float16, except the first convolution,
     which is stored as float32 with three input channels: a one-channel kernel is divided by three and repeated.
-    Integers are stored unchanged. `config`: the fields of `Weights` without `sha256`, `location` and `metrics`;
-    `num_params` is counted here, `mean` and `std` may be one number, and `license` is "unknown" by default.
+    Counters (int64 without dimensions) are stored unchanged. `config`: the fields of `Weights` without `sha256`,
+    `location` and `metrics`; `num_params` is counted here, `mean` and `std` may be one number, and `license` is
+    "unknown" by default.
 
-    Raises `WeightsCorrupted` for a head, a missing first convolution, values that are not finite or beyond float16's
-    range, or an incomplete `config`.
+    Raises `WeightsCorrupted`, and writes nothing, for a head, a first convolution that is missing or has neither 1 nor
+    3 input channels, other integers, values that are not finite or beyond float16's range, or an incomplete `config`.
     """
     from safetensors.torch import save
 
@@ -240,8 +241,10 @@ def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]
     record = make_record(table, str(location), location=location, sha256="")
     metadata = {METADATA_KEY: json.dumps(record.config, sort_keys=True, separators=(",", ":"))}
     data = save(tensors, metadata=metadata)
+    sha256, header = hashlib.sha256(data).hexdigest(), json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    _check_header(weight_file.VerifiedFile(location, data, sha256, header))
     write_atomically(location, data)
-    return hashlib.sha256(data).hexdigest()
+    return sha256
 
 
 def _packed(state_dict: "Mapping[str, Tensor]", architecture: Architecture, location: Path) -> "dict[str, Tensor]":
@@ -260,6 +263,11 @@ def _packed(state_dict: "Mapping[str, Tensor]", architecture: Architecture, loca
         stored = tensor.detach().cpu()
         if key == first_conv:
             stored = stored.float()
+            if stored.ndim != 4 or stored.shape[1] not in (1, 3):
+                raise WeightsCorrupted(
+                    f"{location}: expected {key} with the shape [outputs, 1 or 3, height, width], found "
+                    f"{list(stored.shape)}; build the network with in_chans=1 or in_chans=3"
+                )
             if stored.shape[1] == 1:
                 stored = (stored / 3).repeat(1, 3, 1, 1)
         elif stored.is_floating_point():

@@ -80,6 +80,13 @@ def test_three_channels_and_odd_layouts_are_stored_as_they_are(state_dict: dict[
         (lambda s: {f"module.{key}": value for key, value in s.items()}, r"no conv1\.weight"),
         (lambda s: s | {"bn1.bias": torch.full((64,), torch.nan)}, r"bn1\.bias"),
         (lambda s: s | {"bn1.running_var": torch.full((64,), 7e4)}, r"bn1\.running_var"),
+        (lambda s: s | {"bn1.num_batches_tracked": torch.tensor(3, dtype=torch.int32)}, "found 'I32' of shape"),
+        (lambda s: s | {"bn1.mask": torch.ones(64, dtype=torch.bool)}, r"found 'BOOL' of shape \[64\] in bn1\.mask"),
+        (lambda s: s | {"index": torch.arange(3)}, r"found 'I64' of shape \[3\] in index"),
+        (lambda s: s | {"new\nline": torch.zeros(2)}, "names of tensors that can be printed"),
+        (lambda s: s | {"conv1.weight": torch.zeros(64, 2, 7, 7)}, r"1 or 3, .* found \[64, 2, 7, 7\]; build the"),
+        (lambda s: s | {"conv1.weight": torch.zeros(64, 4, 7, 7)}, r"1 or 3, .* found \[64, 4, 7, 7\]"),
+        (lambda s: s | {"conv1.weight": torch.zeros(64, 3)}, r"1 or 3, .* found \[64, 3\]"),
     ],
 )
 def test_state_dicts_that_may_not_be_saved(
