@@ -69,11 +69,12 @@ def _find_in_timm(name: str) -> Architecture | None:
     return Architecture(name, config.first_conv, "", config.classifier, network.head_hidden_size)
 
 
-def loading_call(architecture: str, weights: object) -> str:
+def loading_call(architecture: str, weights: object, in_chans: int = 3) -> str:
     """The Python call that loads a weight file of an architecture."""
+    arguments = f"weights={str(weights)!r}" + (f", in_chans={in_chans}" if in_chans != 3 else "")
     if architecture in ARCHITECTURES:
-        return f"c2l_models.{architecture}(weights={str(weights)!r})"
-    return f"c2l_models.create_model({architecture!r}, weights={str(weights)!r})"
+        return f"c2l_models.{architecture}({arguments})"
+    return f"c2l_models.create_model({architecture!r}, {arguments})"
 
 
 def suggest(name: str, known: Collection[str]) -> str:

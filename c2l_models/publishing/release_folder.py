@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..architectures import find_architecture
+from ..architectures import find_architecture, loading_call
 from ..errors import C2LError, WeightsNotFound
 from ..files import remove_stale, temporary_beside, write_atomically
 from ..hub.weight_file import FILE_NAME, LICENSE_NAME, NOTICES_NAME, PROVENANCE_NAME, locate_beside
@@ -109,7 +109,7 @@ def plain_card(weights: Weights) -> str:
         f"{weights.std[0]}. Recipe: {weights.recipe}. Trained on:\n\n{trained_on}\n\n"
         f"Not a diagnostic device. License: {weights.license}, see {LICENSE_NAME}.\n\n```python\n"
         "import c2l_models, timm\n\n"
-        f'model = c2l_models.{weights.architecture}(weights="FOLDER", in_chans=1)\n'
+        f"model = {loading_call(weights.architecture, 'FOLDER', in_chans=1)}\n"
         'model = timm.create_model("local-dir:FOLDER", pretrained=True, in_chans=1)  # timm >= 1.0.16\n```\n\n'
         f"`sha256sum -c {SUMS_NAME}` checks the copy.\n"
     )

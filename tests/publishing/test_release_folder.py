@@ -8,19 +8,21 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 import yaml
 from hub_clients import small_weights
+from weight_config import CONFIG
 
 from c2l_models import cli, get_weights, list_weights
 from c2l_models.errors import C2LError, WeightsCorrupted
 from c2l_models.models import create_model
 from c2l_models.publishing import release_folder as module
 from c2l_models.publishing.release_folder import license_text, plain_card, write_release_folder
-from c2l_models.releases.record import Weights
+from c2l_models.releases.record import Weights, save_weights
 
 torch.set_num_threads(1)
 NAMES = ["LICENSE", "README.md", "SHA256SUMS", "config.json", "model.safetensors", "provenance.json"]
@@ -132,11 +134,25 @@ def test_the_license_and_the_card_are_of_the_weights(record: Weights) -> None:
     assert "64×64 pixels: one grey channel in 0..1, minus 0.4, divided by 0.2" in text
 
 
+@pytest.mark.parametrize("architecture", ["resnet18", "mobilenetv3_small_050"])
+def test_the_call_on_the_card_loads_the_folder(architecture: str, tmp_path: Path) -> None:
+    network = timm.create_model(architecture, num_classes=0, in_chans=1)
+    save_weights(tmp_path / "a.safetensors", network.state_dict(), CONFIG | {"architecture": architecture})
+    folder = tmp_path / "folder"
+    write_release_folder(Weights.from_file(tmp_path / "a.safetensors"), folder)
+    (call,) = (
+        line for line in (folder / "README.md").read_text().splitlines() if line.startswith("model = c2l_models")
+    )
+    variables: dict[str, Any] = {}
+    exec(f"import c2l_models\n{call.replace('FOLDER', str(folder))}", variables)
+    assert variables["model"](torch.zeros(1, 1, 64, 64)).ndim == 2
+
+
 def test_leftovers_of_a_killed_call_are_removed(record: Weights, tmp_path: Path) -> None:
     killed = f"""
 import os, signal
 from c2l_models.publishing import release_folder as module
-from c2l_models.releases.record import Weights
+from c2l_models.releases.record import Weights, save_weights
 module.plain_card = lambda weights: os.kill(os.getpid(), signal.SIGKILL)
 module.write_release_folder(Weights.from_file({str(record.location)!r}), {str(tmp_path / "release")!r})
 """
