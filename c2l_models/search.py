@@ -2,23 +2,23 @@
 
 import os
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from .embedding import Embeddings, embed
 from .errors import C2LError, RadiographError, WeightsNotFound
 from .radiographs.reading import read_radiograph
-from .sheets import contact_sheet, empty_tile
+from .sheets import TILE, contact_sheet, empty_tile
 
 
 class Neighbours(NamedTuple):
     """The images nearest to `query`, nearest first, with their cosine similarities, float32 [k].
 
-    `copies`: the files of the table with the same bytes as the query; each stays among the neighbours.
+    `copies`: those of `paths` whose files have the same bytes as the query's.
     """
 
     query: Path
@@ -67,16 +67,16 @@ def search_all(
     rows = {path: row_of(path) for path in paths}
     others = [path for path, row in rows.items() if row is None]
     embedded, errors = _embed_queries(others, table, model, device) if others else ({}, {})
-    if len(errors) == len(rows):
+    if rows and len(errors) == len(rows):
         path, reason = next(iter(errors.items()))
         raise RadiographError(f"{path}: {reason}")
-    found = []
+    units, found = unit_vectors(table.features, "features"), []
     for path in paths:
         if path in errors:
             continue
         row = rows[path]
-        features = embedded[path][None] if row is None else table.features[[row]]
-        indices, cosines = nearest(table.features, features, k, exclude=None if row is None else [row])
+        query = unit_vectors(embedded[path][None], "queries") if row is None else units[[row]]
+        indices, cosines = _nearest_units(units, query, k, exclude=None if row is None else [row])
         near = [table.paths[i] for i in indices[0]]
         found.append(Neighbours(path, near, cosines[0], frozenset(other for other in near if _is_copy(path, other))))
     return found, errors
@@ -152,7 +152,13 @@ def nearest(features: Any, queries: Any, k: int, exclude: Sequence[int] | None =
     Raises:
         C2LError: shapes that do not match, values that are not finite, or `k` larger than the number of features.
     """
-    rows, tests = unit_vectors(features, "features"), unit_vectors(queries, "queries")
+    return _nearest_units(unit_vectors(features, "features"), unit_vectors(queries, "queries"), k, exclude)
+
+
+def _nearest_units(
+    rows: np.ndarray, tests: np.ndarray, k: int, exclude: Sequence[int] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest` for unit vectors: features [N, D] and queries [Q, D]."""
     if rows.shape[1] != tests.shape[1]:
         raise C2LError(
             f"expected features and queries of the same width, found {rows.shape[1]} and {tests.shape[1]}; "
@@ -180,9 +186,10 @@ def draw_neighbours(found: Neighbours | Sequence[Neighbours], path: str | os.Pat
     missing: dict[Path, str] = {}
     rows = [found] if isinstance(found, Neighbours) else found
 
+    @cache  # a film may be near several queries
     def drawn(file: Path) -> Image.Image:
         try:
-            return read_radiograph(file)
+            return ImageOps.contain(read_radiograph(file), (TILE, TILE), Image.Resampling.BICUBIC)
         except RadiographError as error:
             missing[file] = str(error).removeprefix(f"{file}: ")
             return empty_tile("no film")
@@ -190,7 +197,7 @@ def draw_neighbours(found: Neighbours | Sequence[Neighbours], path: str | os.Pat
     films = [(row.query, *row.paths) for row in rows]
     images = [[drawn(file) for file in row] for row in films]
     captions = [[file.name for file in row] for row in films]
-    contact_sheet(images, captions, path, np.stack([row.cosines for row in rows]))
+    contact_sheet(images, captions, path, [row.cosines for row in rows])
     return missing
 
 

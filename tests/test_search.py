@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from c2l_models import search as module
 from c2l_models.embedding import Embeddings, embed
 from c2l_models.errors import C2LError, RadiographError
 from c2l_models.radiographs.phantom import write_films
@@ -229,3 +230,41 @@ def test_several_queries_are_the_queries_one_by_one(tmp_path: Path) -> None:
         assert sheet.height == 2 * MARGIN + 3 * one_row - GAP
     with pytest.raises(RadiographError, match="broken"):
         search_all([broken], table, 2)
+
+
+def test_no_query_finds_nothing(library: tuple[list[Path], Embeddings]) -> None:
+    _, table = library
+    assert search_all([], table, 2) == ([], {})
+    with pytest.raises(C2LError, match="expected at least one row"):
+        draw_neighbours([], "sheet.png")
+
+
+def test_the_table_is_normalised_once(library: tuple[list[Path], Embeddings], monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, table = library
+    Path("new.png").write_bytes(paths[0].read_bytes())
+    rows, whole = [], module.unit_vectors
+    monkeypatch.setattr(module, "unit_vectors", lambda x, name: rows.append(len(x)) or whole(x, name))
+    found, _ = search_all([*paths, "new.png"], table, 2)
+    assert sum(rows) == len(paths) + 1
+    for row, query in zip(found[:-1], table.features, strict=True):
+        ranked = sorted(range(5), key=lambda i: -slow_cosine(table.features[i].tolist(), query.tolist()))
+        assert row.paths == [paths[i] for i in ranked[1:3]]
+
+
+def test_each_film_of_a_sheet_is_decoded_once_and_kept_as_a_tile(
+    library: tuple[list[Path], Embeddings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oracle is a sheet of the whole films."""
+    paths, table = library
+    Image.fromarray(rng.integers(0, 256, (901, 1200)).astype(np.uint8)).save(paths[1])
+    found, _ = search_all(paths, table, 3)
+    rows = [[Image.open(path) for path in (row.query, *row.paths)] for row in found]
+    captions = [[path.name for path in (row.query, *row.paths)] for row in found]
+    contact_sheet(rows, captions, "whole.png", [row.cosines for row in found])
+    decoded, kept, read, draw = [], [], module.read_radiograph, module.contact_sheet
+    monkeypatch.setattr(module, "read_radiograph", lambda path: decoded.append(path) or read(path))
+    monkeypatch.setattr(module, "contact_sheet", lambda images, *more: kept.extend(images) or draw(images, *more))
+    draw_neighbours(found, "sheet.png")
+    assert sorted(decoded) == paths
+    assert max(max(image.size) for row in kept for image in row) == TILE
+    assert Path("sheet.png").read_bytes() == Path("whole.png").read_bytes()
