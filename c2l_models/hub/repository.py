@@ -16,6 +16,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _NAME = re.compile(r"hf-hub:(?P<repo_id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s@]+))?")
 _URL = re.compile(r"https?://(?:huggingface\.co|hf\.co)/(?P<repo_id>[\w.-]+/[\w.-]+)(?:/.*)?")
+_NO_FILE = "the repository has no such file at this revision"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR}
 
 
@@ -40,9 +41,9 @@ class HubRepository(NamedTuple):
 def download(repository: HubRepository, file: str) -> Path:
     """Return the path of a repository's file in the hub's cache; download the file if it is not cached.
 
-    If the revision is a commit (40 hex digits) and the file is cached, no request is sent. If it is a branch or a tag,
-    the hub is asked for its current commit; if the hub does not answer, the last cached commit is used. Raises
-    `WeightsNotFound`, `HubRefused`, `HubUnavailable` or `HubCacheError`.
+    If the revision is a commit (40 hex digits) and the cache has the file, or knows that the commit lacks it, no request
+    is sent. If it is a branch or a tag, the hub is asked for its current commit; if the hub does not answer, the last
+    cached commit is used. Raises `WeightsNotFound`, `HubRefused`, `HubUnavailable` or `HubCacheError`.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HTTPError
@@ -53,6 +54,8 @@ def download(repository: HubRepository, file: str) -> Path:
             cached = try_to_load_from_cache(repository.repo_id, file, revision=revision)
             if isinstance(cached, str):
                 return Path(cached)
+            if cached is not None:  # an earlier request found that this commit does not have the file
+                raise WeightsNotFound(f"{_where(repository, file)}: {_NO_FILE}")
         from ..progress import stage  # only here, because torch.hub loads packaged weights without rich
 
         with stage(f"downloading {repository.repo_id}"):
@@ -113,7 +116,7 @@ def _translate(error: Exception, repository: HubRepository, file: str) -> C2LErr
     if isinstance(error, errors.RevisionNotFoundError):
         return WeightsNotFound(f"{where}: the repository has no such revision; expected a branch, a tag or a commit")
     if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
-        return WeightsNotFound(f"{where}: the repository has no such file at this revision")
+        return WeightsNotFound(f"{where}: {_NO_FILE}")
     if isinstance(error, errors.HFValidationError):
         return C2LError(f"expected hf-hub:owner/name or hf-hub:owner/name@revision, found {repository}: {reason}")
     causes = [each for each in (error, cause) if isinstance(each, OSError)]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hub_clients import DATA, FILE, SHA256, Client, blobs, new_requests, register, small_weights
+from hub_clients import C2L, DATA, FILE, SHA256, Client, blobs, new_requests, python, register, small_weights
 from hub_repositories import Fault
 from hub_stand_in import TOKEN, HubStandIn
 
@@ -44,6 +44,26 @@ def test_a_commit_in_the_cache_takes_no_request_in_a_new_process(hub: HubStandIn
     with Client(tmp_path, hub.endpoint) as second:
         assert second(weights=f"hf-hub:owner/pinned@{commit}")["sha256"] == SHA256
     assert [request for request in hub.requests if "owner/cut" not in request] == []
+
+
+@pytest.mark.parametrize("revision", ["", "@main"])
+def test_a_folder_is_written_again_without_a_network(hub: HubStandIn, tmp_path: Path, revision: str) -> None:
+    """The repository has no provenance and no notices; the first call asked for them."""
+    commit = hub.add_commit("owner/bare", {FILE: DATA})
+    command = "from c2l_models.cli import main; main()"
+    first = python(
+        command, "download", f"hf-hub:owner/bare{revision}", "--to", "a", cwd=tmp_path, endpoint=hub.endpoint
+    )
+    assert first.returncode == 0, first.stderr
+    new_requests(hub)
+    arguments = ("download", f"hf-hub:owner/bare@{commit}", "--to", "b")
+    offline = f"import os; os.environ['HF_HUB_OFFLINE'] = '1'; {C2L}"
+    for code, endpoint in ((C2L, hub.endpoint), (C2L, "http://127.0.0.1:1"), (offline, hub.endpoint)):
+        again = python(code, *arguments, cwd=tmp_path, endpoint=endpoint)
+        assert again.returncode == 0, again.stderr
+        names = sorted(path.name for path in (tmp_path / "b").iterdir())
+        assert names == sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert new_requests(hub) == []
 
 
 def test_a_release_on_the_hub_is_pinned_and_hashed(hub: HubStandIn, client: Client, tmp_path: Path) -> None:
