@@ -102,9 +102,14 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises errors of every type, Exception itself among them
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if address:
+            where, todo = f"--address {address}", "correct the address, or leave it out to use this machine"
+        elif named := os.environ.get("RAY_ADDRESS"):
+            where, todo = f"RAY_ADDRESS {named}", "correct or unset RAY_ADDRESS, or choose a cluster with --address"
+        else:
+            where, todo = "this machine", "choose a cluster with --address, or leave out --engine ray"
         raise C2LError(
-            f"--address {address}: expected a Ray cluster with the same versions of Ray and Python, found: {reason}; "
-            "correct the address, or leave it out to use this machine"
+            f"{where}: expected a Ray cluster with the same versions of Ray and Python, found: {reason}; {todo}"
         ) from None
     try:
         yield ray

@@ -1,6 +1,7 @@
 """The engine without Ray: the plan of the workers, and parts that are repeated when workers die."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 from ray_stand_in import StandIn
@@ -79,6 +80,24 @@ def test_an_error_of_a_task_is_raised_as_it_was():
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(C2LError, match=r"needs Ray: pip install 'c2l-models\[ray\]'"), ray_cluster(None):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "variable", "message"),
+    [
+        ("h:1", "v:2", "^--address h:1: expected a Ray cluster .*, found: no answer; correct the address, or leave"),
+        (None, "v:2", "^RAY_ADDRESS v:2: expected .*, found: no answer; correct or unset RAY_ADDRESS"),
+        (None, "", "^this machine: expected .*, found: no answer; choose a cluster with --address"),
+    ],
+)
+def test_a_cluster_that_is_not_reached_is_named_as_the_user_named_it(monkeypatch, address, variable, message):
+    def refuse(**_):
+        raise ConnectionError("no answer\nmore")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=refuse))
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    with pytest.raises(C2LError, match=message), ray_cluster(address):
         pass
 
 

@@ -41,9 +41,9 @@ class HubRepository(NamedTuple):
 def download(repository: HubRepository, file: str) -> Path:
     """Return the path of a repository's file in the hub's cache; download the file if it is not cached.
 
-    If the revision is a commit (40 hex digits) and the cache has the file, or knows that the commit lacks it, no request
-    is sent. If it is a branch or a tag, the hub is asked for its current commit; if the hub does not answer, the last
-    cached commit is used. Raises `WeightsNotFound`, `HubRefused`, `HubUnavailable` or `HubCacheError`.
+    If the revision is a commit (40 hex digits) and the cache has the file, or knows that the commit lacks it, no
+    request is sent. If it is a branch or a tag, the hub is asked for its current commit; if the hub does not answer,
+    the last cached commit is used. Raises `WeightsNotFound`, `HubRefused`, `HubUnavailable` or `HubCacheError`.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HTTPError
