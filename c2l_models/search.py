@@ -197,7 +197,7 @@ def draw_neighbours(found: Neighbours | Sequence[Neighbours], path: str | os.Pat
     films = [(row.query, *row.paths) for row in rows]
     images = [[drawn(file) for file in row] for row in films]
     captions = [[file.name for file in row] for row in films]
-    contact_sheet(images, captions, path, [row.cosines for row in rows])
+    contact_sheet(images, captions, path, [row.cosines.tolist() for row in rows])
     return missing
 
 
