@@ -1,4 +1,4 @@
-"""The architectures: `ARCHITECTURES`, which have releases, and every other one of timm's for weights of one's own.
+"""Architectures with releases (`ARCHITECTURES`). Every other architecture of timm works with weights of your own.
 
 To add an architecture, add its entry under its name in timm and torchvision. The following read the table:
 `list_models()`, the builder `c2l_models.<name>`, and torch.hub's entry points. A release of the architecture is a

@@ -1,4 +1,4 @@
-"""Write files so that a crash or a full disk leaves the old content intact; check before long work that it can be."""
+"""Write files so that a crash or a full disk leaves the old content intact; before long work, check that a path can be written."""
 
 import errno
 import os
@@ -85,7 +85,7 @@ def is_alive(pid: int) -> bool:
 
 
 def check_file(path: Path, option: str = "--out") -> None:
-    """Check, before long work, that a file can be written. Raises C2LError, which names the option and says why not."""
+    """Check, before long work, that a file can be written. Raises C2LError, which names the option and the reason."""
     if path.is_dir():
         raise C2LError(f"{option} {path}: expected a file, found a folder; name a file in it")
     if not os.path.isdir(path.absolute().parent):  # noqa: PTH112 - as below
@@ -101,7 +101,7 @@ def check_file(path: Path, option: str = "--out") -> None:
 def check_folder(folder: Path, option: str = "--out") -> None:
     """Check, before long work, that files can be written to a folder; one that does not exist is not created here.
 
-    Raises C2LError, which names the option and says why not.
+    Raises C2LError, which names the option and the reason.
     """
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not os.path.isdir(there):  # noqa: PTH112 - pathlib's method raises if a parent folder may not be entered

@@ -14,7 +14,7 @@ FOLDERS = (
     *map(Path, ("/usr/share/fonts", "/Library/Fonts", "/System/Library/Fonts")),
     Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts",
 )
-"""Where Linux, macOS and Windows keep fonts. The fonts that matplotlib brings along are searched too."""
+"""Where Linux, macOS and Windows keep fonts. The fonts bundled with matplotlib are searched too."""
 SPECIAL = re.compile(r"bold|italic|oblique|mono|condensed|narrow|serif|light|thin|black|medium|math|cmex|cmsy", re.I)
 SUFFIXES = {".ttf", ".otf", ".ttc"}
 UNASSIGNED = "\uffff"
@@ -53,7 +53,7 @@ def lacks(file: Path, text: str) -> str:
 def installed_font(text: str) -> Path | None:
     """The file of an installed font with all characters of a text; otherwise the one that lacks fewest, if any does.
 
-    The first text that no font has completely is reported on stderr, with an advice.
+    The first text that no font has completely is reported on stderr, with advice.
     """
     best, fewest = None, text
     for file in _installed():

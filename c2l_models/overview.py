@@ -1,4 +1,4 @@
-"""The text of `c2l --help`: what the tool does, and its commands by the people who need them."""
+"""The text of `c2l --help`: what the tool does, and its commands, grouped by user."""
 
 import shutil
 from textwrap import TextWrapper

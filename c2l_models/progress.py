@@ -84,7 +84,7 @@ def report(text: str) -> None:
 
 
 class _Display:
-    """The one display of the process: begun by the first stage, removed after the last."""
+    """The one display of the process: started by the first stage, removed after the last."""
 
     def __init__(self) -> None:
         self._lock, self._stages = Lock(), 0

@@ -23,7 +23,7 @@ READER_BYTES = 2 * 10**8  # a film that is read: 0.15 GB measured for 15 million
 
 
 class Part(NamedTuple):
-    """The work of one task; `folder` is where relative names start, None without any."""
+    """The work of one task; `folder`: start of relative paths; None if all paths are absolute."""
 
     images: Sequence[Path]
     file: Path
@@ -56,8 +56,8 @@ def embed_on_ray(
     The rows are those of `embed_to_file`, in the same order. On the same processor and with one thread they are equal
     to the bit. Every node must see the images and the folder of `out` under the same paths.
 
-    Each part is written to `parts_of(out)` when it is finished. The next call uses its rows as `embed_to_file` uses
-    those of an interrupted call.
+    Each part is written to `parts_of(out)` when it is finished. The next call uses finished parts by the rules
+    of `embed_to_file` for kept rows.
 
     Raises:
         C2LError: as `embed_to_file`; Ray is not installed or not reached; a worker lacks memory, the folders, or these

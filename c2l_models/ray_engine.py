@@ -89,7 +89,7 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
 
     Raises C2LError if Ray is not installed or the cluster cannot be reached.
     """
-    # Ray would send statistics of its use to its makers. For a cluster that runs, its own setting counts.
+    # Ray would send statistics of its use to its makers. A running cluster keeps its own setting.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

@@ -17,7 +17,7 @@ PLAIN = str.maketrans(
         **{"‘": "'", "’": "'", "“": '"', "”": '"', "\xa0": " ", "✓": "yes", "✗": "no", "°": " deg"},
     }
 )
-"""Signs of our own texts and tables, and their ASCII forms for a terminal that has not got them."""
+"""Signs of our own texts and tables, and their ASCII forms for a terminal that cannot show them."""
 HANDLER = "c2l.readable"
 CLOSED_PIPE = 141
 """Exit status of a program whose reader has gone, as a shell reports it: 128 + SIGPIPE."""
@@ -44,7 +44,7 @@ def drop_output() -> None:
 
 
 def _readable(error: UnicodeError) -> tuple[str, int]:
-    """Handle an encoding error as `codecs.register_error` describes: the replacement, and where to go on."""
+    """Handle an encoding error as `codecs.register_error` describes: the replacement, and the position to continue from."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_ascii, error.object[error.start : error.end])), error.end

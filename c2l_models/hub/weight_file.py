@@ -22,8 +22,8 @@ PROVENANCE_NAME = "provenance.json"
 LICENSE_NAME, NOTICES_NAME = "LICENSE", "THIRD-PARTY-NOTICES.txt"
 
 BESIDE = {PROVENANCE_NAME: ".json", LICENSE_NAME: ".LICENSE.txt", NOTICES_NAME: ".NOTICES.txt"}
-"""Files of a release by their name in a folder or repository. Beside another weight file they have its own name, with
-these endings instead of .safetensors."""
+"""Files of a release by their name in a folder or repository. Beside NAME.safetensors they are NAME with these
+endings."""
 
 Location = Path | HubRepository
 

@@ -159,7 +159,7 @@ def _check_elements(dataset: "Dataset") -> None:
             "the copy is not complete"
         )
     check_pixels(dataset.Columns, dataset.Rows)
-    if dataset.get("NumberOfFrames") == 0:  # Some writers mean that the film is no sequence of frames.
+    if dataset.get("NumberOfFrames") == 0:  # Some writers use 0 for a single frame.
         del dataset.NumberOfFrames
     if dataset.get("NumberOfFrames", 1) != 1:
         raise RadiographError(

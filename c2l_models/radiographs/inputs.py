@@ -26,7 +26,7 @@ class Inputs:
 def find_images(paths: Sequence[Path]) -> Inputs:
     """List the images of files and folders, in the order of the arguments; a folder's images are sorted.
 
-    A file is taken whatever its name; whether it is an image is found when it is read.
+    A file of any name is accepted; reading it finds whether it is an image.
 
     Raises:
         C2LError: an argument does not exist or is no regular file, or there is no image.

@@ -62,7 +62,7 @@ def left_out_count(count: int) -> str:
 
 
 def list_images(root: Path) -> Listing:
-    """List the images under `root`, recognized by suffix; files whose suffix does not say, by their content.
+    """List the images under `root`, recognized by suffix, and files with an unknown suffix by their content.
 
     - Only files whose suffix is in neither list are opened. A broken link with an image suffix is listed, and fails
       when it is read.
