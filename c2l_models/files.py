@@ -1,4 +1,4 @@
-"""Write files so that a crash or a full disk leaves the old content intact; before long work, check that a path can be written."""
+"""Write files so that a crash or a full disk leaves the old content intact; check a path before long work."""
 
 import errno
 import os

@@ -44,7 +44,7 @@ def drop_output() -> None:
 
 
 def _readable(error: UnicodeError) -> tuple[str, int]:
-    """Handle an encoding error as `codecs.register_error` describes: the replacement, and the position to continue from."""
+    """Handle an encoding error (`codecs.register_error`): the replacement, and the position to continue from."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_ascii, error.object[error.start : error.end])), error.end

@@ -1,7 +1,8 @@
 """The lines of a weight file's `trained_on`: one per data set, which begins with its key.
 
-A line about earlier weights begins with what the training did with them ("initialized from"), their name and license. Their own `trained_on` can contain such lines too. Weight files hold nothing but these texts, so they are
-written and read here only.
+A line about earlier weights begins with what the training did with them (`Use`), their name and license. Their own
+`trained_on` can contain such lines too. Weight files hold nothing but these texts, so they are written and read here
+only.
 """
 
 import re
