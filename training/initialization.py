@@ -108,13 +108,35 @@ def load_initialization(
         return _imagenet(named or architecture, size or IMAGENET_SIZE, device)
     if (Path(spec) / "run.json").is_file():
         return _from_run(Path(spec), store, size, device)
+    return _from_weights(_resolve(spec), size, device)
+
+
+def weights_facts(spec: str) -> dict[str, Any]:
+    """The facts among `Initialization.about` that identify the weights which `spec` means now; no network is built.
+
+    Hash of a release or file, newest checkpoint and store of a run, hub repository of "imagenet", and "pixels". Random
+    weights have none: their names and seeds identify them. Raises as `load_initialization`.
+    """
+    kind, _, named = spec.partition(":")
+    if kind in (RANDOM, UNTRAINED):
+        return {}
+    if kind == PIXELS:
+        return {"architecture": PIXELS}
+    if kind == IMAGENET:
+        return {"weights": _imagenet_config(named or "resnet18").hf_hub_id}
+    if (Path(spec) / "run.json").is_file():
+        return {"checkpoint": checkpoint.newest(Path(spec)), "trained_on_store": read_run(Path(spec))["store_sha256"]}
+    return {"weights_sha256": _resolve(spec).sha256}
+
+
+def _resolve(spec: str) -> Weights:
+    """The record of a release or a file. The error also names the other forms of an initialization."""
     try:
-        weights = resolve(spec)
+        return resolve(spec)
     except C2LError as error:
         known = ", ".join(map(repr, (RANDOM, UNTRAINED, IMAGENET)))
         others = f"an initialization can also be a run folder of `c2l pretrain`, {known} or {PIXELS!r}"
         raise type(error)(f"{error}; {others}") from error
-    return _from_weights(weights, size, device)
 
 
 def _from_weights(weights: Weights, size: int | None, device: str | torch.device) -> Initialization:
@@ -206,10 +228,7 @@ def _pixels(store: ImageStore | None, device: str | torch.device) -> Initializat
 
 def _imagenet(architecture: str, size: int, device: str | torch.device) -> Initialization:
     """timm's weights, with the normalisation of three channels folded into one: exact except at the image's border."""
-    classifier = find_architecture(architecture).classifier
-    if architecture not in list_models():
-        raise C2LError(f"{IMAGENET}:{architecture}: expected {IMAGENET}: and one of {', '.join(list_models())}")
-    config: Any = timm.get_pretrained_cfg(f"{architecture}.{IMAGENET_TAG}")
+    classifier, config = find_architecture(architecture).classifier, _imagenet_config(architecture)
     file = read_verified(_download(config.hf_hub_id))
     state = _with_timm_keys(architecture, stored_tensors(file))
     folded = fold_normalisation(state, architecture, config.mean, config.std, MEAN, STD)
@@ -224,6 +243,13 @@ def _imagenet(architecture: str, size: int, device: str | torch.device) -> Initi
         "license": config.license or "unknown",
     }
     return Initialization(f"{IMAGENET}:{architecture}", architecture, network, size, MEAN, STD, about, frozenset())
+
+
+def _imagenet_config(architecture: str) -> Any:
+    """timm's configuration of ImageNet's weights. Raises C2LError for an architecture without them."""
+    if architecture not in list_models():
+        raise C2LError(f"{IMAGENET}:{architecture}: expected {IMAGENET}: and one of {', '.join(list_models())}")
+    return timm.get_pretrained_cfg(f"{architecture}.{IMAGENET_TAG}")
 
 
 def _with_timm_keys(architecture: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

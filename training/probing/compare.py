@@ -1,7 +1,10 @@
 """`c2l compare`: linear probes of several frozen networks on all tasks of a store, in one table and one picture."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +22,7 @@ from ..evaluation.plotting import PALETTE, REFERENCE, SMALL, new_figure, save_pn
 from ..evaluation.predictions import count_cases, few_cases_note
 from ..evaluation.result import Result
 from ..evaluation.tasks import Task, load_task, load_tasks
-from ..initialization import PIXELS, RANDOM, UNTRAINED
+from ..initialization import PIXELS, RANDOM, UNTRAINED, weights_facts
 from ..store.image_store import ImageStore
 from .probe import probe
 
@@ -187,7 +190,7 @@ def compare(
 ) -> Comparison:
     """Measure frozen networks with a linear probe on each task, and write the table after each probe.
 
-    A finished probe in `out` is not repeated, so an interrupted call resumes. Random networks are measured with each of
+    A finished probe of the same weights in `out` is not repeated, so an interrupted call resumes. Random networks are measured with each of
     `SEEDS`, at the common side only; pixels have no side of their own.
 
     Args:
@@ -212,19 +215,19 @@ def compare(
             task.label_names(store), task.labels(store)[task.evaluated_rows(store)]
         )
     out.mkdir(parents=True, exist_ok=True)
-    cells = list(_order(names, chosen, sizes))
+    cells, folder_names, facts_now = list(_order(names, chosen, sizes)), _folder_names(names), cache(weights_facts)
     with stage("comparison", len(cells), "probes", progress) as line:
         for best, network, task in cells:
             random = network.partition(":")[0] in (RANDOM, UNTRAINED)
             results, folders = [], []
             for seed in SEEDS if random else SEEDS[:1]:
                 side = f"best-of-{'-'.join(map(str, sizes))}px" if best else f"{size}px"
-                folder = out / "probes" / task.name / f"{Path(network).name.replace(':', '-')}-{side}-seed{seed}"
+                folder = out / "probes" / task.name / f"{folder_names[network]}-{side}-seed{seed}"
                 report(f"{network}, {task.name}, {side}, seed {seed}")
                 if not Result.is_done(folder):
                     sides = {"sizes": tuple(sizes)} if best else {"size": size}
                     probe(network, store, task, folder, baselines=False, seed=seed, device=device, **sides)
-                results.append(_read(folder, store))
+                results.append(_read(folder, store, facts_now(network)))
                 folders.append(folder)
             comparison.cells[network, task.name, best] = Cell(task, tuple(results), tuple(folders))
             comparison.write(out)
@@ -242,14 +245,30 @@ def _order(networks: Sequence[str], tasks: Sequence[Task], sizes: Sequence[int])
                 yield best, network, task
 
 
-def _read(folder: Path, store: ImageStore) -> Result:
-    """A finished probe. Raises C2LError if it was measured on other images."""
+def _folder_names(networks: Sequence[str]) -> dict[str, str]:
+    """The start of each network's folder names: its last part, with a hash of the whole if several share that part."""
+    last = {network: Path(network).name.replace(":", "-") for network in networks}
+    shared = {name for name, count in Counter(last.values()).items() if count > 1}
+    return {
+        network: f"{name}-{hashlib.sha256(network.encode()).hexdigest()[:8]}" if name in shared else name
+        for network, name in last.items()
+    }
+
+
+def _read(folder: Path, store: ImageStore, weights: Mapping[str, object]) -> Result:
+    """A finished probe. Raises C2LError if it was measured on other images, or on other weights than `weights`."""
     result = Result.read(folder)
     if (found := result.facts["store_sha256"]) != store.sha256:
         raise C2LError(
             f"{folder}: expected a probe of the store {store.sha256[:12]}, found one of {found[:12]}; move it away, or "
             "choose another --out"
         )
+    for key, expected in weights.items():
+        if (measured := result.facts.get(key)) != expected:
+            raise C2LError(
+                f"{folder}: expected a probe of the weights with {key} {expected}, found one with {measured}; move it "
+                "away, or choose another --out"
+            )
     return result
 
 

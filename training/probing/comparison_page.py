@@ -105,7 +105,7 @@ def _roc(cells: dict[str, Cell]) -> list[Block]:
 def _training_curves(networks: Iterable[str]) -> list[Block]:
     """The k-NN monitor of the networks that are run folders, over the hours of their training."""
     rows = [
-        {"run": Path(network).name, **row}
+        {"run": network, **row}
         for network in networks
         if (Path(network) / "run.json").is_file()
         for row in monitored(Path(network))
