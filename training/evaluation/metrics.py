@@ -128,8 +128,11 @@ class Metrics:
         return np.array([run.values[column] for run in self.runs or (self,)])
 
 
-def average(runs: Sequence[Metrics], seeds: Sequence[int]) -> Metrics:
+def average(runs: Sequence[Metrics], seeds: Sequence[int], stream: int = 0) -> Metrics:
     """Average the metrics of several runs on one sample, one run per seed.
+
+    A run can be an average itself, such as a seed's mean over draws. Its resamples drew from its own runs, so that those
+    of the result draw seeds first, then draws within each drawn seed.
 
     Each resample draws whole patients and, with replacement, as many seeds as there are. With few labels, each seed
     trains on other patients and may skip other labels. A mean over labels is then the mean over the labels that each
@@ -139,6 +142,7 @@ def average(runs: Sequence[Metrics], seeds: Sequence[int]) -> Metrics:
         runs: metrics of single runs.
         seeds: the seed of each run, or the number of its draw of training images. Averages over the same seeds in the
             same order are paired by seed.
+        stream: of the random numbers that draw the runs; averages that are averaged again need different ones.
 
     Raises:
         C2LError: no runs, numbers of runs and seeds that do not match, runs with different metrics, or runs on
@@ -151,12 +155,12 @@ def average(runs: Sequence[Metrics], seeds: Sequence[int]) -> Metrics:
         raise C2LError(f"expected a different seed for each of {len(runs)} runs, found {list(seeds)}")
     if len(runs) == 1:
         return runs[0]
-    skipped = [run.skipped_labels for run in runs]
+    skipped = [single.skipped_labels for run in runs for single in run.runs or (run,)]
     jackknives = [run.jackknife for run in runs if run.jackknife is not None]
     return Metrics(
         runs[0].names,
         np.mean([run.values for run in runs], axis=0),
-        _over_drawn_seeds(runs),
+        _over_drawn_seeds(runs, stream),
         runs[0].sample,
         skipped[0] if len(set(skipped)) == 1 else "; ".join(labels or "none" for labels in skipped),
         np.mean(jackknives, axis=0) if len(jackknives) == len(runs) else None,

@@ -190,8 +190,8 @@ def compare(
 ) -> Comparison:
     """Measure frozen networks with a linear probe on each task, and write the table after each probe.
 
-    A finished probe of the same weights in `out` is not repeated, so an interrupted call resumes. Random networks are measured with each of
-    `SEEDS`, at the common side only; pixels have no side of their own.
+    A finished probe of the same weights in `out` is not repeated, so an interrupted call resumes. Random networks are
+    measured with each of `SEEDS`, at the common side only; pixels have no side of their own.
 
     Args:
         networks: in a form that `load_initialization` accepts.

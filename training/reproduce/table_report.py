@@ -145,7 +145,8 @@ def _draws(results: TableResults) -> str:
     """The columns that are means over several draws of the labelled patients."""
     drawn = [(column.name, column.measurement.draws) for column in results.table.columns]
     return "\n\n".join(
-        f"{name}: each seed's value is the mean over {draws} draws of the labelled patients, the same for every row."
+        f"{name}: each seed's value is the mean over {draws} draws of the labelled patients, the same for every row. "
+        "Its intervals are over patients, seeds and draws."
         for name, draws in drawn
         if draws > 1
     )

@@ -59,9 +59,9 @@ def test_few_labels_are_drawn_ten_times_and_every_row_has_the_same_draws(reprodu
     init = results.table.rows[0][0]
     mean = seed_mean(results, init, column)
     values = [metrics_of("resnet18-random", seed).values[0] for (row, *_), seed in drawn.items() if "random" in row]
-    assert (mean.seeds, mean.estimate.value) == (20, pytest.approx(sum(values) / 20))
+    assert (mean.seeds, mean.estimate.value) == (2, pytest.approx(sum(values) / 20))
     few = replace(results, entries={key: entry for key, entry in results.entries.items() if key[1].draw != 4})
-    assert seed_mean(few, init, column).seeds == 18
+    assert seed_mean(few, init, column).seeds == 2
     assert "seed 1, draw 4: waiting" in seed_mean(few, init, column).reason
     assert "the mean over 10 draws of the labelled patients" in markdown(results)
 
