@@ -131,8 +131,8 @@ class Metrics:
 def average(runs: Sequence[Metrics], seeds: Sequence[int], stream: int = 0) -> Metrics:
     """Average the metrics of several runs on one sample, one run per seed.
 
-    A run can be an average itself, such as a seed's mean over draws. Its resamples drew from its own runs, so that those
-    of the result draw seeds first, then draws within each drawn seed.
+    A run can be an average itself, such as a seed's mean over draws. The resamples of the result then draw seeds first,
+    and draws within each drawn seed.
 
     Each resample draws whole patients and, with replacement, as many seeds as there are. With few labels, each seed
     trains on other patients and may skip other labels. A mean over labels is then the mean over the labels that each

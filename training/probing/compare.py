@@ -64,14 +64,17 @@ class Cell:
         """The headline with its interval."""
         return None if self.metrics is None else self.metrics[self.task.headline]
 
-    def minus(self, reference: "Cell") -> Difference | None:
-        """The headline minus another network's, paired by patient; None if one is missing or the labels differ."""
+    def minus(self, reference: "Cell") -> tuple[Difference | None, str]:
+        """The headline minus another network's, paired by patient; without one, None and why the two cannot be paired.
+
+        The reason is empty if one of them is waiting.
+        """
         if self.metrics is None or reference.metrics is None:
-            return None
+            return None, ""
         try:
-            return self.metrics.minus(reference.metrics, self.task.headline)
-        except C2LError:
-            return None
+            return self.metrics.minus(reference.metrics, self.task.headline), ""
+        except C2LError as error:
+            return None, str(error)
 
     @property
     def size(self) -> int:
@@ -107,6 +110,23 @@ class Comparison:
         """A cell; one without results if it is waiting or is not measured."""
         return self.cells.get((network, task.name, best), Cell(task))
 
+    def difference(self, network: str, task: Task, best: bool) -> tuple[Difference | None, str]:
+        """A cell minus the reference's, as `Cell.minus`; None without a reason for the reference itself."""
+        if network == self.reference:
+            return None, ""
+        return self.cell(network, task, best).minus(self.cell(self.reference, task, best))
+
+    def unpaired(self, tasks: Sequence[Task]) -> list[str]:
+        """A sentence for each measured cell of these tasks that cannot be paired with the reference's: the reason."""
+        return [
+            f"{network}, {task.name}, {'best' if best else 'common'} side: no difference to {self.reference}, because "
+            f"{reason}."
+            for task in tasks
+            for best in (False, True)
+            for network in self.networks
+            if (reason := self.difference(network, task, best)[1])
+        ]
+
     def csv(self) -> str:
         """One row for each network, task and side."""
         header = "network,task,metric,side,size,seeds,seen,value,low,high,difference,difference_low,difference_high"
@@ -114,7 +134,7 @@ class Comparison:
         for (network, _, best), cell in self.cells.items():
             if (estimate := cell.estimate()) is None:
                 continue
-            difference = None if network == self.reference else cell.minus(self.cell(self.reference, cell.task, best))
+            difference, _ = self.difference(network, cell.task, best)
             where = ("best" if best else "common", cell.size, len(cell.results), cell.seen)
             rows.append([network, cell.task.name, cell.task.headline, *where, *_row(estimate), *_row(difference)])
         return csv_text(rows)
@@ -130,6 +150,7 @@ class Comparison:
             parts += [f"## {title}", markdown_table(header, rows, "l" * len(header))]
         notes = {task: few_cases_note(cases, escaped) for task, cases in self.cases.items()}
         parts += [f"{task}: {note}" for task, note in notes.items() if note]
+        parts += map(escaped, self.unpaired(self.tasks))
         return "\n\n".join(parts) + "\n"
 
     def draw(self, path: Path) -> Path:
@@ -167,7 +188,7 @@ class Comparison:
             return "–"
         seeds = f", mean of {len(cell.results)} seeds" if len(cell.results) > 1 else ""
         text = f"{estimate}{seeds}, {cell.size} px"
-        difference = None if network == self.reference else cell.minus(self.cell(self.reference, task, best))
+        difference, _ = self.difference(network, task, best)
         return text if difference is None else f"{text}; d {difference}"
 
     def write(self, out: Path) -> None:

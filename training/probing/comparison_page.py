@@ -68,7 +68,6 @@ def _task_blocks(comparison: Comparison, task: Task) -> list[Block]:
     values: list[list[object]] = []
     differences: list[list[object]] = []
     for best, side in SIDES.items():
-        reference = comparison.cell(comparison.reference, task, best)
         for network in comparison.networks:
             cell = comparison.cell(network, task, best)
             if not cell.results:
@@ -76,10 +75,10 @@ def _task_blocks(comparison: Comparison, task: Task) -> list[Block]:
             seen = "unknown" if cell.seen is None else str(cell.seen)
             about = [f"{side}, {cell.size} px", str(len(cell.results)), seen]
             values.append([network, cell.estimate(), *about])
-            if network != comparison.reference and (difference := cell.minus(reference)):
+            if difference := comparison.difference(network, task, best)[0]:
                 differences.append([network, difference, f"{side}, {cell.size} px"])
     header = ["network", task.headline, "input side", "seeds", "seen in pretraining"]
-    notes = [task.note, few_cases_note(comparison.cases.get(task.name, {}))]
+    notes = [task.note, few_cases_note(comparison.cases.get(task.name, {})), *comparison.unpaired([task])]
     blocks: list[Block] = [Text([*filter(None, notes)])]
     blocks.append(table_of(f"AUROC on {task.name}", header, values))
     if differences:

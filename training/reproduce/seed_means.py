@@ -11,7 +11,6 @@ from ..evaluation.metrics import Metrics, average
 from .plan import Column, InitializationPlan, Measurement
 from .runner import Entry, TableResults
 
-
 FIRST_STREAM = 2
 """Stream of the random numbers that draw the draws of seed 0. The smaller ones draw seeds."""
 
@@ -55,10 +54,23 @@ def seed_mean(results: TableResults, init: InitializationPlan, column: Column) -
         return SeedMean(None, seeds, str(error))
 
 
+@dataclass(frozen=True)
+class SeedDifference:
+    """A row's metric minus another row's.
+
+    Attributes:
+        difference: paired by patient, seed and draw; None if the rows have no finished run in common.
+        reason: why their finished runs cannot be paired; empty otherwise.
+    """
+
+    difference: Difference | None
+    reason: str = ""
+
+
 def difference(
     results: TableResults, init: InitializationPlan, other: InitializationPlan, column: Column
-) -> Difference | None:
-    """A row's metric minus another row's, paired by patient, seed and draw; None if either row has none.
+) -> SeedDifference:
+    """A row's metric minus another row's.
 
     Only runs that both rows have finished are averaged, so that an unfinished table compares the same seeds and draws.
     """
@@ -66,12 +78,12 @@ def difference(
     pairs = {(seed, of.draw): [results.entry(row, of, seed) for row in (init, other)] for seed, of in runs}
     done = {run: list(map(_metrics, pair)) for run, pair in pairs.items() if all(entry.result for entry in pair)}
     if not done:
-        return None
+        return SeedDifference(None)
     try:
         one, two = (average_of_seeds({run: pair[n] for run, pair in done.items()}) for n in range(2))
-        return replace(one.minus(two, column.metric), seeds=_number_of_seeds(done))
-    except C2LError:
-        return None
+        return SeedDifference(replace(one.minus(two, column.metric), seeds=_number_of_seeds(done)))
+    except C2LError as error:
+        return SeedDifference(None, str(error))
 
 
 def average_of_seeds(runs: Mapping[tuple[int, int], Metrics]) -> Metrics:

@@ -70,15 +70,16 @@ def _csv_line(results: TableResults, init: InitializationPlan, printed: str, col
     line: dict[str, object] = {
         **{"table": results.table.name, "scale": results.scale.folder},
         **{"row": init.name, "architecture": init.architecture, "paper_row": printed},
-        **{"column": column.name, "metric": column.metric, "seeds": ours.seeds, "missing": ours.reason},
+        **{"column": column.name, "metric": column.metric, "seeds": ours.seeds},
         **{"interval": ours.interval, "skipped_labels": ours.skipped_labels},
+        "missing": "; ".join(_reasons(results, init, column)),
         "seconds": f"{seconds(results, init):.0f}",
     }
     if (paper := results.table.printed(printed, column)) is not None:
         line["paper"] = paper
     if ours.estimate:
         line |= {key: f"{getattr(ours.estimate, key):.4f}" for key in ("value", "low", "high")}
-    if reference and (paired := difference(results, reference, init, column)):
+    if reference and (paired := difference(results, reference, init, column).difference):
         line |= {"minus": f"{reference.name} minus this", "difference": f"{paired.value:.4f}"}
         line |= {"difference_low": f"{paired.low:.4f}", "difference_high": f"{paired.high:.4f}"}
         line["difference_seeds"] = paired.seeds
@@ -201,12 +202,21 @@ def _data_of_rows(results: TableResults) -> str:
 
 
 def _missing(results: TableResults, init: InitializationPlan) -> str:
-    """A row's missing measurements; those with the same reason share one statement."""
+    """A row's missing measurements and differences; those with the same reason share one statement."""
     folders: dict[str, list[str]] = {}
     for column in results.table.columns:
-        if reason := seed_mean(results, init, column).reason:
+        for reason in _reasons(results, init, column):
             folders.setdefault(reason, []).append(column.measurement.folder)
     return "; ".join(f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in folders.items())
+
+
+def _reasons(results: TableResults, init: InitializationPlan, column: Column) -> list[str]:
+    """Why a metric lacks runs, and why its difference to the reference is missing although both have runs."""
+    reasons = [seed_mean(results, init, column).reason]
+    if reference := _reference(results, init):
+        reason = difference(results, reference, init, column).reason
+        reasons.append(f"no difference to {reference.name} ({reason})" if reason else "")
+    return [reason for reason in reasons if reason]
 
 
 def _reference(results: TableResults, init: InitializationPlan) -> InitializationPlan | None:
@@ -247,7 +257,7 @@ def _our_value(results: TableResults, init: InitializationPlan, column: Column) 
 
 def _difference(results: TableResults, init: InitializationPlan, column: Column) -> str:
     reference = _reference(results, init)
-    paired = difference(results, reference, init, column) if reference else None
+    paired = difference(results, reference, init, column).difference if reference else None
     if paired is None:
         return "–"
     if results.table.paper and paired.value == paired.value:

@@ -84,6 +84,21 @@ def test_differences_are_to_the_reference(comparison):
     assert "mean of 2 seeds, 32 px; d " in text
 
 
+def test_a_missing_difference_has_its_reason(comparison, tmp_path):
+    found, _ = comparison
+    (task,) = found.tasks
+    key = ("pixels", task.name, False)
+    (result,) = found.cells[key].results
+    other = replace(result, metrics=replace(result.metrics, sample="of other patients"))
+    changed = replace(found, cells=found.cells | {key: replace(found.cells[key], results=(other,))})
+    reason = "pixels, folder, common side: no difference to resnet18.imagenet, because these metrics cannot be compared"
+    assert reason in changed.markdown()
+    assert reason not in found.markdown()
+    comparison_page(changed).write(tmp_path / "page.html")
+    assert reason in (tmp_path / "page.html").read_text()
+    assert changed.csv().count("\n") == found.csv().count("\n")
+
+
 def test_the_plot_has_a_panel_for_each_task(comparison):
     _, out = comparison
     assert Image.open(out / "comparison.png").size == (470, 310)

@@ -74,5 +74,5 @@ def test_draws_count_as_no_seeds_and_a_seed_of_a_hundred_is_its_own(reproduce):
         mean = seed_mean(results, c2l, column)
         assert (mean.seeds, mean.estimate.seeds) == (len(seeds), len(seeds))
         assert mean.estimate.value == pytest.approx(np.mean(values))
-        assert difference(results, c2l, random, column).seeds == len(seeds)
+        assert difference(results, c2l, random, column).difference.seeds == len(seeds)
         assert ("20 seeds" in markdown(results), "10 seeds" in markdown(results)) == (False, False)

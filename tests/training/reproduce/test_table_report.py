@@ -78,7 +78,7 @@ def test_seeds_are_averaged_and_compared_over_those_that_both_have(reproduce):
     assert mean.estimate.seeds == 2
     half = seed_mean(results, inits["resnet18-moco"], column)
     assert (half.seeds, half.reason) == (1, "seed 1: not run (gone)")
-    apart = difference(results, inits["resnet18-c2l"], inits["resnet18-moco"], column)
+    apart = difference(results, inits["resnet18-c2l"], inits["resnet18-moco"], column).difference
     one, two = (metrics_of(name, 0).values[0] for name in ("resnet18-c2l", "resnet18-moco"))
     assert apart.value == pytest.approx(one - two)
 
@@ -166,6 +166,13 @@ def test_results_of_another_sample_are_not_compared_and_break_nothing(reproduce)
     lines = rows_of(markdown(results), "resnet18-c2l minus each")
     assert set(lines[2][1:]) == {"–"}
     assert rows_of(markdown(results), "## resnet18")[2][4] != "14.8 · –"
+    missing = {line[0]: line[-1] for line in rows_of(markdown(results), "Data of each row")}
+    assert missing["resnet18-c2l"] == "–"  # the reference
+    reason = "no difference to resnet18-c2l (these metrics cannot be compared resample by resample: expected the same"
+    assert reason in missing["resnet18-moco"]
+    lines = {line["row"]: line for line in csv.DictReader(io.StringIO(as_csv(results)))}
+    assert (lines["resnet18-moco"]["difference"], lines["resnet18-c2l"]["missing"]) == ("", "")
+    assert reason in lines["resnet18-moco"]["missing"]
 
 
 def test_seeds_whose_few_labels_taught_other_findings_are_averaged_and_it_is_told(reproduce):
