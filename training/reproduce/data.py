@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from c2l_models.errors import C2LError
+from c2l_models.errors import C2LError, DatasetError
 
 from ..datasets.adapters import ADAPTERS, described_data_sets
 from ..datasets.constants import constants
+from ..datasets.description import matches
 from ..store.image_store import ImageStore
 from ..store.prepare import prepare
 from ..store.store_format import DESCRIPTION
@@ -108,11 +109,14 @@ class Stores:
 
         Raises:
             DataMissing: the store must be made, and a raw folder is not known.
-            DatasetError: a raw folder does not have the layout of its distribution.
+            DatasetError: a raw folder does not have the layout of its distribution, or a finished store does not mark
+                the images of `pretraining_only`.
         """
         stores = [ImageStore.open(path) for path in self._covering(datasets)]
         if stores:
-            return min(stores, key=lambda store: (store.sha256 != sha256, len(store), store.path.name))
+            found = min(stores, key=lambda store: (store.sha256 != sha256, len(store), store.path.name))
+            self._check_marks(found)
+            return found
         names = [name for name in _names() if name in datasets]
         out = self.folder / f"{'+'.join(names)}-{self.size}"
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -121,6 +125,25 @@ class Stores:
         marked = [pattern for pattern in self.pretraining_only if pattern.partition(":")[0] in names]
         report = prepare(pairs, out, self.size, self.workers, self.progress, pretraining_only=marked)
         return ImageStore.open(report.store)
+
+    def _check_marks(self, store: ImageStore) -> None:
+        """Raise DatasetError unless a store marks the images that `pretraining_only` names among its data sets.
+
+        A store that marks more images is accepted: it only takes images away from labelled tasks.
+        """
+        paths, datasets = (store.index[column].to_pylist() for column in ("path", "dataset"))
+        for text in self.pretraining_only:
+            name, _, pattern = text.partition(":")
+            if name not in datasets:
+                continue
+            named = [row for row, path in enumerate(paths) if datasets[row] == name and matches(path, [pattern])]
+            if not named or not store.pretraining_only[named].all():
+                unmarked = sum(not marked for marked in store.pretraining_only[named])
+                raise DatasetError(
+                    f"--pretraining-only {text}: expected a store that marks the images of this pattern, found "
+                    f"{f'{unmarked:,} that are not marked' if named else 'none that matches it'} in {store.path}; "
+                    "correct the pattern, or move the store away so that it is made again"
+                )
 
     def _covering(self, datasets: Collection[str]) -> list[Path]:
         """Finished stores of this size that hold all of these data sets."""

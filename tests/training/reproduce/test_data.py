@@ -1,10 +1,11 @@
 """Raw folders by name, and the stores: reused if they exist, otherwise made."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
-from c2l_models.errors import C2LError
+from c2l_models.errors import C2LError, DatasetError
 from c2l_models.training.reproduce.data import DataMissing, Stores, find_data
 
 
@@ -124,3 +125,15 @@ def test_images_for_pretraining_only_are_marked(tiny_folder, stores, tmp_path):
     marked = index.filter(index["pretraining_only"])["path"].to_pylist()
     assert len(marked) == 1
     assert marked[0].endswith(first)
+
+
+def test_a_finished_store_without_the_marks_is_refused(tiny_folder, stores):
+    """A store marks what it was made with: one image, and then not the images of a later call's pattern."""
+    first, second, *_ = sorted(path.relative_to(tiny_folder).as_posix() for path in tiny_folder.rglob("*.png"))
+    marking = replace(stores, pretraining_only=(f"folder:{first}", "chestxray14:images_002/*"))
+    made = marking.get({"folder"})
+    assert marking.get({"folder"}).sha256 == made.sha256  # finished, with the same marks
+    assert stores.get({"folder"}).sha256 == made.sha256
+    for pattern, problem in ((second, "1 that are not marked"), ("*.png", "63 that are not"), ("no/*", "none that")):
+        with pytest.raises(DatasetError, match=rf"found {problem}.*move the store away"):
+            replace(stores, pretraining_only=(f"folder:{pattern}",)).get({"folder"})
