@@ -20,14 +20,17 @@ HELD_OUT = 0.2
 
 
 class KnnMonitor:
-    """k-NN classification of held-out training patients. Test rows are not used.
+    """k-NN classification of held-out training patients.
+
+    Only rows in the training part of a task are used: a run may train on test images without their labels, and their
+    labels must not choose a checkpoint.
 
     Reports each task's headline without labels of few images (`tuning_metric`). Neither the network nor any random
     state changes.
     """
 
     def __init__(self, recipe: Recipe, store: ImageStore, rows: np.ndarray) -> None:
-        """`rows`: training rows of the run. A task without labelled rows or without patient ids is skipped."""
+        """`rows`: training rows of the run. A task without labelled rows among them or without patient ids is skipped."""
         self.recipe, self.store, self.rows = recipe, store, rows
         self.tasks = {}
         if not recipe.probe_every:
@@ -37,7 +40,8 @@ class KnnMonitor:
             if not task.patient_ids:  # queries and bank could share patients
                 continue
             labels = task.labels(store)
-            labelled = rows[np.isfinite(labels[rows]).any(axis=1)]
+            own = np.intersect1d(rows, store.select(dataset=task.dataset, split=task.train))
+            labelled = own[np.isfinite(labels[own]).any(axis=1)]
             bank = evenly_spaced(labelled[~held_out[labelled]], BANK)
             queries = evenly_spaced(labelled[held_out[labelled]], QUERIES)
             if len(bank) and len(queries):

@@ -41,3 +41,15 @@ def test_a_task_without_patient_ids_is_no_measure(tiny_recipe, tiny_store):
     recipe = replace(tiny_recipe, sources=(), probe_every=1)
     assert load_tasks(store)[0].name == "shoulder_implants"
     assert not KnnMonitor(recipe, store, training_rows(recipe, store)).tasks
+
+
+@pytest.mark.parametrize("sources", [("folder:*",), ("folder:train", "folder:test")])
+def test_no_test_label_chooses_a_checkpoint(tiny_recipe, tiny_store, sources):
+    recipe = replace(tiny_recipe, sources=sources)
+    rows = training_rows(recipe, tiny_store)
+    splits = tiny_store.index["split"].to_pylist()
+    assert "test" in [splits[row] for row in rows]  # the run trains on them, without labels
+    ((_, bank, queries, _),) = KnnMonitor(recipe, tiny_store, rows).tasks.values()
+    assert {splits[row] for row in [*bank, *queries]} == {"train"}
+    only = KnnMonitor(recipe, tiny_store, training_rows(replace(recipe, sources=("folder:test",)), tiny_store))
+    assert not only.tasks
