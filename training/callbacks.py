@@ -113,7 +113,7 @@ class RunCallbacks:
         if self.monitor is None or not self.monitor.is_due(epoch):
             return
         with run.group.paused():
-            auroc = self.monitor(run.method.student.backbone)
+            auroc = self.monitor(run.method.exported_backbone)
             run.record_probe(auroc)
             self.log.write_probe(run.step, epoch, auroc, self.monitor.title)
             with suppress(OSError):

@@ -86,7 +86,7 @@ class Method(nn.Module):
     """Networks and state of a method, the same on every process.
 
     Attributes:
-        student: the network that learns. Probes and exports take its `backbone`, [B, 1, S, S] -> [B, F].
+        student: the network that learns; its `backbone` maps images [B, 1, S, S] to features [B, F].
         networks: the networks that `torch.compile` may compile.
         teacher_momentum: momentum θ of the next update of a teacher. The run sets it before each step.
         PANELS: the plots of the logged metrics.
@@ -106,6 +106,12 @@ class Method(nn.Module):
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Copy a backbone's tensors into the student, and into a teacher if the method has one."""
         self.student.backbone.load_state_dict(state)
+
+    @property
+    def exported_backbone(self) -> nn.Module:
+        """The backbone that is probed and exported: the student's or the teacher's, as the recipe's `exported` says."""
+        backbone: nn.Module = getattr(self, self.recipe.exported).backbone
+        return backbone
 
     @property
     def teacher_batches(self) -> int:

@@ -30,7 +30,7 @@ class KnnMonitor:
     """
 
     def __init__(self, recipe: Recipe, store: ImageStore, rows: np.ndarray) -> None:
-        """`rows`: training rows of the run. A task without labelled rows among them or without patient ids is skipped."""
+        """`rows`: training rows of the run. A task that has none of them labelled, or no patient ids, is skipped."""
         self.recipe, self.store, self.rows = recipe, store, rows
         self.tasks = {}
         if not recipe.probe_every:
