@@ -208,11 +208,18 @@ class Run:
     def save(self, required: bool = False) -> str:
         """Write a checkpoint on rank 0. Returns an error message if that failed, otherwise an empty string.
 
+        Its time does not count as the steps' time.
+
         Raises:
             CheckpointNotWritten: the checkpoint could not be written, and `required` is set.
         """
         if not self.world.is_main:
             return ""
+        with self.group.paused():
+            return self._write_checkpoint(required)
+
+    def _write_checkpoint(self, required: bool) -> str:
+        """As `save`, on rank 0."""
         parts: dict[str, Any] = {"method": self.method, "optimizer": self.optimizer, "group": self.group}
         state = {name: part.state_dict() for name, part in parts.items()}
         state |= {"step": self.step, "best": self.best, "best_step": self.best_step}

@@ -110,7 +110,8 @@ def train(
                 with group.paused():
                     log.write_probe(done, done // steps_per_epoch, dict(measure()), "test part:")
             if done % steps_per_epoch == 0 or done == total or request:
-                save(done)
+                with group.paused():
+                    save(done)
             if request and done < total:
                 raise RunInterrupted(f"{request} after step {done} of {total}; resume with --resume")
     return seconds + time.monotonic() - began
