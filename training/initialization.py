@@ -111,6 +111,15 @@ def load_initialization(
     return _from_weights(_resolve(spec), size, device)
 
 
+def check_has_network(spec: str) -> None:
+    """Raise C2LError if a spec names no network that can be trained."""
+    if spec.partition(":")[0] == PIXELS:
+        raise C2LError(
+            f"expected the weights of a network to train, found {PIXELS!r}, which has no network; choose {RANDOM!r} as "
+            f"the baseline, or measure {PIXELS!r} with `c2l probe`"
+        )
+
+
 def weights_facts(spec: str) -> dict[str, Any]:
     """The facts among `Initialization.about` that identify the weights which `spec` means now; no network is built.
 

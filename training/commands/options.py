@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+TRAINABLE = "a release, a .safetensors file, a run folder, imagenet, random, or untrained"
 NETWORK = "a release, a .safetensors file, a run folder, imagenet, random, untrained, or pixels"
 Target = Annotated[
     Positional[str],
@@ -15,7 +16,7 @@ Initialization = Annotated[
     arg(
         name="start",
         aliases=("--init",),
-        help=NETWORK,
+        help=TRAINABLE,
     ),
 ]
 COMPARED = (

@@ -21,7 +21,7 @@ from ..distributed import pick_device
 from ..evaluation.csv_text import csv_text
 from ..evaluation.result import Result
 from ..evaluation.rsna_challenge import DetectedBoxes
-from ..initialization import Initialization, load_initialization
+from ..initialization import Initialization, check_has_network, load_initialization
 from ..run_files import checkpoint
 from ..run_files.identity import check_same_settings
 from ..run_files.run_folder import LIBRARIES, code_version, machine_name
@@ -78,6 +78,7 @@ def detect(
             are fewer training images than one batch.
         C2LError: as `load_initialization`; or the architecture is not supported.
     """
+    check_has_network(spec)
     settings = settings or Settings()
     with locked_run_folder(out, resume):
         check_default_dtype()

@@ -27,7 +27,7 @@ from ..evaluation.predictions import Predictions, measure, tuning_metric
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
 from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
-from ..initialization import Initialization, load_initialization
+from ..initialization import Initialization, check_has_network, load_initialization
 from ..networks import autocast
 from ..run_files import checkpoint
 from ..run_files.interruption import stop_requests
@@ -74,8 +74,9 @@ def finetune(
             a patient is in both the training part and the test part.
         RunInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
         DatasetError: the store has no images of the task, or too few patients to fit.
-        C2LError: no such initialization or task; `versus` is not a finished run, or has another sample.
+        C2LError: no such initialization or task, or one without a network; `versus` is not a finished run, or has another sample.
     """
+    check_has_network(spec)
     task = replace(load_task(task, store) if isinstance(task, str) else task, uncertain=settings.uncertain)
     other = Result.read(versus) if versus else None
     if other and other.task != task.name:

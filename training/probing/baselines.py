@@ -17,7 +17,7 @@ from c2l_models.progress import Stage
 from ..evaluation.predictions import MIN_CASES
 from ..evaluation.tasks import Task
 from ..features import CALIBRATION_IMAGES, MEAN, STD, recalibrate
-from ..initialization import PIXELS_SIDE
+from ..initialization import PIXELS, PIXELS_SIDE
 from ..networks import has_zero_init, random_network
 from ..patient_splits import STREAMS
 from ..store.image_store import ImageStore
@@ -57,8 +57,10 @@ def baseline_specs(architecture: str) -> list[BaselineSpec]:
     """Baselines of an architecture: pixels, and timm's random network with and without recalibrated batch norm.
 
     If the architecture can initialize its residual branches to zero (`zero_init_last`), the list has random networks
-    with and without this option.
+    with and without this option. The target "pixels" is a baseline itself: it has none.
     """
+    if architecture == PIXELS:
+        return []
     specs = [BaselineSpec(f"pixels {PIXELS_SIDE}×{PIXELS_SIDE}", seeds=SEEDS[:1])]
     for zero in (False, True) if has_zero_init(architecture) else (None,):
         name = f"random {architecture}" + (", zero init" if zero else "")

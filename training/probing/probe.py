@@ -63,7 +63,7 @@ def probe(
         out: folder for report.csv, report.md, report.png, roc.png, predictions.npz, figures.npz and result.json;
             None: nothing is written.
         size: input side in pixels; default: the input size of the weights.
-        baselines: also measure pixels and random networks of the same architecture.
+        baselines: also measure pixels and random networks of the same architecture. The target "pixels" has none.
         seed: seed of the tuning folds, and of a random target.
         bootstrap: number of resamples. They do not depend on the seed.
         device: torch device.
@@ -139,7 +139,7 @@ def probe(
     }
     seen = facts["test_patients_seen_in_pretraining"]
     out_of_fold = OUT_OF_FOLD_NOTE.format(seen="an unknown number" if seen is None else seen)
-    notes = [task.note, task.note_on_labels(store), out_of_fold * bool(task.folds), BASELINES_NOTE * baselines]
+    notes = [task.note, task.note_on_labels(store), out_of_fold * bool(task.folds), BASELINES_NOTE * bool(specs)]
     tables = (tried_table(scored.facts),) if len(candidates) > 1 else ()
     report = Report(
         TITLES[classifier],

@@ -5,6 +5,9 @@ import math
 import pytest
 import torch
 
+from c2l_models.errors import C2LError
+from c2l_models.training.detection.detect import detect
+from c2l_models.training.finetuning.finetune import finetune
 from c2l_models.training.finetuning.network import make_optimizer, make_schedule, masked_bce, with_head
 from c2l_models.training.finetuning.settings import Settings
 from c2l_models.training.initialization import load_initialization
@@ -93,3 +96,13 @@ def test_a_head_follows_from_the_seed_and_disturbs_no_other_chance():
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def test_pixels_cannot_be_trained(store, tmp_path):
+    for train in (
+        lambda out: finetune("pixels", store, "folder", out, Settings(), progress=False),
+        lambda out: detect("pixels", tmp_path / "challenge", out, progress=False),
+    ):
+        with pytest.raises(C2LError, match="weights of a network to train, found 'pixels'.*choose 'random'"):
+            train(tmp_path / "out")
+        assert not (tmp_path / "out").exists()

@@ -31,6 +31,10 @@ def test_floors_of_each_architecture():
     ]
 
 
+def test_pixels_are_no_networks_target():
+    assert baseline_specs("pixels") == []
+
+
 def test_random_networks_have_seeds_of_their_own():
     before = torch.get_rng_state()
     one, again, other = (random_network("resnet18", seed).conv1.weight for seed in (1, 1, 2))

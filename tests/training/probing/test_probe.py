@@ -67,6 +67,13 @@ def test_a_random_network_beside_its_floors(store, tmp_path):
     assert (facts["size"], facts["seed"], facts["bootstrap"]) == (32, 0, 50)
 
 
+def test_pixels_are_probed_alone(store, tmp_path):
+    report = probe("pixels", store, "folder", tmp_path / "out", bootstrap=5, progress=False)
+    assert [column.name for column in report.columns] == ["pixels"]
+    assert report.target.metrics["square"].value > 0.8
+    assert "Each random network" not in (tmp_path / "out" / "report.md").read_text()
+
+
 @pytest.mark.usefixtures("two_baselines")
 def test_neighbours_in_place_of_a_fit(store, tmp_path):
     options = {"size": 32, "bootstrap": 20, "progress": False}
