@@ -3,7 +3,10 @@
 import hashlib
 import io
 import json
+import zlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -81,7 +84,8 @@ def baseline_scores(
 ) -> Scores:
     """A baseline's scores on the evaluated rows of a task, float32 [seeds, M, L].
 
-    Scores are computed once and cached in the store's folder `floors`. The file name depends on all inputs.
+    Scores are computed once and cached in the store's folder `floors`. The file name depends on all inputs. Without
+    permission to write, or on a full disk, nothing is cached; a damaged file is computed again.
 
     Args:
         spec: baseline.
@@ -95,21 +99,22 @@ def baseline_scores(
     """
     line = line or Stage()
     file = store.path / FOLDER / f"{_key(spec, store, task, size, seed, classifier)}.npz"
-    if file.is_file():
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):  # missing or damaged
         with np.load(file) as cached:
-            scores: Scores = cached["scores"]
+            found: Scores = cached["scores"]
         line.advance(len(spec.seeds))
-        return scores
+        return found
     line.note(f"baseline {spec.name}")
     of_seeds = []
     for network_seed in spec.seeds:
         of_seeds.append(_scores(spec, network_seed, store, task, size, device, seed, classifier))
         line.advance()
-    scores = np.stack(of_seeds)
+    scores: Scores = np.stack(of_seeds)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, scores=scores)
-    file.parent.mkdir(exist_ok=True)
-    write_atomically(file, buffer.getvalue())
+    with suppress(OSError):
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, buffer.getvalue())
     return scores
 
 

@@ -121,6 +121,36 @@ def test_scores_are_computed_once_for_what_they_depend_on(store, monkeypatch):
     assert {path.suffix for path in (store.path / "floors").iterdir()} == {".npz"}
 
 
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "flipped"])
+def test_a_damaged_file_is_computed_again(store, monkeypatch, damage):
+    calls = []
+
+    def scores(spec, network_seed, *_):
+        calls.append(network_seed)
+        return np.random.default_rng(network_seed).random((40, 2), np.float32)
+
+    monkeypatch.setattr(baselines, "_scores", scores)
+    task, spec = load_task("folder"), BaselineSpec("random resnet18", "resnet18", seeds=(3, 4))
+    first = baseline_scores(spec, store, task, 32)
+    (file,) = (store.path / "floors").iterdir()
+    content = file.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 255
+    file.write_bytes({"truncated": content[:-40], "text": b"text", "empty": b"", "flipped": bytes(flipped)}[damage])
+    for _ in range(2):
+        np.testing.assert_array_equal(baseline_scores(spec, store, task, 32), first)
+    assert calls == [3, 4, 3, 4]
+    assert file.read_bytes() == content
+
+
+def test_a_store_that_cannot_be_written_has_scores_all_the_same(store, monkeypatch):
+    (store.path / "floors").write_text("no folder")  # also for root, whom no permission stops
+    monkeypatch.setattr(baselines, "_scores", lambda spec, seed, *_: np.full((40, 2), seed, np.float32))
+    spec = BaselineSpec("random resnet18", "resnet18", seeds=(3, 4))
+    scores = baseline_scores(spec, store, load_task("folder"), 32)
+    np.testing.assert_array_equal(scores[:, 0, 0], [3, 4])
+
+
 def test_a_floor_that_was_stopped_leaves_nothing(store, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
