@@ -74,7 +74,8 @@ def finetune(
             a patient is in both the training part and the test part.
         RunInterrupted: SIGTERM or Ctrl-C; a checkpoint was written.
         DatasetError: the store has no images of the task, or too few patients to fit.
-        C2LError: no such initialization or task, or one without a network; `versus` is not a finished run, or has another sample.
+        C2LError: no such initialization or task, or an initialization without a network; `versus` is not a finished
+            run, or has another sample.
     """
     check_has_network(spec)
     task = replace(load_task(task, store) if isinstance(task, str) else task, uncertain=settings.uncertain)

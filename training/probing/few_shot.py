@@ -1,6 +1,7 @@
 """`c2l few-shot`: linear probes on a few labelled images, for several networks on the same draws."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -52,7 +53,8 @@ class FewShot:
 
     Attributes:
         task: the task.
-        metrics: by network and number of images: the mean over the draws. All have the same draws, so they are paired.
+        metrics: by network, as it was given, and number of images: the mean over the draws. All have the same draws, so
+            they are paired.
         tuned: by number of images, the number of draws in which the penalty was tuned.
         facts: data, settings and versions.
     """
@@ -185,8 +187,10 @@ def few_shot(
 
     Raises:
         DatasetError: the store has too few labelled images.
-        C2LError: an unknown task or network, or two networks of the same name.
+        C2LError: an unknown task or network, or a network that is given twice.
     """
+    if twice := [target for target, count in Counter(targets).items() if count > 1]:
+        raise C2LError(f"expected each network once, found two of {twice[0]!r}; name each once")
     task = load_task(task, store) if isinstance(task, str) else task
     labels, names = task.labels(store), task.label_names(store)
     train, test = _parts(task, store)
@@ -204,13 +208,11 @@ def few_shot(
     with stage("few labels", len(targets) * len(counts) * draws, "probes", progress) as line:
         for target in targets:
             init = load_initialization(target, size=size, seed=seed, store=store, device=device, calibrate_on=train)
-            if init.name in metrics:
-                raise C2LError(f"expected networks with different names, found two of {init.name!r}; name each once")
             test_features, train_features = (
                 cached_features(init.network, store, rows, init.size, init.mean, init.std, device)
                 for rows in (test, train)
             )
-            metrics[init.name] = {}
+            metrics[target] = {}
             for count in counts:
                 by_draw = []
                 for rows in (order[:count] for order in orders):
@@ -227,9 +229,14 @@ def few_shot(
                     predictions = Predictions(task.name, names, scores, labels[test], store.patients[test])
                     by_draw.append(measure(predictions, task, bootstrap))
                     line.advance()
-                metrics[init.name][count] = average(by_draw, range(draws))
+                metrics[target][count] = average(by_draw, range(draws))
             seen = count_seen_patients(init.seen, store.patients[test])
-            networks[init.name] = {**init.about, "size": init.size, "test_patients_seen_in_pretraining": seen}
+            networks[target] = {
+                "target": init.name,
+                **init.about,
+                "size": init.size,
+                "test_patients_seen_in_pretraining": seen,
+            }
     tuned = {
         count: sum(len(_penalties(task, names, labels[order[:count]])) > 1 for order in orders) for count in counts
     }

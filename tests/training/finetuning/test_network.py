@@ -103,6 +103,6 @@ def test_pixels_cannot_be_trained(store, tmp_path):
         lambda out: finetune("pixels", store, "folder", out, Settings(), progress=False),
         lambda out: detect("pixels", tmp_path / "challenge", out, progress=False),
     ):
-        with pytest.raises(C2LError, match="weights of a network to train, found 'pixels'.*choose 'random'"):
+        with pytest.raises(C2LError, match=r"weights of a network to train, found 'pixels'.*choose 'random'"):
             train(tmp_path / "out")
         assert not (tmp_path / "out").exists()

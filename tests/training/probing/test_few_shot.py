@@ -41,8 +41,9 @@ class Pixels(nn.Module):
 def networks(monkeypatch):
     """`few_shot` loads "fine" and "coarse"."""
 
-    def load(name, size=None, **_):
-        network = Pixels(4 if name == "fine" else 2)
+    def load(target, size=None, **_):
+        name = target.rpartition("/")[2]
+        network = Pixels(2 if "coarse" in target else 4)
         return Initialization(name, "pixels", network, size or 32, 0.5, 0.25, {"architecture": "pixels"}, frozenset())
 
     monkeypatch.setattr(module, "load_initialization", load)
@@ -128,6 +129,15 @@ def test_what_is_refused(store):
         few_shot(["fine", "fine"], store, "folder", counts=(4,), draws=2, bootstrap=2, progress=False)
     with pytest.raises(DatasetError, match="a number of images from 1 to 40, the labelled training images"):
         few_shot(["fine"], store, "folder", counts=(1000,), progress=False)
+
+
+def test_two_files_whose_weights_have_one_name(store):
+    targets = ["fine/backbone.safetensors", "coarse/backbone.safetensors"]
+    found = few_shot(targets, store, "folder", counts=(8,), draws=4, bootstrap=5, progress=False)
+    for target, side in zip(targets, (4, 2), strict=True):
+        expected = np.mean([by_hand(store, side, 8, draw) for draw in range(4)])
+        assert found.estimate(target, 8).value == pytest.approx(expected, abs=5e-3)
+        assert found.facts["networks"][target]["target"] == "backbone.safetensors"
 
 
 def test_the_files(store, tmp_path):
