@@ -45,7 +45,7 @@ def probe(
             tested, and the report lists all.
         readouts: also choose among layers 2 to 4, average and maximum pooling, and the mirrored copy averaged in.
         uncertain: how labels of -1 (CheXpert) are used in training.
-        seed: seed of the tuning split, the bootstrap and a random network.
+        seed: seed of the tuning split and of a random network; the bootstrap does not depend on it.
     """
     check_folder(out)
     with stage("probe", show=True):

@@ -10,6 +10,7 @@ import timm
 
 from c2l_models.errors import DatasetError, WeightsNotFound
 from c2l_models.releases.record import save_weights
+from c2l_models.training.commands import frozen_features
 from c2l_models.training.evaluation.classification_metrics import auroc
 from c2l_models.training.evaluation.predictions import Predictions, measure, tuning_metric
 from c2l_models.training.evaluation.result import Result
@@ -65,6 +66,15 @@ def test_a_random_network_beside_its_floors(store, tmp_path):
     assert (facts["train_images"], facts["train_patients"]) == (40, 20)
     assert (facts["test_images"], facts["test_patients"]) == (40, 20)
     assert (facts["size"], facts["seed"], facts["bootstrap"]) == (32, 0, 50)
+
+
+def test_the_seed_is_not_the_bootstraps_and_the_help_says_so(store):
+    one, two = (probe("pixels", store, "folder", seed=seed, bootstrap=5, progress=False) for seed in (0, 1))
+    assert one.target.metrics.sample == two.target.metrics.sample  # labels, patients, and the bootstrap's seed
+    (line,) = [line for line in frozen_features.probe.__doc__.splitlines() if line.strip().startswith("seed:")]
+    assert (
+        line.strip() == "seed: seed of the tuning split and of a random network; the bootstrap does not depend on it."
+    )
 
 
 def test_pixels_are_probed_alone(store, tmp_path):
