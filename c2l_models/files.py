@@ -53,6 +53,11 @@ def temporary_beside(path: Path, end: str = "part") -> Path:
     return path.with_name(f".{path.name}.{this_process()}.{end}")
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a path has a name of `temporary_beside`: being written, or left by a killed process."""
+    return re.fullmatch(r"\..+\.(?:[^/]+-)?\d+\.(?:part|old)", path.name) is not None
+
+
 def remove_stale(path: Path) -> None:
     """Remove what killed processes of this machine left beside `path` under a name of `temporary_beside`."""
     pattern = re.compile(rf"\.{re.escape(path.name)}\.(?:(.+)-)?(\d+)\.(?:part|old)")

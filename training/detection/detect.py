@@ -13,7 +13,7 @@ from torch import nn
 
 from c2l_models.devices import check_default_dtype
 from c2l_models.errors import RunError
-from c2l_models.files import write_atomically
+from c2l_models.files import is_temporary, write_atomically
 from c2l_models.hub.weight_file import FILE_NAME
 
 from ..datasets import rsna
@@ -136,7 +136,7 @@ def detect(
 
 def _open_folder(out: Path, identity: dict[str, Any]) -> None:
     """Write the settings to a new run's folder, or check that the folder holds the same run. Raises RunError."""
-    if any(path.name != LOCK for path in out.iterdir()):
+    if any(path.name != LOCK and not is_temporary(path) for path in out.iterdir()):
         try:
             saved = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
             # A setting that is newer than the run has its default, which keeps what earlier versions computed.

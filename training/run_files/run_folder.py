@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from c2l_models.errors import DatasetError, RunError
-from c2l_models.files import write_atomically
+from c2l_models.files import is_temporary, write_atomically
 
 from ..distributed import ALONE, World
 from ..processor import cpuinfo
@@ -50,7 +50,7 @@ def create_run_folder(
     Raises:
         RunError: the folder holds a run or other files, and is not accepted. A run is never overwritten.
     """
-    begun = {path.name for path in folder.iterdir()} if folder.exists() else {LOCK}
+    begun = {path.name for path in folder.iterdir() if not is_temporary(path)} if folder.exists() else {LOCK}
     if not begun <= {LOCK, "recipe.json", INITIALIZATION} and not (again and "run.json" in begun):
         raise RunError(f"{folder} exists; choose another folder, or resume that run with --resume")
     run = {
