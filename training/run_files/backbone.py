@@ -44,16 +44,23 @@ def load_run_backbone(
         device: the device of the backbone and of the recalibration.
 
     Raises:
-        RunError: no checkpoint is sound, or `teacher` is set and the run's method has no teacher.
+        RunError: no checkpoint is sound, or it lacks the network that `teacher` chooses: the run's method has no
+            teacher, or the run is slim.
         DatasetError: the run's store was moved or changed.
     """
     state = checkpoint.load(run_folder, best).state
     recipe = from_dict(state["recipe"])
     if teacher is None:
         teacher = recipe.exported == "teacher"
-    prefix = ("teacher" if teacher else "student") + ".backbone."
+    wanted = "teacher" if teacher else "student"
+    prefix = f"{wanted}.backbone."
     backbone = timm.create_model(recipe.architecture, pretrained=False, in_chans=1, num_classes=0)
     own = {key.removeprefix(prefix): value for key, value in state["method"].items() if key.startswith(prefix)}
+    if not own and "optimizer" not in state:
+        raise RunError(
+            f"expected the {wanted}'s weights in {run_folder}, found a slim run with the {recipe.exported}'s alone; "
+            f"export the {recipe.exported}'s, or take the run that it was made from"
+        )
     if not own:
         raise RunError(f"{run_folder} is a run of {recipe.method}, which has no teacher; export the student's weights")
     backbone.load_state_dict(own)
