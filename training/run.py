@@ -17,7 +17,7 @@ from .batches import balance_groups
 from .constraints import check
 from .distributed import World
 from .features import calibration_rows
-from .initialization import RANDOM, Initialization, load_initialization
+from .initialization import PIXELS, RANDOM, UNTRAINED, Initialization, load_initialization
 from .objectives import build
 from .objectives.distillation import Distillation
 from .recipe import Recipe
@@ -30,6 +30,8 @@ from .schedule import Schedule
 from .seeding import seed_of
 from .store.image_store import ImageStore
 
+NOT_LEARNED = (RANDOM, UNTRAINED, PIXELS)
+"""Kinds of initialization that are no learned weights."""
 TARGET_IMAGES = 1024
 """Largest number of training images whose views give the mean and spread of a distillation's targets."""
 
@@ -122,10 +124,14 @@ class Run:
         """Load the weights that the recipe's `initialization` names into the networks, and a distillation's source.
 
         Raises:
-            RecipeError: the weights are of another architecture, or expect another normalisation of the images.
+            RecipeError: the weights are of another architecture, or expect another normalisation of the images; or they
+                are a baseline, or random weights with an architecture or seed of their own.
             C2LError: as `load_initialization`.
         """
         recipe = self.recipe
+        kind = recipe.initialization.partition(":")[0]
+        expected = f"{RANDOM!r}, which has the recipe's architecture and seed, or the name of learned weights"
+        check(recipe.initialization == RANDOM or kind not in NOT_LEARNED, recipe, "initialization", expected)
         self.load_source()
         if recipe.initialization == RANDOM:
             return

@@ -10,7 +10,7 @@ import torch
 from runs import same
 
 import c2l_models
-from c2l_models.errors import C2LError, RunError
+from c2l_models.errors import C2LError, RecipeError, RunError
 from c2l_models.releases.record import Weights, save_weights
 from c2l_models.training.batches import training_rows
 from c2l_models.training.distributed import ALONE
@@ -54,6 +54,16 @@ def test_student_and_teacher_begin_as_the_initialization(tiny_recipe, tiny_store
     assert (facts["name"], facts["license"], facts["trained_on"]) == ("resnet18.before", "MIT", ["phantoms"])
     assert facts["weights_sha256"] == hashlib.sha256(pretrained_file.read_bytes()).hexdigest()
     assert facts["patients"] == ["chestxray14:1"]
+
+
+@pytest.mark.usefixtures("small_networks")
+@pytest.mark.parametrize(
+    "wrong", ["random:resnet18", "random:densenet121", "untrained", "untrained:resnet18", "pixels"]
+)
+def test_baselines_begin_no_run(tiny_recipe, tiny_store, tmp_path, wrong):
+    with pytest.raises(RecipeError, match=f"initialization: expected 'random'.* or the name of .*, found '{wrong}'"):
+        pretrain(replace(tiny_recipe, initialization=wrong), tiny_store, tmp_path / "run", "cpu", progress=False)
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 @pytest.fixture(params=["random", "release", "torchvision's", "file", "run folder"])
