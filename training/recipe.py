@@ -1,8 +1,9 @@
-"""A recipe: all settings of a pretraining run. The defaults are the paper's.
+"""A recipe: all settings of a pretraining run. The defaults are the paper's, except that of `augment.crop_fit`.
 
-If the paper and its released code differ, or the paper names no value, the field's docstring says which value was
-taken. `recipes/` holds recipes as TOML files. A key that a file leaves out has the value of the file's `base`, if the
-file names one, and otherwise the default below.
+The paper's recipes set `crop_fit`; its default keeps the crops of recipes from before the key. If the paper and its
+released code differ, or the paper names no value, the field's docstring says which value was taken. `recipes/` holds
+recipes as TOML files. A key that a file leaves out has the value of the file's `base`, if the file names one, and
+otherwise the default below.
 """
 
 import dataclasses

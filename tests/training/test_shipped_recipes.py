@@ -1,5 +1,6 @@
 """The shipped recipes hold the paper's values, and the values that releases were trained with."""
 
+import inspect
 import io
 import tomllib
 from dataclasses import replace
@@ -58,6 +59,14 @@ def test_the_paper_recipes_hold_the_papers_values(architecture):
         "mimic_cxr",
         "mura",
     }
+
+
+def test_the_defaults_are_the_papers_but_for_the_key_that_their_page_names():
+    default = Recipe("")
+    pairs = ((default, PAPER), (default.optimizer, PAPER_OPTIMIZER), (default.augment, PAPER_AUGMENT))
+    others = {key for settings, paper in pairs for key, value in paper.items() if getattr(settings, key) != value}
+    assert others == {"crop_fit"}
+    assert "paper's, except that of `augment.crop_fit`" in inspect.getdoc(inspect.getmodule(Recipe))
 
 
 def test_the_recipes_of_the_two_architectures_differ_in_nothing_else():

@@ -25,7 +25,8 @@ class Settings:
     """Images per step. If there are fewer images to fit, all of them are one batch."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW works with one learning rate for random and pretrained initializations and for few labels, so a comparison
-    does not depend on tuning. SGD has momentum 0.9 and needs a learning rate a hundred times as high."""
+    does not depend on tuning. SGD is timm's `sgd`, with Nesterov's momentum of 0.9; it needs a learning rate a hundred
+    times as high."""
     lr: Annotated[float, AtLeast(0)] = 5e-4
     """Learning rate of the head, at its highest."""
     weight_decay: Annotated[float, AtLeast(0)] = 0.05

@@ -1,6 +1,8 @@
 """The loss and the schedules by hand, learning rates per stage, and a frozen backbone."""
 
+import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,6 +98,19 @@ def test_a_head_follows_from_the_seed_and_disturbs_no_other_chance():
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def test_sgd_has_nesterovs_momentum_as_its_setting_says():
+    """Two steps on one weight whose gradient is 1: the first is lr (1 + 0.9), the second lr (1 + 0.9 (1 + 0.9))."""
+    network = with_head(load_initialization("random"), 1, Settings())
+    optimizer = make_optimizer(network, Settings(optimizer="sgd", lr=0.1, weight_decay=0.0))
+    bias = network.fc.bias
+    before = bias.item()
+    for moved in (0.1 * 1.9, 0.1 * 1.9 + 0.1 * (1 + 0.9 * 1.9)):
+        bias.grad = torch.ones(1)
+        optimizer.step()
+        assert before - bias.item() == pytest.approx(moved, rel=1e-5)
+    assert "Nesterov" in Path(inspect.getfile(Settings)).read_text(encoding="utf-8")
 
 
 def test_pixels_cannot_be_trained(store, tmp_path):

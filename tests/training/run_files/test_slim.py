@@ -50,7 +50,7 @@ def test_the_other_network_of_a_slim_run_is_missing_because_it_is_slim(tiny_run,
     slim_run(tiny_run, tmp_path / "slim")
     message = r"expected the teacher's weights in .*, found a slim run with the student's alone; export the student's"
     with pytest.raises(RunError, match=message):
-        main(["export", str(tmp_path / "slim"), "--teacher", "--out", str(tmp_path / "teacher.safetensors")])
+        load_run_backbone(tmp_path / "slim", teacher=True)
 
 
 def test_a_slim_run_is_not_resumed(tiny_run, tiny_store, tmp_path):
