@@ -66,7 +66,7 @@ class Task:
 
     def label_names(self, store: ImageStore) -> tuple[str, ...]:
         """Names of the L labels, such as "Mass", or "kl_grade ≥ 2" for a step of a grade."""
-        return tuple(self._names_and_values(store)[0])
+        return self.names_and_labels(store)[0]
 
     def note_on_labels(self, store: ImageStore) -> str:
         """A sentence that names the columns of a user's table that are not 0 or 1, which no metric uses; or empty."""
@@ -91,7 +91,12 @@ class Task:
         In the training part, the setting `uncertain` decides the value of uncertain labels (-1), and `unmentioned` the
         value of missing labels. In the test part, both are NaN, because metrics use known labels only.
         """
-        return self._names_and_values(store)[1]
+        return self.names_and_labels(store)[1]
+
+    def names_and_labels(self, store: ImageStore) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """`label_names` and `labels` in one call, which decodes the store's labels once."""
+        names, values = self._names_and_values(store)
+        return tuple(names), values
 
     def train_rows(self, store: ImageStore) -> NDArray[np.int64]:
         """Rows of the training part, int64 [n]. Raises DatasetError if the store has none."""

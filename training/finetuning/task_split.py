@@ -48,12 +48,12 @@ def split_task(task: Task, store: ImageStore, settings: Settings) -> TaskSplit:
         DatasetError: the store has no images of the task, or too few patients to fit.
         RunError: a patient is in both the training part and the test part.
     """
-    train, test, labels = task.train_rows(store), task.test_rows(store), task.labels(store)
+    train, test, (names, labels) = task.train_rows(store), task.test_rows(store), task.names_and_labels(store)
     check_no_shared_patients(store, train, test)
     train = train[np.isfinite(labels[train]).any(axis=1)]
     used = train[split_patients(store.patients[train], settings.fraction, "finetuning_labels", settings.seed)]
     held_out = split_patients(store.patients[used], settings.hold_out, "finetuning_held_out", settings.seed)
-    if reason := _reason_against_tuning(labels[used[held_out]], task.label_names(store), task, settings):
+    if reason := _reason_against_tuning(labels[used[held_out]], names, task, settings):
         split = TaskSplit(used, used[:0], test, f"last: {reason}")
     else:
         split = TaskSplit(used[~held_out], used[held_out], test)

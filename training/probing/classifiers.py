@@ -69,8 +69,8 @@ def score_task(
     candidates = features_of if isinstance(features_of, Mapping) else {"": features_of}
     if len(candidates) > 1 and classifier != "linear":
         raise C2LError(f"expected the linear probe to choose among {len(candidates)} features, found {classifier}")
-    train, labels = task.train_rows(store), task.labels(store)
-    metric = partial(tuning_metric, task, task.label_names(store))
+    train, (names, labels) = task.train_rows(store), task.names_and_labels(store)
+    metric = partial(tuning_metric, task, names)
     features = {name: of(train) for name, of in candidates.items()}
     targets, patients = labels[train], store.patients[train]
     if not task.folds:

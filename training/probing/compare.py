@@ -232,9 +232,8 @@ def compare(
     names = tuple(dict.fromkeys((reference, *networks)))
     comparison = Comparison(names, chosen, reference)
     for task in chosen:
-        comparison.cases[task.name] = count_cases(
-            task.label_names(store), task.labels(store)[task.evaluated_rows(store)]
-        )
+        labels, values = task.names_and_labels(store)
+        comparison.cases[task.name] = count_cases(labels, values[task.evaluated_rows(store)])
     out.mkdir(parents=True, exist_ok=True)
     cells, folder_names, facts_now = list(_order(names, chosen, sizes)), _folder_names(names), cache(weights_facts)
     with stage("comparison", len(cells), "probes", progress) as line:

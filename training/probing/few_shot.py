@@ -192,7 +192,7 @@ def few_shot(
     if twice := [target for target, count in Counter(targets).items() if count > 1]:
         raise C2LError(f"expected each network once, found two of {twice[0]!r}; name each once")
     task = load_task(task, store) if isinstance(task, str) else task
-    labels, names = task.labels(store), task.label_names(store)
+    names, labels = task.names_and_labels(store)
     train, test = _parts(task, store)
     check_no_shared_patients(store, train, test)
     train = train[np.isfinite(labels[train]).any(axis=1)]

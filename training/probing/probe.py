@@ -82,8 +82,8 @@ def probe(
         raise C2LError(f"expected one size or several sizes to choose from, found both {size} and {list(sizes)}")
     started = time.perf_counter()
     task = load_task(task, store) if isinstance(task, str) else task
-    train, test, labels = task.train_rows(store), task.evaluated_rows(store), task.labels(store)
-    if not (names := task.label_names(store)):
+    train, test, (names, labels) = task.train_rows(store), task.evaluated_rows(store), task.names_and_labels(store)
+    if not names:
         raise DatasetError(
             f"the store's images of {task.dataset} have no binary label; expected at least one, such as a column of 0 "
             f"and 1 in the labels.csv of a folder. {task.note_on_labels(store)}".rstrip(". ")

@@ -156,3 +156,17 @@ def test_images_for_pretraining_alone_are_in_no_task(tmp_path, name):
     np.testing.assert_array_equal(task.labels(store)[:, 0], [0, np.nan, 0, np.nan, 0])
     with pytest.raises(DatasetError, match="found none"):
         task.train_rows(only)
+
+
+@pytest.mark.parametrize("name", ["folder", "knee_kl", "chestxray14"])
+def test_names_and_labels_are_decoded_once(tmp_path, monkeypatch, name):
+    labels = {"folder": {"b": 1.0, "a": 0.0}, "knee_kl": {"kl_grade": 2.0}, "chestxray14": {"Mass": 1.0}}[name]
+    split = load_task(name).train[0]
+    store, task = store_of(tmp_path, (name, split, labels), (name, split, {})), load_task(name)
+    expected = task.label_names(store), task.labels(store)
+    decoded, decode = [], ImageStore.labels
+    monkeypatch.setattr(ImageStore, "labels", lambda store, names: decoded.append(names) or decode(store, names))
+    names, values = task.names_and_labels(store)
+    assert len(decoded) == 1
+    assert names == expected[0]
+    np.testing.assert_array_equal(values, expected[1])
