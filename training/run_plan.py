@@ -1,6 +1,5 @@
 """Plan a run before it begins: its steps and schedule, and time and memory measured over a few steps."""
 
-import json
 import os
 import sys
 import time
@@ -23,6 +22,7 @@ from .pretrain import train_step
 from .processor import slow_precision
 from .recipe import Recipe
 from .run import Run
+from .run_files.run_folder import RECIPE, read_recipe
 from .schedule import Schedule
 from .store.image_store import ImageStore
 
@@ -165,8 +165,8 @@ def fit_steps(
             "optimizer.schedule: expected 'cosine' for a run of a given duration, found "
             f"{recipe.optimizer.schedule!r}; set --recipe.optimizer.schedule cosine, or give --recipe.steps"
         )
-    if resumed and (resumed / "recipe.json").is_file():
-        return replace(recipe, steps=json.loads((resumed / "recipe.json").read_text(encoding="utf-8"))["steps"])
+    if resumed and (resumed / RECIPE).is_file():
+        return replace(recipe, steps=read_recipe(resumed)["steps"])
     if "WORLD_SIZE" in os.environ:
         raise RunError(
             "expected one process to measure how many steps fit, found a job of torchrun; measure the job's rate with "

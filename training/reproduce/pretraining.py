@@ -1,20 +1,17 @@
 """Pretraining of a row: reused if finished, resumed if interrupted, otherwise started."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from c2l_models.errors import RunError
-
 from ..batches import training_rows
 from ..recipe import Recipe
 from ..recipe_files import from_dict
 from ..run_files import checkpoint, log
 from ..run_files.identity import FREE_TO_CHANGE, check_same_settings
-from ..run_files.run_folder import read_run
+from ..run_files.run_folder import read_recipe, read_run
 from ..schedule import Schedule
 from ..store.image_store import ImageStore
 
@@ -71,10 +68,7 @@ def store_of_run(folder: Path) -> str:
 
 def began_with(folder: Path) -> Recipe:
     """The recipe that a run began with. Raises RunError if it cannot be read."""
-    try:
-        return from_dict(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder / 'recipe.json'} cannot be read: {error}; move {folder} away") from error
+    return from_dict(read_recipe(folder))
 
 
 def check_same(folder: Path, began: Recipe, recipe: Recipe, store: ImageStore) -> None:

@@ -1,6 +1,5 @@
 """The k-NN monitor of several runs over their hours: which run had better features after the same time."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from c2l_models.files import write_atomically
 from ..evaluation.csv_text import csv_text
 from ..evaluation.plotting import LABEL, LINE_STYLES, SMALLEST_SPAN, new_figure, save_png, style_axes, widen
 from .log import NAME, of_kind, read, tasks_of, training_seconds
-from .run_folder import read_run
+from .run_folder import read_recipe, read_run
 
 COLUMNS = ("run", "task", "step", "epoch", "hours", "auroc")
 
@@ -57,7 +56,7 @@ def monitored(run_folder: Path) -> list[dict[str, Any]]:
     read_run(run_folder)
     if not (run_folder / NAME).is_file():
         return []
-    recipe = json.loads((run_folder / "recipe.json").read_text(encoding="utf-8"))
+    recipe = read_recipe(run_folder)
     lines = read(run_folder)
     seconds = training_seconds(lines, recipe["batch_size"])
     return [

@@ -20,7 +20,7 @@ from ..recipe import Recipe
 from ..store.image_store import ImageStore
 from .run_lock import LOCK
 
-INITIALIZATION = "initialization.json"
+RECIPE, INITIALIZATION = "recipe.json", "initialization.json"
 RANDOM_INITIALIZATION = {"name": "random", "patients": []}
 LIBRARIES = ("c2l-models", "torch", "torchvision", "timm", "numpy", "pillow")
 
@@ -51,7 +51,7 @@ def create_run_folder(
         RunError: the folder holds a run or other files, and is not accepted. A run is never overwritten.
     """
     begun = {path.name for path in folder.iterdir() if not is_temporary(path)} if folder.exists() else {LOCK}
-    if not begun <= {LOCK, "recipe.json", INITIALIZATION} and not (again and "run.json" in begun):
+    if not begun <= {LOCK, RECIPE, INITIALIZATION} and not (again and "run.json" in begun):
         raise RunError(f"{folder} exists; choose another folder, or resume that run with --resume")
     run = {
         "store": str(store.path.resolve()),
@@ -66,7 +66,7 @@ def create_run_folder(
     }
     folder.mkdir(parents=True, exist_ok=True)
     # run.json comes last: a folder without it holds no run yet.
-    for name, content in (("recipe.json", recipe.to_dict()), (INITIALIZATION, initialization), ("run.json", run)):
+    for name, content in ((RECIPE, recipe.to_dict()), (INITIALIZATION, initialization), ("run.json", run)):
         write_atomically(folder / name, (json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -77,6 +77,16 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise RunError(f"expected a run folder of `c2l pretrain`, found no run.json in {folder}")
     run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return run
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """The keys of the recipe that a run began with. Raises RunError if they cannot be read."""
+    path = folder / RECIPE
+    try:
+        keys: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}; restore it, or move {folder} away") from error
+    return keys
 
 
 def read_initialization(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A pretraining run in an HTML page: its curves, its recipe and its weights."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from ..store.store_format import file_sha256
 from . import checkpoint
 from .curves import LEARNING_RATE, SMALLEST_SHARE
 from .log import NAME, of_kind, read, series, tasks_of
-from .run_folder import read_initialization, read_run
+from .run_folder import read_initialization, read_recipe, read_run
 
 
 def training_curves(run_folder: Path) -> list[Section]:
@@ -24,7 +23,7 @@ def training_curves(run_folder: Path) -> list[Section]:
     train, probes = (of_kind(lines, kind) for kind in ("train", "probe"))
     if not train:
         return []
-    charts = [_chart(panel, train) for panel in class_of(from_dict(_recipe(run_folder))).PANELS]
+    charts = [_chart(panel, train) for panel in class_of(from_dict(read_recipe(run_folder))).PANELS]
     charts += [_probes(probes)] if probes else []
     charts += [_chart(LEARNING_RATE, train)]
     return [Section("Training curves", [Charts([chart for chart in charts if chart.lines])])]
@@ -34,12 +33,7 @@ def run_facts(run_folder: Path) -> list[Facts]:
     """A pretraining run's store, machine, versions and weights, and its recipe. No path and no patient is in them."""
     run = {key: value for key, value in read_run(run_folder).items() if key != "store"}
     facts = {"initialization": read_initialization(run_folder)["name"], **run, **_weights(run_folder)}
-    return [Facts("Pretraining run", facts), Facts("Recipe", _recipe(run_folder))]
-
-
-def _recipe(run_folder: Path) -> dict[str, Any]:
-    recipe: dict[str, Any] = json.loads((run_folder / "recipe.json").read_text(encoding="utf-8"))
-    return recipe
+    return [Facts("Pretraining run", facts), Facts("Recipe", read_recipe(run_folder))]
 
 
 def _chart(panel: Panel, train: list[dict[str, Any]]) -> Chart:

@@ -13,10 +13,10 @@ from c2l_models.files import remove_stale, temporary_beside, write_atomically
 from ..recipe_files import from_dict
 from . import checkpoint
 from .log import NAME as LOG
-from .run_folder import INITIALIZATION
+from .run_folder import INITIALIZATION, RECIPE
 
 IDENTITY = ("recipe", "store_sha256", "store_size", "device", "step")
-FILES = ("recipe.json", "run.json", INITIALIZATION, LOG)
+FILES = (RECIPE, "run.json", INITIALIZATION, LOG)
 
 
 def slim_run(run_folder: Path, out: Path, best: bool = False, half: bool = False) -> Path:

@@ -1,9 +1,11 @@
-"""A folder in which a process was killed while it wrote its first file."""
+"""A run's folder: one in which a process was killed while it wrote its first file, and a recipe that cannot be read."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,8 +16,12 @@ from c2l_models.training.detection.detect import _open_folder
 from c2l_models.training.detection.settings import Settings as DetectionSettings
 from c2l_models.training.finetuning.finetuning_folder import open_folder
 from c2l_models.training.finetuning.settings import Settings
+from c2l_models.training.reproduce.pretraining import began_with
+from c2l_models.training.run_files.compared_curves import monitored
 from c2l_models.training.run_files.run_folder import RANDOM_INITIALIZATION, create_run_folder
 from c2l_models.training.run_files.run_lock import LOCK
+from c2l_models.training.run_files.run_section import run_facts, training_curves
+from c2l_models.training.run_plan import fit_steps
 
 KILLED = """
 import os, signal, sys
@@ -61,3 +67,17 @@ def test_a_run_that_was_killed_in_its_first_write_resumes(tiny_recipe, tiny_stor
 @pytest.mark.parametrize("name", [".notes.txt", "recipe.json.host-12.part", ".part", ".a.part", "recipe.json"])
 def test_other_names_are_not_temporary(tmp_path, name):
     assert not is_temporary(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_every_reader_of_a_recipe_says_that_it_is_missing_or_damaged(tiny_run, tiny_recipe, tmp_path, content):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    (run / "recipe.json").unlink()
+    readers = [monitored, run_facts, training_curves, began_with]
+    if content:
+        (run / "recipe.json").write_text(content)
+        cosine = replace(tiny_recipe, optimizer=replace(tiny_recipe.optimizer, schedule="cosine"))
+        readers.append(lambda folder: fit_steps(cosine, None, torch.device("cpu"), 60, folder))
+    for read in readers:
+        with pytest.raises(RunError, match=r"recipe\.json cannot be read: .*; restore it, or move .*run away"):
+            read(run)
