@@ -61,7 +61,7 @@ def test_the_rows_so_far_are_kept_and_used(tmp_path, films):
 
 
 def test_the_command_says_it_in_one_line_and_fails(tmp_path, films, capsys):
-    command = ["embed", *map(str, films), "--out", str(tmp_path / "x.parquet"), "--model", RELEASE, "--quiet"]
+    command = ["embed", *map(str, films), "--out", str(tmp_path / "x.parquet"), "--model", RELEASE]
     with pytest.raises(SystemExit) as stop:
         cli.main(command)
     assert stop.value.code not in (0, None)

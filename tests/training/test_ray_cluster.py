@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from store_helpers import SIZE, prepare_folder, store_bytes, write_images
 
-from c2l_models import ray_embedding
+from c2l_models import ray_embedding, resumed_embedding
 from c2l_models.embedding import Embeddings, embed
 from c2l_models.radiographs.phantom import write_films
 from c2l_models.training.store import ray_prepare
@@ -34,7 +34,8 @@ def test_embed(cluster, tmp_path, monkeypatch, capfd):
 
     def dying(part, again):  # a nested function travels to the worker by value
         if list(part.images) == second and not again:
-            Embeddings.save = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # after computing, before writing
+            # After computing, before writing.
+            resumed_embedding.write_features = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         return function(part, again)
 
     monkeypatch.setattr(ray_embedding, "embed_part", dying)
