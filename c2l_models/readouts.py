@@ -20,8 +20,7 @@ def feature_width(network: Any, readout: Readout) -> int:
     if readout == "multiscale":
         return sum(stage["num_chs"] for stage in network.feature_info[-SCALES:])
     # The head's hidden layers and a concatenating pool change the width, which timm states as head_hidden_size.
-    width: int = getattr(network, "head_hidden_size", None) or getattr(network, "num_features", 0)
-    return width
+    return int(getattr(network, "head_hidden_size", 0) or getattr(network, "num_features", 0))
 
 
 def compute_features(network: Any, inputs: "Tensor", readout: Readout) -> np.ndarray:
