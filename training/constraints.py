@@ -1,7 +1,7 @@
 """Constraints on settings, written beside each value, and the function that checks them.
 
     lr: Annotated[float, AtLeast(0)] = 0.03
-    crop_scale: Annotated[tuple[float, float], Above(0), Between(0, 1), Ascending()] = (0.2, 1.0)
+    crop_scale: Annotated[tuple[float, float], Above(0), AtMost(1), Ascending()] = (0.2, 1.0)
 
 On a tuple, a constraint applies to each of its numbers; `Ascending` applies to the tuple as a whole.
 """

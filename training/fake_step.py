@@ -54,7 +54,7 @@ class StepMemory:
 
 
 def step_memory(recipe: Recipe, train_step: TrainStep, processes: int = 1) -> StepMemory | None:
-    """Estimate the peak memory of a step; None if the method needs values, as one that is not of this package may.
+    """Estimate the peak memory of a step; None if the method reads values of tensors, which a user's own may do.
 
     The store's images, the workspace of convolutions and the allocator's fragments are not counted.
 

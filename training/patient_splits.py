@@ -2,8 +2,8 @@
 
 A patient is drawn by a hash of the patient's id and a stream's number. Splits of different streams are independent: a
 probe's tuning part takes the same share of the patients held out of pretraining as of all other patients. Splits of
-one stream are nested: the smaller lies inside the larger. With one stream for both, a probe on patients that were not
-held out could have none left to tune on. The numbers must not change, because released results depend on them.
+one stream are nested: the smaller lies inside the larger. If tuning used the stream of the held-out part, a probe on
+the other patients could have no tuning patients. The numbers must not change, because released results depend on them.
 """
 
 import hashlib

@@ -19,7 +19,7 @@ MIN_CASES = 10
 """Smallest number of positive and of negative images with which a label's AUROC may decide a setting."""
 
 FEW_CASES = 20
-"""Below this number of positive or of negative test images, a report says that a label's AUROC is no measure."""
+"""Below this number of positive or of negative test images, a report says that a label's AUROC means little."""
 
 FEW_SHOWN = 5
 """Number of labels with few test images that a report names."""
@@ -32,7 +32,7 @@ def count_cases(labels: Sequence[str], targets: NDArray[np.float32]) -> dict[str
 
 
 def few_cases_note(cases: Mapping[str, Sequence[int]], spelled: Callable[[str], str] = str) -> str:
-    """A sentence that names the labels with too few test images for an AUROC to be a measure; "" if none has.
+    """A sentence that names the labels with too few test images for a meaningful AUROC; "" if none has.
 
     Args:
         cases: positive and negative test images of each label.

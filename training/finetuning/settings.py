@@ -43,7 +43,7 @@ class Settings:
     larger ones."""
     hold_out: Annotated[float, AtLeast(0), Below(1)] = 0.2
     """Share of those patients on whom the best epoch is chosen. They are not trained on. 0: no epoch is chosen, and the
-    last one is tested. So it is if too few images would be held out (`task_split.MIN_TUNING_IMAGES`)."""
+    last one is tested. The same applies if too few images would be held out (`task_split.MIN_TUNING_IMAGES`)."""
     uncertain: Literal["zeros", "ones", "ignore"] = "ignore"
     """Target of uncertain labels, which CheXpert has."""
     seed: Annotated[int, AtLeast(0)] = 0

@@ -20,7 +20,8 @@ from ..store.image_store import ImageStore
 FOLDER = "features"
 """Folder of cached features in a store. It can be deleted at any time, which frees its space."""
 LIMIT = 2_000_000_000
-"""Largest size of the folder in bytes. 10,000 images x 512 features take 20 MB. The longest unused files go first."""
+"""Largest size of the folder in bytes; the least recently used files are deleted first. 10,000 images x 512 features
+take 20 MB."""
 VERSION = 1
 """To be increased if a change of the code changes the features, so that older cached features are not used."""
 

@@ -112,7 +112,7 @@ class FewShot:
             f"{', the first fold' * bool(self.task.folds)}. Means over draws, with "
             f"95 % intervals over patients and draws. The penalty is tuned if one of the headline's labels has "
             f"{MIN_CASES} positive and {MIN_CASES} negative images in the draw, else C = {FIXED_C:g}. Draws with a "
-            f"tuned penalty: {', '.join(tuned) or 'none'}. A label that a draw cannot teach counts as 0.5. "
+            f"tuned penalty: {', '.join(tuned) or 'none'}. A label with one class only in a draw counts as 0.5. "
             f"{few_cases_note(facts['test_cases'], spelled)}"
         ).rstrip()
 

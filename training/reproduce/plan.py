@@ -28,7 +28,7 @@ class InitializationPlan:
     """How a row's network gets its first weights: by pretraining with a recipe, or loaded.
 
     Attributes:
-        name: of the row.
+        name: name of the row.
         architecture: its name in timm.
         recipe: name of the recipe to pretrain with; "": `weights` are loaded.
         weights: what `load_initialization` loads: "random", "imagenet", a release or a file.
@@ -53,7 +53,7 @@ class Measurement:
     """A downstream run that measures an initialization.
 
     Attributes:
-        kind, task: of the downstream run.
+        kind, task: kind and task of the downstream run.
         fraction: share of the task's training patients whose labels are used.
         held_out: share of the patients that pretraining left out, the recipe's `hold_out`; 0: all patients are used.
         held_out_for: "training": the downstream run trains on the held-out patients alone (sections 3.1 and 5: 16k of

@@ -165,7 +165,7 @@ def _notes(results: TableResults) -> str:
 
 
 def _skipped_labels(results: TableResults, inits: Sequence[InitializationPlan]) -> str:
-    """Labels that few training images could not teach, column by column. All rows train on the same labels."""
+    """Labels skipped because the few training images have one class only, by column. All rows skip the same ones."""
     lines = []
     for column in results.table.columns:
         each = dict.fromkeys(seed_mean(results, init, column).skipped_labels for init in inits)

@@ -90,7 +90,7 @@ def read_recipe(folder: Path) -> dict[str, Any]:
 
 
 def read_initialization(folder: Path) -> dict[str, Any]:
-    """The facts about a run's initialization. A run of an earlier version, without this file, began random."""
+    """The facts about a run's initialization. A run of an earlier version has no such file; its weights were random."""
     path = folder / INITIALIZATION
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else RANDOM_INITIALIZATION
     return facts
