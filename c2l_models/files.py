@@ -48,6 +48,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+_PROCESS_AND_END = r"(?:(.+)-)?(\d+)\.(?:part|old)"
+"""The end of a name of `temporary_beside`. Groups: host, which may be missing, and process."""
+
+
 def temporary_beside(path: Path, end: str = "part") -> Path:
     """The name under which this process writes a file or folder before it is renamed to `path`."""
     return path.with_name(f".{path.name}.{this_process()}.{end}")
@@ -55,12 +59,12 @@ def temporary_beside(path: Path, end: str = "part") -> Path:
 
 def is_temporary(path: Path) -> bool:
     """Whether a path has a name of `temporary_beside`: being written, or left by a killed process."""
-    return re.fullmatch(r"\..+\.(?:[^/]+-)?\d+\.(?:part|old)", path.name) is not None
+    return re.fullmatch(rf"\..+\.{_PROCESS_AND_END}", path.name) is not None
 
 
 def remove_stale(path: Path) -> None:
     """Remove what killed processes of this machine left beside `path` under a name of `temporary_beside`."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(?:(.+)-)?(\d+)\.(?:part|old)")
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.{_PROCESS_AND_END}")
     with os.scandir(path.parent) as entries:
         matches = [(entry.path, pattern.fullmatch(entry.name)) for entry in entries]
     for name, match in matches:

@@ -128,7 +128,7 @@ def _checked(path: Path, sha256: str | None) -> tuple[bytes, str, dict[str, Any]
             "network's weights without optimizer states"
         )
     data = path.read_bytes()
-    header = _read_header(path, data)
+    header = read_header(path, data)
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256.lower():
         raise WeightsCorrupted(
@@ -138,7 +138,7 @@ def _checked(path: Path, sha256: str | None) -> tuple[bytes, str, dict[str, Any]
     return data, found, header
 
 
-def _read_header(path: Path, data: bytes) -> dict[str, Any]:
+def read_header(path: Path, data: bytes) -> dict[str, Any]:
     """Parse the header of a safetensors file: an 8-byte length, then JSON. Raises `WeightsCorrupted`."""
     length = int.from_bytes(data[:8], "little")
     try:

@@ -15,7 +15,9 @@ from ..errors import C2LError
 
 CHEST, KNEE, RSNA = "chestxray14", "knee_kl", "rsna"
 FRACATLAS, IMPLANTS = "fracatlas", "shoulder_implants"
-DATASETS = (CHEST, KNEE, RSNA, FRACATLAS, IMPLANTS, "chexpert", "mimic_cxr", "mura")
+NAMED = (CHEST, KNEE, RSNA, FRACATLAS, IMPLANTS)
+"""The data sets whose image names are recognised."""
+DATASETS = (*NAMED, "chexpert", "mimic_cxr", "mura")
 """The data sets of full ids, `DATASET:PATIENT`. An id with another prefix has an unknown form."""
 
 WITHOUT_PATIENTS = (FRACATLAS, IMPLANTS)
@@ -96,7 +98,7 @@ def recognise(field: str, rsna: Mapping[str, str]) -> Entry | None:
         dataset, inner = match.groups()
         if dataset not in DATASETS:
             return None
-        if dataset not in (CHEST, KNEE, RSNA, FRACATLAS, IMPLANTS):
+        if dataset not in NAMED:
             return Entry(field)
         found = recognise(inner, rsna)
         return found._replace(bare=False) if found and (dataset == RSNA or found.patient.startswith(dataset)) else None

@@ -241,8 +241,8 @@ def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]
     record = make_record(table, str(location), location=location, sha256="")
     metadata = {METADATA_KEY: json.dumps(record.config, sort_keys=True, separators=(",", ":"))}
     data = save(tensors, metadata=metadata)
-    sha256, header = hashlib.sha256(data).hexdigest(), json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    _check_header(weight_file.VerifiedFile(location, data, sha256, header))
+    sha256 = hashlib.sha256(data).hexdigest()
+    _check_header(weight_file.VerifiedFile(location, data, sha256, weight_file.read_header(location, data)))
     write_atomically(location, data)
     return sha256
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from c2l_models.devices import check_default_dtype
 from c2l_models.errors import RunError
-from c2l_models.files import is_temporary, write_atomically
+from c2l_models.files import write_atomically
 from c2l_models.hub.weight_file import FILE_NAME
 
 from ..datasets import rsna
@@ -25,7 +25,7 @@ from ..initialization import Initialization, check_has_network, load_initializat
 from ..run_files import checkpoint
 from ..run_files.identity import check_same_settings
 from ..run_files.run_folder import LIBRARIES, code_version, machine_name
-from ..run_files.run_lock import LOCK, locked_run_folder
+from ..run_files.run_lock import locked_run_folder, names_in
 from .box_metrics import measure_boxes
 from .box_sheet import draw_boxes
 from .detection_curve import draw_curve
@@ -136,7 +136,7 @@ def detect(
 
 def _open_folder(out: Path, identity: dict[str, Any]) -> None:
     """Write the settings to a new run's folder, or check that the folder holds the same run. Raises RunError."""
-    if any(path.name != LOCK and not is_temporary(path) for path in out.iterdir()):
+    if names_in(out):
         try:
             saved = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
             # A setting that is newer than the run has its default, which keeps what earlier versions computed.

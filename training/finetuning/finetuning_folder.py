@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from c2l_models.errors import RunError
-from c2l_models.files import is_temporary, write_atomically
+from c2l_models.files import write_atomically
 
 from ..recipe_files import merged
 from ..run_files.identity import check_same_settings
-from ..run_files.run_lock import LOCK
+from ..run_files.run_lock import names_in
 from .settings import Settings
 
 SETTINGS, LOG = "settings.json", "log.jsonl"
@@ -32,7 +32,7 @@ def open_folder(folder: Path, identity: dict[str, Any]) -> None:
         earlier = saved | {"settings": merged(Settings().to_dict(), saved["settings"])}
         check_same_settings(folder, earlier, identity)
         return
-    if any(path.name != LOCK and not is_temporary(path) for path in folder.iterdir()):
+    if names_in(folder):
         raise RunError(f"{folder}: expected a run's {SETTINGS}, found only other files; choose another folder")
     write_atomically(file, (json.dumps(identity, indent=2) + "\n").encode())
 

@@ -52,13 +52,13 @@ def load_run_backbone(
     recipe = from_dict(state["recipe"])
     if teacher is None:
         teacher = recipe.exported == "teacher"
-    wanted = "teacher" if teacher else "student"
-    prefix = f"{wanted}.backbone."
+    chosen = "teacher" if teacher else "student"
+    prefix = f"{chosen}.backbone."
     backbone = timm.create_model(recipe.architecture, pretrained=False, in_chans=1, num_classes=0)
     own = {key.removeprefix(prefix): value for key, value in state["method"].items() if key.startswith(prefix)}
     if not own and "optimizer" not in state:
         raise RunError(
-            f"expected the {wanted}'s weights in {run_folder}, found a slim run with the {recipe.exported}'s alone; "
+            f"expected the {chosen}'s weights in {run_folder}, found a slim run with the {recipe.exported}'s alone; "
             f"export the {recipe.exported}'s, or take the run that it was made from"
         )
     if not own:

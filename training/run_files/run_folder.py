@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from c2l_models.errors import DatasetError, RunError
-from c2l_models.files import is_temporary, write_atomically
+from c2l_models.files import write_atomically
 
 from ..distributed import ALONE, World
 from ..processor import cpuinfo
 from ..recipe import Recipe
 from ..store.image_store import ImageStore
-from .run_lock import LOCK
+from .run_lock import names_in
 
 RECIPE, INITIALIZATION = "recipe.json", "initialization.json"
 RANDOM_INITIALIZATION = {"name": "random", "patients": []}
@@ -50,8 +50,8 @@ def create_run_folder(
     Raises:
         RunError: the folder holds a run or other files, and is not accepted. A run is never overwritten.
     """
-    begun = {path.name for path in folder.iterdir() if not is_temporary(path)} if folder.exists() else {LOCK}
-    if not begun <= {LOCK, RECIPE, INITIALIZATION} and not (again and "run.json" in begun):
+    begun = names_in(folder) if folder.exists() else set()
+    if not begun <= {RECIPE, INITIALIZATION} and not (again and "run.json" in begun):
         raise RunError(f"{folder} exists; choose another folder, or resume that run with --resume")
     run = {
         "store": str(store.path.resolve()),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from c2l_models.errors import RunError
-from c2l_models.files import is_alive, this_process
+from c2l_models.files import is_alive, is_temporary, this_process
 
 try:
     import fcntl
@@ -17,6 +17,11 @@ except ImportError:  # Windows: two processes in one folder are not detected
 
 LOCK = "run.lock"
 """The lock file, which names host and process of its holder. It exists while the folder is in use, and after a kill."""
+
+
+def names_in(folder: Path) -> set[str]:
+    """Names of the files of a run's folder, without its lock and what a killed process left half written."""
+    return {path.name for path in folder.iterdir() if path.name != LOCK and not is_temporary(path)}
 
 
 @contextmanager
