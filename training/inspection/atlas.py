@@ -54,12 +54,14 @@ def write_atlas(
         Films without thumbnail, because they cannot be read, each with the reason.
 
     Raises:
-        C2LError: fewer than three films, more than `LARGEST`, or `labels` lists none of them.
+        C2LError: fewer than three films, more than `LARGEST`, one feature per film, or `labels` lists none of them.
         DatasetError: `labels` cannot be read, or lacks the column `path`.
     """
     count = len(table.paths)
     if not 3 <= count <= LARGEST:
         raise C2LError(f"expected 3 to {LARGEST:,} films, found {count:,}; choose some of them")
+    if table.features.shape[1] < 2:  # at unit length, it is 1 or -1
+        raise C2LError("expected two or more features per film, found 1; compute them with `c2l embed`")
     columns = read_labels(labels, table.paths) if labels else {}
     k = min(NEIGHBOURS, count - 1)
     with stage("neighbours"):

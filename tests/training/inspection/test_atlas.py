@@ -137,6 +137,11 @@ def test_two_films_have_no_map(table, tmp_path):
         write_atlas(Embeddings(table.features[:2], table.paths[:2]), tmp_path / "atlas.html")
 
 
+def test_one_feature_per_film_has_no_map(table, tmp_path):
+    with pytest.raises(C2LError, match="expected two or more features per film, found 1"):
+        write_atlas(Embeddings(table.features[:, :1], table.paths), tmp_path / "atlas.html")
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_the_page_works_in_a_browser(table, tmp_path):
     """By keyboard and by name; without a request or a message; no wider than the window."""
