@@ -120,7 +120,7 @@ def documented_commands(repository: Path) -> dict[tuple[str, ...], set[str]]:
     """The flags of every `c2l` command in the pages' shell blocks and inline code, by subcommand."""
     found: dict[tuple[str, ...], set[str]] = {}
     for page in pages(repository):
-        if page.name == "CHANGELOG.md":
+        if page.name in ("CHANGELOG.md", "commands.md"):  # the second is the text of `c2l --help`
             continue
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         shell = "\n".join(blocks("bash", text))
