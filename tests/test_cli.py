@@ -103,15 +103,6 @@ def test_every_command_is_in_one_group():
     assert sorted(name for names in GROUPS.values() for name in names.split()) == sorted(COMMANDS | TRAINING_COMMANDS)
 
 
-def test_the_page_of_commands_is_the_help(repository):
-    page = (repository / "docs" / "commands.md").read_text(encoding="utf-8").replace("\\|", "|")
-    lines = {name: function.__doc__.splitlines()[0] for name, function in COMMANDS.items()} | TRAINING_COMMANDS
-    for title, names in GROUPS.items():
-        section = page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-        rows = re.findall(r"^\| `c2l (\S+)` \| (.*) \| \[.+\]\(\S+\) \|$", section, re.MULTILINE)
-        assert rows == [(name, lines[name]) for name in names.split()]
-
-
 def test_a_wrong_command_and_none(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["emebd"])

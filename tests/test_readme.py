@@ -2,6 +2,7 @@
 
 The snippets and `c2l` commands of docs/hub.md run in separate processes, against a local stand-in for the hub.
 Relative links of every page lead to a file, and to a section if they name one.
+docs/commands.md is the text of `c2l --help`.
 """
 
 import contextlib
@@ -16,6 +17,9 @@ from hub_clients import C2L, python
 from hub_stand_in import HubStandIn
 
 from c2l_models.cli import main
+from c2l_models.commands import COMMANDS
+from c2l_models.optional_training import TRAINING_COMMANDS
+from c2l_models.overview import GROUPS
 
 HUB = "Publish and load"
 
@@ -120,7 +124,7 @@ def documented_commands(repository: Path) -> dict[tuple[str, ...], set[str]]:
     """The flags of every `c2l` command in the pages' shell blocks and inline code, by subcommand."""
     found: dict[tuple[str, ...], set[str]] = {}
     for page in pages(repository):
-        if page.name in ("CHANGELOG.md", "commands.md"):  # the second is the text of `c2l --help`
+        if page.name in ("CHANGELOG.md", "commands.md"):
             continue
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         shell = "\n".join(blocks("bash", text))
@@ -148,3 +152,12 @@ def test_flags_of_documented_commands_exist(repository: Path, capsys: pytest.Cap
         assert f"c2l {words[0]}" in printed.out, f"c2l {' '.join(words)}: {printed.err}"
         unknown = {flag for flag in flags if not re.search(rf"(?<![\w-]){flag}(?![\w-])", printed.out)}
         assert not unknown, f"c2l {' '.join(words)}"
+
+
+def test_the_page_of_commands_is_the_help(repository: Path) -> None:
+    page = sections(repository / "docs" / "commands.md")
+    lines = {name: function.__doc__.splitlines()[0] for name, function in COMMANDS.items()} | TRAINING_COMMANDS
+    for title, names in GROUPS.items():
+        section = page[title].replace("\\|", "|")
+        rows = re.findall(r"^\| `c2l (\S+)` \| (.*) \| \[.+\]\(\S+\) \|$", section, re.MULTILINE)
+        assert rows == [(name, lines[name]) for name in names.split()]
