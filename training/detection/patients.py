@@ -19,7 +19,8 @@ TRAINING, EVALUATION = "training", "evaluation"
 """The parts in split.csv and result.json. The second one is the test part."""
 SHARE = 0.2
 """Share of all patients in the test part."""
-NIH = "chestxray14:"
+NIH, UNMAPPED = "chestxray14:", f"{rsna.NAME}:"
+"""The start of the id of a patient of ChestX-ray14, and of an RSNA image whose patient is unknown."""
 
 
 def evaluation_part(patients: NDArray[np.str_], avoid: frozenset[str]) -> NDArray[np.bool_]:
@@ -36,8 +37,9 @@ def evaluation_part(patients: NDArray[np.str_], avoid: frozenset[str]) -> NDArra
         Mask, bool [N].
 
     Raises:
-        DatasetError: all patients are in `avoid`.
+        DatasetError: all patients are in `avoid`, or it has RSNA images whose patients are unknown.
     """
+    _check_mapped("the patients to avoid", avoid, patients)
     allowed = ~np.isin(patients, sorted(avoid))
     everyone, available = len(np.unique(patients)), len(np.unique(patients[allowed]))
     if not available:
@@ -63,23 +65,35 @@ def check_unseen(init: Initialization, patients: NDArray[np.str_]) -> None:
     """Raise DatasetError if pretraining saw, or may have seen, a test patient."""
     if init.seen is None:
         trained_on = init.about.get("trained_on", [])
-        if not trained_on or any(NIH.rstrip(":") in line for line in trained_on):
+        if not trained_on or any(start.rstrip(":") in line for line in trained_on for start in (NIH, UNMAPPED)):
             raise DatasetError(
-                f"{init.name}: expected a list of its pretraining patients, found none; it may have seen patients "
-                "of ChestX-ray14, from which RSNA's images are taken; pass the run folder or the release instead of a "
-                "weight file, or put the file's provenance beside it"
+                f"{init.name}: expected a list of its pretraining patients, found none; it may have seen RSNA's "
+                "images, or patients of ChestX-ray14, from which they are taken; pass the run folder or the release "
+                "instead of a weight file, or put the file's provenance beside it"
             )
         return
+    _check_mapped(f"the pretraining patients of {init.name}", init.seen, patients)
     if shared := init.seen.intersection(patients.tolist()):
         raise DatasetError(
             f"{init.name} was pretrained on {len(shared)} of the test patients: {summarize(shared)}; exclude "
             "these patients from the test part of all compared runs: --avoid STORE_OR_LIST"
         )
     unknown = sum(not patient.startswith(NIH) for patient in patients)
-    if unknown and any(patient.startswith(NIH) for patient in init.seen):
+    if unknown and any(patient.startswith((NIH, UNMAPPED)) for patient in init.seen):
         raise DatasetError(
-            f"{init.name} was pretrained on patients of ChestX-ray14, and the patients of {unknown} test "
+            f"{init.name} was pretrained on patients of ChestX-ray14 or RSNA, and the patients of {unknown} test "
             f"images are unknown; put RSNA's {rsna.NIH_MAPPING} or a {rsna.NIH_TABLE} beside the label file"
+        )
+
+
+def _check_mapped(what: str, known: frozenset[str], patients: NDArray[np.str_]) -> None:
+    """Raise DatasetError if `known` names RSNA images, which cannot be compared with patients of ChestX-ray14."""
+    unmapped = sum(patient.startswith(UNMAPPED) for patient in known)
+    if unmapped and any(patient.startswith(NIH) for patient in patients.tolist()):
+        raise DatasetError(
+            f"{what}: expected ids of ChestX-ray14 ({NIH}…), as the challenge's images have here, found {unmapped} "
+            f"RSNA images of unknown patients; prepare their store again with RSNA's {rsna.NIH_MAPPING} or a "
+            f"{rsna.NIH_TABLE} beside the label file"
         )
 
 

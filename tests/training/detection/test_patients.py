@@ -1,6 +1,7 @@
 """The test part: a fifth of the patients, drawn by hash, without those to avoid."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,19 @@ def test_a_start_that_has_seen_whom_it_is_measured_on_is_refused():
         check_unseen(initialization("chestxray14:00099999"), unmapped)
     check_unseen(initialization("knee_kl:9000099"), unmapped)
     check_unseen(initialization(), unmapped)
+
+
+def test_rsna_images_of_unknown_patients_are_not_taken_for_unseen():
+    unmapped, mapped = np.array(["rsna:0004cfab", "rsna:0004cfac"]), PATIENTS[:2]
+    with pytest.raises(DatasetError, match=r"patients of mine: expected ids of ChestX-ray14 .*, found 1 RSNA images"):
+        check_unseen(initialization("rsna:0004cfab"), mapped)
+    with pytest.raises(DatasetError, match=r"the patients to avoid: expected .*; prepare their store again"):
+        evaluation_part(mapped, frozenset(["rsna:0004cfab"]))
+    with pytest.raises(DatasetError, match="the patients of 2 test images are unknown"):
+        check_unseen(initialization("rsna:0004cfad"), unmapped)
+    listed = replace(initialization(), seen=None, about={"trained_on": ["rsna train: 26684 images, 26684 patients"]})
+    with pytest.raises(DatasetError, match="expected a list of its pretraining patients, found none"):
+        check_unseen(listed, mapped)
 
 
 def test_the_published_split_of_the_339_films(real_data, repository):
