@@ -135,7 +135,10 @@ def detect(
 
 
 def _open_folder(out: Path, identity: dict[str, Any]) -> None:
-    """Write the settings to a new run's folder, or check that the folder holds the same run. Raises RunError."""
+    """Write the settings to a new run's folder, or check that the folder holds the same run. Raises RunError.
+
+    The versions and the code are those that the run began with.
+    """
     if names_in(out):
         try:
             saved = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
@@ -146,6 +149,7 @@ def _open_folder(out: Path, identity: dict[str, Any]) -> None:
             raise RunError(f"{out}: expected a run of `c2l detect`, found other files; choose another folder") from None
         del now["settings"]  # its keys are in `now` one by one
         check_same_settings(out, {key: before.get(key) for key in now}, now)
+        return
     versions = {library: version(library) for library in LIBRARIES}
     text = json.dumps(identity | {"versions": versions, "code": code_version()}, indent=2)
     write_atomically(out / SETTINGS, f"{text}\n".encode())

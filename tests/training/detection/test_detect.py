@@ -149,8 +149,9 @@ def test_a_run_without_the_newest_settings_is_read(whole, challenge, runs):
     saved = json.loads(text)
     for key in ("head", "optimizer", "precision", "curve_every"):
         del saved["settings"][key]
-    file.write_text(json.dumps(saved))
+    file.write_text(json.dumps(saved | {"code": "that of the run"}))
     detect("random", challenge, runs / "whole", SMALL, resume=True, **OPTIONS)
+    assert json.loads(file.read_text())["code"] == "that of the run"  # not today's, which computed nothing
     file.write_text(text)
 
 
