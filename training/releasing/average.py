@@ -5,7 +5,6 @@ Networks that began with the same weights can be averaged, and also with those w
 which the average needs.
 """
 
-import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -15,13 +14,12 @@ from typing import Any
 from torch import Tensor
 
 from c2l_models.errors import RunError
-from c2l_models.files import write_atomically
 
 from ..initialization import Initialization, load_initialization
 from ..recipe_files import from_dict
 from ..run import facts_of
 from ..run_files import checkpoint
-from ..run_files.run_folder import INITIALIZATION, load_run_store, read_initialization
+from ..run_files.run_folder import load_run_store, read_initialization
 from ..run_files.slim import copy_run
 
 COMPARED = ("architecture", "mean", "std")
@@ -60,9 +58,7 @@ def average_run(shares: Mapping[str, float], out: Path, store_folder: Path | Non
     initialization = read_initialization(run_folder) | {"averaged": facts}
     backbone = average([part.network.state_dict() for part in parts], list(shares.values()))
     prefix = f"{recipe.exported}.backbone."
-    file = copy_run(run_folder, out, state, {prefix + key: value for key, value in backbone.items()})
-    write_atomically(out / INITIALIZATION, (json.dumps(initialization, indent=2) + "\n").encode())
-    return file
+    return copy_run(run_folder, out, state, {prefix + key: value for key, value in backbone.items()}, initialization)
 
 
 def read_shares(file: Path) -> dict[str, float]:

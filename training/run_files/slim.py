@@ -1,5 +1,6 @@
 """Slim runs: a run folder whose checkpoint holds only the exported backbone, to be carried to another machine."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,13 @@ def slim_run(run_folder: Path, out: Path, best: bool = False, half: bool = False
     return copy_run(run_folder, out, state, backbone)
 
 
-def copy_run(run_folder: Path, out: Path, state: Mapping[str, Any], backbone: Mapping[str, Tensor]) -> Path:
+def copy_run(
+    run_folder: Path,
+    out: Path,
+    state: Mapping[str, Any],
+    backbone: Mapping[str, Tensor],
+    initialization: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a slim run, and return the file of its checkpoint.
 
     Args:
@@ -52,6 +59,7 @@ def copy_run(run_folder: Path, out: Path, state: Mapping[str, Any], backbone: Ma
         out: the new folder.
         state: the run's checkpoint.
         backbone: the exported weights, by their keys in the checkpoint.
+        initialization: the content of the copy's initialization.json; None: the run's.
 
     Raises:
         RunError: `out` exists.
@@ -67,6 +75,8 @@ def copy_run(run_folder: Path, out: Path, state: Mapping[str, Any], backbone: Ma
         for name in FILES:
             if (run_folder / name).is_file():
                 write_atomically(new / name, (run_folder / name).read_bytes())
+        if initialization is not None:
+            write_atomically(new / INITIALIZATION, (json.dumps(initialization, indent=2) + "\n").encode())
         file = checkpoint.save(new, slim, state["step"], keep=1)
         new.rename(out)
     finally:

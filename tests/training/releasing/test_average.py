@@ -1,6 +1,7 @@
 """`c2l average`: the weighted mean of a run's weights and others', and what the copy says about its parts."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,6 +61,19 @@ def test_the_average_tells_of_its_parts(tiny_run, tiny_store, other, tmp_path):
     assert (
         load_initialization(str(tmp_path / "mean"), store=tiny_store).seen is None
     )  # the other's patients are unknown
+
+
+def test_an_average_is_never_there_without_its_parts(tiny_run, other, tmp_path, monkeypatch):
+    """A folder without them would be taken for the run itself, and its patients for all that there are."""
+    listed, rename = [], Path.rename
+
+    def noted(new, out):
+        listed.append(json.loads((new / "initialization.json").read_text()))
+        return rename(new, out)
+
+    monkeypatch.setattr(Path, "rename", noted)
+    average_run({str(tiny_run): 0.75, str(other): 0.25}, tmp_path / "mean")
+    assert [[*initialization["averaged"]] for initialization in listed] == [[str(tiny_run), str(other)]]
 
 
 REFUSED = {
