@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from c2l_models.errors import C2LError
+from c2l_models.errors import C2LError, RunError
 from c2l_models.files import write_atomically
 from c2l_models.progress import report
 from c2l_models.releases.provenance import read_provenance
@@ -19,7 +19,9 @@ from ..evaluation.tasks import load_task
 from ..recipe_files import from_dict
 from ..releasing.average import average_run
 from ..releasing.release import metric_name
+from ..run_files import checkpoint
 from ..run_files.backbone import export_run
+from ..run_files.run_folder import read_initialization
 from ..run_files.run_lock import locked
 from .backends import Backend, LocalBackend
 from .data import Stores, find_data
@@ -121,7 +123,10 @@ def write_table(out: Path, name: str, text: str) -> None:
 def retrain(
     weights: Weights, provenance: Mapping[str, Any], stores: Stores, out: Path, backend: Backend
 ) -> InitializationPlan:
-    """Pretrain with the provenance's recipe, average as it says, and export: the weights "<release>-again"."""
+    """Pretrain with the provenance's recipe, average as it says, and export: the weights "<release>-again".
+
+    Raises RunError if an earlier average was made of another pretraining.
+    """
     recipe = from_dict(provenance["recipe"])
     store = stores.get(datasets_of(recipe.sources))
     name = f"{weights.name}-again"
@@ -129,10 +134,23 @@ def retrain(
     if parts := provenance.get("initialization", {}).get("averaged"):
         shares = [part["share"] for part in parts.values()]
         folder, run = out / "pretrain" / f"{name}-averaged", folder
-        if not folder.exists():
+        if folder.exists():
+            check_averaged(folder, run)
+        else:
             average_run(dict(zip([str(run), *list(parts)[1:]], shares, strict=True)), folder, store.path)
     file = export_run(folder, out / f"{name}.safetensors", store, tag="again", size=weights.input_size[-1])
     return InitializationPlan(name, weights.architecture, weights=str(file))
+
+
+def check_averaged(folder: Path, run: Path) -> None:
+    """Raise RunError unless the first part of an earlier average is the newest checkpoint of this run."""
+    parts = [*read_initialization(folder).get("averaged", {}).values()]
+    found = parts[0].get("checkpoint") if parts else None
+    if found != (newest := checkpoint.newest(run)):
+        raise RunError(
+            f"{folder}: expected an average with the checkpoint {newest} of {run}, found one with {found}; move "
+            f"{folder} away"
+        )
 
 
 def compare(name: str, released: Mapping[str, float], metrics: Mapping[str, Metrics | C2LError]) -> MetricComparison:

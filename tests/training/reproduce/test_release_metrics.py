@@ -1,5 +1,6 @@
 """A release's metrics computed again: reproduced or not, no longer computed, or without data."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from reproduce_fakes import FakeBackend
 from safetensors.torch import load_file
 
-from c2l_models.errors import C2LError
+from c2l_models.errors import C2LError, RunError
 from c2l_models.releases.registry import get_weights
 from c2l_models.training.evaluation.metrics import Metrics
 from c2l_models.training.evaluation.result import Result
@@ -118,3 +119,11 @@ def test_training_again_averages_as_the_release_did(tiny_run, tiny_store, tmp_pa
     own, imagenet = state["method"][f"student.backbone.{key}"], load_file(get_weights("resnet18.imagenet").path())[key]
     expected = 0.75 * own + 0.25 * imagenet.float()
     torch.testing.assert_close(load_file(init.weights)[key].float(), expected, rtol=1e-3, atol=1e-4)
+
+    release_metrics.retrain(get_weights(NAME), provenance, stores, tmp_path, backend)  # the average is reused
+    averaged = tmp_path / "pretrain" / f"{NAME}-again-averaged" / "initialization.json"
+    facts = json.loads(averaged.read_text())
+    facts["averaged"][str(tiny_run)]["checkpoint"] = "step-000000009-000000000000.pt"
+    averaged.write_text(json.dumps(facts))
+    with pytest.raises(RunError, match=r"found one with step-000000009-0{12}\.pt; move .* away"):
+        release_metrics.retrain(get_weights(NAME), provenance, stores, tmp_path, backend)
