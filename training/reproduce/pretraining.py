@@ -19,7 +19,8 @@ FREE_BY_HAND = {"name", "mixup_blocks"}
 """Recipe keys that may differ if the user started the run: its recipe has another name, and torchrun gives each process
 a block of mixup."""
 MEASURED = {"recalibrate", "exported"}
-"""Recipe keys that a resumed run may change but a table may not: they decide which weights are measured."""
+"""Recipe keys that a resumed run may change but a table may not: they decide which weights are measured. A finished run
+has them in its checkpoint."""
 
 Pretrain = Callable[[Recipe, ImageStore, Path], object]
 """Runs a recipe in a folder to its end, or resumes the run that is already there."""
@@ -57,6 +58,7 @@ def ensure_pretrained(recipe: Recipe, store: ImageStore, folder: Path, pretrain:
     rows = training_rows(recipe, store)
     if not is_finished(folder, recipe, len(rows)):
         pretrain(recipe, store, folder)
+    check_measured(folder, recipe)
     patients = len(np.unique(store.patients[rows]))
     return Pretraining(folder, len(rows), patients, store.sha256, training_seconds(folder, recipe))
 
@@ -81,6 +83,17 @@ def check_same(folder: Path, began: Recipe, recipe: Recipe, store: ImageStore) -
         free=FREE_TO_CHANGE - MEASURED | FREE_BY_HAND,
         advice="Move it away, or choose another --out",
     )
+
+
+def check_measured(folder: Path, recipe: Recipe) -> None:
+    """Raise RunError unless a finished run's checkpoint has the recipe's keys of `MEASURED`.
+
+    recipe.json has those that the run began with; resumed by hand, it may have others.
+    """
+    if checkpoint.exists(folder):
+        ended = from_dict(checkpoint.load(folder).state["recipe"]).to_dict()
+        began, now = ({key: values[key] for key in MEASURED} for values in (ended, recipe.to_dict()))
+        check_same_settings(folder, began, now, advice="Move it away, or choose another --out")
 
 
 def is_finished(folder: Path, recipe: Recipe, images: int) -> bool:

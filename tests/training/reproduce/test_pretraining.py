@@ -12,7 +12,7 @@ from c2l_models.training import pretrain as loop
 from c2l_models.training.recipe import Augment, Optimizer
 from c2l_models.training.recipe_files import from_dict
 from c2l_models.training.reproduce.pretraining import ensure_pretrained, store_of_run, training_seconds
-from c2l_models.training.run_files.checkpoint import load
+from c2l_models.training.run_files.checkpoint import load, save
 
 run = partial(loop.pretrain, device="cpu", resume=True, progress=False)
 
@@ -66,6 +66,15 @@ def test_another_run_in_the_way_is_told_key_by_key(finished, tiny_recipe, tiny_s
     assert difference in str(error.value)
     assert str(finished) in str(error.value)
     assert str(error.value).count("began with") == 1  # nothing else is named
+
+
+def test_a_run_that_was_resumed_to_export_its_teacher_is_told(finished, tiny_recipe, tiny_store):
+    """recipe.json names the student still, but the teacher would be measured."""
+    state = load(finished).state
+    state["recipe"]["exported"] = "teacher"
+    save(finished, state, state["step"], keep=1)
+    with pytest.raises(RunError, match="exported: began with 'teacher', now 'student'"):
+        ensure_pretrained(tiny_recipe, tiny_store, finished, refuse)
 
 
 def test_a_run_on_other_images_is_told(finished, tiny_recipe, tiny_store):
