@@ -32,6 +32,14 @@ def test_a_film_says_all_that_it_shows_and_no_finding_only_where_that_is_known(s
     assert chests.caption(2) == "chestxray14: not known"
 
 
+def test_images_for_pretraining_only_are_left_out(store):
+    """Also those with a grade, which a caption would show."""
+    rows = [row | {"pretraining_only": number in (0, 40, 55)} for number, row in enumerate(store.index.to_pylist())]
+    chests, knees = sample_data_sets(replace(store, index=pa.Table.from_pylist(rows, INDEX_SCHEMA)), 0)
+    shown = {*chests.train, *chests.test, *knees.train, *knees.test}
+    assert shown == {*range(len(store))} - {0, 40, 55}
+
+
 def test_of_many_films_a_seeded_draw(store, monkeypatch):
     monkeypatch.setattr(module, "MAX_TRAINING", 7)
     one, again, other = (sample_data_sets(store, seed)[0].train.tolist() for seed in (0, 0, 1))
