@@ -93,6 +93,14 @@ class Stores:
     progress: bool = True
     pretraining_only: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        """Raise C2LError for an entry of `pretraining_only` that names no data set."""
+        for text in self.pretraining_only:
+            name, colon, _ = text.partition(":")
+            if not colon:
+                raise C2LError(f"--pretraining-only {text}: expected NAME:PATTERN, found no colon; add the data set")
+            known_name(name, _names(), "data set")
+
     def require(self, datasets: Collection[str]) -> None:
         """Raise DataMissing unless a store holds these data sets, or their raw folders are known."""
         if not self._covering(datasets):

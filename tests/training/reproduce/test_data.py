@@ -127,6 +127,15 @@ def test_images_for_pretraining_only_are_marked(tiny_folder, stores, tmp_path):
     assert marked[0].endswith(first)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("chestxray_14:images_002/*", "no data set is called 'chestxray_14'; did you mean chestxray14"), ("a/*", "colon")],
+)
+def test_a_pattern_of_no_data_set_is_told(stores, text, message):
+    with pytest.raises(C2LError, match=message):
+        replace(stores, pretraining_only=(text,))
+
+
 def test_a_finished_store_without_the_marks_is_refused(tiny_folder, stores):
     """A store marks what it was made with: one image, and then not the images of a later call's pattern."""
     first, second, *_ = sorted(path.relative_to(tiny_folder).as_posix() for path in tiny_folder.rglob("*.png"))
