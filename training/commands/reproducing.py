@@ -64,6 +64,9 @@ def reproduce(
         raise C2LError(
             f"expected a release's name, --train or --check only with `c2l reproduce release`, found one with {what!r}"
         )
+    of_tables = {"--scale": scale, "--smoke": smoke, "--seeds": seeds != (0,), "--only": only}
+    if what == "release" and (found := [name for name, value in of_tables.items() if value]):
+        raise C2LError(f"expected {', '.join(found)} only with a table, found a release; leave it out")
     with stage("reproduce", show=True):
         from ..reproduce.release_losses import check_release
         from ..reproduce.release_metrics import all_reproduced, reproduce_release

@@ -125,6 +125,9 @@ def test_the_exit_status_says_it(release, tiny_folder, tmp_path, capsys):
     assert "are NOT reproduced: largest difference 1" in capsys.readouterr().out
     assert status("--train") == 2
     assert "found both; leave out one of them" in capsys.readouterr().err
+    for option in (["--smoke"], ["--seeds", "1", "2"], ["--only", "resnet18-c2l"], ["--scale", "open"]):
+        assert status(*option) == 2
+        assert f"expected {option[0]} only with a table" in capsys.readouterr().err
 
 
 def test_a_release_without_first_steps_is_told(release, again):
