@@ -58,6 +58,7 @@ def records(root: Path, description: Description = UNDESCRIBED) -> list[Record]:
             found.append(record)
     else:
         found = [_record(root, {"path": path}, {}, key, description) for path in image_files(root)]
+        _check_one_split(root, found)
     if not found:
         raise DatasetError(
             f"{root}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}; other names by their content), found none; "
@@ -142,6 +143,17 @@ def _record(
         body_part=description.body_part,
         source=f"{name}/{source}" if (source := fields.get("source")) else "",
     )
+
+
+def _check_one_split(root: Path, records: list[Record]) -> None:
+    """Raise DatasetError if the patterns of [splits] put the DICOM files of a patient into two splits."""
+    splits: dict[str, str] = {}
+    for record in records:
+        if (first := splits.setdefault(record.patient, record.split)) != record.split:
+            raise DatasetError(
+                f"{root}: expected all images of a patient in one split, found a patient with images in {first} and "
+                f"in {record.split}; correct [splits] of the description, or move the files"
+            )
 
 
 def _split(root: Path, path: str, description: Description) -> str:

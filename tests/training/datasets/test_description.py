@@ -39,6 +39,27 @@ test = "b/*"
 """
 
 
+def write_patient(path: Path, patient: str) -> None:
+    """A DICOM file without pixels."""
+    pydicom = pytest.importorskip("pydicom")
+    film = pydicom.Dataset()
+    film.SOPClassUID, film.SOPInstanceUID, film.PatientID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3", patient
+    film.file_meta = pydicom.dataset.FileMetaDataset()
+    film.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    path.parent.mkdir(exist_ok=True)
+    pydicom.dcmwrite(path, film, enforce_file_format=True)
+
+
+def test_a_patient_in_two_splits_is_refused_without_a_table_too(tmp_path):
+    for path, patient in (("a/1.dcm", "7"), ("a/2.dcm", "7"), ("b/3.dcm", "8")):
+        write_patient(tmp_path / path, patient)
+    description = describe(tmp_path, 'name = "mine"\n[splits]\ntrain = "a/*"\ntest = "b/*"')
+    assert [record.split for record in folder.records(tmp_path, description)] == ["train", "train", "test"]
+    write_patient(tmp_path / "b/4.dcm", "7")
+    with pytest.raises(DatasetError, match="found a patient with images in train and in test"):
+        folder.records(tmp_path, description)
+
+
 def describe(root: Path, text: str = FULL) -> Description:
     (root / "dataset.toml").write_text(text)
     return load_description(root / "dataset.toml")
