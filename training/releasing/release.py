@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -38,7 +38,7 @@ from ..store.image_store import ImageStore
 from .first_steps import first_steps
 
 LOG_LINES = 5
-"""Last lines of the run's log that the provenance keeps."""
+"""Last lines of the run's log that the provenance keeps. Notes are left out: they may name paths of this machine."""
 ROUNDING = 2**-11
 """Largest allowed rounding of a weight, as a share of the largest weight in its tensor (at least `SMALLEST`)."""
 SMALLEST = 2**-14
@@ -114,7 +114,7 @@ def release_run(
         "rounding": rounding,
         "first_steps": dataclasses.asdict(steps),
         "training_seconds": max(log.training_seconds(lines, recipe.batch_size).values()) or None,
-        "log": lines[-LOG_LINES:],
+        "log": last_lines(lines),
         "patients": patients_seen(store.patients[rows], initialization, public),
         "golden_embedding": golden_embedding(create_model(recipe.architecture, weights=weights), weights),
     }
@@ -124,6 +124,11 @@ def release_run(
     entry = registry_entry(weights, metrics, default)
     write_atomically(registry.REGISTRY, (registry.REGISTRY.read_text(encoding="utf-8") + entry).encode())
     return registry.get_weights(name)
+
+
+def last_lines(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The last `LOG_LINES` lines of a run's log that have metrics."""
+    return [line for line in lines if line["kind"] != "note"][-LOG_LINES:]
 
 
 def check_free(name: str, default: bool) -> None:

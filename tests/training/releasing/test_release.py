@@ -156,3 +156,10 @@ def test_weights_that_float16_does_not_hold_are_no_release(tiny_run, empty_regis
         release.release_run(tiny_run, "test_tag", tmp_path / "probes")
     assert not list(empty_registry.parent.glob("weights/*.safetensors"))
     assert empty_registry.read_text() == "# releases\n"
+
+
+def test_a_note_of_the_log_is_not_published():
+    """It may name a path of this machine, such as that of a checkpoint that could not be written."""
+    lines = [{"kind": kind, "step": step} for step in range(9) for kind in ("train", "probe")]
+    note = {"kind": "note", "step": 8, "text": "the checkpoint of step 8 could not be written to /home/jane/run"}
+    assert release.last_lines([*lines, note]) == lines[-5:]
