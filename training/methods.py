@@ -22,6 +22,7 @@ class MethodEntry:
         has_teacher: the method has a teacher, which can be exported.
         has_queue: the method has a memory queue, of `queue_length` features.
         takes_draws: the views' augmentation can be drawn once, before the loop (`views = "once"`).
+        has_projection: the method has a projection, which `projection` and `projection_dropout` describe.
     """
 
     path: str
@@ -29,13 +30,16 @@ class MethodEntry:
     has_teacher: bool = False
     has_queue: bool = False
     takes_draws: bool = False
+    has_projection: bool = True
 
 
 METHODS: dict[str, MethodEntry] = {
     "c2l": MethodEntry("c2l.C2L", sections=("objective",), has_teacher=True, has_queue=True, takes_draws=True),
     "moco": MethodEntry("moco.MoCo", has_teacher=True, has_queue=True, takes_draws=True),
-    "model_genesis": MethodEntry("model_genesis.ModelGenesis", sections=("restoration",)),
-    "distillation": MethodEntry("distillation.Distillation", sections=("distillation",), takes_draws=True),
+    "model_genesis": MethodEntry("model_genesis.ModelGenesis", sections=("restoration",), has_projection=False),
+    "distillation": MethodEntry(
+        "distillation.Distillation", sections=("distillation",), takes_draws=True, has_projection=False
+    ),
 }
 """Each method by its name in a recipe."""
 
@@ -52,5 +56,8 @@ def check_method(recipe: "Recipe") -> None:
     check(entry.takes_draws or recipe.views == "each_step", recipe, "views", expected)
     expected = f"student, because {recipe.method} has no teacher"
     check(entry.has_teacher or recipe.exported == "student", recipe, "exported", expected)
+    for key, usual in (("projection", "linear"), ("projection_dropout", 0)):
+        expected = f"{usual}, because {recipe.method} has no projection"
+        check(entry.has_projection or getattr(recipe, key) == usual, recipe, key, expected)
     enough = recipe.queue_length >= 3 * recipe.batch_size
     check(enough or not entry.has_queue, recipe, "queue_length", "at least 3 * batch_size")

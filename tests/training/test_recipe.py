@@ -141,6 +141,8 @@ REFUSED = [
     ("[augment]\njigsaw = 1.5", "jigsaw"),
     ("hold_out = -0.1", "hold_out"),
     ("projection_dropout = 2.0", "projection_dropout"),
+    ("method = 'distillation'\nprojection = 'mlp'", "projection: expected linear, because distillation has no"),
+    ("method = 'model_genesis'\nprojection_dropout = 0.5", "projection_dropout: expected 0"),
     ("keep_checkpoints = 0", "keep_checkpoints"),
     ("mixup_blocks = 0", "mixup_blocks"),
     ("mixup_blocks = 3", "mixup_blocks"),
