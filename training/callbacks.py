@@ -58,7 +58,7 @@ class RunCallbacks:
         """Before the first step, draw the views that the networks see."""
         if self.run.step == 0 and self.run.world.is_main:
             file = self.run.folder / "first_batch.png"
-            with suppress(OSError):  # a full disk must not stop the run
+            with self.run.group.paused(), suppress(OSError):  # a full disk must not stop the run
                 draw_first_batch(file, batch.images, self.run.method, self.run.seeded(0), draws)
 
     def after_step(self, step: MethodStep, batch: Batch, lr: float) -> bool:

@@ -83,6 +83,7 @@ def train(run: Run, callbacks: Callbacks) -> None:
     """Train from the run's present step to the end of its recipe, or until a callback stops it (lines 6 to 19)."""
     recipe = run.recipe
     fixed = draw_two(len(run.store), recipe, run.seeded("views")) if recipe.views == "once" else None
+    run.group.start_clock()
     steps = (run.step, run.schedule.total_steps, run.groups, run.images_on_gpu)
     for batch in batches(run.store, run.rows, recipe, run.device, run.world, *steps):
         lr = run.apply_schedule()

@@ -2,7 +2,9 @@
 
 import json
 import math
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from c2l_models.errors import RunError
 from c2l_models.training.batches import batch_rows, training_rows
 from c2l_models.training.callbacks import RunCallbacks
 from c2l_models.training.distributed import ALONE
+from c2l_models.training.pretrain import train
 from c2l_models.training.run import Run
 from c2l_models.training.run_files import checkpoint
 from c2l_models.training.run_files.interruption import StopRequest
@@ -42,6 +45,13 @@ def add(run, total=3.0, loss_a=3.0, loss_m=6.0):
     run.step += 1
     names = {"loss": total, "loss_a": loss_a, "loss_m": loss_m, "top1": 0.5, "spread": 1.0}
     run.group.add(8, 0.0, {name: torch.tensor(value) for name, value in names.items()})
+
+
+def test_the_setting_up_of_a_run_is_not_its_steps_time(run):
+    """A distillation's targets, a plan of the memory and a store's copy to a GPU take minutes before the first step."""
+    run.group.began -= 3600
+    train(run, SimpleNamespace(before_step=lambda *_: None, after_step=lambda *_: True))
+    assert time.perf_counter() - run.group.began < 1800
 
 
 # The cross entropy of a key at a right angle to the query, if all 37 rows of the queue equal the query.

@@ -55,7 +55,12 @@ class StepGroup:
         """Start the next group."""
         self._read = self._read[:0]
         self._new = []
-        self.images, self.data_wait, self.began = 0, 0.0, time.perf_counter()
+        self.images, self.data_wait = 0, 0.0
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Count the steps' time from now on, without what was done before the first step."""
+        self.began = time.perf_counter()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
