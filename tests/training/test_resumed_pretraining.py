@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,6 +162,17 @@ def test_a_resumed_run_is_the_same_run(tiny_run, tiny_recipe, tiny_store):
     with pytest.raises(RunError, match="store_sha256"):
         pretrain(tiny_recipe, replace(tiny_store, sha256="0" * 64), tiny_run, "cpu", resume=True, progress=False)
     assert contents(tiny_run) == before
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_a_run_without_its_checkpoints_is_not_begun_again(small_run, tiny_recipe, tiny_store, tmp_path):
+    """They are large, and may have been removed; its recipe, log and weights must stay."""
+    run = shutil.copytree(small_run, tmp_path / "run")
+    checkpoint.remove(run)
+    before = contents(run)
+    with pytest.raises(RunError, match=r"expected checkpoints to resume from, found none beside log\.jsonl"):
+        pretrain(replace(tiny_recipe, temperature=0.3), tiny_store, run, "cpu", resume=True, progress=False)
+    assert contents(run) == before
 
 
 @pytest.mark.usefixtures("small_networks")

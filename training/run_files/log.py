@@ -17,8 +17,9 @@ from c2l_models.files import write_atomically
 from c2l_models.progress import Stage, report, stage
 
 from ..distributed import ALONE, World
+from .run_folder import LOG
 
-NAME = "log.jsonl"
+NAME = LOG
 
 
 class StepGroup:

@@ -21,6 +21,7 @@ from ..store.image_store import ImageStore
 from .run_lock import names_in
 
 RECIPE, INITIALIZATION = "recipe.json", "initialization.json"
+LOG = "log.jsonl"
 RANDOM_INITIALIZATION = {"name": "random", "patients": []}
 LIBRARIES = ("c2l-models", "torch", "torchvision", "timm", "numpy", "pillow")
 
@@ -48,11 +49,17 @@ def create_run_folder(
         again: accept the folder of a run that was stopped before its first checkpoint.
 
     Raises:
-        RunError: the folder holds a run or other files, and is not accepted. A run is never overwritten.
+        RunError: the folder holds a run or other files, and is not accepted. A run is never overwritten, also if its
+            checkpoints were removed: the log is begun after the first of them.
     """
     begun = names_in(folder) if folder.exists() else set()
     if not begun <= {RECIPE, INITIALIZATION} and not (again and "run.json" in begun):
         raise RunError(f"{folder} exists; choose another folder, or resume that run with --resume")
+    if LOG in begun:
+        raise RunError(
+            f"{folder}: expected checkpoints to resume from, found none beside {LOG}; restore them, or choose another "
+            "folder for a new run"
+        )
     run = {
         "store": str(store.path.resolve()),
         "store_sha256": store.sha256,
