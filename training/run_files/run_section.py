@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from c2l_models.hub.repository import PREFIX
+
 from ..evaluation.plotting import SMALLEST_SPAN
 from ..objectives import class_of
 from ..objectives.method import Panel
@@ -30,10 +32,22 @@ def training_curves(run_folder: Path) -> list[Section]:
 
 
 def run_facts(run_folder: Path) -> list[Facts]:
-    """A pretraining run's store, machine, versions and weights, and its recipe. No path and no patient is in them."""
+    """A pretraining run's store, machine, versions and weights, and its recipe. No path and no patient is in them.
+
+    Weights that the recipe names by a path are shown by their name alone.
+    """
     run = {key: value for key, value in read_run(run_folder).items() if key != "store"}
     facts = {"initialization": read_initialization(run_folder)["name"], **run, **_weights(run_folder)}
-    return [Facts("Pretraining run", facts), Facts("Recipe", read_recipe(run_folder))]
+    recipe = read_recipe(run_folder)
+    recipe["initialization"] = _without_folder(recipe.get("initialization", "random"))
+    if "distillation" in recipe:
+        recipe["distillation"]["source"] = _without_folder(recipe["distillation"]["source"])
+    return [Facts("Pretraining run", facts), Facts("Recipe", recipe)]
+
+
+def _without_folder(spec: str) -> str:
+    """The name of weights without the folder of a path; a repository of the hub keeps its owner."""
+    return spec if spec.startswith(PREFIX) else Path(spec).name
 
 
 def _chart(panel: Panel, train: list[dict[str, Any]]) -> Chart:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
 from html_page import HtmlPage
@@ -40,3 +41,16 @@ def test_recipe_and_weights(page, small_run, tiny_store):
     assert str(tiny_store.path) not in page.source
     for patient in set(tiny_store.patients.tolist()):
         assert patient not in page.source
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [("/home/jane/runs/start", "start"), ("resnet18.imagenet", "resnet18.imagenet"), ("hf-hub:a/b@c", "hf-hub:a/b@c")],
+)
+def test_the_recipe_shows_no_folder_of_this_machine(small_run, tmp_path, spec, shown):
+    run = shutil.copytree(small_run, tmp_path / "run")
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["initialization"] = recipe["distillation"]["source"] = spec
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    _, facts = run_facts(run)
+    assert (facts.values["initialization"], facts.values["distillation"]["source"]) == (shown, shown)
