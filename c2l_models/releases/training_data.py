@@ -10,7 +10,8 @@ from typing import Literal
 
 Use = Literal["initialized from", "learned the features of", "averaged"]
 
-_EARLIER = re.compile(r"(?:(?:initialized from|learned the features of|averaged, \S+ of) .+? \(licence: .*?\): )*")
+_WEIGHTS = r"(?:initialized from|learned the features of|averaged, \S+ of) (.+?) \(licence: .*?\): "
+_EARLIER = re.compile(f"(?:{_WEIGHTS})*")
 
 
 def line_of_earlier(use: Use, name: str, license: str, line: str, share: float | None = None) -> str:
@@ -20,6 +21,12 @@ def line_of_earlier(use: Use, name: str, license: str, line: str, share: float |
     """
     of = use if share is None else f"{use}, {share:g} of"
     return f"{of} {name} (licence: {license}): {line}"
+
+
+def names_of_earlier(line: str) -> list[str]:
+    """Return the names of the earlier weights that a line of `trained_on` is about, the latest first."""
+    found = _EARLIER.match(line)
+    return re.findall(_WEIGHTS, found[0]) if found else []
 
 
 def data_set_of(line: str) -> str:

@@ -20,6 +20,7 @@ from c2l_models.models import create_model
 from c2l_models.publishing.release_folder import kept_notices
 from c2l_models.releases import registry
 from c2l_models.releases.record import Weights
+from c2l_models.releases.training_data import names_of_earlier
 from c2l_models.verification import golden_embedding
 
 from ..batches import training_rows
@@ -205,8 +206,15 @@ def without_patients(initialization: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def notices_of(initialization: Mapping[str, Any]) -> str:
-    """The licenses that weights trained from other releases must keep, such as MIT's; empty if there are none."""
-    names = sorted({facts["name"] for facts in parts_before(initialization)} & set(registry.list_weights()))
+    """The licenses that weights trained from other releases must keep, such as MIT's; empty if there are none.
+
+    Of weights that are no release, such as a run's, those of the releases that they were made from.
+    """
+    released, found = set(registry.list_weights()), set[str]()
+    for facts in parts_before(initialization):
+        earlier = [name for line in facts.get("trained_on", ()) for name in names_of_earlier(line)]
+        found.update([facts["name"]] if facts["name"] in released else earlier)
+    names = sorted(found & released)
     texts = {name: kept_notices(registry.get_weights(name)) for name in names}
     return "\n".join(f"Made from the weights {name}.\n\n{text}" for name, text in texts.items() if text)
 

@@ -86,6 +86,10 @@ def test_licenses_that_ask_for_it_stay_with_the_weights() -> None:
         assert text.startswith("Made from the weights resnet18.imagenet.")
         assert "Copyright (c) .NET Foundation and Contributors" in text
     assert release.notices_of({"name": "random"}) == ""
+    made_of_it = "averaged, 0.3 of resnet18.imagenet (licence: MIT): imagenet-1k train, with its labels"
+    line = f"initialized from first (licence: unknown): {made_of_it}"
+    run = {"name": "second", "patients": [], "trained_on": ["folder train: 44 images, 22 patients", line]}
+    assert release.notices_of(run) == release.notices_of(began)  # also through the runs in between
 
 
 def test_a_release_names_its_described_data_sets_and_does_not_change(
