@@ -41,7 +41,8 @@ def average_run(shares: Mapping[str, float], out: Path, store_folder: Path | Non
         The file of the slim checkpoint.
 
     Raises:
-        RunError: a part's architecture or normalisation is not the first's, or `out` exists.
+        RunError: the first part is an average itself, a part's architecture or normalisation is not the first's, or
+            `out` exists.
         C2LError: as `load_initialization`.
     """
     run_folder = Path(next(iter(shares)))
@@ -49,13 +50,19 @@ def average_run(shares: Mapping[str, float], out: Path, store_folder: Path | Non
     recipe = from_dict(state["recipe"])
     if not recipe.recalibrate:
         raise RunError(f"{run_folder}: expected `recalibrate = true` in its recipe, because an average needs it")
+    began = read_initialization(run_folder)
+    if "averaged" in began:
+        raise RunError(
+            f"{run_folder}: expected a run of `c2l pretrain`, found an average, whose parts the copy would not list; "
+            f"name its parts ({', '.join(began['averaged'])}) and their shares instead"
+        )
     store = load_run_store(run_folder, store_folder)
     parts = [load_initialization(spec, recipe.architecture, recipe.size, store=store) for spec in shares]
     check_alike(parts)
     facts = {
         spec: {"share": share, **facts_of(part)} for (spec, share), part in zip(shares.items(), parts, strict=True)
     }
-    initialization = read_initialization(run_folder) | {"averaged": facts}
+    initialization = began | {"averaged": facts}
     backbone = average([part.network.state_dict() for part in parts], list(shares.values()))
     prefix = f"{recipe.exported}.backbone."
     return copy_run(run_folder, out, state, {prefix + key: value for key, value in backbone.items()}, initialization)

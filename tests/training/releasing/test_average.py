@@ -12,8 +12,10 @@ from c2l_models.errors import RunError
 from c2l_models.models import create_model
 from c2l_models.releases.record import Weights, save_weights
 from c2l_models.training.initialization import load_initialization
+from c2l_models.training.recipe import Recipe
 from c2l_models.training.releasing.average import average_run, read_shares
 from c2l_models.training.run_files import checkpoint
+from c2l_models.training.run_files.run_folder import RANDOM_INITIALIZATION
 
 
 @pytest.fixture
@@ -74,6 +76,15 @@ def test_an_average_is_never_there_without_its_parts(tiny_run, other, tmp_path, 
     monkeypatch.setattr(Path, "rename", noted)
     average_run({str(tiny_run): 0.75, str(other): 0.25}, tmp_path / "mean")
     assert [[*initialization["averaged"]] for initialization in listed] == [[str(tiny_run), str(other)]]
+
+
+def test_an_average_of_an_average_would_not_list_all_parts(tmp_path):
+    (tmp_path / "mean").mkdir()
+    checkpoint.save(tmp_path / "mean", {"recipe": Recipe("mean").to_dict()}, step=1, keep=1)
+    facts = RANDOM_INITIALIZATION | {"averaged": {"one": {"share": 0.5}, "two": {"share": 0.5}}}
+    (tmp_path / "mean" / "initialization.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match=r"mean: expected a run .*, found an average, .*; name its parts \(one, two\)"):
+        average_run({str(tmp_path / "mean"): 0.5, "resnet18.imagenet": 0.5}, tmp_path / "again")
 
 
 REFUSED = {
