@@ -187,8 +187,10 @@ def few_shot(
 
     Raises:
         DatasetError: the store has too few labelled images.
-        C2LError: an unknown task or network, or a network that is given twice.
+        C2LError: an unknown task or network, a network that is given twice, or no draw.
     """
+    if draws < 1:
+        raise C2LError(f"--draws {draws}: expected 1 or more; metrics are means over the draws")
     if twice := [target for target, count in Counter(targets).items() if count > 1]:
         raise C2LError(f"expected each network once, found two of {twice[0]!r}; name each once")
     task = load_task(task, store) if isinstance(task, str) else task

@@ -127,6 +127,8 @@ def test_the_penalty_is_tuned_if_ten_images_of_each_class_were_drawn(tmp_path):
 def test_what_is_refused(store):
     with pytest.raises(C2LError, match="found two of 'fine'"):
         few_shot(["fine", "fine"], store, "folder", counts=(4,), draws=2, bootstrap=2, progress=False)
+    with pytest.raises(C2LError, match="--draws 0: expected 1 or more"):
+        few_shot(["fine"], store, "folder", counts=(4,), draws=0, bootstrap=2, progress=False)
     with pytest.raises(DatasetError, match="a number of images from 1 to 40, the labelled training images"):
         few_shot(["fine"], store, "folder", counts=(1000,), progress=False)
 
