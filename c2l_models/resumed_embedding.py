@@ -1,6 +1,7 @@
 """`c2l embed`: write the features of images to a file, and resume an interrupted call."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -41,22 +42,31 @@ def embed_to_file(
 ) -> Embeddings:
     """Embed images and write `out`, in the format of its suffix.
 
-    If the call is interrupted, or stops at an image that this machine cannot read, the rows so far are kept in
-    `partial_of(out)`. The next call uses a kept row if model and `features` are the same and the image has not changed
-    since.
+    If the call is interrupted, stops at an image that this machine cannot read, or cannot write `out`, the rows so far
+    are kept in `partial_of(out)`. The next call uses a kept row if model and `features` are the same and the image has
+    not changed since.
 
     Raises:
         C2LError: no image could be read; or as `embed`.
         EmbedStopped, EmbedInterrupted: as `embed`; the rows so far are kept.
+        OSError, MemoryError: `out` cannot be written; all rows are kept, unless the disk is full for them too.
     """
     partial = partial_of(out)
 
     def compute(paths: Sequence[Path]) -> Embeddings:
         return embed(paths, model, device=device, features=features, progress=progress)
 
-    found, _ = resume(images, partial, compute)
+    found, stamps = resume(images, partial, compute)
     check_some_read(len(found.paths), found.errors)
-    found.save(out)
+    try:
+        found.save(out)
+    except KeyboardInterrupt:  # writing a million rows as CSV takes minutes
+        keep(found, stamps, partial)
+        raise EmbedInterrupted(found) from None
+    except (OSError, MemoryError):  # Parquet needs less disk and memory than CSV
+        with suppress(OSError):
+            keep(found, stamps, partial)
+        raise
     partial.unlink(missing_ok=True)
     return found
 

@@ -188,6 +188,26 @@ def test_ctrl_c_on_the_command_line(tmp_path, films, monkeypatch, capsys):
     assert "interrupted after 2 of 5 films" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"), [(KeyboardInterrupt, EmbedInterrupted), (OSError, OSError), (MemoryError, MemoryError)]
+)
+def test_rows_are_kept_if_the_table_cannot_be_written(tmp_path, films, monkeypatch, error, raised):
+    out = tmp_path / "x.csv"
+
+    def fail(*arguments):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Embeddings, "save", fail)
+        with pytest.raises(raised):
+            embed_to_file(films[:2], out, RELEASE)
+    assert Embeddings.load(partial_of(out)).paths == films[:2]
+    read = []
+    monkeypatch.setattr(embedding, "_read_batches", lambda files, *_: read.extend(files) or iter(()))
+    embed_to_file(films[:2], out, RELEASE)
+    assert (read, out.exists(), partial_of(out).exists()) == ([], True, False)
+
+
 def test_a_full_disk_leaves_the_earlier_table(tmp_path, films):
     with mounted_disk(tmp_path / "small", "64k") as disk:
         embed_to_file(films[:2], disk / "x.parquet", RELEASE)
