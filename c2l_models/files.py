@@ -97,14 +97,17 @@ def check_file(path: Path, option: str = "--out") -> None:
     """Check, before long work, that a file can be written. Raises C2LError, which names the option and the reason."""
     if path.is_dir():
         raise C2LError(f"{option} {path}: expected a file, found a folder; name a file in it")
-    if not os.path.isdir(path.absolute().parent):  # noqa: PTH112 - as below
-        raise C2LError(f"{option} {path}: {path.parent} is no folder; create it, or choose another {option}")
+    target = Path(os.path.realpath(path))  # of a link, the file that `atomic_file` writes
+    for folder in (path.parent, target.parent):
+        if not os.path.isdir(folder):  # noqa: PTH112 - as below
+            raise C2LError(f"{option} {path}: {folder} is no folder; create it, or choose another {option}")
     if path.exists() and not _is_writable(path):
         raise C2LError(
             f"{option} {path}: expected a file that can be written, found a read-only or special one; choose another "
             f"{option}"
         )
-    _check_folder(path.absolute().parent, f"{option} {path}")
+    for folder in dict.fromkeys((path.absolute().parent, target.parent)):
+        _check_folder(folder, f"{option} {path}")
 
 
 def check_folder(folder: Path, option: str = "--out") -> None:

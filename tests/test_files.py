@@ -63,6 +63,18 @@ def test_check_file(tmp_path):
         check_file(tmp_path / "pipe")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_the_folder_that_a_link_points_to_is_checked(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "gone" / "a")
+    with pytest.raises(C2LError, match="gone is no folder"):
+        check_file(link)
+    (tmp_path / "gone").mkdir()
+    check_file(link)
+    write_atomically(link, b"new")
+    assert (tmp_path / "gone" / "a").read_bytes() == b"new"
+
+
 def test_check_folder(tmp_path):
     check_folder(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
