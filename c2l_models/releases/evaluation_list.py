@@ -26,13 +26,15 @@ WITHOUT_PATIENTS = (FRACATLAS, IMPLANTS)
 LAST_CHEST_PATIENT = 30_805
 """ChestX-ray14's last patient number; the first is 1. Patient numbers of knee_kl have seven digits, the first a 9."""
 
-_NAME = re.compile(
-    r"(?:.*[/\\])?(?:"
+_IMAGE = (
+    r"(?:"
     r"(?P<chest>\d{8})_\d{3}|(?P<knee>9\d{6})[LR]|(?P<rsna>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})|"
     r"(?P<fracatlas>IMG000\d{4})|(?P<implant>(?:Cofield|Depuy|Tornier|Zimmer)\.\d{1,3})"
-    r")(?:\.\w{1,5}){0,2}",
-    re.IGNORECASE | re.ASCII,
+    r")(?:\.\w{1,5}){0,2}"
 )
+_NAME = re.compile(rf"(?:.*[/\\])?{_IMAGE}", re.IGNORECASE | re.ASCII)
+_NAME_BEFORE = re.compile(rf"(?<![0-9a-z]){_IMAGE}[^\w./\\-]", re.IGNORECASE | re.ASCII)
+"""A name that is followed by another one, not by a slash: "a/00001336_000.png b/00000013_000.png"."""
 _OURS = re.compile(r"(?P<dataset>[a-z]\w+):(?P<patient>[^\s/\\]+)")
 _NUMBER = re.compile(r"[0-9]{1,8}")
 _PATIENT = re.compile(r"(?:patient|subject)s?[\W_]*(?:id|ids|no|nr|num|number)?", re.IGNORECASE)
@@ -78,6 +80,8 @@ class EvaluationList:
 def recognise(field: str, rsna: Mapping[str, str]) -> Entry | None:
     """Parse a field of a list; None if its form is unknown. `rsna` maps RSNA image ids to ChestX-ray14 images."""
     if match := _NAME.fullmatch(field):
+        if _NAME_BEFORE.search(field, 0, match.start(match.lastgroup or 0)):
+            return None
         if match["chest"]:
             if not 1 <= int(match["chest"]) <= LAST_CHEST_PATIENT:
                 return None

@@ -53,6 +53,7 @@ def check(tmp_path: Path, weights: Weights, text: str | bytes, **options: object
         ("films/images_001/images/00001336_000.png", SEEN),
         (r"D:\films\00001336_000.png", SEEN),
         ("00001336_000.nii.gz", SEEN),
+        ("my films/00000002_000/00001336_000.png", SEEN),
         ("1336", SEEN),
         ("00001336", SEEN),
         ("chestxray14:00001336", SEEN),
@@ -91,6 +92,9 @@ def check(tmp_path: Path, weights: Weights, text: str | bytes, **options: object
         ("00001336_000_mask.png", UNKNOWN),
         ("x00001336_000.png", UNKNOWN),
         ("Smith 1336", UNKNOWN),
+        ("a/00001336_000.png b/00000002_000.png", UNKNOWN),
+        ("['a/00001336_000.png', 'a/00000002_000.png", UNKNOWN),
+        (r"a\9000099L|a\00000002_000.png", UNKNOWN),
     ],
 )
 def test_each_form(field: str, verdict: str, tmp_path: Path, weights: Weights) -> None:
