@@ -160,11 +160,12 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return data.decode("utf-16" if wide else "utf-8-sig")
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
         raise C2LError(f"{path}: expected UTF-8 text; save the list as plain text or CSV") from None
     except OSError as error:
         raise C2LError(f"{path}: cannot read the list of images or patients: {error.strerror}") from None
+    return text if "\n" in text else text.replace("\r", "\n")  # Excel's "CSV (Macintosh)" ends lines with CR
 
 
 def _column(path: Path, rows: Sequence[Sequence[str]], column: str | None) -> tuple[int, bool]:

@@ -147,6 +147,15 @@ def test_quoted_fields_and_a_last_line_without_end(tmp_path: Path, weights: Weig
         assert list(csv.reader(file)) == [["note", "image"], ['say "a"', "00000007_000.png"]]
 
 
+def test_lines_that_end_with_a_carriage_return(tmp_path: Path, weights: Weights) -> None:
+    """As in "CSV (Macintosh)" of Excel."""
+    assert check(tmp_path, weights, "a/00001336_000.png\ra/00000007_000.png\r").verdicts == [SEEN, NOT_SEEN]
+    found = check(tmp_path, weights, "image,age\r00001336_000.png,1\r00000007_000.png,2\r")
+    assert (found.verdicts, found.listed.lines) == ([SEEN, NOT_SEEN], [2, 3])
+    found.write_cleaned(tmp_path / "clean.csv")
+    assert (tmp_path / "clean.csv").read_bytes() == b"image,age\n00000007_000.png,2\n"
+
+
 def test_numbers_that_are_no_patients_are_not_taken_for_some(tmp_path: Path, weights: Weights) -> None:
     assert check(tmp_path, weights, "age,patient_id\n1,1336\n7,7\n").verdicts == [SEEN, NOT_SEEN]
     assert check(tmp_path, weights, "age,patient_id\n1,7\n", column="age").verdicts == [SEEN]
