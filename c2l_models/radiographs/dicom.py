@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import MachineError, RadiographError
-from .dicom_levels import OVERLAYS, grey_table, has_window, stored_values
+from .dicom_levels import OVERLAYS, find_window, grey_table, stored_values
 from .jpeg_header import frame_size
 from .pixels import check_pixels, scale, to_eight_bits
 from .quiet_pydicom import quiet_pydicom
@@ -82,7 +82,8 @@ def read_dicom(file: BinaryIO) -> np.ndarray:
     # Each step maps single values, so it is computed once per possible value, not once per pixel.
     shown = grey_table(dataset, pixels, bits)[pixels]
     if shown.min() == shown.max() and pixels.min() != pixels.max():
-        cause = "VOI LUT" if "VOILUTSequence" in dataset else "window" if has_window(dataset) else "rescale or LUT"
+        has_window = find_window(dataset) is not None
+        cause = "VOI LUT" if "VOILUTSequence" in dataset else "window" if has_window else "rescale or LUT"
         raise RadiographError(
             f"a DICOM file whose {cause} shows none of the film: all pixels come out equal; export it with another "
             f"{cause}"

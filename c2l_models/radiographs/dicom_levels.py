@@ -61,10 +61,10 @@ def grey_table(dataset: "Dataset", pixels: np.ndarray, bits: int) -> np.ndarray:
     if "VOILUTSequence" in dataset:
         values = _look_up(values, dataset.VOILUTSequence[0])
         low, high = 0, container_maximum(int(values.max()))
-    elif has_window(dataset):
-        values = apply_windowing(values, dataset)
+    elif (window := find_window(dataset)) is not None:
+        values = apply_windowing(values, dataset, window)
         # The grey levels far below and far above the window. A negative slope swaps them.
-        low, high = apply_windowing(np.array([-np.inf, np.inf]), dataset)
+        low, high = apply_windowing(np.array([-np.inf, np.inf]), dataset, window)
     elif bits > 8 and np.isfinite(values).all():
         counts = histogram(pixels, lowest, 2**bits)
         film = np.where(_is_padding(stored, dataset), 0, counts)
@@ -115,15 +115,18 @@ def _look_up(values: np.ndarray, item: "Dataset") -> np.ndarray:
     return table.take(np.rint(values).astype(np.int64) - first, mode="clip").astype(np.int64)
 
 
-def has_window(dataset: "Dataset") -> bool:
-    """Whether the first window is valid: finite, and as wide as its function requires."""
+def find_window(dataset: "Dataset") -> int | None:
+    """Index of the first window that is valid: finite, and as wide as its function requires. None without one."""
     from pydicom.multival import MultiValue
 
     if "WindowCenter" not in dataset or "WindowWidth" not in dataset:
-        return False
-    centre, width = (
-        float(value[0] if isinstance(value, MultiValue) else value)
+        return None
+    centres, widths = (
+        [float(one) for one in (value if isinstance(value, MultiValue) else [value])]
         for value in (dataset.WindowCenter, dataset.WindowWidth)
     )
     linear = dataset.get("VOILUTFunction", "LINEAR").upper() == "LINEAR"
-    return bool(np.isfinite([centre, width]).all()) and (width >= 1 if linear else width > 0)
+    for index, (centre, width) in enumerate(zip(centres, widths, strict=False)):
+        if np.isfinite([centre, width]).all() and (width >= 1 if linear else width > 0):
+            return index
+    return None

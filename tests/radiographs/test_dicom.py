@@ -191,6 +191,15 @@ def test_steps_that_are_empty_or_not_allowed_are_left_out(shown: Callable[..., n
     assert np.array_equal(shown(dicom(ramp, **window)), ramp)
 
 
+def test_the_first_valid_window_is_applied(shown: Callable[..., np.ndarray]) -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    expected = shown(dicom(ramp, WindowCenter=100, WindowWidth=50))
+    assert not np.array_equal(expected, ramp)
+    two = {"WindowCenter": [0, 100, 9], "WindowWidth": [0, 50, 9]}
+    assert np.array_equal(shown(dicom(ramp, **two)), expected)
+    assert np.array_equal(shown(dicom(ramp, WindowCenter=[100, 9], WindowWidth=[50, 9])), expected)
+
+
 @pytest.mark.parametrize("words", [False, True])
 def test_lookup_tables(shown: Callable[..., np.ndarray], words: bool) -> None:
     values = np.array([[0, 9, 10, 11, 12, 13, 4095]], np.uint16)
