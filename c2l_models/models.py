@@ -12,8 +12,8 @@ from .releases.timm_config import config_with_tensors
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Through these keywords timm would load a pickle or an unverified file.
-REFUSED = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")
+# Through these keywords timm would load a pickle or an unverified file, or leave layers of a wrong file out in silence.
+REFUSED = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict")
 
 
 def create_model(
@@ -40,7 +40,8 @@ def create_model(
         num_classes: outputs of a new, randomly initialized head; 0: pooled features [B, D].
         in_chans: 1 for grayscale images, 3 for the same images repeated to RGB. Both give the same features.
         timm_kwargs: timm's own options, such as `features_only`, `global_pool` or `drop_rate`. Not allowed:
-            `checkpoint_path`, `pretrained_cfg` and `pretrained_cfg_overlay`, which name other weights.
+            `checkpoint_path`, `pretrained_cfg` and `pretrained_cfg_overlay`, which name other weights, and
+            `pretrained_strict`, which would accept weights of another network.
 
     Raises:
         WeightsNotFound: unknown architecture, release, file, repository or revision.
@@ -160,8 +161,8 @@ def _check_arguments(pretrained: object, weights: Source | None, timm_kwargs: di
         raise C2LError("pretrained=False contradicts weights=, which implies pretrained=True; leave out one of them")
     if refused := [key for key in REFUSED if key in timm_kwargs]:
         raise C2LError(
-            f"{', '.join(refused)} cannot be used, because timm would load a pickle or an unverified file; "
-            "pass a release's name or a .safetensors file as weights="
+            f"{', '.join(refused)} cannot be used, because timm would load a pickle, an unverified file or "
+            "a part of a file; pass a release's name or a .safetensors file as weights="
         )
 
 
