@@ -53,12 +53,14 @@ def to_image(image: Any) -> Image.Image:
         return to_grey(image)
     rounding = ROUNDING
     if isinstance(image, Tensor):
-        if image.dtype in (torch.float16, torch.bfloat16):
+        if image.dtype == torch.bfloat16:
             rounding = 2 * torch.finfo(image.dtype).eps
             image = image.float()  # numpy has no bfloat16
         image = image.detach().cpu().numpy()
     if not isinstance(image, np.ndarray):
         raise RadiographError(f"expected a path, PIL image, array or tensor, found {type(image).__name__}")
+    if image.dtype == np.float16:
+        rounding = 2 * float(np.finfo(image.dtype).eps)
     if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
         raise RadiographError(f"expected pixels of uint8, uint16 or floats in 0..1, found {image.dtype}")
     return Image.fromarray(_eight_bits(_one_channel(image), rounding))
