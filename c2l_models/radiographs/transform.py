@@ -47,6 +47,8 @@ def to_image(image: Any) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         return read_radiograph(image)
     if isinstance(image, Image.Image):
+        if 0 in image.size:  # Pillow would resize it to a black square
+            raise RadiographError(f"expected an image with pixels, found one of {image.width} x {image.height}")
         image = ImageOps.exif_transpose(image)
         if image.mode in WIDE_MODES:
             return Image.fromarray(_eight_bits(np.asarray(image)))

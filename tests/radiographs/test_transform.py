@@ -147,6 +147,8 @@ def test_it_travels_to_a_data_loaders_workers() -> None:
         (np.zeros((SIZE, SIZE, 3), np.uint8), "channels first"),
         (np.zeros((2, 1, SIZE, SIZE), np.uint8), "one image at a time"),
         (np.zeros((0, SIZE), np.uint8), "shape"),
+        (Image.new("L", (0, SIZE)), "found one of 0 x 64"),
+        (Image.new("RGB", (SIZE, 0)), "found one of 64 x 0"),
         (Image.fromarray(np.full((SIZE, SIZE), -1, np.int32)), "from 0 to 65535, found -1 to"),
         (Image.fromarray(np.full((SIZE, SIZE), 70000, np.int32)), "from 0 to 65535, found .* to 70000"),
         (Image.fromarray(np.full((SIZE, SIZE), 200.0, np.float32)), "pixels from 0 to 1, found"),
