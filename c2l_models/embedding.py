@@ -92,7 +92,10 @@ class EmbedInterrupted(KeyboardInterrupt):
 
 
 class EmbedStopped(MachineError):
-    """`embed` stopped at a file that this machine cannot read. `embeddings` holds the features so far."""
+    """`embed` stopped because this machine cannot read a file, or because torch failed after the first batch.
+
+    `embeddings` holds the features so far.
+    """
 
     def __init__(self, message: str, embeddings: Embeddings) -> None:
         super().__init__(message)
@@ -132,7 +135,8 @@ def embed(
             "multiscale".
         WeightsNotFound, WeightsCorrupted, HubRefused, HubUnavailable, HubCacheError: as in `create_model`.
         EmbedStopped: a MachineError that holds the features so far. A disk that fails, too little memory or a missing
-            decoder (pydicom for DICOM files) would leave out all such films, so `embed` stops at the first one.
+            decoder (pydicom for DICOM files) would leave out all such films, so `embed` stops at the first one. Also
+            if torch raises RuntimeError after the first batch, such as for too little memory of the GPU.
         EmbedInterrupted: Ctrl-C, a KeyboardInterrupt that holds the features so far.
     """
     if isinstance(paths, str | os.PathLike):
@@ -173,6 +177,11 @@ def embed(
         raise EmbedInterrupted(so_far()) from None
     except MachineError as error:
         raise EmbedStopped(str(error), so_far()) from None
+    except RuntimeError as error:  # of torch, such as too little memory of a GPU that another process uses too
+        if not kept:  # the model or the device may be unsuitable, so the whole traceback is of use
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EmbedStopped(f"torch failed to compute features on {target}: {reason}", so_far()) from error
     return so_far()
 
 

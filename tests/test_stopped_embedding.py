@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ray_stand_in import StandIn
 
 from c2l_models import cli, embedding, ray_embedding
@@ -73,6 +74,24 @@ def test_the_command_says_it_in_one_line_and_fails(tmp_path, films, capsys):
     repair(films)
     cli.main(command)
     assert capsys.readouterr().out.startswith("7 films")
+
+
+def test_a_failure_of_torch_keeps_the_batches_before_it(tmp_path, films, monkeypatch):
+    """As if another process took the GPU's memory after the first batch."""
+    whole, out, batches = embedding.compute_features, tmp_path / "x.parquet", []
+
+    def compute(*arguments):
+        batches.append(1)
+        if len(batches) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nMore")
+        return whole(*arguments)
+
+    monkeypatch.setattr(embedding, "compute_features", compute)
+    with pytest.raises(EmbedStopped, match=r"^torch failed to compute features on cpu: CUDA out of memory\.$"):
+        embed_to_file(films[:5], out, RELEASE)
+    assert Embeddings.load(partial_of(out)).paths == films[:2]
+    with pytest.raises(torch.OutOfMemoryError):  # at once: the caller may choose a smaller batch
+        embed(films[:2], RELEASE)
 
 
 def test_a_worker_on_a_cluster_keeps_its_part(tmp_path, films, monkeypatch):
