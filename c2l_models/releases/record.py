@@ -187,7 +187,7 @@ def make_record(table: Mapping[str, Any], source: str, **more: Any) -> Weights:
     Raises `WeightsCorrupted` for a wrong value, or a missing or unknown key; the message begins with `source`.
     """
     known = ", ".join(CONFIG_KEYS)
-    if unknown := [key for key in table if key not in CONFIG_KEYS and key not in ("sha256", "metrics")]:
+    if unknown := [key for key in table if key in more or key not in (*CONFIG_KEYS, "sha256", "metrics")]:
         raise WeightsCorrupted(
             f"{source}: wrong configuration (unknown key {_brief(unknown[0])}); expected the keys {known}"
         )
@@ -211,7 +211,7 @@ def read_record(file: weight_file.VerifiedFile) -> Weights:
         config = dict(json.loads(metadata[METADATA_KEY]))
     except (TypeError, ValueError, RecursionError):
         raise WeightsCorrupted(f"{file.location}: expected a JSON object as configuration, found other text") from None
-    return make_record(config, str(file.location), location=file.location, sha256=file.sha256)
+    return make_record(config, str(file.location), location=file.location, sha256=file.sha256, metrics={})
 
 
 def save_weights(path: str | os.PathLike[str], state_dict: "Mapping[str, Tensor]", config: Mapping[str, Any]) -> str:

@@ -158,7 +158,7 @@ def test_a_file_without_configuration_is_refused(state_dict: dict[str, Tensor], 
         ("trained_on", [1]),
         ("num_params", "many"),
         ("crop_pct", True),
-        ("metrics", []),
+        ("metrics", {"chestxray14 linear probe, AUROC, mean": {"value": 0.99, "low": 0.98, "high": 1.0}}),
     ],
 )
 def test_a_files_own_configuration_is_not_trusted(file: Path, tmp_path: Path, key: str, value: object) -> None:
