@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,46 @@ def test_ctrl_c_on_the_command_line(tmp_path, films, monkeypatch, capsys):
         cli.main(["embed", str(tmp_path / "films"), "--out", str(tmp_path / "x.npz"), "--model", RELEASE])
     assert stop.value.code == 130
     assert "interrupted after 2 of 5 films" in capsys.readouterr().err
+
+
+@pytest.fixture
+def signals():
+    """SIGTERM and SIGHUP, with the default actions, which are restored afterwards."""
+    earlier = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, action in earlier.items():
+        signal.signal(number, action)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_that_is_sent_twice_keeps_the_rows(tmp_path, films, monkeypatch, capsys, signals, name):
+    """As a scheduler or a closed terminal sends it: once while films are read, once while their rows are written."""
+    whole, keep, number = embedding._read_batches, resumed_embedding.keep, getattr(signal, name)
+
+    def read(files, transform, batch_size, *options):
+        yield next(whole(files, transform, 2, *options))
+        os.kill(os.getpid(), number)
+        yield []
+
+    def keep_disturbed(*arguments):
+        os.kill(os.getpid(), number)
+        keep(*arguments)
+
+    monkeypatch.setattr(embedding, "_read_batches", read)
+    monkeypatch.setattr(resumed_embedding, "keep", keep_disturbed)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["embed", *map(str, films), "--out", str(tmp_path / "x.npz"), "--model", RELEASE])
+    assert stop.value.code == 130
+    assert "interrupted after 2 of 5 films" in capsys.readouterr().err
+    assert Embeddings.load(partial_of(tmp_path / "x.npz")).paths == films[:2]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_nohup_is_respected(tmp_path, films, signals):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    cli.main(["embed", str(films[0]), "--out", str(tmp_path / "x.npz"), "--model", RELEASE])
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 @pytest.mark.parametrize(

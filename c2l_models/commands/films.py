@@ -45,8 +45,6 @@ def embed(
         address: the Ray cluster, such as auto or HOST:6379; by default RAY_ADDRESS, a cluster that runs on this
             machine, or a new one with its cores and GPUs.
     """
-    import signal
-
     from ..feature_files import check_format
     from ..radiographs.inputs import find_images
     from ..radiographs.listing import left_out_count, left_out_lines
@@ -54,7 +52,7 @@ def embed(
     check_file(out)
     check_format(out)
     check_address(engine, address)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop, as Ctrl-C
+    _stop_at_signals()
     with stage("embed", show=True):
         inputs = find_images(_some(films, "FILM or FOLDER"))
         for line in left_out_lines(inputs.left_out):
@@ -87,6 +85,25 @@ def _embed_here(images: list[Path], out: Path, model: str, device: str | None, f
             print(f"c2l: interrupted {after}; {kept}, and the same command resumes", file=sys.stderr)
         raise
     return Embedded(len(embeddings.paths), embeddings.features.shape[1], embeddings.errors)
+
+
+def _stop_at_signals() -> None:
+    """Let a scheduler's SIGTERM and a closed terminal's SIGHUP interrupt this process as Ctrl-C does.
+
+    Both are often sent twice, so further ones are ignored: they would interrupt the writing of the rows so far.
+    """
+    import signal
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+    def stop(number: int, frame: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, stop)
 
 
 def _import_torch_and_timm() -> None:
