@@ -9,6 +9,7 @@ from ..architectures import find_architecture, loading_call
 from ..errors import C2LError, WeightsNotFound
 from ..files import remove_stale, temporary_beside, write_atomically
 from ..hub.weight_file import FILE_NAME, LICENSE_NAME, NOTICES_NAME, PROVENANCE_NAME, locate_beside
+from ..releases.provenance import read_provenance
 from ..releases.record import Weights
 from .timm_folder import write_timm_folder
 
@@ -36,13 +37,16 @@ def write_release_folder(weights: Weights, folder: str | os.PathLike[str], card:
     record. A weight file that is not a release may have no provenance; then the folder has none. Returns the files.
 
     The folder is written under another name and then renamed, so it is never incomplete. A folder that this function
-    wrote before is replaced. Raises `C2LError` if the folder holds other files, and as `Weights.read`.
+    wrote before is replaced. Raises `C2LError` if the folder holds other files, `WeightsCorrupted` if the provenance
+    beside the weights is of other weights, and as `Weights.read`.
     """
     folder = Path(folder).resolve()
     if folder.exists() and not _is_ours(folder):
         raise C2LError(f"expected a new or empty folder, or a release, found other files in {folder}; choose another")
     if folder.is_mount():
         raise C2LError(f"{folder} is a mount point; choose a folder inside it, such as {folder / weights.name}")
+    if _beside(weights, PROVENANCE_NAME) is not None:
+        read_provenance(weights)
     folder.parent.mkdir(parents=True, exist_ok=True)
     new, old = (temporary_beside(folder, end) for end in ("part", "old"))
     try:

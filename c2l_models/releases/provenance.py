@@ -47,4 +47,4 @@ def damaged(weights: Weights, expected: str) -> WeightsCorrupted:
     return WeightsCorrupted(f"{weights.provenance_path()}: damaged, expected {expected}. {_REINSTALL}")
 
 
-_REINSTALL = "The file is part of the release: install the package again"
+_REINSTALL = "The file is part of the release: install or copy both again; remove it if it belongs to other weights"

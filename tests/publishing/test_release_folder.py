@@ -118,6 +118,15 @@ def test_a_folder_is_complete_or_not_there(record: Weights, tmp_path: Path, monk
     assert names(tmp_path) == sorted([*before, "folder"])
 
 
+@pytest.mark.parametrize("text", ['{"sha256": "00"}', "[1]", "no JSON"])
+def test_the_provenance_of_other_weights_is_not_passed_on(record: Weights, tmp_path: Path, text: str) -> None:
+    """As if the weight file was exported again under the name of converted weights."""
+    record.path().with_suffix(".json").write_text(text)
+    with pytest.raises(WeightsCorrupted, match="remove it if it belongs to other weights"):
+        write_release_folder(record, tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
 def test_changed_bytes_are_not_passed_on(record: Weights, tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(small_weights(seed=1))
     with pytest.raises(WeightsCorrupted, match="sha256"):
