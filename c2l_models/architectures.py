@@ -54,16 +54,23 @@ def find_architecture(name: str) -> Architecture:
 
 @cache
 def _find_in_timm(name: str) -> Architecture | None:
-    """The entry of one of timm's architectures; None if it is unknown, or lacks one first convolution or one head."""
+    """The entry of one of timm's architectures; None if it is unknown.
+
+    Raises WeightsNotFound if it does not have one first convolution and one classifier.
+    """
     import timm
     import torch
 
     if name not in timm.list_models():
         return None
     config: Any = timm.get_pretrained_cfg(name)
-    ends = (config.first_conv, config.classifier)
-    if not all(isinstance(end, str) and end for end in ends):
-        return None
+    ends = {"first convolution": config.first_conv, "classifier": config.classifier}
+    for end, found in ends.items():
+        if not isinstance(found, str) or not found:
+            raise WeightsNotFound(
+                f"expected an architecture with one {end}, found {found or 'none'} in timm's {name}; choose another "
+                "architecture"
+            )
     with torch.device("meta"):  # shapes alone
         network: Any = timm.create_model(name, num_classes=0)
     return Architecture(name, config.first_conv, "", config.classifier, network.head_hidden_size)

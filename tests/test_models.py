@@ -256,6 +256,19 @@ def test_arguments_that_contradict_each_other(files: dict[str, Path]) -> None:
         resnet18(weights="resnet18.nonexistent")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("levit_128", r"expected an architecture with one classifier, found \('head.linear', 'head_dist.linear'\)"),
+        ("repvgg_a0", "expected an architecture with one first convolution, found .* in timm's repvgg_a0"),
+        ("resnet19", "no architecture 'resnet19'; did you mean 'resnet18'"),
+    ],
+)
+def test_architectures_that_cannot_be_used_say_why(name: str, message: str) -> None:
+    with pytest.raises(WeightsNotFound, match=message):
+        create_model(name)
+
+
 class Hostile:
     """A pickle that creates a file when it is loaded."""
 
