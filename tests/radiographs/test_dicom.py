@@ -18,6 +18,8 @@ from c2l_models.radiographs.reading import read_radiograph
 
 pydicom = pytest.importorskip("pydicom")
 from pydicom.uid import (  # noqa: E402
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     RLELossless,
 )
@@ -228,4 +230,13 @@ def test_a_tables_depth_is_not_believed(shown: Callable[..., np.ndarray]) -> Non
 def test_table_with_a_negative_start(shown: Callable[..., np.ndarray]) -> None:
     values = np.array([[-3, -2, -1, 0]], np.int16)
     film = dicom(values, VOILUTSequence=table(-2, 8, [10, 20, 255]))
+    assert shown(film).tolist() == [[10, 10, 20, 255]]
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_a_negative_start_without_a_sign(shown: Callable[..., np.ndarray], syntax: str) -> None:
+    """The pixels have no sign, so pydicom reads an implicit VR without one, although the rescaled values have one."""
+    values = np.array([[0, 1, 2, 3]], np.uint16)
+    voi = table(2**16 - 2, 8, [10, 20, 255], words=True)
+    film = dicom(values, syntax, BitsStored=12, RescaleSlope=1, RescaleIntercept=-3, VOILUTSequence=voi)
     assert shown(film).tolist() == [[10, 10, 20, 255]]
