@@ -7,7 +7,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +28,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; at the end flush it to the disk, and rename it to `path`.
 
     A reader sees the complete old content or the complete new content. A link keeps pointing to its file, whose content
-    is replaced. Temporary files that killed processes left for this path are removed.
+    is replaced. A file keeps its mode, so a private one stays private. Temporary files that killed processes left for
+    this path are removed.
 
     Raises OSError, which names `path`, if the file cannot be written; the old file is then unchanged.
     """
@@ -37,6 +38,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     try:
         remove_stale(target)
         with temporary.open("wb") as file:
+            with suppress(OSError):  # a new file, or a file system without modes
+                shutil.copymode(target, temporary)
             yield file
             file.flush()
             os.fsync(file.fileno())

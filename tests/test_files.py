@@ -11,7 +11,7 @@ import pytest
 from nobody import folder_of_nobody
 
 from c2l_models.errors import C2LError
-from c2l_models.files import check_file, check_folder, temporary_beside, write_atomically
+from c2l_models.files import atomic_file, check_file, check_folder, temporary_beside, write_atomically
 
 
 @pytest.fixture
@@ -39,6 +39,19 @@ def test_a_link_keeps_pointing_to_its_file(tmp_path):
     write_atomically(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "far" / "a").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_a_file_keeps_its_mode(tmp_path, mode):
+    file = tmp_path / "a"
+    file.touch()
+    file.chmod(mode)
+    with atomic_file(file) as new:
+        (temporary,) = tmp_path.glob(".a.*")
+        assert temporary.stat().st_mode & 0o777 == mode  # from the first byte on
+        new.write(b"new")
+    assert (file.read_bytes(), file.stat().st_mode & 0o777) == (b"new", mode)
 
 
 def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
