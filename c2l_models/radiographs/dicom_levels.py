@@ -112,7 +112,7 @@ def _look_up(values: np.ndarray, item: "Dataset") -> np.ndarray:
     table = np.asarray(entries, np.uint16).reshape(-1)
     if not table.size:
         raise RadiographError("expected entries in each lookup table of a DICOM file, found none; export it again")
-    if first > values.max():  # a negative number, read or written as one without a sign
+    if first >= 2**15 and first > values.max():  # a negative number, read or written as one without a sign
         first -= 2**16
     return table.take(np.rint(values).astype(np.int64) - first, mode="clip").astype(np.int64)
 
