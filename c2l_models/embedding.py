@@ -111,6 +111,7 @@ def embed(
     features: Readout = "pooled",
     progress: bool = False,
     readers: int = READERS,
+    after_batch: "Callable[[Callable[[], Embeddings]], None] | None" = None,
 ) -> Embeddings:
     """Compute the features of radiograph files, in their order. Files that cannot be read are listed in `errors`.
 
@@ -127,6 +128,7 @@ def embed(
             probe of chests and of knees had a higher AUROC with them.
         progress: show a progress bar.
         readers: number of threads that read files.
+        after_batch: called after each batch with a function that returns the features so far, to keep them.
 
     Raises:
         C2LError: one path instead of a list, a batch size below 1, an unknown `features`, a device that this machine
@@ -173,6 +175,8 @@ def embed(
                     computed.append(compute_features(network, inputs, features))
                     kept += [path for path, _ in readable]
                 line.advance(len(batch))
+                if after_batch:
+                    after_batch(so_far)
     except KeyboardInterrupt:
         raise EmbedInterrupted(so_far()) from None
     except MachineError as error:

@@ -13,7 +13,7 @@ from .feature_files import join_features
 from .progress import stage
 from .ray_engine import live_nodes, part_path, plan_worker, ray_cluster, remove_parts, run_parts
 from .readouts import Readout, feature_width
-from .resumed_embedding import Embedded, check_some_read, keep, resume
+from .resumed_embedding import AfterBatch, Embedded, check_some_read, keep, resume
 
 PART_IMAGES = 4096
 """Images per part: whole batches of `embed`, so each batch holds the images that it holds on one machine."""
@@ -115,8 +115,15 @@ def embed_part(part: Part, again: bool) -> tuple[int, dict[Path, str]]:
         except OSError as error:
             raise _not_shared(part.folder, error.strerror or str(error)) from None
 
-    def compute(paths: Sequence[Path]) -> Embeddings:
-        return embed(paths, part.model, device=part.device, features=part.features, readers=part.readers)
+    def compute(paths: Sequence[Path], after_batch: AfterBatch) -> Embeddings:
+        return embed(
+            paths,
+            part.model,
+            device=part.device,
+            features=part.features,
+            readers=part.readers,
+            after_batch=after_batch,
+        )
 
     try:
         found, stamps = resume(part.images, part.file, compute)

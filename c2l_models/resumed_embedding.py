@@ -1,5 +1,6 @@
 """`c2l embed`: write the features of images to a file, and resume an interrupted call."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -15,6 +16,11 @@ from .readouts import Readout
 
 Stamps = Mapping[Path, tuple[int, int]]
 """Size in bytes and modification time in ns of files."""
+AfterBatch = Callable[[Callable[[], Embeddings]], None]
+Compute = Callable[[Sequence[Path], AfterBatch], Embeddings]
+"""`embed` with a model: images, and what to call after each batch with a function that returns the rows so far."""
+KEEP_SECONDS = 300
+"""Time between two writes of the rows so far, of which a process that is killed loses no more."""
 GONE = (-1, -1)
 """The stamp of an image that could not be found before it was read; its row is computed again."""
 
@@ -43,8 +49,8 @@ def embed_to_file(
     """Embed images and write `out`, in the format of its suffix.
 
     If the call is interrupted, stops at an image that this machine cannot read, or cannot write `out`, the rows so far
-    are kept in `partial_of(out)`. The next call uses a kept row if model and `features` are the same and the image has
-    not changed since.
+    are kept in `partial_of(out)`; they are also written there every `KEEP_SECONDS`, for a process that is killed. The
+    next call uses a kept row if model and `features` are the same and the image has not changed since.
 
     Raises:
         C2LError: no image could be read; or as `embed`.
@@ -53,8 +59,8 @@ def embed_to_file(
     """
     partial = partial_of(out)
 
-    def compute(paths: Sequence[Path]) -> Embeddings:
-        return embed(paths, model, device=device, features=features, progress=progress)
+    def compute(paths: Sequence[Path], after_batch: AfterBatch) -> Embeddings:
+        return embed(paths, model, device=device, features=features, progress=progress, after_batch=after_batch)
 
     found, stamps = resume(images, partial, compute)
     check_some_read(len(found.paths), found.errors)
@@ -78,13 +84,12 @@ def check_some_read(count: int, errors: Mapping[Path, str]) -> None:
         raise C2LError(f"expected images that can be read, found none{': ' if listed else ''}{listed}")
 
 
-def resume(
-    images: Sequence[Path], kept: Path, compute: Callable[[Sequence[Path]], Embeddings]
-) -> tuple[Embeddings, Stamps]:
+def resume(images: Sequence[Path], kept: Path, compute: Compute) -> tuple[Embeddings, Stamps]:
     """The rows of all images, in their order: those that the file `kept` holds, if it exists, and computed ones.
 
     A kept row is used if the model and the readout are the same and the image has the same size and modification time.
-    The stamps that are also returned are for `keep`.
+    The stamps that are also returned are for `keep`. While `compute` runs, the rows so far are written to `kept` every
+    `KEEP_SECONDS`; if that fails, such as on a full disk, it is tried again later.
 
     Raises what `compute` raises. If that is EmbedInterrupted or EmbedStopped, the rows so far are written to `kept`
     before, and the error holds them.
@@ -92,10 +97,28 @@ def resume(
     stamps = {path: stamp for path in images if (stamp := _stamp(path))}  # of before the images are read
     earlier = _kept(kept, stamps)
     before = set(earlier.paths) if earlier else set()
+    written = time.monotonic()
+
+    def extended(done: Embeddings | None, paths: Sequence[Path]) -> Embeddings:
+        """The rows of `done`, unless they are of another model, and the computed rows of the paths."""
+
+        def keep_at_times(so_far: Callable[[], Embeddings]) -> None:
+            nonlocal written
+            if time.monotonic() - written >= KEEP_SECONDS:
+                with suppress(OSError, MemoryError):
+                    keep(_joined(so_far(), done, images), stamps, kept)
+                written = time.monotonic()
+
+        try:
+            return _joined(compute(paths, keep_at_times), done, images)
+        except (EmbedInterrupted, EmbedStopped) as stop:
+            stop.embeddings = _joined(stop.embeddings, done, images)
+            raise
+
     try:
-        found = _extended(earlier, [path for path in images if path not in before], compute, images)
+        found = extended(earlier, [path for path in images if path not in before])
         if earlier and not _same_model(earlier, found):  # the kept rows are of another model
-            found = _extended(found, earlier.paths, compute, images)
+            found = extended(found, earlier.paths)
     except (EmbedInterrupted, EmbedStopped) as stop:
         if stop.embeddings.paths:
             keep(stop.embeddings, stamps, kept)
@@ -117,20 +140,6 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return status.st_size, status.st_mtime_ns
-
-
-def _extended(
-    done: Embeddings | None,
-    paths: Sequence[Path],
-    compute: Callable[[Sequence[Path]], Embeddings],
-    images: Sequence[Path],
-) -> Embeddings:
-    """The rows of `done`, unless they are of another model, and the computed rows of the paths. Raises as `resume`."""
-    try:
-        return _joined(compute(paths), done, images)
-    except (EmbedInterrupted, EmbedStopped) as stop:
-        stop.embeddings = _joined(stop.embeddings, done, images)
-        raise
 
 
 def _kept(file: Path, stamps: Stamps) -> Embeddings | None:

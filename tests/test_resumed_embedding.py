@@ -1,6 +1,7 @@
 """`c2l embed`: no work is lost to a bad --out, a file name, a full disk or Ctrl-C; formats by suffix."""
 
 import csv
+import errno
 import os
 import re
 import shutil
@@ -89,14 +90,14 @@ def test_load_of_a_missing_file_says_so(tmp_path):
         Embeddings.load(tmp_path / "x.parquet")
 
 
-def interrupted_after(monkeypatch, batches):
-    """Let `embed` read some batches of two images, then press Ctrl-C."""
+def interrupted_after(monkeypatch, batches, error=KeyboardInterrupt):
+    """Let `embed` read some batches of two images, then press Ctrl-C, or raise another error."""
     whole = embedding._read_batches
 
     def read(files, transform, batch_size, *options):
         for number, batch in enumerate(whole(files, transform, 2, *options)):
             if number == batches:
-                raise KeyboardInterrupt
+                raise error
             yield batch
 
     monkeypatch.setattr(embedding, "_read_batches", read)
@@ -125,6 +126,35 @@ def test_interrupted_and_resumed(tmp_path, films, monkeypatch):
     assert found.paths == Embeddings.load(out).paths == films
     np.testing.assert_allclose(found.features, uninterrupted.features, rtol=1e-4, atol=1e-5)  # other batches
     assert not partial_of(out).exists()
+
+
+class Killed(BaseException):
+    """Ends a call as SIGKILL does: no handler writes anything."""
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0, [2, 4]), (300, [0, 0])])
+def test_a_killed_process_loses_only_the_rows_since_the_last_write(tmp_path, films, monkeypatch, seconds, kept):
+    out = tmp_path / "x.parquet"
+    monkeypatch.setattr(resumed_embedding, "KEEP_SECONDS", seconds)
+    for count in kept:
+        with monkeypatch.context() as patched:
+            interrupted_after(patched, 1, Killed)
+            with pytest.raises(Killed):
+                embed_to_file(films, out, RELEASE)
+        found = Embeddings.load(partial_of(out)).paths if partial_of(out).exists() else []
+        assert found == films[:count]
+    found = embed_to_file(films, out, RELEASE)
+    assert found.paths == films
+    np.testing.assert_allclose(found.features, embed(films, RELEASE).features, rtol=1e-4, atol=1e-5)
+
+
+def test_a_full_disk_does_not_end_the_call_that_keeps_its_rows(tmp_path, films, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(resumed_embedding, "KEEP_SECONDS", 0)
+    monkeypatch.setattr(resumed_embedding, "keep", full)
+    assert embed_to_file(films, tmp_path / "x.parquet", RELEASE).paths == films
 
 
 def test_rows_of_another_model_or_an_older_image_are_computed_again(tmp_path, films):
