@@ -39,7 +39,8 @@ def run_facts(run_folder: Path) -> list[Facts]:
     run = {key: value for key, value in read_run(run_folder).items() if key != "store"}
     facts = {"initialization": read_initialization(run_folder)["name"], **run, **_weights(run_folder)}
     recipe = read_recipe(run_folder)
-    recipe["initialization"] = _without_folder(recipe.get("initialization", "random"))
+    if "initialization" in recipe:
+        recipe["initialization"] = _without_folder(recipe["initialization"])
     if "distillation" in recipe:
         recipe["distillation"]["source"] = _without_folder(recipe["distillation"]["source"])
     return [Facts("Pretraining run", facts), Facts("Recipe", recipe)]
