@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from c2l_models.errors import RunError, WeightsNotFound
 from c2l_models.files import write_atomically
-from c2l_models.hub.weight_file import BESIDE, NOTICES_NAME
+from c2l_models.hub.weight_file import BESIDE, NOTICES_NAME, PROVENANCE_NAME
 from c2l_models.models import create_model
 from c2l_models.publishing.release_folder import kept_notices
 from c2l_models.releases import registry
@@ -96,8 +96,6 @@ def release_run(
     export_backbone(trained, recipe, initialization, file, store, tag, size, license)
     weights = Weights.from_file(file)
     rounding = compare_with_trained(weights, trained, store, rows)
-    reports = [probe(str(file), store, task, out=out / task.name, baselines=baselines) for task in tasks]
-    metrics = {key: value for report in reports for key, value in headline_metrics(report).items()}
     lines = log.read(run_folder)
     trained_on = set(store.index["dataset"].take(rows).to_pylist())
     described = store.data_sets().items()
@@ -111,7 +109,7 @@ def release_run(
         "initialization": without_patients(initialization),
         "trained_on": list(weights.trained_on),
         "data_sets": {name: facts for name, facts in described if name in trained_on},
-        "metrics": metrics,
+        "metrics": {},
         "rounding": rounding,
         "first_steps": dataclasses.asdict(steps),
         "training_seconds": max(log.training_seconds(lines, recipe.batch_size).values()) or None,
@@ -119,12 +117,20 @@ def release_run(
         "patients": patients_seen(store.patients[rows], initialization, public),
         "golden_embedding": golden_embedding(create_model(recipe.architecture, weights=weights), weights),
     }
-    write_atomically(file.with_suffix(".json"), (json.dumps(provenance, indent=1) + "\n").encode())
+    write_provenance(file, provenance)  # probes read the patients from it
+    reports = [probe(str(file), store, task, out=out / task.name, baselines=baselines) for task in tasks]
+    metrics = {key: value for report in reports for key, value in headline_metrics(report).items()}
+    write_provenance(file, provenance | {"metrics": metrics})
     if notices := notices_of(initialization):
         write_atomically(file.with_suffix(BESIDE[NOTICES_NAME]), notices.encode())
     entry = registry_entry(weights, metrics, default)
     write_atomically(registry.REGISTRY, (registry.REGISTRY.read_text(encoding="utf-8") + entry).encode())
     return registry.get_weights(name)
+
+
+def write_provenance(file: Path, provenance: Mapping[str, Any]) -> None:
+    """Write the provenance of a weight file beside it."""
+    write_atomically(file.with_suffix(BESIDE[PROVENANCE_NAME]), (json.dumps(provenance, indent=1) + "\n").encode())
 
 
 def last_lines(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

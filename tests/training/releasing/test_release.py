@@ -56,6 +56,7 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
 
     assert verify("resnet18.test_tag").ok
     reported = json.loads((tmp_path / "probes" / "folder" / "result.json").read_text())
+    assert reported["facts"]["test_patients_seen_in_pretraining"] == 0
     (metric,) = table["metrics"].values()
     assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
     assert metric == reported["figures"]["finding"] == reported["figures"]["mean"]
