@@ -40,7 +40,7 @@ def test_the_front_matter_holds_what_the_hub_reads(weights: c2l_models.Weights) 
     assert ("self-supervised" in front["tags"]) is ("conversion" not in read_provenance(weights))
     assert len(front["tags"]) == len(set(front["tags"]))
     own = {line.split()[0] for line in weights.trained_on if "(licence: " not in line}
-    before = {"imagenet-1k"} if weights.name == "resnet18.c2l_open26k" else set()  # it began with ImageNet's weights
+    before = {"imagenet-1k"} if weights.tag == "c2l_open26k" else set()  # they come from ImageNet's weights
     assert set(front["datasets"]) == own | before
     assert front["training_data"] == list(weights.trained_on)
     assert front["metrics"] == (["quadratic weighted kappa", "roc_auc"] if weights.metrics else [])

@@ -222,7 +222,7 @@ RESOLVED = {
     | {"initialization": "runs/distill26k-densenet121", "epochs": 3, "probe_every": 1},
     "distill26k-densenet121": {key: value for key, value in OPEN26K.items() if key != "initialization"}
     | DENSENET
-    | {"method": "distillation", "feature_dim": 512, "epochs": 16, "early_sizes": [64], "early_shares": [0.7]}
+    | {"method": "distillation", "feature_dim": 512, "epochs": 10, "early_sizes": [64], "early_shares": [0.8]}
     | {"distillation.source": "resnet18.c2l_open26k"}
     | {"optimizer.name": "adamw", "optimizer.lr": 0.008, "optimizer.weight_decay": 0.02},
     "search-open26k-resnet18": OPEN26K

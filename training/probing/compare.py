@@ -29,7 +29,7 @@ from .probe import probe
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NETWORKS = ("resnet18.imagenet", "resnet18.c2l_open26k", "densenet121.c2l_open15k", UNTRAINED, PIXELS)
+NETWORKS = ("resnet18.imagenet", "resnet18.c2l_open26k", "densenet121.c2l_open26k", UNTRAINED, PIXELS)
 REFERENCE_NETWORK = "resnet18.imagenet"
 SIZE, SIZES = 128, (64, 96, 128, 192)
 """The common input side, and the sides that each network's best one is chosen from."""

@@ -92,7 +92,7 @@ REFUSED = {
     "negative": ({"RUN": 1.5, "OTHER": -0.5}, "a positive number"),
     "alone": ({"RUN": 1}, "two or more"),
     "order": ({"OTHER": 0.5, "RUN": 0.5}, "name the run first"),
-    "architecture": ({"RUN": 0.5, "densenet121.c2l_open15k": 0.5}, "expected architecture resnet18, found densenet121"),
+    "architecture": ({"RUN": 0.5, "densenet121.c2l_open26k": 0.5}, "expected architecture resnet18, found densenet121"),
 }
 
 
