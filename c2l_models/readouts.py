@@ -19,11 +19,11 @@ def feature_width(network: Any, readout: Readout) -> int:
     """Number D of features per image; 0 for a model that does not state it."""
     if readout == "multiscale":
         return sum(stage["num_chs"] for stage in network.feature_info[-SCALES:])
-    # timm states the width after the head's hidden layers; before 1.0.31, without a pool that concatenates.
-    maps = getattr(network, "num_features", 0)
+    # timm states the width after the head's hidden layers; older versions, without a pool that concatenates.
+    maps = int(getattr(network, "num_features", 0))
     width = int(getattr(network, "head_hidden_size", 0) or maps)
-    pool = getattr(network, "global_pool", None)
-    return width * int(pool.feat_mult()) if width == maps and hasattr(pool, "feat_mult") else width
+    times = getattr(getattr(network, "global_pool", None), "feat_mult", None)
+    return width * int(times()) if times and width == maps else width
 
 
 def compute_features(network: Any, inputs: "Tensor", readout: Readout) -> np.ndarray:
