@@ -9,7 +9,6 @@ import torch
 from ray_stand_in import StandIn
 
 from c2l_models import cli, embedding, ray_embedding
-from c2l_models.embedder import RadiographEmbedder
 from c2l_models.embedding import Embeddings, EmbedStopped, embed
 from c2l_models.errors import MachineError
 from c2l_models.radiographs.phantom import write_films
@@ -108,6 +107,9 @@ def test_a_worker_on_a_cluster_keeps_its_part(tmp_path, films, monkeypatch):
 
 
 def test_nan_is_for_the_files_fault_alone(films):
+    pytest.importorskip("sklearn")
+    from c2l_models.embedder import RadiographEmbedder
+
     embedder = RadiographEmbedder(RELEASE, unreadable="nan")
     assert np.isnan(embedder.transform(films[:5])).any(axis=1).tolist() == [False, False, True, False, False]
     with pytest.raises(MachineError, match="Input/output error"):
