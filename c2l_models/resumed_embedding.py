@@ -97,20 +97,15 @@ def resume(images: Sequence[Path], kept: Path, compute: Compute) -> tuple[Embedd
     stamps = {path: stamp for path in images if (stamp := _stamp(path))}  # of before the images are read
     earlier = _kept(kept, stamps)
     before = set(earlier.paths) if earlier else set()
-    written = time.monotonic()
 
     def extended(done: Embeddings | None, paths: Sequence[Path]) -> Embeddings:
         """The rows of `done`, unless they are of another model, and the computed rows of the paths."""
 
-        def keep_at_times(so_far: Callable[[], Embeddings]) -> None:
-            nonlocal written
-            if time.monotonic() - written >= KEEP_SECONDS:
-                with suppress(OSError, MemoryError):
-                    keep(_joined(so_far(), done, images), stamps, kept)
-                written = time.monotonic()
+        def keep_so_far(rows: Embeddings) -> None:
+            keep(_joined(rows, done, images), stamps, kept)
 
         try:
-            return _joined(compute(paths, keep_at_times), done, images)
+            return _joined(compute(paths, _at_times(keep_so_far)), done, images)
         except (EmbedInterrupted, EmbedStopped) as stop:
             stop.embeddings = _joined(stop.embeddings, done, images)
             raise
@@ -124,6 +119,20 @@ def resume(images: Sequence[Path], kept: Path, compute: Compute) -> tuple[Embedd
             keep(stop.embeddings, stamps, kept)
         raise
     return found, stamps
+
+
+def _at_times(keep_rows: Callable[[Embeddings], None]) -> AfterBatch:
+    """What to call after each batch, so that `keep_rows` gets the rows so far every `KEEP_SECONDS`."""
+    written = time.monotonic()
+
+    def after_batch(so_far: Callable[[], Embeddings]) -> None:
+        nonlocal written
+        if time.monotonic() - written >= KEEP_SECONDS:
+            with suppress(OSError, MemoryError):
+                keep_rows(so_far())
+            written = time.monotonic()
+
+    return after_batch
 
 
 def keep(rows: Embeddings, stamps: Stamps, file: Path) -> None:

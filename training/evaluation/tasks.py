@@ -70,7 +70,7 @@ class Task:
 
     def note_on_labels(self, store: ImageStore) -> str:
         """A sentence that names the columns of a user's table that are not 0 or 1, which no metric uses; or empty."""
-        own = self._select(store)
+        own = self.select(store)
         if self.grade or self.findings or (self.dataset in constants()["datasets"] and label_names(self.dataset)):
             return ""
         names = _labels_in(store, own)
@@ -121,7 +121,7 @@ class Task:
 
     def _names_and_values(self, store: ImageStore) -> tuple[list[str], NDArray[np.float32]]:
         """Names and values [N, L] of the labels, without labels that are never known or not binary."""
-        own = self._select(store)
+        own = self.select(store)
         known = label_names(self.dataset) if self.dataset in constants()["datasets"] else ()
         names = list(self.findings or known) or _labels_in(store, own)
         if self.grade:
@@ -132,7 +132,7 @@ class Task:
             passed = np.where(np.isnan(values), np.nan, values >= np.array(self.steps)).astype(np.float32)
             return [f"{self.grade} ≥ {step:g}" for step in self.steps], passed
         train = np.zeros((len(store), 1), bool)
-        train[self._select(store, self.train)] = True
+        train[self.select(store, self.train)] = True
         uncertain, unmentioned = values == UNCERTAIN, np.isnan(values)
         values[uncertain] = np.nan
         if self.uncertain != "ignore":
@@ -143,9 +143,9 @@ class Task:
         return [name for name, kept in zip(names, binary, strict=True) if kept], values[:, binary]
 
     def _rows(self, store: ImageStore, splits: tuple[str, ...]) -> NDArray[np.int64]:
-        rows = self._select(store, splits)
+        rows = self.select(store, splits)
         if not len(rows):
-            own = store.index["split"].take(self._select(store)).to_pylist()
+            own = store.index["split"].take(self.select(store)).to_pylist()
             found = ", ".join(f"{count:,} in {split}" for split, count in sorted(Counter(own).items()))
             todo = "write splits in the column split of its table, and prepare it again" if found else "prepare it"
             raise DatasetError(
@@ -154,7 +154,7 @@ class Task:
             )
         return rows
 
-    def _select(self, store: ImageStore, splits: tuple[str, ...] | None = None) -> NDArray[np.int64]:
+    def select(self, store: ImageStore, splits: tuple[str, ...] | None = None) -> NDArray[np.int64]:
         """Rows of the data set in these splits (None: all) with labels that a task may use.
 
         Some images are for pretraining alone: if their quality differs from that of the other images of the data set,

@@ -75,14 +75,11 @@ class DataSetSample:
 def sample_data_sets(store: ImageStore, seed: int) -> list[DataSetSample]:
     """Sample every data set of the store that a task covers, in the order of the tasks.
 
-    Images for pretraining only are left out, as in every task.
-
     Raises DatasetError if no data set has labels, training images and test images.
     """
     samples = []
     for task in load_tasks(store):
-        parts = (store.select(dataset=task.dataset, split=splits) for splits in (task.train, task.test))
-        parts = (rows[~store.pretraining_only[rows]] for rows in parts)
+        parts = (task.select(store, splits) for splits in (task.train, task.test))
         train, test = (_draw(rows, most, seed) for rows, most in zip(parts, (MAX_TRAINING, MAX_TEST), strict=True))
         if len(train) and len(test):
             samples.append(DataSetSample(task, store, train, test))

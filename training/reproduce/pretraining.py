@@ -11,7 +11,7 @@ from ..recipe import Recipe
 from ..recipe_files import from_dict
 from ..run_files import checkpoint, log
 from ..run_files.identity import FREE_TO_CHANGE, check_same_settings
-from ..run_files.run_folder import read_recipe, read_run
+from ..run_files.run_folder import LOG, read_recipe, read_run
 from ..schedule import Schedule
 from ..store.image_store import ImageStore
 
@@ -58,7 +58,6 @@ def ensure_pretrained(recipe: Recipe, store: ImageStore, folder: Path, pretrain:
     rows = training_rows(recipe, store)
     if not is_finished(folder, recipe, len(rows)):
         pretrain(recipe, store, folder)
-    check_measured(folder, recipe)
     patients = len(np.unique(store.patients[rows]))
     return Pretraining(folder, len(rows), patients, store.sha256, training_seconds(folder, recipe))
 
@@ -85,27 +84,25 @@ def check_same(folder: Path, began: Recipe, recipe: Recipe, store: ImageStore) -
     )
 
 
-def check_measured(folder: Path, recipe: Recipe) -> None:
-    """Raise RunError unless a finished run's checkpoint has the recipe's keys of `MEASURED`.
-
-    recipe.json has those that the run began with; resumed by hand, it may have others.
-    """
-    if checkpoint.exists(folder):
-        ended = from_dict(checkpoint.load(folder).state["recipe"]).to_dict()
-        began, now = ({key: values[key] for key in MEASURED} for values in (ended, recipe.to_dict()))
-        check_same_settings(folder, began, now, advice="Move it away, or choose another --out")
-
-
 def is_finished(folder: Path, recipe: Recipe, images: int) -> bool:
-    """Whether the run has done all steps of its recipe."""
+    """Whether the run has done all steps of its recipe.
+
+    Raises RunError if it ended with other keys of `MEASURED`: recipe.json has those that the run began with; resumed by
+    hand, it may have others.
+    """
     if not checkpoint.exists(folder):
         return False
-    step: int = checkpoint.load(folder).state["step"]
-    return step >= Schedule(recipe, images).total_steps
+    state = checkpoint.load(folder).state
+    if state["step"] < Schedule(recipe, images).total_steps:
+        return False
+    ended = from_dict(state["recipe"]).to_dict()
+    earlier, now = ({key: values[key] for key in MEASURED} for values in (ended, recipe.to_dict()))
+    check_same_settings(folder, earlier, now, advice="Move it away, or choose another --out")
+    return True
 
 
 def training_seconds(folder: Path, recipe: Recipe) -> float | None:
     """Duration of a run's steps over all its sessions, computed from the speeds in its log; None without speeds."""
-    if not (folder / log.NAME).is_file():
+    if not (folder / LOG).is_file():
         return None
     return max(log.training_seconds(log.read(folder), recipe.batch_size).values()) or None

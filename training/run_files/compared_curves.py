@@ -9,8 +9,8 @@ from c2l_models.files import write_atomically
 
 from ..evaluation.csv_text import csv_text
 from ..evaluation.plotting import LABEL, LINE_STYLES, SMALLEST_SPAN, new_figure, save_png, style_axes, widen
-from .log import NAME, of_kind, read, tasks_of, training_seconds
-from .run_folder import read_recipe, read_run
+from .log import of_kind, read, tasks_of, training_seconds
+from .run_folder import LOG, read_recipe, read_run
 
 COLUMNS = ("run", "task", "step", "epoch", "hours", "auroc")
 
@@ -54,7 +54,7 @@ def monitored(run_folder: Path) -> list[dict[str, Any]]:
     Raises RunError if the folder is not a run.
     """
     read_run(run_folder)
-    if not (run_folder / NAME).is_file():
+    if not (run_folder / LOG).is_file():
         return []
     recipe = read_recipe(run_folder)
     lines = read(run_folder)

@@ -19,8 +19,6 @@ from c2l_models.progress import Stage, report, stage
 from ..distributed import ALONE, World
 from .run_folder import LOG
 
-NAME = LOG
-
 
 class StepGroup:
     """The metrics of the steps since the last line of the log.
@@ -114,7 +112,7 @@ class RunLog:
             shown: the metrics on the progress line, each with its format; by default the loss.
         """
         self._shown = shown or {"loss": "loss {:.3f}"}
-        self.path = folder / NAME
+        self.path = folder / LOG
         self._file = self._board = None
         if writes:
             self._drop_after(step)
@@ -184,7 +182,7 @@ class RunLog:
             self._file.flush()
 
     def _drop_after(self, step: int) -> None:
-        for leftover in self.path.parent.glob(f".{NAME}.*.part"):  # of a killed process
+        for leftover in self.path.parent.glob(f".{LOG}.*.part"):  # of a killed process
             leftover.unlink()
         if self.path.is_file():
             kept = [json.dumps(line) + "\n" for line in read(self.path.parent) if line["step"] <= step]
@@ -233,7 +231,7 @@ def of_kind(lines: Iterable[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 def read(run_folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log. A last line that a killed process left incomplete is skipped."""
     lines = []
-    for text in (run_folder / NAME).read_text(encoding="utf-8").splitlines():
+    for text in (run_folder / LOG).read_text(encoding="utf-8").splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

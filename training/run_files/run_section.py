@@ -15,13 +15,13 @@ from ..recipe_files import from_dict
 from ..store.store_format import file_sha256
 from . import checkpoint
 from .curves import LEARNING_RATE, SMALLEST_SHARE
-from .log import NAME, of_kind, read, series, tasks_of
-from .run_folder import read_initialization, read_recipe, read_run
+from .log import of_kind, read, series, tasks_of
+from .run_folder import LOG, read_initialization, read_recipe, read_run
 
 
 def training_curves(run_folder: Path) -> list[Section]:
     """The curves of a pretraining run's log; no section if the log has no lines."""
-    lines = read(run_folder) if (run_folder / NAME).is_file() else []
+    lines = read(run_folder) if (run_folder / LOG).is_file() else []
     train, probes = (of_kind(lines, kind) for kind in ("train", "probe"))
     if not train:
         return []

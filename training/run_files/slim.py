@@ -13,8 +13,7 @@ from c2l_models.files import remove_stale, temporary_beside, write_atomically
 
 from ..recipe_files import from_dict
 from . import checkpoint
-from .log import NAME as LOG
-from .run_folder import INITIALIZATION, RECIPE
+from .run_folder import INITIALIZATION, LOG, RECIPE
 
 IDENTITY = ("recipe", "store_sha256", "store_size", "device", "step")
 FILES = (RECIPE, "run.json", INITIALIZATION, LOG)

@@ -13,6 +13,7 @@ from c2l_models.training.objectives.c2l import C2L
 from c2l_models.training.run_files import log
 from c2l_models.training.run_files.curves import draw_curves
 from c2l_models.training.run_files.log import RunLog, StepGroup
+from c2l_models.training.run_files.run_folder import LOG
 
 
 def metrics(loss):
@@ -100,7 +101,7 @@ def test_each_step_is_told_once_after_a_resume(tmp_path):
 
 def test_a_torn_last_line_is_dropped(tmp_path):
     run(tmp_path, 1, 4)
-    file = tmp_path / log.NAME
+    file = tmp_path / LOG
     file.write_text(file.read_text() + '{"kind": "train", "st')
     assert steps(tmp_path) == [2, 4]
     run(tmp_path, 5, 6, resumed_at=4)
@@ -160,7 +161,7 @@ def test_lines_are_json_without_nan(tmp_path):
 
     with RunLog(tmp_path, 10, progress=False) as lines:
         lines.write_probe(1, 1, {"folder": float("nan")})
-    for text in (tmp_path / log.NAME).read_text().splitlines():
+    for text in (tmp_path / LOG).read_text().splitlines():
         assert json.loads(text, parse_constant=refuse)["folder"] is None
     run(tmp_path, 2, 4, resumed_at=1)
     draw_curves(tmp_path, C2L.PANELS)  # a gap in a curve
