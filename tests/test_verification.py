@@ -39,7 +39,7 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(registry, "REGISTRY", tmp_path / "releases.toml")
     # The one-channel original, not the file: independent of how weights are stored and loaded.
     golden = golden_embedding(model, Weights.from_file(path))
-    path.with_suffix(".json").write_text(json.dumps({"golden_embedding": golden}))
+    path.with_suffix(".json").write_text(json.dumps({"sha256": digest, "golden_embedding": golden}))
     return folder
 
 
@@ -61,9 +61,10 @@ def test_float16_rounding_is_within_a_percent(released: Path) -> None:
 
 def test_another_embedding_is_not_ok(released: Path) -> None:
     provenance = released / "resnet18.a.json"
-    golden = json.loads(provenance.read_text())["golden_embedding"]
+    content = json.loads(provenance.read_text())
+    golden = content["golden_embedding"]
     golden[7] += 0.1 * max(golden)
-    provenance.write_text(json.dumps({"golden_embedding": golden}))
+    provenance.write_text(json.dumps(content))
     found = verify("resnet18.a")
     assert (found.sha256_ok, found.ok) == (True, False)
     assert found.max_difference == pytest.approx(0.1, rel=0.1)
@@ -79,7 +80,7 @@ def test_changed_bytes_are_told_and_not_loaded(released: Path) -> None:
 
 
 def test_a_release_without_golden_embedding_or_file(released: Path) -> None:
-    (released / "resnet18.a.json").write_text("{}")
+    (released / "resnet18.a.json").write_text(json.dumps({"sha256": get_weights("resnet18.a").sha256}))
     with pytest.raises(WeightsNotFound, match=r"resnet18\.a\.json"):
         verify("resnet18.a")
     (released / "resnet18.a.safetensors").unlink()
@@ -93,8 +94,10 @@ def test_another_fault_than_the_hash_is_told_as_such(released: Path) -> None:
     tensors = load_file(path)
     del tensors["bn1.weight"]
     save_file(tensors, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    table.write_text(text.replace(get_weights("resnet18.a").sha256, digest))
+    before, digest = get_weights("resnet18.a").sha256, hashlib.sha256(path.read_bytes()).hexdigest()
+    table.write_text(text.replace(before, digest))
+    provenance = path.with_suffix(".json")
+    provenance.write_text(provenance.read_text().replace(before, digest))
     with pytest.raises(WeightsCorrupted, match=r"does not fit resnet18.*bn1\.weight"):
         verify("resnet18.a")
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
@@ -107,13 +110,16 @@ def test_another_fault_than_the_hash_is_told_as_such(released: Path) -> None:
     [
         ('{"golden_embedding": [0.1', "damaged"),
         ('["golden_embedding"]', "damaged"),
-        ('{"golden_embedding": 1}', "damaged"),
-        ('{"golden_embedding": [null]}', "damaged"),
-        ('{"golden_embedding": [0.1, 0.2]}', "damaged, expected a golden_embedding of 512 numbers, found 2"),
+        ('{"sha256": "SHA256", "golden_embedding": 1}', "damaged"),
+        ('{"sha256": "SHA256", "golden_embedding": [null]}', "damaged"),
+        (
+            '{"sha256": "SHA256", "golden_embedding": [0.1, 0.2]}',
+            "damaged, expected a golden_embedding of 512 numbers, found 2",
+        ),
     ],
 )
 def test_a_damaged_provenance_is_told(released: Path, content: str, message: str) -> None:
-    (released / "resnet18.a.json").write_text(content)
+    (released / "resnet18.a.json").write_text(content.replace("SHA256", get_weights("resnet18.a").sha256))
     with pytest.raises(WeightsCorrupted, match=rf"resnet18\.a\.json: {message}"):
         verify("resnet18.a")
 

@@ -19,6 +19,7 @@ from c2l_models.publishing.normalisation import fold_normalisation
 from c2l_models.releases.provenance import damaged, earlier_patients_known, read_provenance
 from c2l_models.releases.record import Weights, stored_tensors
 from c2l_models.releases.registry import resolve
+from c2l_models.releases.training_data import data_set_of
 
 from .batches import training_rows
 from .features import MEAN, STD, recalibrate
@@ -66,6 +67,20 @@ class Initialization:
     std: float
     about: dict[str, Any]
     seen: frozenset[str] | None
+
+    def count_seen(self, patients: NDArray[np.str_]) -> int | None:
+        """Number of these patients that were seen in pretraining.
+
+        None if it is unknown: `seen` is None, or the network was pretrained on the data set of one of these patients
+        and no patient of this data set is listed.
+        """
+        if self.seen is None:
+            return None
+        listed = {_data_set(patient) for patient in self.seen}
+        unlisted = {data_set_of(line) for line in self.about.get("trained_on", ())} - listed
+        if unlisted.intersection(map(_data_set, patients.tolist())):
+            return None
+        return len(self.seen.intersection(patients.tolist()))
 
 
 def load_initialization(
@@ -136,6 +151,11 @@ def weights_facts(spec: str) -> dict[str, Any]:
     if (Path(spec) / "run.json").is_file():
         return {"checkpoint": checkpoint.newest(Path(spec)), "trained_on_store": read_run(Path(spec))["store_sha256"]}
     return {"weights_sha256": _resolve(spec).sha256}
+
+
+def _data_set(patient: str) -> str:
+    """The data set of a patient's id."""
+    return patient.partition(":")[0]
 
 
 def _resolve(spec: str) -> Weights:

@@ -81,12 +81,19 @@ def grey_table(dataset: "Dataset", pixels: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _is_padding(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
-    """Whether each stored value is padding, by PixelPaddingValue and PixelPaddingRangeLimit: bool [K]."""
+    """Whether each stored value is padding, by PixelPaddingValue and PixelPaddingRangeLimit: bool [K].
+
+    Some files write a negative padding value as one without a sign, or the other way round: -2000 as 63536.
+    """
     first = dataset.get("PixelPaddingValue")
     if not isinstance(first, int):
         return np.zeros(values.shape, bool)
-    ends = sorted([first, dataset.get("PixelPaddingRangeLimit", first)])
-    return (values >= ends[0]) & (values <= ends[1])
+    ends = [first, dataset.get("PixelPaddingRangeLimit", first)]
+    if dataset.PixelRepresentation:
+        ends = [end - 2**16 if end >= 2**15 else end for end in ends]
+    else:
+        ends = [end % 2**16 for end in ends]
+    return (values >= min(ends)) & (values <= max(ends))
 
 
 def _look_up(values: np.ndarray, item: "Dataset") -> np.ndarray:

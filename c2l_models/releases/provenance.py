@@ -21,7 +21,7 @@ def read_provenance(weights: Weights, *keys: str) -> dict[str, Any]:
         raise damaged(weights, "a JSON table") from None
     if not isinstance(provenance, dict):
         raise damaged(weights, "a JSON table")
-    if provenance.get("sha256", weights.sha256) != weights.sha256:
+    if provenance.get("sha256") != weights.sha256:
         raise damaged(weights, f"the provenance of weights with sha256 {weights.sha256}")
     for key in keys:
         if key not in provenance:

@@ -162,6 +162,20 @@ def test_padding_is_not_part_of_the_scale(shown: Callable[..., np.ndarray]) -> N
     assert not shown(dicom(flat, PixelPaddingValue=7)).any()
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+@pytest.mark.parametrize("representation", ["SS", "US"])
+def test_padding_may_be_written_with_the_other_sign(
+    shown: Callable[..., np.ndarray], dtype: type, representation: str
+) -> None:
+    values = exposure(600, 3500)
+    padded = values.astype(dtype)
+    padded[0] = np.arange(-2000, -1920).astype(dtype)
+    film = dicom(padded)
+    for tag, end in ((0x00280120, -2000), (0x00280121, -1900)):
+        film.add_new(tag, representation, end if representation == "SS" else end + 2**16)
+    assert np.abs(shown(film)[1:] - scaled(values[1:])).max() <= 0.501
+
+
 @pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize("depth", [12, 8])
 def test_a_table_shorter_than_its_descriptor(shown: Callable[..., np.ndarray], words: bool, depth: int) -> None:

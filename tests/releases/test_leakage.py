@@ -22,7 +22,7 @@ def weights_that_saw(
     """A record with provenance; its weight file is never read."""
     path = folder / "resnet18.a.safetensors"
     path.touch()
-    path.with_suffix(".json").write_text(json.dumps({"patients": patients}))
+    path.with_suffix(".json").write_text(json.dumps({"sha256": "", "patients": patients}))
     numbers = {"num_params": 1, "mean": (0.5,) * 3, "std": (0.25,) * 3, "input_size": (3, 64, 64)}
     return Weights("resnet18", "a", trained_on=trained_on, recipe="", license="", sha256="", location=path, **numbers)
 
@@ -227,7 +227,7 @@ def test_what_is_refused(tmp_path: Path, weights: Weights) -> None:
     for patients, error in (([], WeightsCorrupted), ({"chestxray14": 3}, WeightsCorrupted)):
         with pytest.raises(error, match="damaged, expected patients as lists"):
             check(tmp_path, weights_that_saw(tmp_path, patients), "1336\n")
-    (tmp_path / "resnet18.a.json").write_text("{}")
+    (tmp_path / "resnet18.a.json").write_text('{"sha256": ""}')
     with pytest.raises(
         WeightsNotFound, match=r"resnet18\.a\.json: expected patients of resnet18\.a, found no such key"
     ):
@@ -272,9 +272,10 @@ def test_names_that_are_none_of_the_set_are_not_cleared(name: str, tmp_path: Pat
 
 def test_a_provenance_of_other_weights_is_refused(tmp_path: Path, weights: Weights) -> None:
     file = weights.location.with_suffix(".json")
-    file.write_text(json.dumps({"sha256": "0" * 64, "patients": {"chestxray14": []}}))
-    with pytest.raises(WeightsCorrupted, match="expected the provenance of weights with sha256"):
-        check(tmp_path, weights, "00001336_000.png\n")
+    for other in ({"sha256": "0" * 64}, {}):
+        file.write_text(json.dumps(other | {"patients": {"chestxray14": []}}))
+        with pytest.raises(WeightsCorrupted, match="expected the provenance of weights with sha256"):
+            check(tmp_path, weights, "00001336_000.png\n")
 
 
 def test_a_big_list_is_fast(tmp_path: Path, weights: Weights) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,13 +44,13 @@ def test_a_weight_file_brings_its_own_size_and_normalisation(tmp_path):
     assert load_initialization(str(file), size=32).size == 32
 
     assert init.seen is None  # pretrained, without a list of its patients
-    file.with_suffix(".json").write_text(json.dumps({"patients": {"chestxray14": ["chestxray14:00000001"]}}))
+    provenance = {"sha256": sha256, "patients": {"chestxray14": ["chestxray14:00000001"]}}
+    file.with_suffix(".json").write_text(json.dumps(provenance))
     assert load_initialization(str(file)).seen == {"chestxray14:00000001"}
     before = {"name": "converted", "patients": None}
-    provenance = {"patients": {"chestxray14": ["chestxray14:00000001"]}, "initialization": before}
-    file.with_suffix(".json").write_text(json.dumps(provenance))
+    file.with_suffix(".json").write_text(json.dumps(provenance | {"initialization": before}))
     assert load_initialization(str(file)).seen is None  # others are unknown
-    file.with_suffix(".json").write_text('{"patients": 3}')
+    file.with_suffix(".json").write_text(json.dumps({"sha256": sha256, "patients": 3}))
     with pytest.raises(C2LError, match="damaged, expected lists of patients"):
         load_initialization(str(file))
 
@@ -58,6 +59,17 @@ def test_a_release_says_whom_it_has_seen():
     init = load_initialization("resnet18.c2l_open26k")
     assert len(init.seen) == 7855 + 3302 + 3928 + 597  # chests, knees, FracAtlas, implants
     assert "chestxray14:00001336" in init.seen
+
+
+def test_patients_of_a_data_set_whose_list_is_not_published_are_not_counted_as_unseen():
+    init = load_initialization("random")
+    assert init.count_seen(np.array(["mine:1", "mine:2"])) == 0
+    lines = ["chestxray14 train: 2 images, 2 patients", "initialized from x (licence: MIT): mine train: 9 images"]
+    init = replace(init, about={"trained_on": lines}, seen=frozenset({"chestxray14:00000001", "chestxray14:00000002"}))
+    assert init.count_seen(np.array(["chestxray14:00000001", "chestxray14:00000003", "chestxray14:00000001"])) == 1
+    assert init.count_seen(np.array(["knee_kl:9000099"])) == 0
+    assert init.count_seen(np.array(["chestxray14:00000001", "mine:1"])) is None
+    assert replace(init, seen=None).count_seen(np.array(["knee_kl:9000099"])) is None
 
 
 @pytest.mark.parametrize("store_is", ["given", "where it was", "gone"])

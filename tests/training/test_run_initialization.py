@@ -36,8 +36,9 @@ def pretrained_file(tmp_path_factory):
     file = tmp_path_factory.mktemp("weights") / "before.safetensors"
     config = {"architecture": "resnet18", "tag": "before", "mean": 0.5, "std": 0.25, "input_size": [3, 32, 32]}
     config |= {"trained_on": ["phantoms"], "recipe": "none", "license": "MIT"}
-    save_weights(file, network.state_dict(), config)
-    file.with_suffix(".json").write_text(json.dumps({"patients": {"chestxray14": ["chestxray14:1"]}}))
+    sha256 = save_weights(file, network.state_dict(), config)
+    provenance = {"sha256": sha256, "patients": {"chestxray14": ["chestxray14:1"]}}
+    file.with_suffix(".json").write_text(json.dumps(provenance))
     return file
 
 

@@ -140,12 +140,18 @@ def average(
     print(averaged)
 
 
-def curves(runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN …")], out: Path, html: Html = False) -> None:
+def curves(
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN …")],
+    out: Path,
+    earlier: tuple[Path, ...] = (),
+    html: Html = False,
+) -> None:
     """Compare runs over their hours: the k-NN AUROC that each run logged, as a picture and a table.
 
     Args:
         runs: run folders of `c2l pretrain`, finished or not.
         out: folder for curves.png and curves.csv, and curves.html with --html.
+        earlier: files curves.csv of other calls, whose runs are drawn too.
     """
     check_folder(out)
     if not runs:
@@ -153,7 +159,7 @@ def curves(runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN …")]
     with stage("curves", show=True):
         from ..run_files.compared_curves import compare_curves, named
 
-        rows = compare_curves(runs, out)
+        rows = compare_curves(runs, out, earlier)
         if html:
             from ..run_files.curves_page import curves_page
 

@@ -37,9 +37,16 @@ def evaluation_part(patients: NDArray[np.str_], avoid: frozenset[str]) -> NDArra
         Mask, bool [N].
 
     Raises:
-        DatasetError: all patients are in `avoid`, or it has RSNA images whose patients are unknown.
+        DatasetError: all patients are in `avoid`, or some cannot be compared with it, because the patients of RSNA
+            images are unknown.
     """
     _check_mapped("the patients to avoid", avoid, patients)
+    unknown = _count_unmapped(patients)
+    if unknown and any(patient.startswith(NIH) for patient in avoid):
+        raise DatasetError(
+            f"the patients to avoid are of ChestX-ray14, and the patients of {unknown} RSNA images are unknown; "
+            f"{_ADD_MAPPING}"
+        )
     allowed = ~np.isin(patients, sorted(avoid))
     everyone, available = len(np.unique(patients)), len(np.unique(patients[allowed]))
     if not available:
@@ -78,17 +85,25 @@ def check_unseen(init: Initialization, patients: NDArray[np.str_]) -> None:
             f"{init.name} was pretrained on {len(shared)} of the test patients: {summarize(shared)}; exclude "
             "these patients from the test part of all compared runs: --avoid STORE_OR_LIST"
         )
-    unknown = sum(not patient.startswith(NIH) for patient in patients)
+    unknown = _count_unmapped(patients)
     if unknown and any(patient.startswith((NIH, UNMAPPED)) for patient in init.seen):
         raise DatasetError(
             f"{init.name} was pretrained on patients of ChestX-ray14 or RSNA, and the patients of {unknown} test "
-            f"images are unknown; put RSNA's {rsna.NIH_MAPPING} or a {rsna.NIH_TABLE} beside the label file"
+            f"images are unknown; {_ADD_MAPPING}"
         )
+
+
+_ADD_MAPPING = f"put RSNA's {rsna.NIH_MAPPING} or a {rsna.NIH_TABLE} beside the label file"
+
+
+def _count_unmapped(patients: Iterable[str]) -> int:
+    """Number of ids of RSNA images whose patients are unknown."""
+    return sum(patient.startswith(UNMAPPED) for patient in patients)
 
 
 def _check_mapped(what: str, known: frozenset[str], patients: NDArray[np.str_]) -> None:
     """Raise DatasetError if `known` names RSNA images, which cannot be compared with patients of ChestX-ray14."""
-    unmapped = sum(patient.startswith(UNMAPPED) for patient in known)
+    unmapped = _count_unmapped(known)
     if unmapped and any(patient.startswith(NIH) for patient in patients.tolist()):
         raise DatasetError(
             f"{what}: expected ids of ChestX-ray14 ({NIH}…), as the challenge's images have here, found {unmapped} "

@@ -174,11 +174,6 @@ def check_no_shared_patients(store: ImageStore, train: NDArray[np.int64], test: 
         )
 
 
-def count_seen_patients(seen: frozenset[str] | None, patients: NDArray[np.str_]) -> int | None:
-    """Number of these patients that were seen in pretraining; None if `seen` is None, because it is unknown."""
-    return None if seen is None else len(seen & set(patients.tolist()))
-
-
 def load_task(name: str, store: ImageStore | None = None) -> Task:
     """The task of this name: a table of `tasks.toml`, or the name of a data set in the store that has no table.
 

@@ -26,7 +26,7 @@ from ..distributed import pick_device
 from ..evaluation.predictions import Predictions, measure, tuning_metric
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
-from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
+from ..evaluation.tasks import Task, check_no_shared_patients, load_task
 from ..initialization import Initialization, check_has_network, load_initialization
 from ..networks import autocast
 from ..run_files import checkpoint
@@ -206,7 +206,7 @@ def evaluate(
         "bootstrap": settings.bootstrap,
         **{f"{name}_images": len(rows) for name, rows in parts.items()},
         **{f"{name}_patients": len(set(patients[rows])) for name, rows in parts.items()},
-        "test_patients_seen_in_pretraining": count_seen_patients(init.seen, patients[split.test]),
+        "test_patients_seen_in_pretraining": init.count_seen(patients[split.test]),
         "epoch": run.best_step // run.steps_per_epoch,
         "epoch_rule": split.epoch_rule,
         "tuning_auroc": round(run.best, 4) if len(split.tune) else None,

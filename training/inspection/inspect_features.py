@@ -13,7 +13,6 @@ from c2l_models.files import write_atomically
 
 from ..datasets import chestxray14
 from ..evaluation.result import estimate_as_json
-from ..evaluation.tasks import count_seen_patients
 from ..initialization import Initialization, load_initialization
 from ..store.image_store import ImageStore
 from ..store.store_format import file_sha256
@@ -121,7 +120,7 @@ def _facts(init: Initialization, store: ImageStore, samples: list[DataSetSample]
                 "training_films": len(sample.train),
                 "test_films": len(sample.test),
                 "test_patients": len(set(store.patients[sample.test])),
-                "test_patients_seen_in_pretraining": count_seen_patients(init.seen, store.patients[sample.test]),
+                "test_patients_seen_in_pretraining": init.count_seen(store.patients[sample.test]),
             }
             for sample in samples
         },

@@ -32,7 +32,7 @@ from ..evaluation.predictions import (
     measure,
     tuning_metric,
 )
-from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
+from ..evaluation.tasks import Task, check_no_shared_patients, load_task
 from ..initialization import load_initialization
 from ..patient_splits import order_images
 from ..store.image_store import ImageStore
@@ -232,7 +232,7 @@ def few_shot(
                     by_draw.append(measure(predictions, task, bootstrap))
                     line.advance()
                 metrics[target][count] = average(by_draw, range(draws))
-            seen = count_seen_patients(init.seen, store.patients[test])
+            seen = init.count_seen(store.patients[test])
             networks[target] = {
                 "target": init.name,
                 **init.about,

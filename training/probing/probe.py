@@ -15,7 +15,7 @@ from ..evaluation.predictions import Predictions, count_cases, measure
 from ..evaluation.report import Report, ReportColumn
 from ..evaluation.result import Result
 from ..evaluation.roc import draw_roc
-from ..evaluation.tasks import Task, check_no_shared_patients, count_seen_patients, load_task
+from ..evaluation.tasks import Task, check_no_shared_patients, load_task
 from ..initialization import load_initialization
 from ..store.image_store import ImageStore
 from .baselines import baseline_scores, baseline_specs
@@ -130,7 +130,7 @@ def probe(
         "train_patients": len(set(store.patients[train])),
         "test_images": len(test),
         "test_patients": len(set(store.patients[test])),
-        "test_patients_seen_in_pretraining": count_seen_patients(init.seen, store.patients[test]),
+        "test_patients_seen_in_pretraining": init.count_seen(store.patients[test]),
         **({"note": task.note} if task.note else {}),
         "seed": seed,
         "bootstrap": bootstrap,

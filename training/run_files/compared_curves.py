@@ -1,6 +1,7 @@
 """The k-NN monitor of several runs over their hours: which run had better features after the same time."""
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,18 @@ from ..evaluation.plotting import LABEL, LINE_STYLES, SMALLEST_SPAN, new_figure,
 from .log import of_kind, read, tasks_of, training_seconds
 from .run_folder import LOG, read_recipe, read_run
 
-COLUMNS = ("run", "task", "step", "epoch", "hours", "auroc")
+COLUMNS: dict[str, Callable[[str], Any]] = {
+    "run": str,
+    "task": str,
+    "step": int,
+    "epoch": float,
+    "hours": float,
+    "auroc": lambda text: float(text) if text else None,
+}
+"""The columns of curves.csv, and how each reads its fields. A probe without a value has an empty field."""
 
 
-def compare_curves(run_folders: Sequence[Path], out: Path) -> list[dict[str, Any]]:
+def compare_curves(run_folders: Sequence[Path], out: Path, earlier: Sequence[Path] = ()) -> list[dict[str, Any]]:
     """Write curves.csv and curves.png: k-NN AUROC on tuning patients over hours, one panel per task, one curve per run.
 
     Hours are the time of the training steps on the run's own machine; the monitor's time is left out.
@@ -23,20 +32,22 @@ def compare_curves(run_folders: Sequence[Path], out: Path) -> list[dict[str, Any
     Args:
         run_folders: folders of `c2l pretrain`, finished or not.
         out: folder for the two files.
+        earlier: files curves.csv of other calls, such as a release's, whose rows are added.
 
     Returns:
         The rows of curves.csv: run, task, step, epoch, hours and AUROC.
 
     Raises:
-        RunError: a folder is not a run, or no run has a probe in its log.
+        RunError: a folder is not a run, no run has a probe in its log, or an earlier file is no curves.csv.
     """
     rows = [{"run": name, **row} for name, folder in named(run_folders).items() for row in monitored(folder)]
+    rows += [row for file in earlier for row in read_curves(file)]
     if not rows:
         found = ", ".join(map(str, run_folders))
         raise RunError(f"expected a probe in the log of a run, found none in {found}; set `probe_every` in the recipe")
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(
-        out / "curves.csv", csv_text([COLUMNS, *([row[name] for name in COLUMNS] for row in rows)]).encode()
+        out / "curves.csv", csv_text([list(COLUMNS), *([row[name] for name in COLUMNS] for row in rows)]).encode()
     )
     draw(rows, out / "curves.png")
     return rows
@@ -65,6 +76,19 @@ def monitored(run_folder: Path) -> list[dict[str, Any]]:
         for line in of_kind(lines, "probe")
         for task in tasks_of([line])
     ]
+
+
+def read_curves(file: Path) -> list[dict[str, Any]]:
+    """The rows of a curves.csv. Raises RunError if the file is anything else."""
+    try:
+        with file.open(encoding="utf-8", newline="") as text:
+            return [{name: kind(row[name]) for name, kind in COLUMNS.items()} for row in csv.DictReader(text)]
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}; name a curves.csv of `c2l curves`") from error
+    except (KeyError, ValueError, TypeError):
+        raise RunError(
+            f"{file}: expected the columns {', '.join(COLUMNS)} of a curves.csv of `c2l curves`, found others"
+        ) from None
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:

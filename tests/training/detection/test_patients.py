@@ -75,6 +75,8 @@ def test_rsna_images_of_unknown_patients_are_not_taken_for_unseen():
         check_unseen(initialization("rsna:0004cfab"), mapped)
     with pytest.raises(DatasetError, match=r"the patients to avoid: expected .*; prepare their store again"):
         evaluation_part(mapped, frozenset(["rsna:0004cfab"]))
+    with pytest.raises(DatasetError, match=r"to avoid are of ChestX-ray14, and the patients of 2 RSNA images are unkn"):
+        evaluation_part(unmapped, frozenset(["chestxray14:00000007"]))
     with pytest.raises(DatasetError, match="the patients of 2 test images are unknown"):
         check_unseen(initialization("rsna:0004cfad"), unmapped)
     listed = replace(initialization(), seen=None, about={"trained_on": ["rsna train: 26684 images, 26684 patients"]})

@@ -26,8 +26,10 @@ def write_source(file, seed=5):
     torch.manual_seed(seed)
     network = timm.create_model("resnet18", in_chans=1, num_classes=0)
     config = {"architecture": "resnet18", "tag": "source", "mean": 0.5, "std": 0.25, "input_size": [3, 32, 32]}
-    save_weights(file, network.state_dict(), config | {"trained_on": ["phantoms"], "recipe": "none", "license": "MIT"})
-    file.with_suffix(".json").write_text(json.dumps({"patients": {"chestxray14": ["chestxray14:1"]}}))
+    config |= {"trained_on": ["phantoms"], "recipe": "none", "license": "MIT"}
+    sha256 = save_weights(file, network.state_dict(), config)
+    provenance = {"sha256": sha256, "patients": {"chestxray14": ["chestxray14:1"]}}
+    file.with_suffix(".json").write_text(json.dumps(provenance))
     return file
 
 

@@ -56,7 +56,7 @@ def test_a_run_becomes_a_release(tiny_run: Path, empty_registry: Path, tmp_path:
 
     assert verify("resnet18.test_tag").ok
     reported = json.loads((tmp_path / "probes" / "folder" / "result.json").read_text())
-    assert reported["facts"]["test_patients_seen_in_pretraining"] == 0
+    assert reported["facts"]["test_patients_seen_in_pretraining"] is None, "a private folder's patients are not listed"
     (metric,) = table["metrics"].values()
     assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
     assert metric == reported["figures"]["finding"] == reported["figures"]["mean"]
@@ -103,6 +103,8 @@ def test_a_release_names_its_described_data_sets_and_does_not_change(
     assert provenance["data_sets"] == {"folder": facts}
     trained = tiny_store.select(split="train")
     assert provenance["patients"] == {"folder": sorted(set(tiny_store.patients[trained]))}
+    reported = json.loads((tmp_path / "probes" / "folder" / "result.json").read_text())
+    assert reported["facts"]["test_patients_seen_in_pretraining"] == 0
     before = empty_registry.read_bytes()
     with pytest.raises(RunError, match=r"resnet18\.once is already released"):
         release.release_run(tiny_run, "once", tmp_path / "probes")

@@ -57,6 +57,22 @@ def test_two_runs_of_one_name_are_told_apart(runs, tmp_path):
     assert {row["run"] for row in rows} == {str(runs[0]), str(other)}
 
 
+def test_curves_of_an_earlier_call_are_added(runs, tmp_path, capsys):
+    earlier = tmp_path / "before.csv"
+    earlier.write_text("run,task,step,epoch,hours,auroc\nlong,knee,900,9.5,12.25,0.875\nlong,knee,950,10,13,\n")
+    cli.main(["curves", str(runs[1]), "--out", str(tmp_path / "out"), "--earlier", str(earlier), "--html"])
+    capsys.readouterr()
+    *_, last, empty = (tmp_path / "out" / "curves.csv").read_text().splitlines()
+    assert (last, empty) == ("long,knee,900,9.5,12.25,0.875", "long,knee,950,10.0,13.0,")
+    assert "12.25" in (tmp_path / "out" / "curves.html").read_text()
+    for text in ("run,task,step\nlong,knee,900\n", "run,task,step,epoch,hours,auroc\nlong,knee,900,9.5,,0.875\n"):
+        earlier.write_text(text)
+        with pytest.raises(RunError, match=r"before\.csv: expected the columns run, task, .*, found others"):
+            compare_curves(runs, tmp_path / "out", [earlier])
+    with pytest.raises(RunError, match=r"absent\.csv cannot be read: No such file"):
+        compare_curves(runs, tmp_path / "out", [tmp_path / "absent.csv"])
+
+
 def test_the_command_writes_both_files(runs, tmp_path, capsys):
     cli.main(["curves", *map(str, runs), "--out", str(tmp_path / "out")])
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "curves.png")
