@@ -47,7 +47,7 @@ class FakeBackend:
         for key in (init.name, measurement.folder, f"{init.name} {seed}"):
             if key in self.fails:
                 raise self.fails[key]
-        facts = {"seconds": 90.0, "test_images": 1492, "test_patients": 91, "store_sha256": "f" * 64}
+        facts = {"seconds": 90.0, "test_images": 1492, "test_patients": 91, "store_sha256": stores.get(()).sha256}
         facts |= {"about": {"checkpoint": ""}} if pretraining else {}
         metrics = metrics_of(init.name, seed, measurement.kind)
         result = Result(measurement.kind, init.name, init.architecture, measurement.task, seed, metrics, facts)

@@ -153,6 +153,7 @@ class Runner:
             return self.backend.measure(init, measurement, own_seed, pretraining, self.scale, self.stores, out)
         result = Result.read(out)
         check_result(result, init, measurement, own_seed, self.scale, out)
+        check_images(result, measurement, self.stores, out)
         if pretraining:
             check_weights(result, pretraining, out)
         return result
@@ -188,6 +189,22 @@ def check_measurable(init: InitializationPlan, measurement: Measurement, stores:
         stores.raw_folders(measurement.task)
     else:
         stores.require({load_task(measurement.task).dataset})
+
+
+def check_images(result: Result, measurement: Measurement, stores: Stores, out: Path) -> None:
+    """Raise RunError unless the store that an existing result was measured on is there; a detector has a store apart.
+
+    Raises DatasetError as `Stores.get`.
+    """
+    if measurement.kind == "detect":
+        return
+    measured = result.facts["store_sha256"]
+    store = stores.get({load_task(measurement.task).dataset}, measured)
+    if store.sha256 != measured:
+        raise RunError(
+            f"{out} was measured on the store {measured[:12]}, which is gone; the images are now those of "
+            f"{store.sha256[:12]} in {store.path}; move {out} away"
+        )
 
 
 def check_weights(result: Result, pretraining: Pretraining, out: Path) -> None:

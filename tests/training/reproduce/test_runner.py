@@ -163,6 +163,18 @@ def test_a_result_of_another_pretraining_is_not_taken_for_this_ones(reproduce, t
     assert "was measured on checkpoint step-000000010-0123456789ab.pt" in reason
 
 
+def test_a_result_of_other_images_is_not_taken_for_these(reproduce, tmp_path):
+    """The row has no pretraining, which would be refused itself."""
+    row = "resnet18-random"
+    reproduce("table3", only=(row,))
+    folder = tmp_path / "out/finetune/chestxray14-1/resnet18-random-seed0"
+    found = Result.read(folder)
+    replace(found, facts=found.facts | {"store_sha256": "b" * 64}).write(folder)
+    results = reproduce("table3", only=(row,))
+    assert states(results)[row, 0] == "failed"
+    assert "was measured on the store bbbbbbbbbbbb, which is gone" in reasons(results)[row]
+
+
 def test_a_damaged_result_fails_its_row_alone(reproduce, tmp_path):
     reproduce("table5")
     (tmp_path / "out/detect/rsna/resnet18-c2l-seed0/figures.npz").write_bytes(b"torn")
