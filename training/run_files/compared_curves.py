@@ -32,7 +32,8 @@ def compare_curves(run_folders: Sequence[Path], out: Path, earlier: Sequence[Pat
     Args:
         run_folders: folders of `c2l pretrain`, finished or not.
         out: folder for the two files.
-        earlier: files curves.csv of other calls, such as a release's, whose rows are added.
+        earlier: files curves.csv of other calls, such as a release's, whose rows are added. A run whose name is taken
+            has its file's path in its name.
 
     Returns:
         The rows of curves.csv: run, task, step, epoch, hours and AUROC.
@@ -41,7 +42,9 @@ def compare_curves(run_folders: Sequence[Path], out: Path, earlier: Sequence[Pat
         RunError: a folder is not a run, no run has a probe in its log, or an earlier file is no curves.csv.
     """
     rows = [{"run": name, **row} for name, folder in named(run_folders).items() for row in monitored(folder)]
-    rows += [row for file in earlier for row in read_curves(file)]
+    for file in earlier:
+        taken = {row["run"] for row in rows}
+        rows += [row | {"run": f"{row['run']} ({file})"} if row["run"] in taken else row for row in read_curves(file)]
     if not rows:
         found = ", ".join(map(str, run_folders))
         raise RunError(f"expected a probe in the log of a run, found none in {found}; set `probe_every` in the recipe")

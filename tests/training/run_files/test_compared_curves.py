@@ -73,6 +73,17 @@ def test_curves_of_an_earlier_call_are_added(runs, tmp_path, capsys):
         compare_curves(runs, tmp_path / "out", [tmp_path / "absent.csv"])
 
 
+def test_a_run_of_an_earlier_call_with_a_name_that_is_taken_is_told_apart(runs, tmp_path):
+    other = make_run(tmp_path / "again" / "slow", 20, [train(90, 0.5), probed(90, 1, chest=0.4)])
+    compare_curves([other], tmp_path / "before")
+    earlier = tmp_path / "before" / "curves.csv"
+    rows = compare_curves(runs, tmp_path / "out", [earlier])
+    assert {(row["run"], row["auroc"]) for row in rows if row["task"] == "chest"} == {
+        *(("slow", 0.6), ("slow", 0.65), ("fast", 0.5)),
+        (f"slow ({earlier})", 0.4),
+    }
+
+
 def test_the_command_writes_both_files(runs, tmp_path, capsys):
     cli.main(["curves", *map(str, runs), "--out", str(tmp_path / "out")])
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "curves.png")
