@@ -22,6 +22,7 @@ from c2l_models.releases.registry import resolve
 from c2l_models.releases.training_data import data_set_of
 
 from .batches import training_rows
+from .datasets import chestxray14, rsna
 from .features import MEAN, STD, recalibrate
 from .networks import has_zero_init, random_network
 from .run_files import checkpoint
@@ -35,6 +36,9 @@ PIXELS_SIDE = 16
 """Side of the pooled image whose pixels are the features of "pixels"."""
 IMAGENET_TAG = "tv_in1k"
 """timm's tag of torchvision's supervised ImageNet weights."""
+OTHER_IDS = {rsna.NAME: chestxray14.NAME, chestxray14.NAME: rsna.NAME}
+"""The data set that may list the same patients under other ids: an id of RSNA is that of an image whose ChestX-ray14
+patient is unknown."""
 HUB_TIMEOUT = 5
 """Seconds to wait for the hub's first answer; its own client would try for a minute."""
 
@@ -71,13 +75,15 @@ class Initialization:
     def count_seen(self, patients: NDArray[np.str_]) -> int | None:
         """Number of these patients that were seen in pretraining.
 
-        None if it is unknown: `seen` is None, or the network was pretrained on the data set of one of these patients
-        and no patient of this data set is listed.
+        None if it is unknown: `seen` is None; the network was pretrained on the data set of one of these patients and
+        no patient of this data set is listed; or RSNA images of unknown patients of ChestX-ray14 are on one side, and
+        patients of ChestX-ray14 on the other.
         """
         if self.seen is None:
             return None
         listed = {_data_set(patient) for patient in self.seen}
         unlisted = {data_set_of(line) for line in self.about.get("trained_on", ())} - listed
+        unlisted |= {other for one, other in OTHER_IDS.items() if one in listed}
         if unlisted.intersection(map(_data_set, patients.tolist())):
             return None
         return len(self.seen.intersection(patients.tolist()))

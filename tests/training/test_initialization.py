@@ -72,6 +72,16 @@ def test_patients_of_a_data_set_whose_list_is_not_published_are_not_counted_as_u
     assert replace(init, seen=None).count_seen(np.array(["knee_kl:9000099"])) is None
 
 
+def test_rsna_images_of_unknown_patients_are_not_counted_as_other_patients_than_those_of_chestxray14():
+    chest, image = np.array(["chestxray14:00000001"]), np.array(["rsna:0004cfab-14fd-4e49-80ba-63a80b6bddd6"])
+    init = load_initialization("random")
+    for seen, tested in ((chest, image), (image, chest)):
+        pretrained = replace(init, seen=frozenset(seen.tolist()))
+        assert pretrained.count_seen(tested) is None
+        assert pretrained.count_seen(seen) == 1
+        assert pretrained.count_seen(np.array(["knee_kl:9000099"])) == 0
+
+
 @pytest.mark.parametrize("store_is", ["given", "where it was", "gone"])
 def test_a_run_folder(tiny_store, tmp_path, monkeypatch, store_is):
     """The run's own store may be missing if the caller passes the same images, or if no images are needed."""
