@@ -22,6 +22,10 @@ SHARE = 0.2
 NIH, UNMAPPED = "chestxray14:", f"{rsna.NAME}:"
 """The start of the id of a patient of ChestX-ray14, and of an RSNA image whose patient is unknown."""
 
+MAY_BE_NIH = (NIH.rstrip(":"), UNMAPPED.rstrip(":"), "not recorded", "unknown images")
+"""Texts in `trained_on` of weights that may have seen patients of ChestX-ray14; the last two are those of `c2l convert`
+and of a run for data that nobody stated."""
+
 
 def evaluation_part(patients: NDArray[np.str_], avoid: frozenset[str]) -> NDArray[np.bool_]:
     """Draw the test part by a hash of the ids: about a fifth of all patients, chosen among those not in `avoid`.
@@ -72,11 +76,12 @@ def check_unseen(init: Initialization, patients: NDArray[np.str_]) -> None:
     """Raise DatasetError if pretraining saw, or may have seen, a test patient."""
     if init.seen is None:
         trained_on = init.about.get("trained_on", [])
-        if not trained_on or any(start.rstrip(":") in line for line in trained_on for start in (NIH, UNMAPPED)):
+        if not trained_on or any(text in line for line in trained_on for text in MAY_BE_NIH):
             raise DatasetError(
                 f"{init.name}: expected a list of its pretraining patients, found none; it may have seen RSNA's "
                 "images, or patients of ChestX-ray14, from which they are taken; pass the run folder or the release "
-                "instead of a weight file, or put the file's provenance beside it"
+                "instead of a weight file, or put the file's provenance beside it; of weights trained on other images, "
+                "state these with `c2l convert --trained-on`"
             )
         return
     _check_mapped(f"the pretraining patients of {init.name}", init.seen, patients)

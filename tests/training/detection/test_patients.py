@@ -1,6 +1,7 @@
 """The test part: a fifth of the patients, drawn by hash, without those to avoid."""
 
 import csv
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 from torch import nn
 
 from c2l_models.errors import DatasetError
+from c2l_models.publishing.convert import convert
 from c2l_models.training.datasets import rsna
 from c2l_models.training.detection.patients import check_unseen, evaluation_part, patients_of
 from c2l_models.training.initialization import Initialization
+from c2l_models.training.run_files.backbone import describe_initialization
 
 PATIENTS = np.array([f"chestxray14:{i // 2:08}" for i in range(2000)])
 
@@ -82,6 +85,16 @@ def test_rsna_images_of_unknown_patients_are_not_taken_for_unseen():
     listed = replace(initialization(), seen=None, about={"trained_on": ["rsna train: 26684 images, 26684 patients"]})
     with pytest.raises(DatasetError, match="expected a list of its pretraining patients, found none"):
         check_unseen(listed, mapped)
+
+
+def test_weights_whose_images_nobody_stated_are_not_taken_for_unseen():
+    converted = inspect.signature(convert).parameters["trained_on"].default
+    of_a_run = describe_initialization({"name": "x", "patients": None})
+    unknown = replace(initialization(), seen=None)
+    for lines in (converted, ["knee_kl train: 9 images, 9 patients", *of_a_run]):
+        with pytest.raises(DatasetError, match="it may have seen RSNA's images"):
+            check_unseen(replace(unknown, about={"trained_on": list(lines)}), PATIENTS)
+    check_unseen(replace(unknown, about={"trained_on": ["knee_kl train: 9 images, 9 patients"]}), PATIENTS)
 
 
 def test_the_published_split_of_the_339_films(real_data, repository):
