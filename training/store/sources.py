@@ -76,7 +76,8 @@ def load_sources(
             f"expected each data set once, found {', '.join(names) or 'none'}; give one root folder per data set, and "
             f"each folder a name of its own in its {FILE}"
         )
-    return _mark([_load(*data_set, list_unused) for data_set in described], pretraining_only)
+    own = [f"{one.name}:{pattern}" for _, _, one in described if one for pattern in one.pretraining_only]
+    return _mark([_load(*data_set, list_unused) for data_set in described], [*own, *pretraining_only])
 
 
 def _load(name: str, root: Path, description: Description | None, list_unused: bool) -> Source:
@@ -92,10 +93,6 @@ def _load(name: str, root: Path, description: Description | None, list_unused: b
     if description is None:
         tables = (folder.UNDESCRIBED.table,) if name == "folder" else ()
         return Source(name, root, tuple(records), list_unused, tables)
-    records = [
-        replace(record, pretraining_only=matches(index_path(record, root), description.pretraining_only))
-        for record in records
-    ]
     return Source(description.name, root, tuple(records), list_unused, (FILE, description.table), description.facts())
 
 
@@ -113,7 +110,7 @@ def _mark(sources: Sequence[Source], pretraining_only: Sequence[str]) -> list[So
         marked = [matches(index_path(record, source.root), [pattern]) for record in source.records]
         if not any(marked):
             raise DatasetError(
-                f"--pretraining-only {text}: expected a pattern of paths in {source.root}, found no image that matches "
+                f"pretraining only, {text}: expected a pattern of paths in {source.root}, found no image that matches "
                 "it; give a pattern such as 'images_002/*'"
             )
         records = [

@@ -180,6 +180,9 @@ def test_folders_with_names_of_their_own_are_marked_and_their_sources_stored(tmp
     ):
         with pytest.raises(DatasetError, match=message):
             load_sources(given, pretraining_only=[text])
+    (tmp_path / "left" / "dataset.toml").write_text("name = 'left'\npretraining_only = ['new/*', 'nwe/*']")
+    with pytest.raises(DatasetError, match=r"left:nwe/\*: .* found no image that matches it"):
+        load_sources(given)
     with pytest.raises(DatasetError, match="expected each data set once, found left, left;"):
         load_sources([("folder", tmp_path / "left"), ("left", tmp_path / "left")])
 
