@@ -16,8 +16,8 @@ def read_table(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the line number and the fields of each row of a CSV file, which may be gzipped.
 
-    With a header, fields may be separated by commas, semicolons or tabs, and the named columns may be spelt in another
-    case; the fields have the names given here.
+    With a header, fields may be separated by commas, semicolons or tabs, the names may have spaces around them, and the
+    named columns may be spelt in another case; the fields have the names given here.
 
     Args:
         path: the file, in UTF-8.
@@ -70,13 +70,17 @@ def _delimiter(file: TextIO, known: Collection[str]) -> str:
 
 
 def _named(fields: list[str], known: Collection[str], path: Path) -> list[str]:
-    """The header with the known columns in their own spelling. Raises DatasetError for two columns of one name."""
+    """The header without spaces around the names, and with the known columns in their own spelling.
+
+    Raises DatasetError for two columns of one name.
+    """
+    fields = [field.strip() for field in fields]
     for name in known:
-        alike = [i for i, field in enumerate(fields) if field.strip().casefold() == name.casefold()]
+        alike = [i for i, field in enumerate(fields) if field.casefold() == name.casefold()]
         if name not in fields and len(alike) == 1:
             fields[alike[0]] = name
     for i, field in enumerate(fields):
-        if field.strip() and field in fields[:i]:
+        if field and field in fields[:i]:
             raise DatasetError(
                 f"{path}: expected columns of different names, found the same name in columns "
                 f"{fields.index(field) + 1} and {i + 1}; rename or remove one"

@@ -40,6 +40,11 @@ def test_separators_and_case(films, separator, head):
     assert record.path.is_file()
 
 
+def test_spaces_around_names_are_no_part_of_them(films):
+    (record,) = table(films, lambda names: [["path", " patient", " a "], [names[0], " 7", " 1"]])
+    assert record.labels == {"a": 1.0}
+
+
 @pytest.mark.parametrize("unknown", ["NA", "N/A", "nan", "NULL", "none", " "])
 def test_values_that_are_unknown(films, unknown):
     found = table(

@@ -50,7 +50,7 @@ def test_the_page_has_the_neighbours_and_the_outlier(table, tmp_path):
 
 def test_labels_are_matched_by_path_and_patients_left_out(table, tmp_path):
     names = [film.name for film in table.paths]
-    lines = ["path;Patient;finding", *(f"{name};secret;</script>{i % 2}" for i, name in enumerate(names[:-1]))]
+    lines = ["path; Patient;finding", *(f"{name};secret;</script>{i % 2}" for i, name in enumerate(names[:-1]))]
     Path("films/mine.csv").write_text("\n".join(lines), encoding="utf-8")
     write_atlas(table, tmp_path / "atlas.html", Path("films/mine.csv"))
     page = (tmp_path / "atlas.html").read_text(encoding="utf-8")
