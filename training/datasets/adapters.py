@@ -57,6 +57,6 @@ def find_description(name: str, root: Path) -> Description | None:
     description = load_description(file)
     if description.name in names:
         raise DatasetError(f"{file}: name: {description.name} is another data set's name; choose another name")
-    if name not in ("folder", str(file), description.name):
+    if not name.endswith(".toml") and name not in ("folder", description.name):
         raise DatasetError(f"{file}: name: expected {name}, found {description.name}; give {description.name}={root}")
     return description

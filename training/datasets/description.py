@@ -12,7 +12,7 @@ from c2l_models.errors import DatasetError
 
 from .constants import constants
 
-FILE = "dataset.toml"
+FILE, TABLE = "dataset.toml", "labels.csv"
 DESCRIPTIONS = Path(__file__).parent / "descriptions"
 """Descriptions of public data sets that are distributed without one."""
 
@@ -40,7 +40,8 @@ class Description:
         public_patient_ids: whether patients keep the ids of the table, which a release may list. Only for a data set
             whose distribution publishes these ids; otherwise keyed hashes replace them.
         body_part: body part of all images, a code of `datasets.toml`.
-        table: CSV file in the folder with one row per image. If it is missing, every image of the folder is used.
+        table: CSV file in the folder with one row per image. Without one, every image of the folder is used; but if the
+            description names it, its columns or its label columns, it must exist.
         columns: the table's column for each of `COLUMNS`, if its name differs. `source` is read only if listed here.
         label_columns: the table's columns with labels; by default all further columns.
         labels: label -> patterns. The label is 1 if the path matches one of them, and 0 otherwise.
@@ -55,12 +56,17 @@ class Description:
     url: str = ""
     public_patient_ids: bool = False
     body_part: str = ""
-    table: str = "labels.csv"
+    table: str = TABLE
     columns: Mapping[str, str] = field(default_factory=dict)
     label_columns: tuple[str, ...] = ()
     labels: Patterns = field(default_factory=dict)
     splits: Patterns = field(default_factory=dict)
     pretraining_only: tuple[str, ...] = ()
+
+    @property
+    def needs_table(self) -> bool:
+        """Whether the description names the table, its columns or its label columns."""
+        return self.table != TABLE or bool(self.columns or self.label_columns)
 
     def facts(self) -> dict[str, Any]:
         """The facts that a store records: the values of `FACTS` that differ from "" and False."""

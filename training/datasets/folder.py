@@ -46,11 +46,12 @@ def records(root: Path, description: Description = UNDESCRIBED) -> list[Record]:
 
     Raises DatasetError for a folder without images, a path outside `root`, a path with two rows, a view or split that
     is not a code of `datasets.toml`, a label that is not a number from -1 to 10, a source or public id that is not an
-    identifier, a path without exactly one split, or a patient in two splits. Messages name the line and never quote
-    the field, which may be free text.
+    identifier, a path without exactly one split, a patient in two splits, a table that is described and missing, or a
+    label that is a column and has patterns too. Messages name the line and never quote the field, which may be free
+    text.
     """
     table, key = root / description.table, patient_key()
-    if table.is_file():
+    if table.is_file() or description.needs_table:
         found, unique = [], UniqueRows()
         for line, fields, labels in _rows(table, description):
             record = _record(root, fields, labels, key, description)
@@ -93,6 +94,11 @@ def _rows(table: Path, description: Description) -> Iterator[Row]:
                     "correct the line"
                 )
         names = description.label_columns or [name for name in row if name and name not in columns.values()]
+        if twice := ", ".join(name for name in names if name in description.labels):
+            raise DatasetError(
+                f"{table}: expected each label in a column or in [labels] of the description, found {twice} in both; "
+                "remove one"
+            )
         yield line, fields, {name: _number(row[name], name, table, line) for name in names}
 
 

@@ -146,12 +146,28 @@ def test_tables_that_contradict_the_description_are_refused(tmp_path, row, heade
     assert "my clinic" not in str(caught.value)
 
 
-def test_names_lead_to_descriptions(tmp_path):
+@pytest.mark.parametrize("key", ["table = 'film.csv'", "label_columns = ['fracture']", "columns.patient = 'subject'"])
+def test_a_table_that_is_described_must_exist(tmp_path, key):
+    (tmp_path / "a.png").touch()
+    assert len(folder.records(tmp_path, describe(tmp_path, "name = 'mine'\ntable = 'labels.csv'"))) == 1
+    with pytest.raises(DatasetError, match=r"(film|labels)\.csv is missing"):
+        folder.records(tmp_path, describe(tmp_path, f"name = 'mine'\n{key}"))
+
+
+def test_a_label_of_a_column_is_not_replaced_by_one_of_patterns(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,fracture\na.png,1\n")
+    with pytest.raises(DatasetError, match=r"found fracture in both; remove one"):
+        folder.records(tmp_path, describe(tmp_path, "name = 'mine'\n[labels]\nfracture = 'b*'"))
+
+
+def test_names_lead_to_descriptions(tmp_path, monkeypatch):
     assert find_description("chestxray14", tmp_path) is None
     assert find_description("folder", tmp_path) is None
     assert find_description("shoulder_implants", tmp_path).name == "shoulder_implants"
     (tmp_path / "apart.toml").write_text("name = 'apart'")
-    assert find_description(str(tmp_path / "apart.toml"), tmp_path).name == "apart"
+    monkeypatch.chdir(tmp_path)
+    for name in ("apart.toml", "./apart.toml", f"{tmp_path}//apart.toml"):
+        assert find_description(name, tmp_path).name == "apart"
     with pytest.raises(DatasetError, match=r"unknown data set my_hands; choose from chestxray14, .* or describe the"):
         find_description("my_hands", tmp_path)
     description = describe(tmp_path)
