@@ -66,7 +66,7 @@ def prepare_on_ray(
         check_same_plan(out, parts[0].plan | library_versions(), None)
         return summarize_store(out, None, started)
     folder = shards_of(out)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     warn_if_disk_too_small(folder, 2 * count * size**2)
     tasks = [Task(_with_sentinels(part), part_path(folder, n, total)) for n, part in enumerate(parts, 1)]
     with ray_cluster(address) as ray, stage("decoding", count, "images", progress) as line:

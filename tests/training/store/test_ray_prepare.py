@@ -55,7 +55,7 @@ def test_the_store_has_the_bytes_of_one_machine(tmp_path, root, ray):
 
 
 def test_the_second_call_uses_the_shards_that_are_there(tmp_path, root, ray):
-    out = tmp_path / "store"
+    out = tmp_path / "stores" / "store"  # in a folder that is not there yet
     with files_no_larger_than(150), pytest.raises(DatasetError, match="free disk space"):
         on_ray(root, out)
     with stopped_at(ray_prepare, "join_shards"):
