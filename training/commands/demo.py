@@ -23,7 +23,7 @@ from c2l_models.search import nearest
 from c2l_models.sheets import contact_sheet
 
 from ..batches import training_rows
-from ..evaluation.tasks import load_task
+from ..evaluation.tasks import Task, load_task
 from ..pretrain import pretrain
 from ..probing.knn_monitor import evenly_spaced
 from ..probing.probe import probe
@@ -167,9 +167,14 @@ def fit_recipe(recipe: Recipe, store: ImageStore, seed: int) -> Recipe:
     return replace(recipe, seed=seed, batch_size=batch, batch_norm_group=batch // 4)
 
 
+def task_of(store: ImageStore) -> Task:
+    """Return the task of the demo's one data set, whose name a dataset.toml may state."""
+    return load_task(store.index["dataset"][0].as_py(), store)
+
+
 def why_no_probe(store: ImageStore) -> str:
     """Return why a linear probe is impossible on these images; empty if it is possible."""
-    if not load_task("folder").label_names(store):
+    if not task_of(store).label_names(store):
         return "it needs labels: columns of 0 and 1 in a labels.csv beside the images"
     if not 0 < len(store.select(split="test")) < len(store):
         return "it needs a column `split` in labels.csv with train or test for each patient"
@@ -180,7 +185,8 @@ def show_probes(store: ImageStore, weights: Path, seed: int) -> str:
     """Print linear-probe AUROCs before and after pretraining, and the release's. Returns the reason if it fails."""
     targets = {"before (random)": "random", "after": str(weights), "release": default_weights("resnet18").name}
     try:
-        reports = {name: probe(to, store, "folder", baselines=False, seed=seed) for name, to in targets.items()}
+        task = task_of(store)
+        reports = {name: probe(to, store, task, baselines=False, seed=seed) for name, to in targets.items()}
     except C2LError as error:  # a user's few labels may not suffice to tune and fit a probe
         return str(error)
     before, after, _ = reports.values()

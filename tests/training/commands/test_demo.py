@@ -8,10 +8,13 @@ import pytest
 from PIL import Image
 
 import c2l_models
-from c2l_models.errors import DatasetError
+from c2l_models.errors import C2LError, DatasetError
 from c2l_models.radiographs.phantom import write_films
 from c2l_models.training.commands import demo
 from c2l_models.training.commands.demo import caption, fresh_folder, print_contrast, run_demo
+from c2l_models.training.evaluation.tasks import Task
+from c2l_models.training.store.image_store import ImageStore
+from c2l_models.training.store.prepare import prepare
 
 
 @pytest.fixture
@@ -50,6 +53,21 @@ def test_synthetic_films_are_probed(
     assert "timm, from a folder │" in printed or "cannot read safetensors files" in printed  # an old torch
     with Image.open(tmp_path / "neighbours.png") as picture:
         assert np.asarray(picture).std() > 10
+
+
+def test_a_folder_that_describes_itself_is_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    films = write_films(tmp_path / "films", 12, size=16)
+    (films / "dataset.toml").write_text("name = 'my_chests'")
+    monkeypatch.setenv("C2L_PATIENT_KEY", str(tmp_path / "patient.key"))
+    made = prepare([("folder", films)], tmp_path / "store", 16, workers=1, progress=False).store
+    store = ImageStore.open(made)
+    assert demo.why_no_probe(store) == ""
+
+    def name_of_task(target: str, store: ImageStore, task: Task, **settings: object) -> None:
+        raise C2LError(task.name)
+
+    monkeypatch.setattr(demo, "probe", name_of_task)
+    assert demo.show_probes(store, tmp_path / "weights", 0) == "my_chests"
 
 
 def test_too_few_images_are_refused_before_anything_is_written(tmp_path: Path) -> None:
