@@ -30,6 +30,7 @@ from ..evaluation.predictions import (
     count_cases,
     few_cases_note,
     measure,
+    tuning_labels,
     tuning_metric,
 )
 from ..evaluation.tasks import Task, check_no_shared_patients, load_task
@@ -37,7 +38,7 @@ from ..initialization import load_initialization
 from ..patient_splits import order_images
 from ..store.image_store import ImageStore
 from .feature_cache import cached_features
-from .linear_probe import C_GRID, linear_probe
+from .linear_probe import C_GRID, has_tuning_fold, linear_probe
 
 COUNTS = (5, 10, 20, 50, 100, 500)
 """Numbers of labelled images."""
@@ -111,9 +112,9 @@ class FewShot:
             f"network; {facts['test_images']} test images of {facts['test_patients']} patients"
             f"{', the first fold' * bool(self.task.folds)}. Means over draws, with "
             f"95 % intervals over patients and draws. The penalty is tuned if one of the headline's labels has "
-            f"{MIN_CASES} positive and {MIN_CASES} negative images in the draw, else C = {FIXED_C:g}. Draws with a "
-            f"tuned penalty: {', '.join(tuned) or 'none'}. A label with one class only in a draw counts as 0.5. "
-            f"{few_cases_note(facts['test_cases'], spelled)}"
+            f"{MIN_CASES} positive and {MIN_CASES} negative images in the draw, not all in one fold of patients, else "
+            f"C = {FIXED_C:g}. Draws with a tuned penalty: {', '.join(tuned) or 'none'}. A label with one class only "
+            f"in a draw counts as 0.5. {few_cases_note(facts['test_cases'], spelled)}"
         ).rstrip()
 
     def csv(self) -> str:
@@ -169,8 +170,9 @@ def few_shot(
 
     Draw k of n images is the same for every network: the first n images of an order that has every patient once before
     any patient twice (`order_images`). The penalty is tuned on patient folds of the n images if one of the headline's
-    labels has 10 positive and 10 negative ones; otherwise it is `FIXED_C`. A label with only one class among the n
-    images is not learned: it gets equal scores, an AUROC of 0.5, so that all numbers of images have the same labels.
+    labels has 10 positive and 10 negative ones, not all in one fold; otherwise it is `FIXED_C`. A label with only one
+    class among the n images is not learned: it gets equal scores, an AUROC of 0.5, so that all numbers of images have
+    the same labels.
 
     Args:
         targets: networks, as `load_initialization` takes them. The first is the reference of the differences.
@@ -225,7 +227,7 @@ def few_shot(
                         test_features,
                         partial(tuning_metric, task, names),
                         device=device,
-                        penalties=_penalties(task, names, labels[rows]),
+                        penalties=_penalties(task, names, labels[rows], store.patients[rows]),
                     )
                     scores = np.nan_to_num(fitted.scores)  # equal scores for a label that was not learned
                     predictions = Predictions(task.name, names, scores, labels[test], store.patients[test])
@@ -240,7 +242,10 @@ def few_shot(
                 "test_patients_seen_in_pretraining": seen,
             }
     tuned = {
-        count: sum(len(_penalties(task, names, labels[order[:count]])) > 1 for order in orders) for count in counts
+        count: sum(
+            len(_penalties(task, names, labels[rows], store.patients[rows])) > 1 for rows in (o[:count] for o in orders)
+        )
+        for count in counts
     }
     facts = {
         "task": task.name,
@@ -274,6 +279,9 @@ def _parts(task: Task, store: ImageStore) -> tuple[NDArray[np.int64], NDArray[np
     return rows[~first], rows[first]
 
 
-def _penalties(task: Task, names: Sequence[str], labels: NDArray[np.float32]) -> Sequence[float]:
-    """The penalties to choose from for images with these labels [N, L]."""
-    return C_GRID if can_tune(task, names, labels) else (FIXED_C,)
+def _penalties(
+    task: Task, names: Sequence[str], labels: NDArray[np.float32], patients: NDArray[np.str_]
+) -> Sequence[float]:
+    """The penalties to choose from for images with these labels [N, L] and patients [N]."""
+    counted = labels[:, tuning_labels(task, names, labels)]
+    return C_GRID if can_tune(task, names, labels) and has_tuning_fold(counted, patients) else (FIXED_C,)

@@ -113,6 +113,18 @@ def tune_penalty(
     return TunedPenalty(penalties[best], values[best])
 
 
+def has_tuning_fold(labels: Floats, patients: NDArray[np.str_], seed: int = 0) -> bool:
+    """Whether `tune_penalty` can choose by labels [N, L]: one has both classes in a fold, and in the other folds."""
+    folds = patient_folds(patients, TUNING_FOLDS, "probe_tuning", seed)
+    parts = ((labels[folds == fold], labels[folds != fold]) for fold in np.unique(folds))
+    return any((_both_classes(held_out) & _both_classes(fitted)).any() for held_out, fitted in parts)
+
+
+def _both_classes(labels: Floats) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (labels == 1).any(axis=0) & (labels == 0).any(axis=0)
+    return found
+
+
 def _scores(
     train: Floats, labels: Floats, test: Floats, penalties: Sequence[float], device: str | torch.device
 ) -> NDArray[np.float32]:

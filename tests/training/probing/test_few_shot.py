@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from html_page import HtmlPage
@@ -122,6 +123,18 @@ def test_the_penalty_is_tuned_if_ten_images_of_each_class_were_drawn(tmp_path):
     found = few_shot(["fine"], store, task, counts=(10, 40, 1000), draws=3, bootstrap=5, progress=False)
     assert found.tuned == {10: 0, 40: 3}  # 1,000 images are more than there are
     assert found.estimate("fine", 40).value > 0.9
+
+
+def test_the_penalty_is_not_tuned_if_one_patient_has_all_positive_images(tmp_path):
+    store = build_store(tmp_path / "store", patients=80)
+    square = load_task("folder").labels(store)[:, -1]
+    train = np.isin(np.arange(len(store)), load_task("folder").train_rows(store))
+    patients = np.where(train & (square == 1), "folder:one", store.patients)
+    column = store.index.column_names.index("patient")
+    store = replace(store, index=store.index.set_column(column, "patient", pa.array(patients)))
+    task = replace(load_task("folder"), headline="square")
+    found = few_shot(["fine"], store, task, counts=(train.sum(),), draws=2, bootstrap=5, progress=False)
+    assert list(found.tuned.values()) == [0]
 
 
 def test_what_is_refused(store):
