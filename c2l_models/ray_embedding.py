@@ -13,7 +13,7 @@ from .feature_files import join_features
 from .progress import stage
 from .ray_engine import live_nodes, part_path, plan_worker, ray_cluster, remove_parts, run_parts
 from .readouts import Readout, feature_width
-from .resumed_embedding import AfterBatch, Embedded, check_some_read, keep, resume
+from .resumed_embedding import AfterBatch, Embedded, check_kept, check_some_read, keep, resume
 
 PART_IMAGES = 4096
 """Images per part: whole batches of `embed`, so each batch holds the images that it holds on one machine."""
@@ -71,6 +71,7 @@ def embed_on_ray(
         worker = plan_worker(live_nodes(ray), memory, device, READER_BYTES)
         folder = parts_of(out)
         folder.mkdir(exist_ok=True)
+        check_kept(sorted(folder.glob("*.parquet")), images)
         make = partial(
             Part,
             folder=None if all(name.is_absolute() for name in names) else Path.cwd(),

@@ -1,7 +1,7 @@
 """`c2l embed`: write the features of images to a file, and resume an interrupted call."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 
 from .embedding import Embeddings, EmbedInterrupted, EmbedStopped, embed
 from .errors import C2LError
-from .feature_files import read_features, write_features
+from .feature_files import FeatureTable, read_features, write_features
 from .readouts import Readout
 
 Stamps = Mapping[Path, tuple[int, int]]
@@ -53,11 +53,12 @@ def embed_to_file(
     next call uses a kept row if model and `features` are the same and the image has not changed since.
 
     Raises:
-        C2LError: no image could be read; or as `embed`.
+        C2LError: rows of other images are kept there (`check_kept`); no image could be read; or as `embed`.
         EmbedStopped, EmbedInterrupted: as `embed`; the rows so far are kept.
         OSError, MemoryError: `out` cannot be written; all rows are kept, unless the disk is full for them too.
     """
     partial = partial_of(out)
+    check_kept([partial], images)
 
     def compute(paths: Sequence[Path], after_batch: AfterBatch) -> Embeddings:
         return embed(paths, model, device=device, features=features, progress=progress, after_batch=after_batch)
@@ -75,6 +76,21 @@ def embed_to_file(
         raise
     partial.unlink(missing_ok=True)
     return found
+
+
+def check_kept(files: Iterable[Path], images: Sequence[Path]) -> None:
+    """Check, before long work on `images`, that it removes no row that an interrupted call kept for another image.
+
+    Raises C2LError if one of the files holds a row of another image that has not changed since.
+    """
+    named = set(images)
+    for file in files:
+        for path, stamp in _kept_table(file)[1].items():
+            if path not in named and _stamp(path) == stamp:
+                raise C2LError(
+                    f"expected rows of these films alone in {file}, found that of {path}, which an interrupted call "
+                    "kept and this call would remove; repeat that call, choose another --out, or remove the file"
+                )
 
 
 def check_some_read(count: int, errors: Mapping[Path, str]) -> None:
@@ -153,18 +169,23 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 def _kept(file: Path, stamps: Stamps) -> Embeddings | None:
     """The rows of an interrupted call whose images are asked for again, and are the same files as before."""
-    if not file.is_file():
+    table, earlier = _kept_table(file)
+    if table is None:
         return None
-    try:
-        table = read_features(file)
-    except C2LError:
-        return None
-    if table.stamps is None:  # written by an older version
-        return None
-    earlier = map(tuple, table.stamps.tolist())
-    same = [i for i, (path, stamp) in enumerate(zip(table.paths, earlier, strict=True)) if stamps.get(path) == stamp]
+    same = [i for i, path in enumerate(table.paths) if stamps.get(path) == earlier[path]]
     paths = [table.paths[i] for i in same]
     return Embeddings.from_table(table._replace(features=table.features[same], paths=paths))
+
+
+def _kept_table(file: Path) -> tuple[FeatureTable | None, Stamps]:
+    """The content of a file of kept rows, and its stamps; None if it does not exist, is damaged, or has no stamps."""
+    with suppress(C2LError):
+        table = read_features(file)
+        if table.stamps is not None:  # older versions wrote none
+            return table, {
+                path: (size, mtime) for path, (size, mtime) in zip(table.paths, table.stamps.tolist(), strict=True)
+            }
+    return None, {}
 
 
 def _same_model(one: Embeddings, other: Embeddings) -> bool:

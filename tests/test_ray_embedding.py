@@ -79,6 +79,16 @@ def test_the_second_call_computes_what_is_missing_or_changed(folder, ray, monkey
     assert [path.name for path in parts_of(out).iterdir()] == ["notes.txt"]  # a file of the user's stays
 
 
+def test_finished_parts_of_other_films_are_not_removed(folder, ray):
+    ray.dies = lambda task, call: call > 0  # the first part alone is finished
+    with pytest.raises(C2LError, match="The other parts are kept"):
+        embed_on_ray(films(), Path("x.parquet"), RELEASE, "cpu")
+    ray.dies = lambda task, call: False
+    with pytest.raises(C2LError, match=r"expected rows of these films alone in .*, which an interrupted call kept"):
+        embed_on_ray(films()[:1], Path("x.parquet"), RELEASE, "cpu")
+    assert embed_on_ray(films(), Path("x.parquet"), RELEASE, "cpu").films == 7
+
+
 def test_a_node_without_the_folder_or_with_other_weights_is_an_error(folder, ray, monkeypatch):
     names = [path.absolute() for path in films()]
     shutil.move("films", "elsewhere")

@@ -169,6 +169,23 @@ def test_rows_of_another_model_or_an_older_image_are_computed_again(tmp_path, fi
     np.testing.assert_allclose(embed_to_file(films, out, RELEASE).features, expected.features, rtol=1e-4, atol=1e-5)
 
 
+def test_kept_rows_of_other_films_are_not_removed(tmp_path, films, monkeypatch):
+    out = tmp_path / "x.parquet"
+    with monkeypatch.context() as patched:
+        interrupted_after(patched, 1)
+        with pytest.raises(EmbedInterrupted):
+            embed_to_file(films, out, RELEASE)
+    for others in (films[3:], films[1:]):
+        with pytest.raises(
+            C2LError, match=rf"expected rows of these films alone in .*, found that of {films[0]}, which"
+        ):
+            embed_to_file(others, out, RELEASE)
+    assert Embeddings.load(partial_of(out)).paths == films[:2]
+    films[0].unlink()  # its row is of no use
+    assert embed_to_file(films[1:], out, RELEASE).paths == films[1:]
+    assert not partial_of(out).exists()
+
+
 def test_rows_of_the_new_model_are_kept_while_those_of_another_are_computed_again(tmp_path, films, monkeypatch):
     """Four rows of another model are kept; the next call is interrupted after the fifth film and two of the four."""
     out = tmp_path / "x.parquet"
