@@ -56,10 +56,12 @@ def find_architecture(name: str) -> Architecture:
 def _find_in_timm(name: str) -> Architecture | None:
     """The entry of one of timm's architectures; None if it is unknown.
 
-    Raises WeightsNotFound if it does not have one first convolution and one classifier.
+    Raises WeightsNotFound if it does not have one first convolution and one classifier, or if its first convolution
+    standardizes its weights: then one input channel and three equal ones do not give the same features.
     """
     import timm
     import torch
+    from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 
     if name not in timm.list_models():
         return None
@@ -73,6 +75,12 @@ def _find_in_timm(name: str) -> Architecture | None:
             )
     with torch.device("meta"):  # shapes alone
         network: Any = timm.create_model(name, num_classes=0)
+    first = dict(network.named_modules()).get(config.first_conv)
+    if isinstance(first, StdConv2d | StdConv2dSame | ScaledStdConv2d | ScaledStdConv2dSame):
+        raise WeightsNotFound(
+            f"expected an architecture with a plain first convolution, found a {type(first).__name__} in timm's "
+            f"{name}, whose features of one and of three input channels differ; choose another architecture"
+        )
     return Architecture(name, config.first_conv, "", config.classifier, network.head_hidden_size)
 
 

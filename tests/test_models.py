@@ -261,6 +261,7 @@ def test_arguments_that_contradict_each_other(files: dict[str, Path]) -> None:
     [
         ("levit_128", r"expected an architecture with one classifier, found \('head.linear', 'head_dist.linear'\)"),
         ("repvgg_a0", "expected an architecture with one first convolution, found .* in timm's repvgg_a0"),
+        ("nf_regnet_b0", "expected .* a plain first convolution, found a ScaledStdConv2d in timm's nf_regnet_b0"),
         ("resnet19", "no architecture 'resnet19'; did you mean 'resnet18'"),
     ],
 )
