@@ -123,7 +123,7 @@ def to_grey(image: Image.Image) -> Image.Image:
 
     More than 8 bits are scaled by `to_eight_bits`, colour becomes luminance, and transparent pixels are put on black.
 
-    Raises `RadiographError` as `to_eight_bits` does.
+    Raises `RadiographError` as `to_eight_bits` does, and for an image that is transparent everywhere.
     """
     if image.mode in WIDE_MODES:
         return Image.fromarray(to_eight_bits(np.asarray(image)))
@@ -132,7 +132,13 @@ def to_grey(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         # Pillow cannot convert premultiplied "La" to colour, nor a palette directly to "LA".
         image = image if image.mode in ("La", "RGBA") else image.convert("RGBA")
-        if image.mode == "La" or image.getchannel("A").getextrema() != (255, 255):
+        opacity = image.getchannel(image.getbands()[-1]).getextrema()
+        if opacity == (0, 0):
+            raise RadiographError(
+                "expected an image with visible pixels, found one that is transparent everywhere; save it without its "
+                "alpha channel"
+            )
+        if image.mode == "La" or opacity != (255, 255):
             return ImageChops.multiply(*image.convert("LA").split())
     return image.convert("L")
 

@@ -153,6 +153,9 @@ def test_transparency_is_black(write: Callable[..., Path], mode: str, name: str)
     assert np.abs(pixels(write(image, name)) - expected).max() < 1
     image.putalpha(255)
     assert np.array_equal(pixels(write(image, name)), grey)
+    image.putalpha(0)
+    with pytest.raises(RadiographError, match="expected an image with visible pixels, found one that is transparent"):
+        pixels(write(image, name))
 
 
 def test_colour_is_luminance(write: Callable[..., Path]) -> None:
