@@ -134,12 +134,15 @@ class LimitedReads:
 
 
 def _correct_decimal_commas(dataset: "Dataset") -> None:
-    """Write decimal commas as points, which pydicom can read. Raises `RadiographError` for text that is no number."""
+    """Write decimal commas as points, and drop empty values at the end (`4096\\`), neither of which pydicom can read.
+
+    Raises `RadiographError` for text that is no number.
+    """
     for name in (*NUMBERS, "NumberOfFrames"):
         if name in dataset:
             raw: Any = dataset.get_item(name)
             if isinstance(raw.value, bytes):
-                dataset[name] = raw._replace(value=raw.value.replace(b",", b"."))
+                dataset[name] = raw._replace(value=raw.value.replace(b",", b".").rstrip(b"\\ \0"))
             try:
                 if not dataset[name].is_empty:
                     np.asarray(dataset[name].value).astype(np.float64)

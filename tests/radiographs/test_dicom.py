@@ -211,6 +211,7 @@ def test_the_first_valid_window_is_applied(shown: Callable[..., np.ndarray]) -> 
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     expected = shown(dicom(ramp, WindowCenter=100, WindowWidth=50))
     assert not np.array_equal(expected, ramp)
+    assert np.array_equal(shown(dicom(ramp, WindowCenter=["100", ""], WindowWidth=["50", "", ""])), expected)
     two = {"WindowCenter": [0, 100, 9], "WindowWidth": [0, 50, 9]}
     assert np.array_equal(shown(dicom(ramp, **two)), expected)
     assert np.array_equal(shown(dicom(ramp, WindowCenter=[100, 9], WindowWidth=[50, 9])), expected)
