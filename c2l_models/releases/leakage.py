@@ -21,7 +21,7 @@ from .evaluation_list import (
 )
 from .provenance import damaged, earlier_patients_known, read_provenance
 from .record import Weights
-from .training_data import data_set_of
+from .training_data import PHOTOGRAPHS, data_set_of
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,9 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     patients = frozenset(one for dataset in ids.values() for one in dataset)
     # The first word of a line about earlier weights is no data set.
     listed_as = data_set_of if earlier_patients_known(provenance) else lambda line: line.split()[0]
-    unlisted = list(dict.fromkeys(data_set_of(line) for line in weights.trained_on if listed_as(line) not in ids))
+    listed_sets = {*ids, *PHOTOGRAPHS}
+    unlisted = [data_set_of(line) for line in weights.trained_on if listed_as(line) not in listed_sets]
+    unlisted = list(dict.fromkeys(unlisted))
     unpublished = {*unlisted, *(name for name in WITHOUT_PATIENTS if ids.get(name))}
     mapping = read_rsna_mapping(rsna_mapping) if rsna_mapping else {}
     images_of_rsna = [recognise(one, mapping) for one in patients if one.startswith(f"{RSNA}:")]

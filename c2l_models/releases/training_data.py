@@ -8,6 +8,9 @@ only.
 import re
 from typing import Literal
 
+PHOTOGRAPHS = ("imagenet-1k",)
+"""Data sets without radiographs, so without patients."""
+
 Use = Literal["initialized from", "learned the features of", "averaged"]
 
 _WEIGHTS = r"(?:initialized from|learned the features of|averaged, \S+ of) (.+?) \(licence: .*?\): "

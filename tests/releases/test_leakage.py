@@ -215,6 +215,12 @@ def test_patients_of_earlier_weights(tmp_path: Path, before: dict, verdict: str,
     assert (found.verdicts, found.unlisted) == ([SEEN, verdict], unlisted)
 
 
+def test_photographs_have_no_patients(tmp_path: Path) -> None:
+    lines = ("knee_kl train: 1 image", "initialized from x (licence: MIT): imagenet-1k train: photographs")
+    found = check(tmp_path, weights_that_saw(tmp_path, {"knee_kl": ["knee_kl:9000099"]}, lines), f"{UUID}\n")
+    assert (found.verdicts, found.unlisted) == ([NOT_SEEN], [])
+
+
 def test_what_is_refused(tmp_path: Path, weights: Weights) -> None:
     with pytest.raises(C2LError, match=r"list\.csv: expected image names or patient ids .*found none in 2 names"):
         check(tmp_path, weights, "a 1\nb 2\n")
