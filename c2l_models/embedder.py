@@ -22,8 +22,9 @@ SHOWN_FILES = 3
 class RadiographEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Files to features: `make_pipeline(RadiographEmbedder(), LogisticRegression()).fit(paths, labels)`.
 
-    The network is frozen, so `fit` learns nothing. Give a pipeline a `memory` folder, and cross-validation computes the
-    features of each list of files once.
+    The network is frozen, so `fit` learns nothing. In a pipeline with a `memory` folder, a grid search computes the
+    features of each training list once, but those of each test list for every candidate. To compute them once, search
+    on the features: `GridSearchCV(LogisticRegression(), …).fit(RadiographEmbedder().transform(paths), labels)`.
 
     Args:
         model: as for `c2l_models.embed`, like the next three.
