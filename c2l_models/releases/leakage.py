@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import C2LError
+from ..errors import C2LError, WeightsNotFound
 from ..files import write_atomically
 from .evaluation_list import (
     CHEST,
@@ -125,7 +125,12 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     Raises `C2LError` if the list or mapping cannot be read or holds no known name, and `WeightsNotFound` or
     `WeightsCorrupted` if the release has no list of its patients.
     """
-    provenance = read_provenance(weights, "patients")
+    provenance = read_provenance(weights)
+    if "patients" not in provenance:
+        raise WeightsNotFound(
+            f"expected a list of the patients in {weights.provenance_path()}, found none: it is not known on whom "
+            f"{weights.name} was trained, as of most converted weights, so no list can be checked; ask who trained them"
+        )
     ids = provenance["patients"]
     if not isinstance(ids, dict) or not all(isinstance(one, list) for one in ids.values()):
         raise damaged(weights, "patients as lists of ids by data set")
