@@ -11,7 +11,7 @@ from .embedding import BATCH_SIZE, READERS, Embeddings, EmbedStopped, embed, res
 from .errors import C2LError, MachineError
 from .feature_files import join_features
 from .progress import stage
-from .ray_engine import live_nodes, part_path, plan_worker, ray_cluster, remove_parts, run_parts
+from .ray_engine import live_nodes, plan_worker, ray_cluster, remove_parts, run_parts
 from .readouts import Readout, feature_width
 from .resumed_embedding import AfterBatch, Embedded, check_kept, check_some_read, keep, resume
 
@@ -96,11 +96,13 @@ def embed_on_ray(
 
 
 def cut(images: Sequence[Path], folder: Path) -> list[tuple[Sequence[Path], Path]]:
-    """The images in parts of `PART_IMAGES`, whatever the cluster, and the file of each part."""
+    """The images in parts of `PART_IMAGES`, whatever the cluster, and the file of each part.
+
+    The name of a file does not say how many parts there are, so that finished parts are found if images were added.
+    """
     starts = range(0, len(images), PART_IMAGES)
     return [
-        (images[start : start + PART_IMAGES], part_path(folder, number, len(starts), ".parquet"))
-        for number, start in enumerate(starts, 1)
+        (images[start : start + PART_IMAGES], folder / f"{number:06}.parquet") for number, start in enumerate(starts, 1)
     ]
 
 

@@ -169,15 +169,15 @@ def run_parts(
         )
 
 
-def part_path(folder: Path, number: int, count: int, suffix: str = "") -> Path:
-    """Where a part is kept, a file or a folder: part `number` of `count`, from 1."""
-    return folder / f"{number:06}-of-{count:06}{suffix}"
+def part_path(folder: Path, number: int, count: int) -> Path:
+    """The folder in which part `number` of `count`, from 1, is kept."""
+    return folder / f"{number:06}-of-{count:06}"
 
 
 def remove_parts(folder: Path) -> None:
     """Remove the parts in a folder, and the folder if it then is empty."""
     for part in folder.iterdir():
-        if re.fullmatch(r"\d{6,}-of-\d{6,}(\.\w+)?", part.name):
+        if re.fullmatch(r"\d{6,}(-of-\d{6,}|\.parquet)", part.name):
             shutil.rmtree(part) if part.is_dir() else part.unlink()
     if not any(folder.iterdir()):
         folder.rmdir()

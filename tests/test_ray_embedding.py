@@ -79,6 +79,23 @@ def test_the_second_call_computes_what_is_missing_or_changed(folder, ray, monkey
     assert [path.name for path in parts_of(out).iterdir()] == ["notes.txt"]  # a file of the user's stays
 
 
+def test_finished_parts_are_used_if_films_were_added(folder, ray, monkeypatch):
+    ray.dies = lambda task, call: call > 0  # one part is finished
+    with pytest.raises(C2LError, match="The other parts are kept"):
+        embed_on_ray(films()[:5], Path("x.parquet"), RELEASE, "cpu")
+    (kept,) = parts_of(Path("x.parquet")).iterdir()
+    done = Embeddings.load(kept).paths
+    ray.dies, computed = lambda task, call: False, list[Path]()
+
+    def watched(paths, *arguments, **options):
+        computed.extend(paths)
+        return embed(paths, *arguments, **options)
+
+    monkeypatch.setattr(ray_embedding, "embed", watched)
+    assert embed_on_ray(films(), Path("x.parquet"), RELEASE, "cpu").films == 7
+    assert sorted(computed) == sorted(set(films()) - set(done))
+
+
 def test_finished_parts_of_other_films_are_not_removed(folder, ray):
     ray.dies = lambda task, call: call > 0  # the first part alone is finished
     with pytest.raises(C2LError, match="The other parts are kept"):
@@ -159,7 +176,7 @@ def test_parts_do_not_depend_on_the_cluster_and_hold_whole_batches():
     assert [path for part, _ in parts for path in part] == images
     batch = inspect.signature(embed).parameters["batch_size"].default
     assert [len(part) % batch for part, _ in parts[:-1]] == [0, 0]
-    assert [file.name for _, file in parts] == [f"00000{number}-of-000003.parquet" for number in (1, 2, 3)]
+    assert [file.name for _, file in parts] == [f"00000{number}.parquet" for number in (1, 2, 3)]
 
 
 def test_joined_files_hold_names_of_any_bytes_and_parts_without_rows(tmp_path):

@@ -105,11 +105,11 @@ def test_a_cluster_that_is_not_reached_is_named_as_the_user_named_it(monkeypatch
 def test_parts_are_removed_and_nothing_else(tmp_path, foreign):
     folder = tmp_path / "x.parts"
     folder.mkdir()
-    part_path(folder, 1, 2, ".parquet").write_text("rows")
+    (folder / "000001.parquet").write_text("rows")
     part_path(folder, 2, 2).mkdir()
     (part_path(folder, 2, 2) / "index.parquet").write_text("rows")
-    assert sorted(path.name for path in folder.iterdir()) == ["000001-of-000002.parquet", "000002-of-000002"]
-    kept = ["notes.txt", "x000001-of-000002.parquet"] if foreign else []
+    assert sorted(path.name for path in folder.iterdir()) == ["000001.parquet", "000002-of-000002"]
+    kept = ["notes.txt", "x000001.parquet"] if foreign else []
     for name in kept:
         (folder / name).write_text("mine")
     remove_parts(folder)
