@@ -45,7 +45,7 @@ def recipe(tiny_recipe):
 @pytest.fixture
 def release(recipe, tiny_store, tmp_path, monkeypatch):
     """Writes a registry with one release. Its first steps are the recipe's, except for the given changes."""
-    known = {"recipe": recipe.to_dict(), "store_sha256": tiny_store.sha256, "store_size": 32}
+    known = {"sha256": "a" * 64, "recipe": recipe.to_dict(), "store_sha256": tiny_store.sha256, "store_size": 32}
     steps = asdict(first_steps(recipe, tiny_store, 5, progress=False))
 
     def write(provenance=(), **changes):
