@@ -6,24 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from c2l_models.architectures import find_architecture, list_models
+from c2l_models.architectures import find_architecture
 from c2l_models.errors import C2LError, DatasetError, WeightsNotFound
-from c2l_models.hub.weight_file import FILE_NAME, read_verified
 from c2l_models.models import create_model
-from c2l_models.publishing.normalisation import fold_normalisation
 from c2l_models.releases.provenance import damaged, earlier_patients_known, read_provenance
-from c2l_models.releases.record import Weights, stored_tensors
+from c2l_models.releases.record import Weights
 from c2l_models.releases.registry import resolve
 from c2l_models.releases.training_data import data_set_of
 
 from .batches import training_rows
 from .datasets import chestxray14, rsna
 from .features import MEAN, STD, recalibrate
+from .imagenet import imagenet_config, load_imagenet
 from .networks import has_zero_init, random_network
 from .run_files import checkpoint
 from .run_files.backbone import describe_initialization, describe_rows, load_run_backbone
@@ -34,17 +32,9 @@ RANDOM, UNTRAINED, IMAGENET, PIXELS = "random", "untrained", "imagenet", "pixels
 RANDOM_SIZE, IMAGENET_SIZE = 64, 224
 PIXELS_SIDE = 16
 """Side of the pooled image whose pixels are the features of "pixels"."""
-IMAGENET_TAG = "tv_in1k"
-"""timm's tag of torchvision's supervised ImageNet weights."""
 OTHER_IDS = {rsna.NAME: chestxray14.NAME, chestxray14.NAME: rsna.NAME}
 """The data set that may list the same patients under other ids: an id of RSNA is that of an image whose ChestX-ray14
 patient is unknown."""
-HUB_TIMEOUT = 5
-"""Seconds to wait for the hub's first answer; its own client would try for a minute."""
-
-
-class InitializationNotAvailable(C2LError):
-    """The initialization exists, but cannot be downloaded now. The message names its URL and the reason."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +143,7 @@ def weights_facts(spec: str) -> dict[str, Any]:
     if kind == PIXELS:
         return {"architecture": PIXELS}
     if kind == IMAGENET:
-        return {"weights": _imagenet_config(named or "resnet18").hf_hub_id}
+        return {"weights": imagenet_config(named or "resnet18").hf_hub_id}
     if (Path(spec) / "run.json").is_file():
         return {"checkpoint": checkpoint.newest(Path(spec)), "trained_on_store": read_run(Path(spec))["store_sha256"]}
     return {"weights_sha256": _resolve(spec).sha256}
@@ -262,59 +252,14 @@ def _pixels(store: ImageStore | None, device: str | torch.device) -> Initializat
 
 
 def _imagenet(architecture: str, size: int, device: str | torch.device) -> Initialization:
-    """timm's weights, with the normalisation of three channels folded into one: exact except at the image's border."""
-    classifier, config = find_architecture(architecture).classifier, _imagenet_config(architecture)
-    file = read_verified(_download(config.hf_hub_id))
-    state = _with_timm_keys(architecture, stored_tensors(file))
-    folded = fold_normalisation(state, architecture, config.mean, config.std, MEAN, STD)
-    network = timm.create_model(architecture, in_chans=1, num_classes=0)
-    network.load_state_dict({key: value for key, value in folded.items() if not key.startswith(f"{classifier}.")})
-    network = network.eval().to(device)
+    network, sha256 = load_imagenet(architecture, MEAN, STD)
+    config = imagenet_config(architecture)
     about = {
         "architecture": architecture,
         "weights": config.hf_hub_id,
-        "weights_sha256": file.sha256,
+        "weights_sha256": sha256,
         "trained_on": ["ImageNet-1k, with its labels"],
         "license": config.license or "unknown",
     }
-    return Initialization(f"{IMAGENET}:{architecture}", architecture, network, size, MEAN, STD, about, frozenset())
-
-
-def _imagenet_config(architecture: str) -> Any:
-    """timm's configuration of ImageNet's weights. Raises C2LError for an architecture without them."""
-    if architecture not in list_models():
-        raise C2LError(f"{IMAGENET}:{architecture}: expected {IMAGENET}: and one of {', '.join(list_models())}")
-    return timm.get_pretrained_cfg(f"{architecture}.{IMAGENET_TAG}")
-
-
-def _with_timm_keys(architecture: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a file's tensors to the keys of timm's network, head included. Raises C2LError if they do not fit."""
-    try:
-        network = timm.create_model(
-            f"{architecture}.{IMAGENET_TAG}", pretrained=True, pretrained_cfg_overlay={"state_dict": tensors}
-        )
-    except RuntimeError as error:
-        raise C2LError(f"ImageNet's weights in the hub's cache do not fit {architecture}: {error}") from None
-    state: dict[str, Tensor] = network.state_dict()
-    return state
-
-
-def _download(repository: str) -> Path:
-    """The weight file of a hub repository, cached or downloaded. A download without a network fails within seconds."""
-    import huggingface_hub
-
-    cached = huggingface_hub.try_to_load_from_cache(repository, FILE_NAME)
-    if isinstance(cached, str):
-        return Path(cached)
-    url = huggingface_hub.hf_hub_url(repository, FILE_NAME)
-    try:
-        huggingface_hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT)  # tries once; a download tries many times
-        return Path(huggingface_hub.hf_hub_download(repository, FILE_NAME))
-    except Exception as error:  # the type depends on the HTTP library of the hub's client
-        reason = str(error).partition("\n")[0]
-        raise InitializationNotAvailable(
-            f"the initialization {IMAGENET!r} needs {url}, which is not in the hub's cache and cannot be downloaded: "
-            f"{reason}. Run the command once with a network, or copy the hub's cache (HF_HOME) from a machine that ran "
-            f"`hf download {repository}`. The release resnet18.imagenet needs no network; it has other weights, also "
-            "trained on ImageNet"
-        ) from error
+    name = f"{IMAGENET}:{architecture}"
+    return Initialization(name, architecture, network.to(device), size, MEAN, STD, about, frozenset())

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from c2l_models.errors import C2LError, WeightsNotFound
 from c2l_models.releases.record import save_weights
 from c2l_models.training import initialization
-from c2l_models.training.initialization import InitializationNotAvailable, load_initialization
+from c2l_models.training.imagenet import InitializationNotAvailable
+from c2l_models.training.initialization import load_initialization
 from c2l_models.training.networks import random_network
 from c2l_models.training.probing.baselines import baseline_specs
 from c2l_models.training.recipe import Recipe

@@ -13,7 +13,7 @@ from c2l_models.progress import report, stage
 
 from ..evaluation.result import Result
 from ..evaluation.tasks import load_task
-from ..initialization import InitializationNotAvailable
+from ..imagenet import InitializationNotAvailable
 from ..run_files import checkpoint
 from ..run_files.identity import check_same_settings
 from .backends import Backend

@@ -7,7 +7,7 @@ from reproduce_fakes import FakeBackend, metrics_of
 
 from c2l_models.errors import C2LError, RunError, RunInterrupted
 from c2l_models.training.evaluation.result import Result
-from c2l_models.training.initialization import InitializationNotAvailable
+from c2l_models.training.imagenet import InitializationNotAvailable
 from c2l_models.training.reproduce.seed_means import seed_mean
 from c2l_models.training.reproduce.table_report import markdown
 

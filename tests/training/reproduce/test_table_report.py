@@ -12,7 +12,7 @@ from reproduce_fakes import FakeBackend, metrics_of
 
 from c2l_models.training.evaluation.metrics import Metrics
 from c2l_models.training.evaluation.result import Result
-from c2l_models.training.initialization import InitializationNotAvailable
+from c2l_models.training.imagenet import InitializationNotAvailable
 from c2l_models.training.reproduce.seed_means import difference, seed_mean
 from c2l_models.training.reproduce.table_plots import draw
 from c2l_models.training.reproduce.table_report import as_csv, markdown, write_tables
