@@ -138,7 +138,7 @@ def resume(images: Sequence[Path], kept: Path, compute: Compute) -> tuple[Embedd
 
 
 def _at_times(keep_rows: Callable[[Embeddings], None]) -> AfterBatch:
-    """What to call after each batch, so that `keep_rows` gets the rows so far every `KEEP_SECONDS`."""
+    """Return a function to call after each batch, which passes the rows so far to `keep_rows` every `KEEP_SECONDS`."""
     written = time.monotonic()
 
     def after_batch(so_far: Callable[[], Embeddings]) -> None:

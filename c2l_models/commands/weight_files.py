@@ -14,6 +14,7 @@ from ..errors import C2LError
 from ..files import check_file, check_folder
 from ..optional_training import require_training
 from ..progress import stage
+from ..releases.training_data import NOT_RECORDED
 from .releases import Release
 
 
@@ -87,7 +88,7 @@ def convert(
     input_std: float | None = None,
     size: int = 224,
     license: str = "unknown",
-    trained_on: tuple[str, ...] = ("not recorded in the checkpoint",),
+    trained_on: tuple[str, ...] = (f"{NOT_RECORDED} in the checkpoint",),
     origin: str = "not recorded",
     patients: Literal["unknown", "none"] = "unknown",
 ) -> None:

@@ -16,6 +16,7 @@ from ..errors import C2LError
 from ..files import write_atomically
 from ..hub.weight_file import is_safetensors, read_verified
 from ..releases.record import save_weights, unchecked_tensors
+from ..releases.training_data import NOT_RECORDED
 from ..verification import golden_image
 from .converted_provenance import PATIENTS_UNKNOWN, provenance
 from .normalisation import IMAGENET_MEAN, IMAGENET_STD, fold_normalisation
@@ -79,7 +80,7 @@ def convert(
     license: str = "unknown",
     input_mean: float | None = None,
     input_std: float | None = None,
-    trained_on: Sequence[str] = ("not recorded in the checkpoint",),
+    trained_on: Sequence[str] = (f"{NOT_RECORDED} in the checkpoint",),
     origin: str = "not recorded",
     patients: Literal["unknown", "none"] = PATIENTS_UNKNOWN,
 ) -> Conversion:

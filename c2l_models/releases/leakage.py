@@ -138,8 +138,8 @@ def check_leakage(path: Path, weights: Weights, rsna_mapping: Path | None = None
     # The first word of a line about earlier weights is no data set.
     listed_as = data_set_of if earlier_patients_known(provenance) else lambda line: line.split()[0]
     listed_sets = {*ids, *PHOTOGRAPHS}
-    unlisted = [data_set_of(line) for line in weights.trained_on if listed_as(line) not in listed_sets]
-    unlisted = list(dict.fromkeys(unlisted))
+    lines = [line for line in weights.trained_on if listed_as(line) not in listed_sets]
+    unlisted = list(dict.fromkeys(map(data_set_of, lines)))
     unpublished = {*unlisted, *(name for name in WITHOUT_PATIENTS if ids.get(name))}
     mapping = read_rsna_mapping(rsna_mapping) if rsna_mapping else {}
     images_of_rsna = [recognise(one, mapping) for one in patients if one.startswith(f"{RSNA}:")]

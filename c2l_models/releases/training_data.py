@@ -11,6 +11,9 @@ from typing import Literal
 PHOTOGRAPHS = ("imagenet-1k",)
 """Data sets without radiographs, so without patients."""
 
+NOT_RECORDED, UNKNOWN_IMAGES = "not recorded", "unknown images"
+"""Beginnings of lines about data that nobody stated: of converted weights, and of weights without any line."""
+
 Use = Literal["initialized from", "learned the features of", "averaged"]
 
 _WEIGHTS = r"(?:initialized from|learned the features of|averaged, \S+ of) (.+?) \(licence: .*?\): "

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError
+from c2l_models.releases.training_data import NOT_RECORDED, UNKNOWN_IMAGES
 
-from ..datasets import rsna
+from ..datasets import chestxray14, rsna
 from ..datasets.label_tables import summarize
 from ..initialization import Initialization
 from ..patient_splits import split_patients
@@ -19,12 +20,12 @@ TRAINING, EVALUATION = "training", "evaluation"
 """The parts in split.csv and result.json. The second one is the test part."""
 SHARE = 0.2
 """Share of all patients in the test part."""
-NIH, UNMAPPED = "chestxray14:", f"{rsna.NAME}:"
+NIH, UNMAPPED = f"{chestxray14.NAME}:", f"{rsna.NAME}:"
 """The start of the id of a patient of ChestX-ray14, and of an RSNA image whose patient is unknown."""
 
-MAY_BE_NIH = (NIH.rstrip(":"), UNMAPPED.rstrip(":"), "not recorded", "unknown images")
-"""Texts in `trained_on` of weights that may have seen patients of ChestX-ray14; the last two are those of `c2l convert`
-and of a run for data that nobody stated."""
+MAY_BE_NIH = (chestxray14.NAME, rsna.NAME, NOT_RECORDED, UNKNOWN_IMAGES)
+"""Texts in `trained_on` of weights that may have seen patients of ChestX-ray14."""
+_ADD_MAPPING = f"put RSNA's {rsna.NIH_MAPPING} or a {rsna.NIH_TABLE} beside the label file"
 
 
 def evaluation_part(patients: NDArray[np.str_], avoid: frozenset[str]) -> NDArray[np.bool_]:
@@ -96,9 +97,6 @@ def check_unseen(init: Initialization, patients: NDArray[np.str_]) -> None:
             f"{init.name} was pretrained on patients of ChestX-ray14 or RSNA, and the patients of {unknown} test "
             f"images are unknown; {_ADD_MAPPING}"
         )
-
-
-_ADD_MAPPING = f"put RSNA's {rsna.NIH_MAPPING} or a {rsna.NIH_TABLE} beside the label file"
 
 
 def _count_unmapped(patients: Iterable[str]) -> int:

@@ -11,7 +11,7 @@ from torch import nn
 
 from c2l_models.errors import RunError
 from c2l_models.releases.record import save_weights
-from c2l_models.releases.training_data import Use, line_of_earlier
+from c2l_models.releases.training_data import UNKNOWN_IMAGES, Use, line_of_earlier
 
 from ..batches import training_rows
 from ..features import recalibrate
@@ -134,7 +134,7 @@ def describe_initialization(initialization: Mapping[str, Any]) -> list[str]:
     return [
         line_of_earlier(use, before["name"], before.get("license", "unknown"), line, before.get("share"))
         for use, before in learned
-        for line in before.get("trained_on", ["unknown images"])
+        for line in before.get("trained_on", [UNKNOWN_IMAGES])
     ]
 
 
