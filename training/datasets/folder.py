@@ -22,7 +22,8 @@ MIN_LABEL, MAX_LABEL = -1, 10
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """Form of a source, and of a public patient or study id, so that free text cannot enter a store."""
 
-DECIMAL_COMMA = re.compile(r"^(\s*[+-]?\d+),(\d+\s*)$")
+NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+"""Form of a label. `float` reads more: 1_0 as 10."""
 UNKNOWN = frozenset({"", "na", "n/a", "nan", "null", "none"})
 """Fields without a value, as spreadsheets, pandas and R write them; in any case."""
 
@@ -109,11 +110,10 @@ def _known(text: str) -> str:
 
 
 def _number(text: str, name: str, table: Path, line: int) -> float:
-    try:
-        value = float(DECIMAL_COMMA.sub(r"\1.\2", text)) if _known(text) else math.nan
-    except ValueError:
-        value = math.inf
-    if not (math.isnan(value) or MIN_LABEL <= value <= MAX_LABEL):
+    if not (text := _known(text)):
+        return math.nan
+    value = float(text.replace(",", ".")) if NUMBER.fullmatch(text) else math.inf
+    if not MIN_LABEL <= value <= MAX_LABEL:
         raise DatasetError(
             f"{table}, line {line}: {name} is not a label; expected a number from {MIN_LABEL} to {MAX_LABEL}, or an "
             f"empty field; remove columns of text, patient numbers, dates and ages, and replace a grade above "

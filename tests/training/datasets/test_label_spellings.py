@@ -62,16 +62,18 @@ def test_decimal_commas_and_codes_in_any_case(films):
             ["Path", "Split", "View", "a"],
             [names[0], "Test", "pa", "0,5"],
             [names[1], "TRAIN", "", "-1,0"],
+            [names[2], "train", "", "+1e-1"],
         ],
         ";",
     )
     assert [(record.split, record.view, record.labels["a"]) for record in found] == [
         ("test", "PA", 0.5),
         ("train", "", -1.0),
+        ("train", "", 0.1),
     ]
 
 
-@pytest.mark.parametrize("value", ["1,000,5", "a,5", "11", "1.000,5"])
+@pytest.mark.parametrize("value", ["1,000,5", "a,5", "11", "1.000,5", "1_0", "٣", "inf", "+nan"])
 def test_values_that_are_no_labels(films, value):
     with pytest.raises(DatasetError, match=r"line 2: a is not a label.*a grade above 10 by columns of 0 and 1"):
         table(films, lambda names: [["path", "a"], [names[0], value]], ";")
