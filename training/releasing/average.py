@@ -59,10 +59,7 @@ def average_run(shares: Mapping[str, float], out: Path, store_folder: Path | Non
     store = load_run_store(run_folder, store_folder)
     parts = [load_initialization(spec, recipe.architecture, recipe.size, store=store) for spec in shares]
     check_alike(parts)
-    facts = {
-        spec: {"share": share, **facts_of(part)} for (spec, share), part in zip(shares.items(), parts, strict=True)
-    }
-    initialization = began | {"averaged": facts}
+    initialization = began | {"averaged": describe_parts(parts, list(shares.values()))}
     backbone = average([part.network.state_dict() for part in parts], list(shares.values()))
     prefix = f"{recipe.exported}.backbone."
     return copy_run(run_folder, out, state, {prefix + key: value for key, value in backbone.items()}, initialization)
@@ -100,6 +97,15 @@ def check_alike(parts: list[Initialization]) -> None:
                     f"{part.name} cannot be averaged with {first.name}: expected {key} {getattr(first, key)}, found "
                     f"{getattr(part, key)}"
                 )
+
+
+def describe_parts(parts: list[Initialization], shares: list[float]) -> dict[str, dict[str, Any]]:
+    """Share and facts of each part, by its name: a release shows them, and a typed path could name a person."""
+    described: dict[str, dict[str, Any]] = {}
+    for number, (part, share) in enumerate(zip(parts, shares, strict=True), 1):
+        name = part.name if part.name not in described else f"{part.name}, part {number}"
+        described[name] = {"share": share, **facts_of(part)}
+    return described
 
 
 def average(states: list[dict[str, Tensor]], shares: list[float]) -> dict[str, Tensor]:

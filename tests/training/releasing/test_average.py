@@ -1,6 +1,7 @@
 """`c2l average`: the weighted mean of a run's weights and others', and what the copy says about its parts."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_the_average_tells_of_its_parts(tiny_run, tiny_store, other, tmp_path):
     main(["average", str(shares), "--out", str(tmp_path / "mean")])
     averaged = json.loads((tmp_path / "mean" / "initialization.json").read_text())["averaged"]
     assert [part["share"] for part in averaged.values()] == [0.75, 0.25]
-    assert averaged[str(other)]["weights_sha256"] == Weights.from_file(other).sha256
+    assert averaged["resnet18.other"]["weights_sha256"] == Weights.from_file(other).sha256
     main(["export", str(tmp_path / "mean"), "--out", str(tmp_path / "mean.safetensors")])
     trained_on = Weights.from_file(tmp_path / "mean.safetensors").trained_on
     assert trained_on[-1] == "averaged, 0.25 of resnet18.other (licence: MIT): photographs"
@@ -63,6 +64,18 @@ def test_the_average_tells_of_its_parts(tiny_run, tiny_store, other, tmp_path):
     assert (
         load_initialization(str(tmp_path / "mean"), store=tiny_store).seen is None
     )  # the other's patients are unknown
+
+
+def test_parts_of_one_name_are_told_apart_and_no_path_is_written(tiny_run, tmp_path):
+    again = shutil.copytree(tiny_run, tmp_path / "jane" / tiny_run.name)
+    average_run({str(tiny_run): 0.75, str(again): 0.25}, tmp_path / "mean")
+    written = (tmp_path / "mean" / "initialization.json").read_text()
+    averaged = json.loads(written)["averaged"]
+    assert {name: part["share"] for name, part in averaged.items()} == {
+        tiny_run.name: 0.75,
+        f"{tiny_run.name}, part 2": 0.25,
+    }
+    assert "jane" not in written
 
 
 def test_an_average_is_never_there_without_its_parts(tiny_run, other, tmp_path, monkeypatch):
@@ -75,7 +88,7 @@ def test_an_average_is_never_there_without_its_parts(tiny_run, other, tmp_path, 
 
     monkeypatch.setattr(Path, "rename", noted)
     average_run({str(tiny_run): 0.75, str(other): 0.25}, tmp_path / "mean")
-    assert [[*initialization["averaged"]] for initialization in listed] == [[str(tiny_run), str(other)]]
+    assert [[*initialization["averaged"]] for initialization in listed] == [[tiny_run.name, "resnet18.other"]]
 
 
 def test_an_average_of_an_average_would_not_list_all_parts(tmp_path):

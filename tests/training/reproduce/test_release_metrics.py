@@ -123,7 +123,7 @@ def test_training_again_averages_as_the_release_did(tiny_run, tiny_store, tmp_pa
     release_metrics.retrain(get_weights(NAME), provenance, stores, tmp_path, backend)  # the average is reused
     averaged = tmp_path / "pretrain" / f"{NAME}-again-averaged" / "initialization.json"
     facts = json.loads(averaged.read_text())
-    facts["averaged"][str(tiny_run)]["checkpoint"] = "step-000000009-000000000000.pt"
+    facts["averaged"][tiny_run.name]["checkpoint"] = "step-000000009-000000000000.pt"
     averaged.write_text(json.dumps(facts))
     with pytest.raises(RunError, match=r"found one with step-000000009-0{12}\.pt; move .* away"):
         release_metrics.retrain(get_weights(NAME), provenance, stores, tmp_path, backend)
