@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from c2l_models.errors import DatasetError, RunError
+from c2l_models.progress import report
 
 from ..datasets.constants import constants, label_names
 from ..patient_splits import patient_folds
@@ -200,6 +201,19 @@ def load_tasks(store: ImageStore, one_per_dataset: bool = True) -> list[Task]:
         if len(store.select(dataset=task.dataset)) and task.label_names(store):
             tasks.setdefault(task.dataset if one_per_dataset else task.name, task)
     return list(tasks.values())
+
+
+def load_measurable_tasks(store: ImageStore, one_per_dataset: bool = True) -> list[Task]:
+    """The tasks of `load_tasks` that have a training part and a test part or folds. The others are reported."""
+    measurable = []
+    for task in load_tasks(store, one_per_dataset):
+        try:
+            task.train_rows(store), task.evaluated_rows(store)
+        except DatasetError as error:
+            report(f"{task.name} is left out: {error}")
+        else:
+            measurable.append(task)
+    return measurable
 
 
 def _described_data_sets(store: ImageStore) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from c2l_models.errors import C2LError
+from c2l_models.errors import C2LError, DatasetError
 from c2l_models.files import write_atomically
 from c2l_models.progress import report, stage
 
@@ -21,7 +21,7 @@ from ..evaluation.metrics import Metrics, average
 from ..evaluation.plotting import PALETTE, REFERENCE, SMALL, new_figure, save_png, style_axes
 from ..evaluation.predictions import count_cases, few_cases_note
 from ..evaluation.result import Result
-from ..evaluation.tasks import Task, load_task, load_tasks
+from ..evaluation.tasks import Task, load_measurable_tasks, load_task
 from ..initialization import PIXELS, RANDOM, UNTRAINED, weights_facts
 from ..store.image_store import ImageStore
 from .probe import probe
@@ -218,7 +218,7 @@ def compare(
         networks: in a form that `load_initialization` accepts.
         store: images and labels.
         out: gets comparison.csv, comparison.md, comparison.png, and each probe's folder in probes/.
-        tasks: names of tasks; empty: each task that the store has images and labels of.
+        tasks: names of tasks; empty: each task that the store has images and labels of, for training and for testing.
         reference: the network that the others are compared with; it is measured too.
         size: the common input side, pixels.
         sizes: sides to choose each network's best one from, on tuning patients; empty: only the common side.
@@ -227,8 +227,14 @@ def compare(
 
     Raises:
         C2LError: an unknown network or task, or a finished probe of other weights or images.
+        DatasetError: the store has no images of a task's training or test part.
     """
-    chosen = tuple([load_task(name, store) for name in tasks] or load_tasks(store, one_per_dataset=False))
+    chosen = tuple([load_task(name, store) for name in tasks] or load_measurable_tasks(store, one_per_dataset=False))
+    if not chosen:
+        raise DatasetError(
+            f"{store.path}: expected a labelled data set with a training and a test part, found none; prepare one with "
+            "`c2l prepare --source NAME=DIR …`"
+        )
     names = tuple(dict.fromkeys((reference, *networks)))
     comparison = Comparison(names, chosen, reference)
     for task in chosen:

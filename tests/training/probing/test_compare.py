@@ -7,12 +7,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from html_page import HtmlPage
 from PIL import Image
 
 from c2l_models.cli import main
-from c2l_models.errors import C2LError
+from c2l_models.errors import C2LError, DatasetError
 from c2l_models.releases.registry import resolve
 from c2l_models.training.commands import frozen_features
 from c2l_models.training.evaluation.result import Result
@@ -20,6 +21,7 @@ from c2l_models.training.probing import compare as module
 from c2l_models.training.probing.compare import compare
 from c2l_models.training.probing.comparison_page import comparison_page
 from c2l_models.training.probing.probe import probe
+from c2l_models.training.store.image_store import ImageStore
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +168,15 @@ def test_the_html_page_has_the_metrics_of_the_csv_file(comparison, tiny_store, t
 def resnet18_sha256():
     file = resolve("resnet18.imagenet").path()
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_store_without_a_labelled_test_part_is_refused(tiny_store, tmp_path):
+    split = tiny_store.index.schema.get_field_index("split")
+    train = tiny_store.index.set_column(split, "split", pa.array(["train"] * len(tiny_store)))
+    store = ImageStore(tiny_store.path, tiny_store.images, train, tiny_store.sha256)
+    with pytest.raises(DatasetError, match="expected a labelled data set with a training and a test part, found none"):
+        compare(["pixels"], store, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_commands_sides_are_those_of_the_comparison():
