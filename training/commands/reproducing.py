@@ -45,7 +45,7 @@ def reproduce(
             table's own scale.
         smoke: run a few steps of every row, to test that all rows run.
         seeds: seeds of pretraining and measurement; metrics are means over the seeds.
-        only: names of the rows to reproduce; by default all rows.
+        only: names of the rows to reproduce, which are then the table's only ones; by default all rows.
         train: for a release: also pretrain by its recipe.
         check: for a release: only check that its recipe's first steps reproduce the recorded losses, on one CPU thread,
             in one or two minutes.
