@@ -1,5 +1,6 @@
 """Knees with Kellgren-Lawrence grades: a miniature, and the real folder compared with its published counts."""
 
+import shutil
 from collections import Counter
 
 import pytest
@@ -33,6 +34,51 @@ def test_knee_kl_reads_grades(tmp_path, write_csv):
 def test_knee_kl_refuses(tmp_path, write_csv, rows, message):
     write_csv(tmp_path / "labels.csv", ["image", "subject", "side", "kl_grade", "split"], *rows)
     with pytest.raises(DatasetError, match=message):
+        ADAPTERS["knee_kl"](tmp_path)
+
+
+def publishers_folder(root, *images):
+    """The publisher's layout: each grade of each split has one image of its own, beside these images."""
+    own = (
+        f"{split}/{grade}/90{i}000{grade}R.png"
+        for i, split in enumerate(("train", "val", "test"))
+        for grade in range(5)
+    )
+    for image in (*own, *images):
+        (root / image).parent.mkdir(parents=True, exist_ok=True)
+        (root / image).touch()
+    return root
+
+
+def test_the_publishers_folders_are_read(tmp_path):
+    others = ("auto_test/0/9990001L.png", "train/0/Thumbs.db", "train/0/._9000000R.png")
+    found = ADAPTERS["knee_kl"](publishers_folder(tmp_path, "train/3/9000000L.png", *others))
+    assert len(found) == 16
+    assert {record.dataset for record in found} == {"knee_kl"}
+    by_name = {record.path.relative_to(tmp_path).as_posix(): record for record in found}
+    left, right = by_name["train/3/9000000L.png"], by_name["train/0/9000000R.png"]
+    assert (left.patient, left.study, left.view, left.split) == ("knee_kl:9000000", "knee_kl:9000000", "PA", "train")
+    assert (left.labels, right.labels) == ({"kl_grade": 3.0}, {"kl_grade": 0.0})
+    assert by_name["test/4/9020004R.png"].split == "test"
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("train/4/9000000R.png", "9000000R is in train/0 and train/4; keep one file per knee"),
+        ("test/4/9000000L.png", "subject 9000000 is in train and test; expected one split"),
+    ],
+)
+def test_a_knee_with_two_grades_or_splits_is_refused(tmp_path, image, message):
+    with pytest.raises(DatasetError, match=message):
+        ADAPTERS["knee_kl"](publishers_folder(tmp_path, image))
+
+
+def test_other_layouts_are_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"expected the publisher's folder kneeKL224 .*, found neither; give"):
+        ADAPTERS["knee_kl"](tmp_path)
+    shutil.rmtree(publishers_folder(tmp_path) / "val" / "2")
+    with pytest.raises(DatasetError, match=r"val/2: expected images of grade 2, found none; unpack"):
         ADAPTERS["knee_kl"](tmp_path)
 
 
