@@ -21,7 +21,7 @@ from c2l_models.radiographs.phantom import write_films
 pytestmark = pytest.mark.training
 
 NEEDS = {
-    "the public data sets": r"data/|--data data|stores/(open128|open26k|both|hands|paper)|runs/open26k",
+    "the public data sets": r"data/|--data data|stores/(open128|open26k|both|hands|paper)|(runs|out)/open26k",
     "the hub": r"hf-hub:|c2l publish|hf auth login",
     "a checkpoint of others": r"ckpt_epoch_240\.pth|imagenet-resnet18\.safetensors",
     "the extra [export]": r"\.onnx",

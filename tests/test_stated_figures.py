@@ -1,4 +1,4 @@
-"""Every metric with an interval in README.md, MODEL_CARD.md and docs/comparison.md occurs in a stored result.
+"""Every metric with an interval in README.md, MODEL_CARD.md and two pages of docs occurs in a stored result.
 
 Every ratio and coverage in docs/benchmarks.md occurs in a stored benchmark."""
 
@@ -18,7 +18,7 @@ def metrics_in(text: str) -> set[str]:
     return {metric.replace("−", "-") for metric in METRIC.findall(text)} | in_columns
 
 
-@pytest.mark.parametrize("page", ["README.md", "MODEL_CARD.md", "docs/comparison.md"])
+@pytest.mark.parametrize("page", ["README.md", "MODEL_CARD.md", "docs/comparison.md", "docs/downstream.md"])
 def test_figures_are_those_of_the_stored_results(repository: Path, page: str) -> None:
     stored = [metrics_in(file.read_text(encoding="utf-8")) for file in (repository / "results").rglob("*.md")]
     stated = metrics_in((repository / page).read_text(encoding="utf-8"))
