@@ -51,15 +51,18 @@ class RunCallbacks:
         self.run, self.log, self.request, self.deadline = run, log, request, deadline
         self.lines: deque[dict[str, float]] = deque(maxlen=LINES)
         self.collapsed = False
+        self.first_step = run.step
         self.saved = time.monotonic()
         self.monitor = KnnMonitor(run.recipe, run.store, run.rows) if run.world.is_main else None
 
     def before_step(self, batch: Batch, draws: Draws | None) -> None:
-        """Before the first step, draw the views that the networks see."""
+        """Before the run's first step, draw the views that the networks see; before a session's first, wait."""
         if self.run.step == 0 and self.run.world.is_main:
             file = self.run.folder / "first_batch.png"
             with self.run.group.paused(), suppress(OSError):  # a full disk must not stop the run
                 draw_first_batch(file, batch.images, self.run.method, self.run.seeded(0), draws)
+        if self.run.step == self.first_step:
+            self.run.world.wait()  # on the hosts, while a slower disk reads another process's images
 
     def after_step(self, step: MethodStep, batch: Batch, lr: float) -> bool:
         """Log, check, probe and save, each when it is due. Returns whether to stop; a checkpoint is then written.
@@ -75,7 +78,8 @@ class RunCallbacks:
         epoch_ends = run.step % run.schedule.steps_per_epoch == 0
         group_ends = run_ends or run.step % recipe.log_every == 0
         saves = run_ends or stops or (recipe.checkpoint_every and run.step % recipe.checkpoint_every == 0)
-        if group_ends or epoch_ends or saves:
+        pauses = group_ends or epoch_ends or saves  # only then may rank 0 probe and write
+        if pauses:
             self.check_metrics()
         if group_ends:
             self.write_line(step, lr)
@@ -85,8 +89,8 @@ class RunCallbacks:
             self.saved = time.monotonic()
             if problem := run.save(required=stops or run_ends):
                 self.log.write_note(run.step, problem)
-        if epoch_ends:
-            run.world.wait()  # wait on the hosts while rank 0 probes and writes
+        if pauses:
+            run.world.wait()  # on the hosts, while rank 0 probes and writes
         return stops
 
     def checkpoint_is_due(self) -> bool:

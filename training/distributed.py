@@ -4,6 +4,7 @@ Batches and random numbers belong to the whole job; each process computes an equ
 rounding of sums, a job therefore has the same result on any number of processes.
 """
 
+import json
 import os
 import time
 import uuid
@@ -24,7 +25,8 @@ from c2l_models.errors import RunError, RunInterrupted
 T = TypeVar("T")
 
 HOST_TIMEOUT = timedelta(minutes=30)
-"""Longest wait of hosts for one another. It is long because rank 0 probes and writes while the others wait."""
+"""Longest wait of hosts for one another. It is long because they wait for the slowest disk before the first step, and
+for rank 0 while it probes and writes."""
 DEVICE_TIMEOUT = timedelta(minutes=5)
 """Longest wait of one GPU for another within a step. After that, the other process counts as lost."""
 GLOO_RELEASE = 0.1
@@ -117,7 +119,7 @@ def join(device: str = "auto") -> Iterator[tuple[World, torch.device]]:
         device: "cpu", "cuda", or "auto": CUDA if the machine has it. A process takes the GPU of its local rank.
 
     Raises:
-        RunError: this machine has more processes than GPUs, or another process was lost.
+        RunError: this machine has more processes than GPUs, another has another kind of device, or a process was lost.
         C2LError: as `find_device` and `check_default_dtype`.
     """
     check_default_dtype()
@@ -135,7 +137,7 @@ def join(device: str = "auto") -> Iterator[tuple[World, torch.device]]:
         own_device = torch.device("cuda", local)
         torch.cuda.set_device(own_device)
     store, rank, size = next(distributed.rendezvous("env://", timeout=HOST_TIMEOUT))
-    store = distributed.PrefixStore(_meet(store, rank, size), store)
+    store = distributed.PrefixStore(_meet(store, rank, size, own_device.type), store)
     backend, timeout = ("nccl", DEVICE_TIMEOUT) if own_device.type == "cuda" else ("gloo", HOST_TIMEOUT)
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     hosts = distributed.new_group(backend="gloo", timeout=HOST_TIMEOUT) if backend == "nccl" else None
@@ -161,29 +163,48 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _meet(store: distributed.Store, rank: int, size: int) -> str:
-    """Agree on a name with the processes that run now, and with no earlier ones.
+def _meet(store: distributed.Store, rank: int, size: int, device: str) -> str:
+    """Agree on a name with the processes that run now, and with no earlier ones. All must have one kind of device.
 
     torchrun keeps one store over all restarts, and the addresses of dead processes in it must not be used. Its count of
     restarts cannot serve as a name, because each machine has its own count. So each rank leaves a random token, and
     rank 0 answers each token with the name. The token of a dead process is never confirmed.
+
+    Raises:
+        RunError: a process did not start, or some have a GPU and others do not: they would wait for one another.
     """
     token = uuid.uuid4().hex
     if rank:
         store.set(f"here/{rank}", token)
         name = store.get(f"name/{rank}/{token}").decode()
-        store.set(f"known/{rank}/{name}", "")
-        return name
+        store.set(f"known/{rank}/{name}", device)
+    else:
+        name = token  # rank 0's token is the name
+        store.set(f"devices/{name}", json.dumps(_devices(store, size, name, device)))
+    devices = json.loads(store.get(f"devices/{name}"))
+    if len(devices) > 1:
+        found = " and ".join(f"{kind} in {', '.join(map(str, ranks))}" for kind, ranks in devices.items())
+        raise RunError(
+            f"expected one kind of device in all processes, found {found}; run `c2l doctor` on the machine of the odd "
+            "ones, or choose --device cpu"
+        )
+    return name
+
+
+def _devices(store: distributed.Store, size: int, name: str, device: str) -> dict[str, list[int]]:
+    """Rank 0's part of `_meet`: tell every other process the name. Returns the ranks by kind of device."""
+    devices = {device: [0]}
     absent, deadline = set(range(1, size)), time.monotonic() + HOST_TIMEOUT.total_seconds()
     while absent:
         for other in [other for other in absent if store.check([f"here/{other}"])]:
-            store.set(f"name/{other}/{store.get(f'here/{other}').decode()}", token)
-            if store.check([f"known/{other}/{token}"]):
+            store.set(f"name/{other}/{store.get(f'here/{other}').decode()}", name)
+            if store.check([f"known/{other}/{name}"]):
+                devices.setdefault(store.get(f"known/{other}/{name}").decode(), []).append(other)
                 absent.remove(other)
         if time.monotonic() > deadline:
             raise RunError(f"processes {', '.join(map(str, sorted(absent)))} of {size} did not start; see their output")
         time.sleep(0.05)
-    return token  # rank 0's token is the name
+    return {kind: sorted(ranks) for kind, ranks in devices.items()}
 
 
 def unwrap(module: nn.Module) -> Any:

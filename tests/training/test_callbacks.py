@@ -1,4 +1,4 @@
-"""Callbacks of the training loop: which network is probed, and which time counts as training."""
+"""Callbacks of the training loop: which network is probed, which time counts as training, when processes wait."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from c2l_models.training import pretrain as loop
 from c2l_models.training.detection import train as detection
 from c2l_models.training.detection.settings import Settings
+from c2l_models.training.distributed import World
 from c2l_models.training.pretrain import pretrain
 from c2l_models.training.probing.knn_monitor import KnnMonitor
 from c2l_models.training.run_files import checkpoint
@@ -33,6 +35,24 @@ def test_the_monitor_probes_the_network_that_is_exported(tiny_recipe, tiny_store
     student, teacher = (state[f"{name}.backbone.0.weight"] for name in ("student", "teacher"))
     assert not torch.equal(student, teacher)
     assert torch.equal(probed[-1]["0.weight"], {"student": student, "teacher": teacher}[exported])
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_processes_wait_on_the_hosts_after_their_images_and_after_each_checkpoint(
+    tiny_recipe, tiny_store, tmp_path, monkeypatch
+):
+    """On a GPU, a wait within a step ends after five minutes, which a slow disk can take."""
+    events = []
+    step, save, write = loop.train_step, checkpoint.save, log_module.RunLog.write_group
+    monkeypatch.setattr(loop, "train_step", lambda *given: events.append("step") or step(*given))
+    monkeypatch.setattr(checkpoint, "save", lambda *given: events.append("save") or save(*given))
+    monkeypatch.setattr(log_module.RunLog, "write_group", lambda *given: events.append("log") or write(*given))
+    monkeypatch.setattr(World, "wait", lambda world: events.append("wait"))
+    recipe = replace(tiny_recipe, epochs=1, log_every=2, checkpoint_every=3, probe_every=0)
+    pretrain(recipe, tiny_store, tmp_path / "run", "cpu", progress=False)
+    assert " ".join(events) == (
+        "save wait step step log wait step save wait step log wait step log save wait"  # the first save is of step 0
+    )
 
 
 @pytest.fixture

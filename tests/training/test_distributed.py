@@ -2,6 +2,7 @@
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -56,6 +57,32 @@ def test_without_torchrun_a_process_is_alone(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with distributed.join("cpu") as (world, place):
         assert (world, place.type) == (ALONE, "cpu")
+
+
+def meet(*devices):
+    """What `_meet` returns or raises in each process of a job, in threads."""
+    store, size = torch.distributed.HashStore(), len(devices)
+
+    def one(rank):
+        try:
+            return distributed._meet(store, rank, size, devices[rank])
+        except RunError as error:
+            return error
+
+    with ThreadPoolExecutor(size) as threads:
+        return list(threads.map(one, range(size)))
+
+
+def test_processes_meet_under_one_name():
+    assert len({*meet("cpu", "cpu", "cpu")}) == 1
+    assert len({*meet("cuda", "cuda"), *meet("cuda", "cuda")}) == 2  # another job has another name
+
+
+def test_a_machine_without_its_gpus_is_named_at_once_by_all_processes():
+    """They would wait for one another for half an hour, under different backends."""
+    for error in meet("cuda", "cuda", "cpu", "cpu"):
+        assert isinstance(error, RunError)
+        assert "found cuda in 0, 1 and cpu in 2, 3; run `c2l doctor`" in str(error)
 
 
 # Whole jobs

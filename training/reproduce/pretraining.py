@@ -10,14 +10,14 @@ from ..batches import training_rows
 from ..recipe import Recipe
 from ..recipe_files import from_dict
 from ..run_files import checkpoint, log
-from ..run_files.identity import FREE_TO_CHANGE, check_same_settings
+from ..run_files.identity import FREE_TO_CHANGE, FREE_TO_ROUNDING, check_same_settings
 from ..run_files.run_folder import LOG, read_recipe, read_run
 from ..schedule import Schedule
 from ..store.image_store import ImageStore
 
-FREE_BY_HAND = {"name", "mixup_blocks"}
-"""Recipe keys that may differ if the user started the run: its recipe has another name, and torchrun gives each process
-a block of mixup."""
+FREE_BY_HAND = {"name", "mixup_blocks", *FREE_TO_ROUNDING}
+"""Recipe keys that may differ if the user started the run: its recipe has another name, torchrun gives each process a
+block of mixup, and a GPU may need less memory or a compiled step."""
 MEASURED = {"recalibrate", "exported"}
 """Recipe keys that a resumed run may change but a table may not: they decide which weights are measured. A finished run
 has them in its checkpoint."""

@@ -171,8 +171,16 @@ class Runner:
         except RunInterrupted:
             raise
         except Exception as error:
+            _release_locals(error)
             self._failed[key] = error
             raise
+
+
+def _release_locals(error: BaseException | None) -> None:
+    """Clear the local variables of an error's finished frames: a failed step's tensors would fill the GPU."""
+    while error:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 class NotSupported(C2LError):

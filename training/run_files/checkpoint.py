@@ -24,6 +24,10 @@ BEST = "best-"
 _NAME = re.compile(rf"({BEST})?step-(\d+)-([0-9a-f]{{12}})\.pt")
 
 
+class CheckpointDamaged(RunError):
+    """A checkpoint's file is truncated, changed, gone or no checkpoint."""
+
+
 class CheckpointNotWritten(RunError):
     """A checkpoint could not be written to the disk. Earlier checkpoints are unchanged."""
 
@@ -115,7 +119,8 @@ def load(run_folder: Path, best: bool = False) -> Loaded:
     """Read a run's newest sound checkpoint, or the best by probe. Code in a file is never run.
 
     Raises:
-        RunError: there is no checkpoint, or each one is damaged; the message says how.
+        RunError: there is no checkpoint, each one is damaged, or one cannot be read; the message says how. A file that
+            cannot be read is not passed over: it may be sound, and the next save would remove it.
     """
     files = _files(run_folder, BEST)
     if not best:  # if the newest files are lost, the best one can be resumed too
@@ -127,7 +132,7 @@ def load(run_folder: Path, best: bool = False) -> Loaded:
     for file in files:
         try:
             return Loaded(_read(file), file, tuple(passed_over))
-        except RunError as error:
+        except CheckpointDamaged as error:
             passed_over.append(str(error))
     raise RunError(
         f"no checkpoint in {run_folder / FOLDER} is sound ({'; '.join(passed_over)}). Restore a copy of one, or start "
@@ -141,18 +146,32 @@ def remove(run_folder: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A file's state. Raises RunError if it is damaged; the message names the file and the damage."""
+    """A file's state.
+
+    Raises:
+        CheckpointDamaged: the message names the file and the damage.
+        RunError: the disk does not answer.
+    """
+    if path.is_dir():
+        raise CheckpointDamaged(f"{path.name} is a folder")
     try:
         data = path.read_bytes()
+    except FileNotFoundError as error:  # the run has removed it by now
+        raise CheckpointDamaged(f"{path.name} is gone") from error
     except OSError as error:
-        raise RunError(f"{path.name} cannot be read: {error.strerror}") from error
+        raise RunError(
+            f"{path} cannot be read: {error.strerror}. It may be sound: check the disk and its permissions and repeat "
+            "the command, or move the file away to resume from the checkpoint before it"
+        ) from error
     if not path.stem.endswith(found := _short_hash(data)):
-        raise RunError(f"{path.name} is truncated or changed: {len(data):,} bytes, whose sha256 begins with {found}")
+        raise CheckpointDamaged(
+            f"{path.name} is truncated or changed: {len(data):,} bytes, whose sha256 begins with {found}"
+        )
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).partition("\n")[0]  # without torch's advice to load the file unsafely
-        raise RunError(f"{path.name} is not a checkpoint: {reason}") from error
+        raise CheckpointDamaged(f"{path.name} is not a checkpoint: {reason}") from error
     return state
 
 

@@ -20,6 +20,10 @@ FREE_TO_CHANGE = frozenset(
 """Keys of a recipe that may change when a pretraining run resumes, because no step's result depends on them."""
 
 
+FREE_TO_ROUNDING = frozenset({"compile", "gradient_checkpointing"})
+"""Keys that may change too, for another GPU or compiler: they change only how a step's sums are rounded."""
+
+
 def check_same_settings(
     folder: Path,
     earlier: Mapping[str, Any],
@@ -67,9 +71,8 @@ def check_same_pretraining(folder: Path, earlier: Mapping[str, Any], now: Mappin
         earlier: the checkpoint's state, which holds the identity. Its other keys, such as the weights, are ignored.
         now: the identity of the present run.
     """
-    check_same_settings(
-        folder, _recipe_on_top({key: earlier.get(key) for key in now}), _recipe_on_top(now), free=FREE_TO_CHANGE
-    )
+    began = _recipe_on_top({key: earlier.get(key) for key in now})
+    check_same_settings(folder, began, _recipe_on_top(now), free=FREE_TO_CHANGE | FREE_TO_ROUNDING)
 
 
 def _recipe_on_top(identity: Mapping[str, Any]) -> dict[str, Any]:

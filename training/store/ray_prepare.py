@@ -62,10 +62,12 @@ def prepare_on_ray(
     count = sum(len(source.records) for source in loaded)
     total = max(-(-count // SHARD_IMAGES), 1)
     parts = plan_parts(loaded, size, [(number, total) for number in range(1, total + 1)])
+    folder = shards_of(out)
     if out.exists():
         check_same_plan(out, parts[0].plan | library_versions(), None)
+        if folder.is_dir():  # a call was killed after it had joined them
+            remove_parts(folder)
         return summarize_store(out, None, started)
-    folder = shards_of(out)
     folder.mkdir(parents=True, exist_ok=True)
     warn_if_disk_too_small(folder, 2 * count * size**2)
     tasks = [Task(_with_sentinels(part), part_path(folder, n, total)) for n, part in enumerate(parts, 1)]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
 
 from c2l_models.errors import DatasetError, RunError
 from c2l_models.training import pretrain as loop
@@ -13,6 +14,7 @@ from c2l_models.training.recipe import Augment, Optimizer
 from c2l_models.training.recipe_files import from_dict
 from c2l_models.training.reproduce.pretraining import ensure_pretrained, store_of_run, training_seconds
 from c2l_models.training.run_files.checkpoint import load, save
+from c2l_models.training.run_files.identity import check_same_pretraining, pretraining_identity
 
 run = partial(loop.pretrain, device="cpu", resume=True, progress=False)
 
@@ -41,6 +43,19 @@ def test_a_run_on_more_processes_is_used(finished, tiny_recipe, tiny_store):
     written = json.loads((finished / "recipe.json").read_text()) | {"mixup_blocks": 4}
     (finished / "recipe.json").write_text(json.dumps(written))
     ensure_pretrained(tiny_recipe, tiny_store, finished, refuse)
+
+
+@pytest.mark.parametrize("key", ["compile", "gradient_checkpointing"])
+def test_a_run_that_only_rounds_otherwise_is_used_and_resumed(finished, tiny_recipe, tiny_store, key):
+    """The options of docs/scale.md for speed and for memory."""
+    written = json.loads((finished / "recipe.json").read_text())
+    (finished / "recipe.json").write_text(json.dumps(written | {key: True}))
+    ensure_pretrained(tiny_recipe, tiny_store, finished, refuse)
+    earlier, now = (
+        pretraining_identity(recipe, tiny_store, torch.device("cpu"))
+        for recipe in (tiny_recipe, replace(tiny_recipe, **{key: True}))
+    )
+    check_same_pretraining(finished, earlier, now)
 
 
 def test_an_older_runs_recipe_lacks_keys_that_have_their_defaults(finished, tiny_recipe, tiny_store):

@@ -1,8 +1,11 @@
 """The runner: existing results are reused, a failed row stops no other, and an interrupted run resumes."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
+import torch
 from reproduce_fakes import FakeBackend, metrics_of
 
 from c2l_models.errors import C2LError, RunError, RunInterrupted
@@ -101,6 +104,26 @@ def test_a_failed_pretraining_is_not_begun_again_for_the_next_figure(reproduce):
     results = reproduce("open", backend, only=["resnet18-c2l"])
     assert backend.pretrained == ["resnet18-c2l-seed0"]
     assert {entry.reason for entry in results.entries.values()} == {"the loss is nan"}
+
+
+def test_a_failed_pretraining_frees_its_tensors(reproduce):
+    """Its error is kept for the row's other measurements, and would keep all memory of the failed step."""
+    failed, still_there = [], []
+
+    class OutOfMemory(FakeBackend):
+        def pretrain(self, recipe, store, folder):
+            gc.collect()
+            still_there.extend(one() is not None for one in failed)
+            activations = torch.zeros(4)
+            failed.append(weakref.ref(activations))
+            try:
+                raise RuntimeError("CUDA out of memory")
+            except RuntimeError as error:
+                raise RunError("a step does not fit") from error
+
+    results = reproduce("open", OutOfMemory(), only=["resnet18-c2l", "resnet18-moco"])
+    assert {entry.reason for entry in results.entries.values()} == {"a step does not fit"}
+    assert still_there == [False]
 
 
 def test_without_its_test_data_nothing_is_pretrained(reproduce):

@@ -14,7 +14,14 @@ import torch
 
 from c2l_models.errors import RunError
 from c2l_models.training.run_files import checkpoint
-from c2l_models.training.run_files.checkpoint import CheckpointNotWritten, exists, load, mark_best, save
+from c2l_models.training.run_files.checkpoint import (
+    CheckpointDamaged,
+    CheckpointNotWritten,
+    exists,
+    load,
+    mark_best,
+    save,
+)
 
 STATE = {"step": 7, "method": {"weight": torch.arange(1000.0)}, "recipe": {"name": "x", "sources": ["a", "b"]}}
 
@@ -283,13 +290,34 @@ def test_what_was_passed_over_is_not_taken_for_the_newest_again(tmp_path):
     assert load(tmp_path).passed_over == ()
 
 
-def test_one_that_cannot_be_read_is_passed_over(tmp_path):
-    _, path = write(tmp_path, 1, 2)
-    path.unlink()
-    path.mkdir()
+def test_one_that_is_a_folder_or_gone_is_passed_over(tmp_path, monkeypatch):
+    _, second, third = write(tmp_path, 1, 2, 3)
+    second.unlink()
+    second.mkdir()
+    read = Path.read_bytes
+
+    def without_third(self):
+        return read(self.with_name("gone") if self == third else self)  # removed since the folder was listed
+
+    monkeypatch.setattr(Path, "read_bytes", without_third)
     found = load(tmp_path)
     assert found.state["step"] == 1
-    assert found.passed_over == (f"{path.name} cannot be read: Is a directory",)
+    assert found.passed_over == (f"{third.name} is gone", f"{second.name} is a folder")
+
+
+def test_a_disk_that_does_not_answer_stops_the_call_and_the_checkpoint_stays(tmp_path, monkeypatch):
+    """If it were passed over, the next save would remove it."""
+    _, path = write(tmp_path, 1, 2)
+
+    def fails(self):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fails)
+        with pytest.raises(RunError, match=rf"{path.name} cannot be read: Stale .*\. It may be sound") as caught:
+            load(tmp_path)
+    assert not isinstance(caught.value, CheckpointDamaged)
+    assert load(tmp_path).path == path
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):

@@ -69,6 +69,15 @@ def test_the_second_call_uses_the_shards_that_are_there(tmp_path, root, ray):
     assert not shards_of(out).exists()
 
 
+def test_shards_of_a_call_that_was_killed_after_joining_are_removed(tmp_path, root, ray):
+    out = tmp_path / "store"
+    with stopped_at(ray_prepare, "remove_parts"):
+        on_ray(root, out)
+    assert shards_of(out).exists()
+    assert on_ray(root, out).images == 4
+    assert not shards_of(out).exists()
+
+
 def test_a_node_without_the_disk_is_no_broken_film(tmp_path, root, ray, monkeypatch):
     write, moved = ray_prepare.write_shard, tmp_path / "unmounted"
 
