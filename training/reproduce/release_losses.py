@@ -17,14 +17,16 @@ from .data import Stores, find_data
 from .plan import datasets_of
 from .release_metrics import check_trained_here, write_table
 
-TOLERANCE = (0.002, 0.002, 0.03)
+TOLERANCE = (0.005, 0.005, 0.03)
 """Largest allowed difference of the first step's loss, the second's, and each later one's.
 
-Measured with the recipe open15k-resnet18 (bfloat16, losses of 2 to 8) on one thread of a Xeon with AMX. Without AMX,
-and with torch's own kernels for AVX2, the first two losses moved by at most 0.0006, and later ones by at most 0.0075
-(8 steps each). With float32 instead of bfloat16 they moved by 0.0044 and 0.018 (24 steps). Other settings move the
-losses further: a learning rate higher by a tenth moved the second by 0.0037, a temperature of 0.11 instead of 0.1 the
-first by 0.47, a teacher momentum of 0.999 instead of 0.996 the second by 0.011, another seed the first by 0.32.
+Other instruction sets must pass, and other settings must not. Measured with resnet18.c2l_open26k (six steps,
+bfloat16, losses of 2.6 to 6.2), whose record is of an AMD EPYC with AVX-512 BF16, on one thread of a Xeon. With AMX,
+the first two losses moved by at most 0.0022 and later ones by 0.0030; with the kernels for AVX-512 BF16 by 0.0013 and
+0.0017; with those for AVX2 by 0.0014 and 0.0013; in float32 by 0.0046 and 0.0035. A temperature of 0.11 instead of
+0.1 moved the first loss by 0.52, a mixup alpha of 0.8 instead of 1 by 0.040; another seed the second by 0.013 and the
+third by 0.33. A learning rate higher by a tenth and a teacher momentum of 0.999 instead of 0.99 stay within 0.0020,
+because the rate is still near zero: the check does not notice them.
 """
 
 FACTS = ("torch", "instructions", "machine", "threads", "precision", "images")
