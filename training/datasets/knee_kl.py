@@ -45,13 +45,15 @@ def records(root: Path) -> list[Record]:
     Raises DatasetError for a folder of another layout, another grade or split, an image with two rows or grades, or a
     subject in two splits.
     """
-    table = root / "labels.csv"
-    if not table.is_file() and not (root / SPLITS[0]).is_dir():
+    if (table := root / "labels.csv").is_file():
+        knees = _of_table(table)
+    elif (root / SPLITS[0]).is_dir():
+        knees = _of_folders(root)
+    else:
         raise DatasetError(
             f"{root}: expected the publisher's folder kneeKL224 or kneeKL299, with train/0 to test/4, or a labels.csv "
             "and images/, found neither; give one of these folders"
         )
-    knees = _of_table(table) if table.is_file() else _of_folders(root)
     return [
         Record(
             path=knee.path,

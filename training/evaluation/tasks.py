@@ -203,12 +203,13 @@ def load_tasks(store: ImageStore, one_per_dataset: bool = True) -> list[Task]:
     return list(tasks.values())
 
 
-def load_measurable_tasks(store: ImageStore, one_per_dataset: bool = True) -> list[Task]:
-    """The tasks of `load_tasks` that have a training part and a test part or folds. The others are reported."""
+def measurable_tasks(tasks: Sequence[Task], store: ImageStore) -> list[Task]:
+    """The tasks that have a training part, and a test part or folds, in the store. The others are reported."""
     measurable = []
-    for task in load_tasks(store, one_per_dataset):
+    for task in tasks:
         try:
-            task.train_rows(store), task.evaluated_rows(store)
+            task.train_rows(store)
+            task.evaluated_rows(store)
         except DatasetError as error:
             report(f"{task.name} is left out: {error}")
         else:

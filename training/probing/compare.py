@@ -21,7 +21,7 @@ from ..evaluation.metrics import Metrics, average
 from ..evaluation.plotting import PALETTE, REFERENCE, SMALL, new_figure, save_png, style_axes
 from ..evaluation.predictions import count_cases, few_cases_note
 from ..evaluation.result import Result
-from ..evaluation.tasks import Task, load_measurable_tasks, load_task
+from ..evaluation.tasks import Task, load_task, load_tasks, measurable_tasks
 from ..initialization import PIXELS, RANDOM, UNTRAINED, weights_facts
 from ..store.image_store import ImageStore
 from .probe import probe
@@ -229,7 +229,8 @@ def compare(
         C2LError: an unknown network or task, or a finished probe of other weights or images.
         DatasetError: the store has no images of a task's training or test part.
     """
-    chosen = tuple([load_task(name, store) for name in tasks] or load_measurable_tasks(store, one_per_dataset=False))
+    asked = [load_task(name, store) for name in tasks]
+    chosen = tuple(asked or measurable_tasks(load_tasks(store, one_per_dataset=False), store))
     if not chosen:
         raise DatasetError(
             f"{store.path}: expected a labelled data set with a training and a test part, found none; prepare one with "

@@ -28,7 +28,7 @@ from ..datasets.adapters import public_data_sets
 from ..evaluation.predictions import KAPPA
 from ..evaluation.report import Report
 from ..evaluation.result import estimate_as_json
-from ..evaluation.tasks import check_no_shared_patients, load_measurable_tasks, load_tasks
+from ..evaluation.tasks import check_no_shared_patients, load_tasks, measurable_tasks
 from ..features import calibration_rows, extract_features
 from ..probing.probe import probe
 from ..recipe_files import from_dict
@@ -83,9 +83,10 @@ def release_run(
     name = f"{recipe.architecture}.{tag}"
     check_free(name, default)
     store = load_run_store(run_folder, store_folder)
-    rows, tasks = training_rows(recipe, store), load_measurable_tasks(store)
-    for task in load_tasks(store):  # an out-of-fold task has no test part: its images may be seen without labels
+    rows, tasks = training_rows(recipe, store), load_tasks(store)
+    for task in tasks:  # an out-of-fold task has no test part: its images may be seen without labels
         check_no_shared_patients(store, rows, task.select(store, task.test))
+    tasks = measurable_tasks(tasks, store)
     steps = first_steps(recipe, store)
 
     file = registry.REGISTRY.parent / "weights" / f"{name}.safetensors"

@@ -19,7 +19,6 @@ FREE_TO_CHANGE = frozenset(
 )
 """Keys of a recipe that may change when a pretraining run resumes, because no step's result depends on them."""
 
-
 FREE_TO_ROUNDING = frozenset({"compile", "gradient_checkpointing"})
 """Keys that may change too, for another GPU or compiler: they change only how a step's sums are rounded."""
 

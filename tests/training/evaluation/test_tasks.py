@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from c2l_models.errors import DatasetError
-from c2l_models.training.evaluation.tasks import load_measurable_tasks, load_task, load_tasks
+from c2l_models.training.evaluation.tasks import load_task, load_tasks, measurable_tasks
 from c2l_models.training.store.image_store import ImageStore
 from c2l_models.training.store.store_format import INDEX_SCHEMA
 
@@ -105,7 +105,7 @@ def test_tasks_of_a_store_are_those_with_something_to_ask(tmp_path, store):
 def test_a_data_set_without_a_test_part_is_left_out_and_named(tmp_path, capsys):
     chest, knees = [("chestxray14", "train_val", {"Mass": n % 2.0}) for n in range(2)], ("knee_kl", "train")
     store = store_of(tmp_path, *chest, (*knees, {"kl_grade": 1.0}), (*knees, {"kl_grade": 3.0}))
-    names = [task.name for task in load_measurable_tasks(store, one_per_dataset=False)]
+    names = [task.name for task in measurable_tasks(load_tasks(store, one_per_dataset=False), store)]
     assert names == ["chestxray14_out_of_fold"]
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(" expects")[0] for line in lines] == [

@@ -129,8 +129,8 @@ def test_a_run_that_saw_test_patients_is_no_release(
 ) -> None:
     everything = replace(tiny_recipe, sources=("folder:*",), epochs=1, probe_every=0)
     run = pretrain(everything, tiny_store, tmp_path / "run", "cpu", max_seconds=0, progress=False)
-    for measurable in (release.load_measurable_tasks, lambda store: []):  # also for a task that cannot be measured
-        monkeypatch.setattr(release, "load_measurable_tasks", measurable)
+    for measurable in (release.measurable_tasks, lambda tasks, store: []):  # also for a task that cannot be measured
+        monkeypatch.setattr(release, "measurable_tasks", measurable)
         with pytest.raises(RunError, match=r"found \d+ patients in both the training and the test part"):
             release.release_run(run, "leaky", tmp_path / "probes")
     assert c2l_models.list_weights() == []
